@@ -1,0 +1,197 @@
+"""The shape of router.yaml. Nothing unknown is accepted; secrets come from the environment, never from the file.
+
+Reading the file, naming the line of a mistake and checking it against prices and policies is `config_file.py`'s.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, SecretStr
+
+from router.domain.fleet import Billing, EngineKind, PoolKind
+from router.domain.request import Capability
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,99}$"
+
+
+class Shape(BaseModel):
+    """What every section has in common: immutable, and no unknown member passes."""
+
+    model_config = {"frozen": True, "extra": "forbid"}
+
+
+class ServerConfig(Shape):
+    """Where the data port listens and what it accepts. A header or body that does not arrive in time gets a 408."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    body_bytes_max: int = Field(default=32 * 2**20, gt=0)
+    header_bytes_max: int = Field(default=64 * 2**10, gt=0)
+    header_count_max: int = Field(default=200, gt=0)
+    header_seconds: float = Field(default=5.0, gt=0)
+    body_seconds: float = Field(default=10.0, gt=0, description="silence allowed while a body is on its way")
+    write_seconds: float = Field(default=30.0, gt=0, description="how long a client may read nothing of an answer")
+    drain_seconds: float = Field(default=30.0, ge=0, description="how long streams may go on after SIGTERM")
+    completion_tokens_max: int = Field(default=1_000_000, gt=0)
+    choices_max: int = Field(default=128, gt=0)
+    json_keys_max: int = Field(default=100_000, gt=0)
+
+
+class TimeoutsConfig(Shape):
+    """Of upstream calls. total_seconds bounds an attempt whatever it does."""
+
+    connect_seconds: float = Field(default=2.0, gt=0)
+    first_byte_seconds: float = Field(default=60.0, gt=0, description="until the answer's status line (streams: its first event)")
+    chunk_seconds: float = Field(default=30.0, gt=0, description="silence allowed inside a stream")
+    total_seconds: float = Field(default=3600.0, gt=0)
+
+
+class RetryConfig(Shape):
+    """Failover before the first byte. Retries in all ≤ ratio × requests + per_second, so that an outage is not multiplied."""
+
+    attempts_max: int = Field(default=3, ge=1, le=10)
+    budget_ratio: float = Field(default=0.2, ge=0)
+    budget_per_second: float = Field(default=10.0, ge=0)
+
+
+class HealthConfig(Shape):
+    """Health checks, scrapes, and what takes a replica out. jitter_ratio spreads them; a scrape older than stale_seconds
+    is not believed."""
+
+    interval_seconds: float = Field(default=2.0, gt=0)
+    timeout_seconds: float = Field(default=1.0, gt=0)
+    jitter_ratio: float = Field(default=0.2, ge=0, le=1)
+    stale_seconds: float = Field(default=10.0, gt=0)
+    failures_to_eject: int = Field(default=5, ge=1)
+    ejection_seconds: float = Field(default=30.0, gt=0)
+    cooldown_seconds_max: float = Field(default=60.0, gt=0, description="cap on a backend's Retry-After")
+
+
+class PolicyConfig(Shape):
+    """name: a file in `policies/`. parameters: its own, checked by the policy itself."""
+
+    name: str = "quality_floor"
+    parameters: dict[str, Any] = {}
+
+
+class AliasConfig(Shape):
+    """A model name of your own. Empty lists do not restrict: `auto: {}` may go anywhere."""
+
+    tiers: tuple[str, ...] = ()
+    pools: tuple[str, ...] = ()
+    backends: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+
+
+class ApiKeyConfig(Shape):
+    """hash: `hmac-sha256:` and 64 hex digits, as `jeton key` prints it. prefix: the first characters, to recognise it by."""
+
+    name: str = Field(pattern=NAME)
+    hash: str
+    prefix: str = Field(default="", max_length=12)
+
+
+class TenantConfig(Shape):
+    """Who pays. models: what it may ask for (empty: everything)."""
+
+    name: str = Field(pattern=NAME)
+    api_keys: tuple[ApiKeyConfig, ...] = ()
+    models: tuple[str, ...] = ()
+    requests_per_minute: int | None = Field(default=None, gt=0)
+
+
+class ReplicaConfig(Shape):
+    """One vLLM process or provider endpoint. url: scheme, host and port, and a path prefix if need be, without `/v1`."""
+
+    url: str = Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")
+    name: str | None = Field(default=None, pattern=NAME)
+    api_key_env: str | None = Field(default=None, description="environment variable that holds the replica's own API key")
+
+
+class BackendConfig(Shape):
+    """One model at one quantization and price. profile: a name in `profiles`, for leased vLLM backends."""
+
+    name: str = Field(pattern=NAME)
+    model: str = Field(pattern=NAME)
+    served_model: str | None = None
+    tier: str = Field(default="large", pattern=NAME)
+    quantization: str = "bf16"
+    engine: EngineKind = EngineKind.VLLM
+    context_tokens: int = Field(gt=0)
+    capabilities: tuple[Capability, ...] = (
+        Capability.CHAT,
+        Capability.COMPLETIONS,
+        Capability.RESPONSES,
+        Capability.MESSAGES,
+        Capability.TOKENIZE,
+        Capability.TOOLS,
+        Capability.JSON_SCHEMA,
+        Capability.LOGPROBS,
+    )
+    price: str
+    profile: str | None = None
+    replicas: tuple[ReplicaConfig, ...] = Field(min_length=1)
+
+
+class PoolConfig(Shape):
+    """Where capacity sits and how it is paid."""
+
+    name: str = Field(pattern=NAME)
+    kind: PoolKind
+    billing: Billing
+    region: str = ""
+    rtt_seconds: float = Field(default=0.0, ge=0, le=5)
+    backends: tuple[BackendConfig, ...] = Field(min_length=1)
+
+
+class ProfileConfig(Shape):
+    """An engine profile, from the model's shape and the GPU's sheet (see `pricing/profile.py` for the formulas)."""
+
+    parameters_billion: float = Field(gt=0)
+    active_parameters_billion: float | None = Field(default=None, gt=0)
+    layers: int = Field(gt=0)
+    kv_bytes_per_token: int = Field(gt=0)
+    weight_bytes_per_parameter: float = Field(gt=0)
+    memory_gb: float = Field(gt=0)
+    bandwidth_gb_per_second: float = Field(gt=0)
+    tflops: float = Field(gt=0)
+    chunk_tokens: int = Field(default=8192, gt=0)
+    sequences_max: int = Field(default=256, gt=0)
+    sequences_target: int = Field(default=32, gt=0)
+
+
+class LedgerConfig(Shape):
+    """path: the SQLite file, relative to the working directory."""
+
+    path: Path = Path("var/jeton.sqlite")
+    commit_seconds: float = Field(default=0.02, gt=0, le=1)
+
+
+class LogConfig(Shape):
+    format: Literal["json", "console"] = "console"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Secrets(BaseModel, frozen=True):
+    """Read from the environment alone. pepper: `JETON_API_KEY_PEPPER`, mixed into every API-key hash."""
+
+    pepper: SecretStr = SecretStr("")
+
+
+class RouterConfig(Shape):
+    """router.yaml, whole."""
+
+    server: ServerConfig = ServerConfig()
+    timeouts: TimeoutsConfig = TimeoutsConfig()
+    retries: RetryConfig = RetryConfig()
+    health: HealthConfig = HealthConfig()
+    policy: PolicyConfig = PolicyConfig()
+    baseline: str
+    tiers: tuple[str, ...] = Field(default=("small", "large"), min_length=1, description="weakest first")
+    prices: Path = Path("prices.yaml")
+    aliases: dict[str, AliasConfig] = {"auto": AliasConfig()}
+    tenants: tuple[TenantConfig, ...] = ()
+    profiles: dict[str, ProfileConfig] = {}
+    pools: tuple[PoolConfig, ...] = Field(min_length=1)
+    ledger: LedgerConfig = LedgerConfig()
+    log: LogConfig = LogConfig()

@@ -1,0 +1,84 @@
+"""One try at one replica: what is known when it starts, how it ends, and the ledger row it becomes."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from router.domain.usage import Usage, UsageSource
+
+
+class AttemptStatus(StrEnum):
+    """ok: a real finish. cancelled: the client left. failed: the backend did not deliver. lost: we died before knowing."""
+
+    OK = "ok"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+    LOST = "lost"
+
+
+class CostStatus(StrEnum):
+    """unpriced: no price in force, the amount is unknown. It is never zero."""
+
+    PRICED = "priced"
+    UNPRICED = "unpriced"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFacts:
+    """What is known at dispatch. `attempt_id` is `<request_id>.<number>`, number from 1."""
+
+    attempt_id: str
+    request_id: str
+    number: int
+    tenant: str
+    api_key_name: str
+    endpoint: str
+    asked_model: str
+    pool: str
+    backend: str
+    replica: str
+    model: str
+    tier: str
+    policy: str
+    reason: str
+    baseline: str
+    category: str
+    prompt_tokens_estimate: int
+    completion_tokens_estimate: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnd:
+    """How it ended. fault: a short machine word when it did not end well ("connect", "stall", "http_500", …), else ""."""
+
+    status: AttemptStatus
+    usage: Usage
+    fault: str = ""
+    http_status: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """One ledger row: an attempt that has ended, and what it cost.
+
+    Times are wall-clock nanoseconds anchored to the monotonic clock. cost_nanousd is the share of the real bill on a leased
+    replica (`allocated`), price × usage or the provider's own figure on a metered one; None when unpriced. standard_nanousd
+    is the price at target utilization; equal to cost on a metered backend. price_id names the immutable price snapshot.
+    """
+
+    facts: AttemptFacts
+    billing: str
+    price_id: str
+    opened_ns: int
+    first_token_ns: int | None
+    ended_ns: int
+    status: AttemptStatus
+    fault: str
+    http_status: int
+    usage: Usage
+    cost_status: CostStatus
+    cost_nanousd: int | None
+    standard_nanousd: int | None
+
+    @property
+    def usage_source(self) -> UsageSource:
+        return self.usage.source

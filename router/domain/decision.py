@@ -1,0 +1,85 @@
+"""What was predicted, what could serve the request, and what was chosen."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from router.domain.fleet import Backend, Load, Replica
+from router.domain.request import InferenceRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The classifier's word on a prompt.
+
+    small_suffices: probability, 0–1, that the small tier's answer is as good as the large one's.
+    completion_tokens: expected, per choice.
+    category: a task category, for people and for labels (a bounded set).
+    uncertainty: 0 (like what it was trained on) to 1 (knows nothing; treat with care).
+    """
+
+    small_suffices: float
+    completion_tokens: float
+    category: str
+    uncertainty: float
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What the request is expected to cost here, on the three bases, in nano-dollars. On a metered backend all are equal."""
+
+    allocated_nanousd: int
+    standard_nanousd: int
+    marginal_nanousd: int
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One replica that may serve the request, with its forecasts. quality: predicted, relative to the highest tier's (1.0)."""
+
+    backend: Backend
+    replica: Replica
+    load: Load
+    ttft_seconds: float
+    tpot_seconds: float
+    completion_tokens: float
+    quality: float
+    quote: Quote
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """Why a replica (or, when replica is empty, a whole backend) could not serve the request."""
+
+    backend: str
+    replica: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A candidate in its rank, with the policy's reason in a few words of a bounded vocabulary (it becomes a label)."""
+
+    candidate: Candidate
+    reason: str
+
+
+class Policy(Protocol):
+    """A policy ranks eligible candidates, best first; the order is the failover order.
+
+    It is pure and synchronous, returns every candidate exactly once, and holds no clock or randomness. State that it must
+    keep (round robin) lives on the instance.
+    """
+
+    def rank(self, request: InferenceRequest, candidates: Sequence[Candidate]) -> list[Choice]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The outcome of one selection. `baseline` is the backend that savings are measured against."""
+
+    policy: str
+    choices: Sequence[Choice]
+    exclusions: Sequence[Exclusion]
+    prediction: Prediction | None
+    baseline: str

@@ -1,0 +1,126 @@
+"""Pool ⊃ backend ⊃ replica, and the fleet at one instant.
+
+Everything here is immutable: a snapshot is swapped whole when configuration, health or a scrape changes it. What changes
+with every request (work in flight) is not part of it; `Load` is how it is handed over.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from router.domain.request import Capability
+
+
+class PoolKind(StrEnum):
+    EDGE = "edge"
+    CENTRAL = "central"
+    CLOUD = "cloud"
+
+
+class Billing(StrEnum):
+    """leased: we pay for time, busy or not. metered: we pay per token."""
+
+    LEASED = "leased"
+    METERED = "metered"
+
+
+class EngineKind(StrEnum):
+    """Which dialect a backend speaks. vllm: continuous usage, aborts on disconnect, `/metrics`. openai: none of these."""
+
+    VLLM = "vllm"
+    OPENAI = "openai"
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    name: str
+    kind: PoolKind
+    billing: Billing
+    region: str = ""
+    rtt_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One endpoint. `id` is `<backend>/<n>` or the configured name; it names the replica everywhere."""
+
+    id: str
+    backend: str
+    url: str
+    api_key: str | None = None
+    api_key_header: str = "authorization"
+
+    def __repr__(self) -> str:  # an API key must not reach a log through a repr
+        return f"Replica(id={self.id!r}, url={self.url!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One model at one quantization and price.
+
+    model: the name clients see; served_model: the name sent to the replicas.
+    price: name of a price-book row. profile: name of an engine profile (leased vLLM only, else "").
+    """
+
+    name: str
+    pool: Pool
+    model: str
+    served_model: str
+    tier: str
+    quantization: str
+    engine: EngineKind
+    context_tokens: int
+    capabilities: frozenset[Capability]
+    price: str
+    profile: str
+    replicas: tuple[Replica, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scrape:
+    """What a replica's `/metrics` last said. None means it did not say, which is not zero.
+
+    at_seconds: monotonic time of the scrape, for its age.
+    """
+
+    at_seconds: float
+    running: int | None = None
+    waiting: int | None = None
+    kv_usage_ratio: float | None = None
+    prompt_tokens_total: int | None = None
+    completion_tokens_total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """is_usable: new work may be sent. why: for people, when it may not. until_seconds: monotonic, when it is tried again."""
+
+    is_usable: bool = True
+    why: str = ""
+    until_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Our own work in flight on one replica: attempts, prompt tokens not yet prefilled, tokens of context in decode."""
+
+    attempts: int = 0
+    prefill_tokens: int = 0
+    decoding: int = 0
+    context_tokens: int = 0
+
+
+IDLE = Load()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The fleet at one instant. Keys: backend name; replica id. A replica without a scrape has none, not zeros.
+
+    tiers: every tier, weakest first.
+    """
+
+    backends: Mapping[str, Backend]
+    health: Mapping[str, Health]
+    scrapes: Mapping[str, Scrape]
+    tiers: tuple[str, ...]

@@ -1,0 +1,81 @@
+"""What jeton knows of one inference request once its body is parsed."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Endpoint(StrEnum):
+    """The kinds of billable work; the value is the name in metrics, logs and the ledger."""
+
+    CHAT = "chat"
+    COMPLETIONS = "completions"
+    RESPONSES = "responses"
+    MESSAGES = "messages"
+    EMBEDDINGS = "embeddings"
+    RERANK = "rerank"
+    SCORE = "score"
+    TRANSCRIPTIONS = "transcriptions"
+    TRANSLATIONS = "translations"
+    TOKENIZE = "tokenize"
+
+
+class Capability(StrEnum):
+    """What a request may need of a backend. Each endpoint needs the capability of the same name."""
+
+    CHAT = "chat"
+    COMPLETIONS = "completions"
+    RESPONSES = "responses"
+    MESSAGES = "messages"
+    EMBEDDINGS = "embeddings"
+    RERANK = "rerank"
+    SCORE = "score"
+    TRANSCRIPTIONS = "transcriptions"
+    TRANSLATIONS = "translations"
+    TOKENIZE = "tokenize"
+    TOOLS = "tools"
+    JSON_SCHEMA = "json_schema"
+    VISION = "vision"
+    LOGPROBS = "logprobs"
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The part of a request that the classifier reads. Never logged, never stored.
+
+    text: the last user message (chat), the prompt (completions) or the input; at most a few kilobytes.
+    system_text: the system message, shortened likewise.
+    turns: messages in the conversation, 1 for a plain prompt.
+    tokens_estimate: language tokens in the whole input, estimated; the backend's own count replaces it in the ledger.
+    has_tools, has_json_schema, has_images: what accompanies the text.
+    """
+
+    text: str
+    system_text: str = ""
+    turns: int = 1
+    tokens_estimate: int = 0
+    has_tools: bool = False
+    has_json_schema: bool = False
+    has_images: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceRequest:
+    """One request after parsing. `model` is what the client asked for: an alias, a backend, or a model's name.
+
+    completion_tokens_max: the client's bound per choice, None where it set none.
+    choices: how many completions it asked for (`n`).
+    wants_usage, wants_continuous_usage: what the client itself asked of `stream_options`.
+    """
+
+    request_id: str
+    tenant: str
+    api_key_name: str
+    endpoint: Endpoint
+    model: str
+    is_streaming: bool
+    prompt: Prompt
+    needs: frozenset[Capability]
+    completion_tokens_max: int | None = None
+    choices: int = 1
+    wants_usage: bool = False
+    wants_continuous_usage: bool = False
