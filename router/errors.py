@@ -1,0 +1,115 @@
+"""Every refusal: its status, OpenAI type and code, whether the client may try again, and one message for each reader.
+
+    Refusal
+    ├── BadRequest            400  invalid_request_error
+    │   └── ContextTooLong    400  context_length_exceeded
+    ├── Unauthenticated       401  invalid_api_key
+    ├── Forbidden             403  model_not_allowed
+    ├── UnknownModel          404  model_not_found
+    ├── UnknownPath           404  unknown_path
+    ├── WrongMethod           405  method_not_allowed
+    ├── ClientTooSlow         408  request_timeout
+    ├── BodyTooLarge          413  request_too_large
+    ├── UnsupportedBody       415  unsupported_media_type
+    ├── RateLimited           429  rate_limit_exceeded     Retry-After
+    ├── BackendRefused        4xx  as the backend said     its own words, in OpenAI's shape
+    ├── BackendFailed         502  backend_failed
+    ├── Unavailable           503  unavailable             Retry-After
+    └── BackendTimedOut       504  backend_timeout
+
+`message` is for the caller and never carries a backend's text of a 5xx, an address or a key; `detail` is for the log.
+"""
+
+
+class Refusal(Exception):
+    """A request that ends without an answer. Subclasses fix status, type and code.
+
+    param: the body's member that is wrong, in OpenAI's notation ("messages.0.content"), or None.
+    retry_after_seconds: sent as `Retry-After`, rounded up.
+    """
+
+    status = 500
+    type = "api_error"
+    code: str | None = None
+    is_retryable = False
+
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_after_seconds: float | None = None, detail: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after_seconds = retry_after_seconds
+        self.detail = detail
+
+
+class BadRequest(Refusal):
+    status, type, code = 400, "invalid_request_error", "invalid_request"
+
+
+class ContextTooLong(BadRequest):
+    code = "context_length_exceeded"
+
+
+class Unauthenticated(Refusal):
+    status, type, code = 401, "authentication_error", "invalid_api_key"
+
+
+class Forbidden(Refusal):
+    status, type, code = 403, "permission_error", "model_not_allowed"
+
+
+class UnknownModel(Refusal):
+    status, type, code = 404, "invalid_request_error", "model_not_found"
+
+
+class UnknownPath(Refusal):
+    status, type, code = 404, "invalid_request_error", "unknown_path"
+
+
+class WrongMethod(Refusal):
+    status, type, code = 405, "invalid_request_error", "method_not_allowed"
+
+
+class ClientTooSlow(Refusal):
+    status, type, code = 408, "invalid_request_error", "request_timeout"
+    is_retryable = True
+
+
+class BodyTooLarge(Refusal):
+    status, type, code = 413, "invalid_request_error", "request_too_large"
+
+
+class UnsupportedBody(Refusal):
+    status, type, code = 415, "invalid_request_error", "unsupported_media_type"
+
+
+class RateLimited(Refusal):
+    status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
+    is_retryable = True
+
+
+class BackendRefused(Refusal):
+    """The backend found the request wrong (400, 404, 413, 422): its status and message are passed on, and nobody else is asked."""
+
+    type, code = "invalid_request_error", "backend_refused"
+
+    def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message, param=param)
+        self.status = status
+        self.code = code or type(self).code
+
+
+class BackendFailed(Refusal):
+    status, type, code = 502, "api_error", "backend_failed"
+    is_retryable = True
+
+
+class Unavailable(Refusal):
+    status, type, code = 503, "api_error", "unavailable"
+    is_retryable = True
+
+
+class BackendTimedOut(Refusal):
+    status, type, code = 504, "api_error", "backend_timeout"
+    is_retryable = True
