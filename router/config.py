@@ -3,15 +3,19 @@
 Reading the file, naming the line of a mistake and checking it against prices and policies is `config_file.py`'s.
 """
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr, field_validator
 
 from router.domain.fleet import Billing, EngineKind, PoolKind
 from router.domain.request import Capability
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,99}$"
+URL = r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"
+ENVIRONMENT_NAME = r"^[A-Z][A-Z0-9_]*$"  # capitals only: a key put here by mistake rarely passes for a name
+API_KEY_HASH = re.compile(r"hmac-sha256:[0-9a-f]{64}")
 
 
 class Shape(BaseModel):
@@ -41,13 +45,15 @@ class TimeoutsConfig(Shape):
     """Of upstream calls. total_seconds bounds an attempt whatever it does."""
 
     connect_seconds: float = Field(default=2.0, gt=0)
-    first_byte_seconds: float = Field(default=60.0, gt=0, description="until the answer's status line (streams: its first event)")
+    first_byte_seconds: float = Field(
+        default=60.0, gt=0, description="until the answer's status line (streams: its first event)"
+    )
     chunk_seconds: float = Field(default=30.0, gt=0, description="silence allowed inside a stream")
     total_seconds: float = Field(default=3600.0, gt=0)
 
 
 class RetryConfig(Shape):
-    """Failover before the first byte. Retries in all ≤ ratio × requests + per_second, so that an outage is not multiplied."""
+    """Failover before the first byte. Retries in all ≤ ratio × requests + per_second: an outage is not multiplied."""
 
     attempts_max: int = Field(default=3, ge=1, le=10)
     budget_ratio: float = Field(default=0.2, ge=0)
@@ -55,8 +61,10 @@ class RetryConfig(Shape):
 
 
 class HealthConfig(Shape):
-    """Health checks, scrapes, and what takes a replica out. jitter_ratio spreads them; a scrape older than stale_seconds
-    is not believed."""
+    """Health checks, scrapes, and what takes a replica out.
+
+    jitter_ratio spreads the checks; a scrape older than stale_seconds is not believed.
+    """
 
     interval_seconds: float = Field(default=2.0, gt=0)
     timeout_seconds: float = Field(default=1.0, gt=0)
@@ -84,11 +92,21 @@ class AliasConfig(Shape):
 
 
 class ApiKeyConfig(Shape):
-    """hash: `hmac-sha256:` and 64 hex digits, as `jeton key` prints it. prefix: the first characters, to recognise it by."""
+    """hash: `hmac-sha256:` and 64 hex digits, as `jeton key` prints it. prefix: the first characters, for people."""
 
     name: str = Field(pattern=NAME)
     hash: str
     prefix: str = Field(default="", max_length=12)
+
+    @field_validator("hash")
+    @classmethod
+    def _is_a_hash(cls, value: str) -> str:
+        if API_KEY_HASH.fullmatch(value) is None:
+            raise ValueError(
+                "is not `hmac-sha256:` and 64 hex digits, so it may be a key in clear text; "
+                "put the hash that `jeton key --hash` prints, and make a new key if this one was real"
+            )
+        return value
 
 
 class TenantConfig(Shape):
@@ -101,11 +119,13 @@ class TenantConfig(Shape):
 
 
 class ReplicaConfig(Shape):
-    """One vLLM process or provider endpoint. url: scheme, host and port, and a path prefix if need be, without `/v1`."""
+    """One vLLM process or provider endpoint. url: scheme, host, port, and a path prefix if need be, without `/v1`."""
 
-    url: str = Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")
+    url: str = Field(pattern=URL)
     name: str | None = Field(default=None, pattern=NAME)
-    api_key_env: str | None = Field(default=None, description="environment variable that holds the replica's own API key")
+    api_key_env: str | None = Field(
+        default=None, pattern=ENVIRONMENT_NAME, description="environment variable that holds the replica's own API key"
+    )
 
 
 class BackendConfig(Shape):

@@ -1,0 +1,151 @@
+"""Checks a file's value against its pydantic shape, and says what pydantic found in words that help.
+
+Knows nothing of jeton's files in particular: names and members come from the shape itself.
+"""
+
+import re
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from router.config import ENVIRONMENT_NAME, NAME, URL
+from router.config_source import ConfigRefused, Mistake, Place, Source, looks_secret
+
+Model = TypeVar("Model", bound=BaseModel)
+
+# Members whose wrong value may be a secret that was put in the wrong place: it is never repeated.
+UNSHOWN = frozenset({"hash", "api_key_env"})
+
+PATTERNS = {
+    NAME: "use letters, digits and . _ / : @ - (the first a letter or digit, at most 100)",
+    URL: "write http:// or https://, the host and the port, as in http://10.0.0.7:8000",
+    ENVIRONMENT_NAME: "name an environment variable in capitals, as in CLOUD_API_KEY, and put the key there",
+}
+
+
+def check_shape(source: Source, shape: type[Model]) -> Model:
+    """The file's value as its shape. Raises ConfigRefused with all that pydantic finds wrong."""
+    if source.value is None:
+        raise ConfigRefused([source.mistake((), "is empty", f"it needs {_listed(_required(shape))}")])
+    try:
+        return shape.model_validate(source.value)
+    except ValidationError as error:
+        raise ConfigRefused(shape_mistakes(source, shape, error)) from None
+
+
+def shape_mistakes(source: Source, shape: type[BaseModel], error: ValidationError, under: Place = ()) -> list[Mistake]:
+    """Pydantic's findings on the value at `under`, as mistakes of the file."""
+    return [_mistake(source, shape, details, under) for details in error.errors(include_url=False)]
+
+
+def nearest_name(name: str, names: Iterable[str]) -> str:
+    """`did you mean …?` where a known name is near, else what names there are."""
+    known = sorted(set(names))
+    near = get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean `{near[0]}`?" if near else f"there is {_listed(known)}"
+
+
+def place_text(place: Place) -> str:
+    """A place as people write it: pools[0].backends[1].price."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    return text.removeprefix(".")
+
+
+def _mistake(source: Source, shape: type[BaseModel], details: ErrorDetails, under: Place) -> Mistake:
+    place: Place = (*under, *details["loc"])
+    kind = details["type"]
+    found = source.nearest(place)
+    around = f"`{place_text(found)}`" if found else "the file"
+    if kind == "missing":
+        return source.mistake(place, f"`{place[-1]}` is missing in {around}", f"add `{place[-1]}: …`", at_member=True)
+    if kind == "extra_forbidden":
+        name, home = str(place[-1]), found[:-1]
+        remedy = nearest_name(name, _members(shape, details["loc"][:-1]))
+        what = f"`{name}` is not a member of " + (f"`{place_text(home)}`" if home else "the file")
+        return source.mistake(place, what, remedy, at_member=True)
+    if kind in ("value_error", "assertion_error"):
+        what, _, remedy = details["msg"].partition(", ")[2].partition("; ")
+        return source.mistake(place, f"{around}: {what}" if found else what, remedy)
+    what = f"{around} is {_shown(details['input'], found)}"
+    return source.mistake(place, what, _remedy(details))
+
+
+def _remedy(details: ErrorDetails) -> str:
+    kind, context = details["type"], details.get("ctx", {})
+    if kind in ("enum", "literal_error"):
+        allowed = re.findall(r"'([^']*)'", str(context.get("expected", "")))
+        near = get_close_matches(str(details["input"]), allowed, n=1)
+        return (f"did you mean `{near[0]}`? " if near else "") + f"allowed: {', '.join(allowed)}"
+    if kind == "string_pattern_mismatch":
+        pattern = str(context.get("pattern", ""))
+        return PATTERNS.get(pattern, f"it must match {pattern}")
+    if kind in ("model_type", "dict_type", "model_attributes_type", "mapping_type"):
+        return "it must be a mapping: members below it, indented"
+    if kind in ("tuple_type", "list_type"):
+        return "it must be a list: [a, b], or lines that begin with `- `"
+    return details["msg"].replace("Input should", "it must").replace("it must have", "it must have", 1)
+
+
+def _shown(value: Any, place: Place) -> str:
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list):
+        return "an empty list" if not value else "a list"
+    if value is None:
+        return "empty"
+    text = str(value)
+    if (place and place[-1] in UNSHOWN) or looks_secret(text):
+        return "not right (its value is not shown: it may be a secret)"
+    return f"`{text if len(text) <= 60 else text[:57] + '…'}`"
+
+
+def _members(shape: type[BaseModel], location: Sequence[str | int]) -> set[str]:
+    """Names of the members that the models at a pydantic location have."""
+    kinds: list[Any] = [shape]
+    for part in location:
+        inner = [kind for outer in kinds for kind in _inside(outer, part)]
+        kinds = inner or kinds  # a part that pydantic added (a union's branch) leads nowhere
+    return {name for kind in kinds for model in _models(kind) for name in _fields(model)}
+
+
+def _inside(kind: Any, part: str | int) -> Iterator[Any]:
+    """The annotations that one step into an annotation leads to."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        if part in (fields := _fields(kind)):
+            yield fields[str(part)]
+    elif origin is typing.Annotated:
+        yield from _inside(arguments[0], part)
+    elif origin in (typing.Union, types.UnionType):
+        for argument in arguments:
+            yield from _inside(argument, part)
+    elif isinstance(part, int) and arguments:
+        yield arguments[0]
+    elif isinstance(part, str) and len(arguments) == 2:
+        yield arguments[1]
+
+
+def _models(kind: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        yield kind
+    elif typing.get_origin(kind) in (typing.Annotated, typing.Union, types.UnionType):
+        for argument in typing.get_args(kind):
+            yield from _models(argument)
+
+
+def _fields(model: type[BaseModel]) -> dict[str, Any]:
+    """Annotations by the name that the file uses."""
+    return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
+
+
+def _required(shape: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in shape.model_fields.items() if field.is_required()]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names) if names else "none"

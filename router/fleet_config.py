@@ -1,0 +1,55 @@
+"""From the configuration to the fleet's nouns: backends with their replicas, engine profiles, the prices of a day.
+
+The configuration has been checked by then (`config_checks.py`); nothing is refused here.
+"""
+
+from collections.abc import Mapping
+from datetime import date
+
+from router.config import BackendConfig, ReplicaConfig, RouterConfig
+from router.domain.fleet import Backend, Pool, Replica
+from router.pricing.book import Price, PriceBook
+from router.pricing.profile import EngineProfile, roofline_profile
+
+
+def build_fleet(config: RouterConfig, environ: Mapping[str, str]) -> tuple[Backend, ...]:
+    """Every backend, in the file's order. Replicas' API keys are read from `environ`; KeyError when one is missing."""
+    return tuple(
+        Backend(
+            name=backend.name,
+            pool=Pool(pool.name, pool.kind, pool.billing, pool.region, pool.rtt_seconds),
+            model=backend.model,
+            served_model=backend.served_model or backend.model,
+            tier=backend.tier,
+            quantization=backend.quantization,
+            engine=backend.engine,
+            context_tokens=backend.context_tokens,
+            capabilities=frozenset(backend.capabilities),
+            price=backend.price,
+            profile=backend.profile or "",
+            replicas=tuple(_replica(backend, position, environ) for position in range(len(backend.replicas))),
+        )
+        for pool in config.pools
+        for backend in pool.backends
+    )
+
+
+def build_profiles(config: RouterConfig) -> dict[str, EngineProfile]:
+    """Engine profiles by name. ValueError when a model's weights do not fit its GPU's memory."""
+    return {name: roofline_profile(**profile.model_dump()) for name, profile in config.profiles.items()}
+
+
+def build_prices(config: RouterConfig, book: PriceBook, day: date) -> dict[str, Price]:
+    """The price in force on a day, by backend. LookupError when a backend has none."""
+    return {backend.name: book.in_force(backend.price, day) for pool in config.pools for backend in pool.backends}
+
+
+def replica_id(backend: BackendConfig, position: int) -> str:
+    """The name of a backend's replica everywhere: the configured one, else `<backend>/<n>`, n from 1."""
+    return backend.replicas[position].name or f"{backend.name}/{position + 1}"
+
+
+def _replica(backend: BackendConfig, position: int, environ: Mapping[str, str]) -> Replica:
+    replica: ReplicaConfig = backend.replicas[position]
+    api_key = environ[replica.api_key_env] if replica.api_key_env else None
+    return Replica(replica_id(backend, position), backend.name, replica.url.rstrip("/"), api_key)
