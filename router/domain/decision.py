@@ -35,7 +35,10 @@ class Quote:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One replica that may serve the request, with its forecasts. quality: predicted, relative to the highest tier's (1.0)."""
+    """One replica that may serve the request, with its forecasts.
+
+    quality: predicted, relative to the highest tier's (1.0). tier_level: the place of its tier, 0 for the weakest.
+    """
 
     backend: Backend
     replica: Replica
@@ -45,6 +48,7 @@ class Candidate:
     completion_tokens: float
     quality: float
     quote: Quote
+    tier_level: int = 0
 
 
 @dataclass(frozen=True, slots=True)

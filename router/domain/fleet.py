@@ -91,13 +91,33 @@ class Scrape:
     completion_tokens_total: int | None = None
 
 
+class HealthState(StrEnum):
+    """limited: it asked us to wait (429). ejected: its answers failed. down: its health check fails. locked_out: it
+    refuses our API key."""
+
+    UP = "up"
+    LIMITED = "limited"
+    EJECTED = "ejected"
+    DOWN = "down"
+    LOCKED_OUT = "locked_out"
+
+
 @dataclass(frozen=True, slots=True)
 class Health:
-    """is_usable: new work may be sent. why: for people, when it may not. until_seconds: monotonic, when it is tried again."""
+    """is_usable: new work may be sent. why: for people, when it may not. until_seconds: monotonic, when it is tried
+    again (0: at no set time, but when a check passes)."""
 
     is_usable: bool = True
     why: str = ""
     until_seconds: float = 0.0
+    state: HealthState = HealthState.UP
+
+    def admits(self, now_seconds: float) -> bool:
+        """Whether new work may be sent now: a time that has passed needs no event to say so."""
+        return self.is_usable or 0.0 < self.until_seconds <= now_seconds
+
+
+UP = Health()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Discovery, health and scraping: the fleet as this process sees it. I/O; imports `domain` and `wire`."""

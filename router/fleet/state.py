@@ -1,0 +1,137 @@
+"""The fleet as this process sees it: the current snapshot, our work in flight, and the reports that change them.
+
+Readers take `fleet.snapshot` and `fleet.loads`, attribute reads; every report swaps the snapshot whole if it changed
+anything. For one event loop; not for threads.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from router.domain.fleet import Backend, Health, Load, Replica, Scrape, Snapshot
+from router.fleet.health import HealthBook, HealthRules
+from router.fleet.in_flight import InFlight, Ticket
+
+HealthListener = Callable[[Replica, Health, Health], None]
+
+
+class Fleet:
+    """Backends with their replicas' health, last scrape and load.
+
+    clock: monotonic seconds. on_health: told replica, health before and health after whenever a verdict changes its
+    state; for logs and metrics.
+    """
+
+    snapshot: Snapshot
+    loads: Mapping[str, Load]
+
+    def __init__(
+        self,
+        backends: Iterable[Backend],
+        tiers: tuple[str, ...],
+        rules: HealthRules,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        on_health: HealthListener | None = None,
+    ) -> None:
+        self.clock = clock
+        self._on_health = on_health
+        self._book = HealthBook()
+        self._in_flight = InFlight()
+        self.loads = self._in_flight.loads
+        self._replicas: dict[str, Replica] = {}
+        self.snapshot = Snapshot({}, {}, {}, tiers)
+        self.configure(backends, tiers, rules)
+
+    def configure(self, backends: Iterable[Backend], tiers: tuple[str, ...], rules: HealthRules) -> None:
+        """Take over a new configuration. Replicas whose id and url stay keep their health and their last scrape;
+        requests in flight at the others end undisturbed, on what they started with."""
+        by_name = {backend.name: backend for backend in backends}
+        replicas = {replica.id: replica for backend in by_name.values() for replica in backend.replicas}
+        scrapes = {
+            replica_id: scrape
+            for replica_id, scrape in self.snapshot.scrapes.items()
+            if replica_id in replicas and replicas[replica_id].url == self._replicas[replica_id].url
+        }
+        self._replicas = replicas
+        self._book.configure(replicas.values(), rules)
+        now = self.clock()
+        health = {replica_id: self._book.health(replica_id, now) for replica_id in replicas}
+        self.snapshot = Snapshot(by_name, health, scrapes, tiers)
+
+    def enter(self, replica_id: str, prompt_tokens: int) -> Ticket:
+        """An attempt starts: hold the ticket with `with`. At a replica that is due for its trial, this attempt is
+        it."""
+        health = self.snapshot.health.get(replica_id)
+        if health is not None and not health.is_usable:
+            now = self.clock()
+            if self._book.begin_trial(replica_id, now):
+                self._judge(replica_id, now)
+        return self._in_flight.enter(replica_id, prompt_tokens)
+
+    def succeeded(self, replica_id: str) -> None:
+        """An attempt ended well, or through no fault of the replica after it had answered well."""
+        now = self.clock()
+        self._book.succeeded(replica_id, now)
+        self._judge(replica_id, now)
+
+    def failed(self, replica_id: str, fault: str) -> None:
+        """An attempt failed through the replica's fault: connect, reset, time-out, 5xx, nonsense. Not 4xx, not the
+        client."""
+        now = self.clock()
+        self._book.failed(replica_id, fault, now)
+        self._judge(replica_id, now)
+
+    def limited(self, replica_id: str, retry_after_seconds: float | None) -> None:
+        """The replica answered 429, with the seconds of its Retry-After if it named any."""
+        now = self.clock()
+        self._book.limited(replica_id, retry_after_seconds, now)
+        self._judge(replica_id, now)
+
+    def refused_credentials(self, replica_id: str) -> None:
+        """The replica answered 401 or 403 to our API key."""
+        self._book.refused_credentials(replica_id)
+        self._judge(replica_id, self.clock())
+
+    def accepted_credentials(self, replica_id: str) -> None:
+        """The replica accepted our API key in a check."""
+        self._book.accepted_credentials(replica_id)
+        self._judge(replica_id, self.clock())
+
+    def check_passed(self, replica_id: str) -> None:
+        """The replica's `/health` said 200."""
+        now = self.clock()
+        self._book.check_passed(replica_id, now)
+        self._judge(replica_id, now)
+
+    def check_missed(self, replica_id: str, fault: str) -> None:
+        """The replica's `/health` did not say 200 in time."""
+        self._book.check_missed(replica_id, fault)
+        self._judge(replica_id, self.clock())
+
+    def begin_probe(self, replica_id: str, ahead_seconds: float) -> bool:
+        """Whether a probe should be sent now: the replica is ejected, and its time is over `ahead_seconds` from now.
+        If so the probe is its trial."""
+        now = self.clock()
+        is_due = self._book.begin_trial(replica_id, now, ahead_seconds)
+        if is_due:
+            self._judge(replica_id, now)
+        return is_due
+
+    def scraped(self, replica_id: str, scrape: Scrape) -> None:
+        """What the replica's `/metrics` said."""
+        if replica_id in self._replicas:
+            old = self.snapshot
+            self.snapshot = Snapshot(old.backends, old.health, {**old.scrapes, replica_id: scrape}, old.tiers)
+
+    def _judge(self, replica_id: str, now: float) -> None:
+        """Swap the snapshot if the verdict on the replica is another than before."""
+        old = self.snapshot
+        before = old.health.get(replica_id)
+        if before is None:  # removed meanwhile
+            return
+        after = self._book.health(replica_id, now)
+        if after == before:
+            return
+        self.snapshot = Snapshot(old.backends, {**old.health, replica_id: after}, old.scrapes, old.tiers)
+        if self._on_health is not None and after.state is not before.state:
+            self._on_health(self._replicas[replica_id], before, after)
