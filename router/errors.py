@@ -90,7 +90,7 @@ class RateLimited(Refusal):
 
 
 class BackendRefused(Refusal):
-    """The backend found the request wrong (400, 404, 413, 422): its status and message are passed on, and nobody else is asked."""
+    """The backend found the request wrong (400, 404, 413, 422): its status and message are passed on; nobody else is asked."""
 
     type, code = "invalid_request_error", "backend_refused"
 

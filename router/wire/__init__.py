@@ -1,0 +1,1 @@
+"""Bytes and JSON on both sides of the relay, as pure functions: the shapes of OpenAI, Anthropic and vLLM. Opens no socket."""

@@ -1,0 +1,71 @@
+"""What a whole (not streamed) answer says: is it one at all, what did it use; and the body as the client gets it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from router.domain.request import Endpoint
+from router.domain.usage import Usage
+from router.wire.parse import tokens_estimate
+from router.wire.streams import UNREAL_FINISHES, model_rename
+from router.wire.usage import read_usage
+
+# Endpoints whose answer may be plain text (`response_format` text, srt, vtt at some providers).
+TEXT_ANSWERS = frozenset({Endpoint.TRANSCRIPTIONS, Endpoint.TRANSLATIONS})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """fault: "" when usable. usage: None when the backend said none that can be true; completion_tokens_estimate then
+    stands in, from the length of what came."""
+
+    body: bytes
+    fault: str
+    usage: Usage | None
+    completion_tokens_estimate: int
+
+
+def read_answer(endpoint: Endpoint, body: bytes, *, model: str, context_tokens: int, choices: int) -> Answer:
+    """Judge a 200. HTML, nothing, or JSON that is no object is a failure, and so is a choice that the engine gave up."""
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        if endpoint in TEXT_ANSWERS and body and not body.lstrip()[:1] == b"<":
+            return Answer(body, "", None, len(body) // 4)
+        return Answer(body, "not_json", None, 0)
+    if type(answer) is not dict:
+        return Answer(body, "not_json", None, 0)
+    if answer.get("error") is not None:
+        return Answer(body, "error_body", None, 0)
+    fault = "aborted" if _is_aborted(answer) else ""
+    usage = read_usage(endpoint, answer.get("usage"), context_tokens=context_tokens, choices=choices)
+    if endpoint is Endpoint.TOKENIZE:
+        usage = Usage(0, 0)  # nothing is generated and no prompt is run: the tokenizer's count is not usage
+    rename = model_rename(body, model)
+    if rename is not None:
+        body = body.replace(*rename, 1)
+    return Answer(body, fault, usage, 0 if usage is not None else tokens_estimate(_text(answer)))
+
+
+def _is_aborted(answer: dict[str, Any]) -> bool:
+    choices = answer.get("choices")
+    if type(choices) is list:
+        return any(type(choice) is dict and choice.get("finish_reason") in UNREAL_FINISHES for choice in choices)
+    return answer.get("status") == "failed"
+
+
+def _text(answer: dict[str, Any]) -> str:
+    """All text of an answer, whatever its API."""
+    texts: list[str] = []
+    stack: list[Any] = [answer.get("choices"), answer.get("output"), answer.get("content"), answer.get("text")]
+    while stack:
+        value = stack.pop()
+        if type(value) is str:
+            texts.append(value)
+        elif type(value) is list:
+            stack.extend(value)
+        elif type(value) is dict:
+            stack.extend(value.get(name) for name in ("message", "content", "text", "reasoning", "tool_calls", "arguments"))
+            stack.append(value.get("function"))
+    return " ".join(texts)

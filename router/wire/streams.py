@@ -1,0 +1,318 @@
+"""What a stream's events mean: has it begun, has it really finished, what did it use; and each event as the client gets it.
+
+A status 200, a clean end and `[DONE]` do not mean success: a real finish reason for every choice does. Events pass through
+untouched, but for the model's name and the usage that we forced and the client did not ask for. Each is looked at with byte
+tests and decoded only if it may carry what we bill or decide on; inside JSON strings quotes are escaped, so an unescaped
+`"usage":` is always a member.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from router.domain.request import Endpoint
+from router.domain.usage import Usage, UsageSource
+from router.wire.sse import event_data
+from router.wire.usage import read_usage
+
+FINISH_REASON = re.compile(rb'"finish_reason"\s*:\s*"')
+MODEL_MEMBER = re.compile(rb'"model"\s*:\s*"(?:[^"\\\\]|\\\\.)*"')
+EMPTY_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
+# Said by an engine that gave up; not a finish.
+UNREAL_FINISHES = frozenset({"abort", "error"})
+DONE = b"data: [DONE]\n\n"
+
+CostMember = Callable[[Usage | None], bytes]
+
+
+class CompletionStream:
+    """Chat, text completions and transcriptions: `choices` with finish reasons, a trailing usage chunk, `[DONE]`.
+
+    model: what the client is told was served. choices: how many must finish. wants_usage, wants_continuous_usage: what the client asked for. is_usage_continuous: we
+    asked for running counts. cost_member: called once, when the last usage chunk is passed on, for the JSON put into it as
+    `jeton_cost`.
+    """
+
+    __slots__ = (
+        "_cost_member",
+        "_finished",
+        "_held",
+        "_is_held_usage",
+        "_is_usage_continuous",
+        "_model",
+        "_names",
+        "_usage_event",
+        "_wants_continuous_usage",
+        "_wants_usage",
+        "choices",
+        "context_tokens",
+        "endpoint",
+        "events",
+        "fault",
+        "is_done",
+    )
+
+    def __init__(
+        self,
+        *,
+        endpoint: Endpoint,
+        model: str,
+        choices: int,
+        context_tokens: int,
+        wants_usage: bool,
+        wants_continuous_usage: bool,
+        is_usage_continuous: bool,
+        cost_member: CostMember,
+    ) -> None:
+        self.endpoint = endpoint
+        self.choices = choices
+        self.context_tokens = context_tokens
+        self.events = 0
+        self.fault = ""
+        self.is_done = False
+        self._model = model
+        self._names: tuple[bytes, bytes] | None = None
+        self._wants_usage = wants_usage
+        self._wants_continuous_usage = wants_continuous_usage
+        self._is_usage_continuous = is_usage_continuous
+        self._cost_member = cost_member
+        self._finished: set[int] = set()
+        self._usage_event = b""
+        self._held = b""
+        self._is_held_usage = False
+
+    @property
+    def is_finished(self) -> bool:
+        return len(self._finished) >= self.choices and not self.fault
+
+    def feed(self, event: bytes) -> bytes:
+        """The event as the client gets it: b"" when it gets none, or not yet. Sets `fault` when the stream is unusable."""
+        if not event.startswith(b"data: {"):
+            data = event_data(event)
+            if data == b"[DONE]":
+                self.is_done = True
+                return b""
+            if not data:
+                return event
+            if not data.startswith(b"{"):
+                self.fault = "bad_event"
+                return b""
+            event = b"data: " + data + b"\n\n"
+        if not event.endswith(b"}\n\n"):
+            self.fault = "bad_event"
+            return b""
+        if b'"error"' in event and self._is_error(event):
+            return b""
+        if self.events == 0:
+            self._names = model_rename(event, self._model)
+        self.events += 1
+        if self._names is not None:
+            event = event.replace(self._names[0], self._names[1], 1)
+        has_finish = FINISH_REASON.search(event) is not None
+        if has_finish:
+            self._note_finishes(event)
+        at = event.find(b'"usage"')
+        if at >= 0:
+            return self._pass_usage(event, at, has_finish)
+        return self._pass(event, is_held=has_finish and self._drops_usage)
+
+    def end(self) -> bytes:
+        """What is still due once the backend has said all: the held event, and `[DONE]` after a real finish."""
+        last = self._release()
+        return last + DONE if self.is_finished else last
+
+    def usage(self) -> Usage | None:
+        """The last usage seen. From a stream cut short it is the running count: `recovered`."""
+        if not self._usage_event:
+            return None
+        try:
+            usage = orjson.loads(event_data(self._usage_event)).get("usage")
+        except (orjson.JSONDecodeError, AttributeError):
+            return None
+        source = UsageSource.PROVIDER if self.is_finished else UsageSource.RECOVERED
+        return read_usage(
+            self.endpoint, usage, context_tokens=self.context_tokens, choices=self.choices, source=source
+        )
+
+    @property
+    def _drops_usage(self) -> bool:
+        """vLLM puts the fingerprint on its last chunk; if that is the usage chunk that we forced, it must move."""
+        return self._is_usage_continuous and not self._wants_usage
+
+    def _pass_usage(self, event: bytes, at: int, has_finish: bool) -> bytes:
+        if event[at + 7 : at + 13].lstrip(b": ").startswith(b"null"):
+            return self._pass(event if self._wants_usage else without_member(event, at), is_held=False)
+        self._usage_event = event
+        if EMPTY_CHOICES.search(event):
+            if self._wants_usage:
+                return self._pass(event, is_held=True, is_usage=True)
+            self._move_fingerprint(event)
+            return self._release()
+        if not (self._wants_continuous_usage or (self._wants_usage and not self._is_usage_continuous)):
+            event = without_member(event, at)
+        return self._pass(event, is_held=has_finish and self._drops_usage)
+
+    def _pass(self, event: bytes, *, is_held: bool, is_usage: bool = False) -> bytes:
+        if not self._held and not is_held:
+            return event
+        before, self._is_held_usage = self._held, is_usage
+        self._held = event if is_held else b""
+        return before if is_held else before + event
+
+    def _release(self) -> bytes:
+        held, self._held = self._held, b""
+        if held and self._is_held_usage and self.is_finished:
+            return held[:-3] + b',"jeton_cost":' + self._cost_member(self.usage()) + b"}\n\n"
+        return held
+
+    def _move_fingerprint(self, usage_event: bytes) -> None:
+        if not self._held or b'"system_fingerprint"' in self._held:
+            return
+        fingerprint = _loads(usage_event).get("system_fingerprint")
+        if fingerprint is not None:
+            self._held = self._held[:-3] + b',"system_fingerprint":' + orjson.dumps(fingerprint) + b"}\n\n"
+
+    def _note_finishes(self, event: bytes) -> None:
+        choices = _loads(event).get("choices")
+        if type(choices) is not list:
+            self.fault = "bad_event"
+            return
+        for choice in choices:
+            reason = choice.get("finish_reason") if type(choice) is dict else None
+            if reason in UNREAL_FINISHES:
+                self.fault = "aborted"
+            elif reason is not None:
+                index = choice.get("index", 0)
+                self._finished.add(index if type(index) is int else 0)
+
+    def _is_error(self, event: bytes) -> bool:
+        if _loads(event).get("error") is not None:
+            self.fault = "error_event"
+            return True
+        return False
+
+
+class EventedStream:
+    """The Responses and Messages APIs: named events, usage at the end, no `[DONE]`."""
+
+    __slots__ = ("_finished", "_model", "_names", "_usage", "choices", "context_tokens", "endpoint", "events", "fault", "is_done")
+
+    def __init__(self, *, endpoint: Endpoint, model: str, context_tokens: int) -> None:
+        self.endpoint = endpoint
+        self.choices = 1
+        self.context_tokens = context_tokens
+        self.events = 0
+        self.fault = ""
+        self.is_done = False
+        self._model = model
+        self._names: tuple[bytes, bytes] | None = None
+        self._finished = False
+        self._usage: dict[str, Any] = {}
+
+    @property
+    def is_finished(self) -> bool:
+        return self._finished and not self.fault
+
+    def feed(self, event: bytes) -> bytes:
+        """As `CompletionStream.feed`."""
+        data = event_data(event)
+        if not data:
+            return event
+        if data == b"[DONE]":  # some send it here too
+            self.is_done = True
+            return b""
+        if not (data.startswith(b"{") and data.endswith(b"}")):
+            self.fault = "bad_event"
+            return b""
+        if self.events == 0:
+            self._names = model_rename(event, self._model)
+        if b"delta" in data[:120]:
+            self.events += 1
+        else:
+            self.events = max(self.events, 1)
+        if b'"usage"' in data or b'"error"' in data or b"response.failed" in data or b"message_stop" in data:
+            self._note(_loads(data))
+            if self.fault:
+                return b""
+        if self._names is not None:
+            event = event.replace(self._names[0], self._names[1], 1)
+        return event
+
+    def end(self) -> bytes:
+        return b""
+
+    def usage(self) -> Usage | None:
+        """Final where the API gave it; a stream cut short knows its input at most, and its output by count of events."""
+        if not self._finished:
+            return None
+        return read_usage(self.endpoint, self._usage, context_tokens=self.context_tokens, choices=1)
+
+    def _note(self, payload: dict[str, Any]) -> None:
+        kind = payload.get("type")
+        if kind in ("error", "response.failed") or (kind is None and payload.get("error") is not None):
+            self.fault = "error_event"
+        elif kind in ("response.completed", "response.incomplete"):
+            response = payload.get("response")
+            usage = response.get("usage") if type(response) is dict else None
+            self._usage = usage if type(usage) is dict else {}
+            self._finished = self.is_done = True
+        elif kind == "message_start":
+            message = payload.get("message")
+            usage = message.get("usage") if type(message) is dict else None
+            self._usage = usage if type(usage) is dict else {}
+        elif kind == "message_delta":
+            usage = payload.get("usage")
+            self._usage = {**self._usage, **(usage if type(usage) is dict else {})}
+            delta = payload.get("delta")
+            self._finished = type(delta) is dict and delta.get("stop_reason") is not None
+        elif kind == "message_stop":
+            self.is_done = True
+
+
+Stream = CompletionStream | EventedStream
+
+
+def model_rename(text: bytes, model: str) -> tuple[bytes, bytes] | None:
+    """The bytes of the first `model` member and those that should stand there; None where they already agree.
+
+    What a backend calls itself may be an alias of its own; the client is told the model's name in this fleet.
+    """
+    found = MODEL_MEMBER.search(text, 0, 65536)
+    if found is None:
+        return None
+    right = b'"model":' + orjson.dumps(model)
+    written = found.group()
+    return None if written.replace(b" ", b"") == right else (written, right)
+
+
+def without_member(event: bytes, at: int) -> bytes:
+    """The event without the member whose name's opening quote is at `at`; its value is null or an object without strings.
+
+    One comma beside it goes too. The value of `usage` holds numbers, nulls and objects of these, so braces can be counted.
+    """
+    end = event.find(b"}", at)
+    null = event.find(b"null", at)
+    opening = event.find(b"{", at)
+    if 0 <= null < (opening if opening >= 0 else len(event)):
+        end = null + 4
+    else:
+        end += 1
+        inner = event.count(b"{", opening + 1, end)
+        while inner:
+            start, end = end, event.find(b"}", end) + 1
+            inner += event.count(b"{", start, end) - 1
+    before = event[:at].rstrip(b" ")
+    after = event[end:]
+    if before.endswith(b","):
+        return before[:-1] + after
+    return before + after.lstrip(b" ").removeprefix(b",").lstrip(b" ")
+
+
+def _loads(event: bytes) -> dict[str, Any]:
+    try:
+        payload = orjson.loads(event if event.startswith(b"{") else event_data(event))
+    except orjson.JSONDecodeError:
+        return {}
+    return payload if type(payload) is dict else {}

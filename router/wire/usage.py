@@ -1,0 +1,100 @@
+"""From a backend's usage object to ours, whichever convention it follows; what cannot be true is not taken for usage.
+
+OpenAI counts cached tokens inside `prompt_tokens` and reasoning inside `completion_tokens`; Anthropic counts cache reads and
+writes beside `input_tokens`. Ours (`domain/usage.py`) is OpenAI's.
+"""
+
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from router.domain.money import nanousd_from_usd
+from router.domain.request import Endpoint
+from router.domain.usage import Usage, UsageSource
+
+
+def read_usage(
+    endpoint: Endpoint, usage: Any, *, context_tokens: int, choices: int, source: UsageSource = UsageSource.PROVIDER
+) -> Usage | None:
+    """None where the object is absent, of an unknown shape, or says what cannot be: a negative count, or more than the
+    context window holds for every choice."""
+    if type(usage) is not dict:
+        return None
+    if usage.get("type") == "duration":  # transcription billed by the second of audio
+        seconds = usage.get("seconds")
+        if not isinstance(seconds, int | float) or seconds < 0:
+            return None
+        return Usage(0, 0, audio_seconds=float(seconds), source=source)
+    read = _read_anthropic if endpoint is Endpoint.MESSAGES else _read_openai
+    found = read(usage, source)
+    if found is None or not _is_possible(found, context_tokens, choices):
+        return None
+    return found
+
+
+def _read_openai(usage: dict[str, Any], source: UsageSource) -> Usage | None:
+    prompt = usage.get("prompt_tokens", usage.get("input_tokens"))
+    completion = usage.get("completion_tokens", usage.get("output_tokens"))
+    if completion is None:  # rerank and score say prompt and total alone
+        total = usage.get("total_tokens")
+        completion = total - prompt if type(total) is int and type(prompt) is int else None
+    if type(prompt) is not int or type(completion) is not int:
+        return None
+    prompt_details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
+    completion_details = usage.get("completion_tokens_details") or usage.get("output_tokens_details") or {}
+    return Usage(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        cached_tokens=_count(prompt_details, "cached_tokens"),
+        reasoning_tokens=_count(completion_details, "reasoning_tokens"),
+        provider_cost_nanousd=_provider_cost(usage),
+        source=source,
+    )
+
+
+def _read_anthropic(usage: dict[str, Any], source: UsageSource) -> Usage | None:
+    uncached, completion = usage.get("input_tokens"), usage.get("output_tokens")
+    if type(uncached) is not int or type(completion) is not int:
+        return None
+    cached = _count(usage, "cache_read_input_tokens")
+    written = _count(usage, "cache_creation_input_tokens")
+    return Usage(
+        prompt_tokens=uncached + cached + written,
+        completion_tokens=completion,
+        cached_tokens=cached,
+        cache_write_tokens=written,
+        provider_cost_nanousd=_provider_cost(usage),
+        source=source,
+    )
+
+
+def _count(details: Any, name: str) -> int:
+    value = details.get(name) if type(details) is dict else None
+    return value if type(value) is int else 0
+
+
+def _provider_cost(usage: dict[str, Any]) -> int | None:
+    """OpenRouter's `usage.cost`, in US dollars. Read through its shortest decimal text, which is what was sent."""
+    cost = usage.get("cost")
+    if type(cost) not in (int, float, str):
+        return None
+    try:
+        usd = Decimal(str(cost))
+    except InvalidOperation:
+        return None
+    return nanousd_from_usd(usd) if usd.is_finite() and usd >= 0 else None
+
+
+def _is_possible(usage: Usage, context_tokens: int, choices: int) -> bool:
+    counts = (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, usage.cache_write_tokens)
+    if min(counts) < 0 or usage.reasoning_tokens < 0:
+        return False
+    if usage.cached_tokens + usage.cache_write_tokens > usage.prompt_tokens:
+        return False
+    if usage.reasoning_tokens > usage.completion_tokens:
+        return False
+    return usage.completion_tokens <= context_tokens * choices
+
+
+def estimated_usage(prompt_tokens: int, completion_tokens: int) -> Usage:
+    """What we reckon when the backend does not say; flagged as such for ever."""
+    return Usage(prompt_tokens, completion_tokens, source=UsageSource.ESTIMATED)
