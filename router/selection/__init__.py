@@ -1,1 +1,1 @@
-"""From a request to its ranked candidates: scope, eligibility, forecasts, the policy loader. Pure; imports `domain` and `pricing`."""
+"""From a request to its ranked candidates: scope, eligibility, policy loader. Pure; imports `domain` and `pricing`."""

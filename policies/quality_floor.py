@@ -1,0 +1,55 @@
+"""The cheapest candidate that is predicted to answer well enough and forecast to answer in time."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from pydantic import BaseModel, Field
+
+from policies import by_quote, by_ttft
+from router.domain.decision import Candidate, Choice
+from router.domain.request import InferenceRequest
+
+ON_TIME = "cheapest at the floor, on time"
+LATE = "quickest at the floor, late"
+BELOW = "best below the floor"
+
+
+class QualityFloor(BaseModel, frozen=True, extra="forbid"):
+    """Quality before time, and both before price.
+
+    quality_min: the floor, 0–1. The highest tier's quality is 1; a lower tier's is the probability that its answer is as
+    good, lowered by how little the classifier knows of such prompts.
+    ttft_seconds_max: the objective for the time to the first token.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"quality", "price", "ttft"})
+    reasons: ClassVar[tuple[str, ...]] = (ON_TIME, LATE, BELOW)
+
+    quality_min: float = Field(default=0.75, ge=0, le=1)
+    ttft_seconds_max: float = Field(default=2.0, gt=0)
+
+    def rank(self, request: InferenceRequest, candidates: Sequence[Candidate]) -> list[Choice]:
+        """On time by quote, then late by time; below the floor come the best first, which is the safe side."""
+        on_time: list[Candidate] = []
+        late: list[Candidate] = []
+        below: list[Candidate] = []
+        for candidate in candidates:
+            if candidate.quality < self.quality_min:
+                below.append(candidate)
+            elif candidate.ttft_seconds <= self.ttft_seconds_max:
+                on_time.append(candidate)
+            else:
+                late.append(candidate)
+        on_time.sort(key=by_quote)
+        late.sort(key=by_ttft)
+        below.sort(key=by_quote)
+        below.sort(key=_by_quality)  # stable: equals stay in the order of their quotes
+        return [
+            *[Choice(candidate, ON_TIME) for candidate in on_time],
+            *[Choice(candidate, LATE) for candidate in late],
+            *[Choice(candidate, BELOW) for candidate in below],
+        ]
+
+
+def _by_quality(candidate: Candidate) -> float:
+    return -candidate.quality
