@@ -2,11 +2,11 @@
 
     python make_models.py DIRECTORY
 
-DIRECTORY/small, DIRECTORY/large: Llamas, for chat and completions. Their greedy text is whole lower-case words, one token each.
+DIRECTORY/small, DIRECTORY/large: Llamas, for chat and completions; their greedy text is whole lower-case words.
 DIRECTORY/embed: a BERT, for embeddings, rerank and score.
 
-The byte-pair tokenizer is trained on Python's own standard library and the weights come from a fixed seed, so two runs on the
-same versions of the libraries make the same model. Runs in vLLM's environment: jeton itself imports none of these.
+The byte-pair tokenizer is trained on Python's own standard library and the weights come from a fixed seed, so two runs
+on the same versions of the libraries make the same models. Runs in vLLM's environment, not in jeton's.
 """
 
 import os
@@ -66,8 +66,9 @@ def trained_tokenizer(vocabulary: int, special: list[str]) -> Tokenizer:
 
 
 def make_llama(directory: Path, *, layers: int, hidden: int, seed: int) -> None:
-    end_of_text, turn_start, turn_end, pad = range(4)
-    bpe = trained_tokenizer(LLAMA_VOCABULARY, ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"])
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"]
+    end_of_text, turn_end, pad = 0, 2, 3
+    bpe = trained_tokenizer(LLAMA_VOCABULARY, special)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         bos_token="<|endoftext|>",
@@ -97,8 +98,8 @@ def make_llama(directory: Path, *, layers: int, hidden: int, seed: int) -> None:
         dtype="float32",
     )
     model = LlamaForCausalLM(config).eval()
-    # A row of zeros has the logit 0, and among thousands of random rows some are always above it: greedy decoding never picks
-    # such a token. What is kept: words that tokenize to themselves, so that the text, tokenized again, gives the same tokens.
+    # A row of zeros has the logit 0, and among thousands of random rows some are always above it: greedy decoding never
+    # picks such a token. What is kept: words that tokenize to themselves, so that the text gives the same tokens again.
     words = {
         token_id
         for token, token_id in bpe.get_vocab().items()
