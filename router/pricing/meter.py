@@ -1,0 +1,332 @@
+"""The meter of one leased replica: what its lease costs, divided exactly among the attempts it serves.
+
+The lease runs whether the replica works or not. While attempts are open, virtual time V advances by `bill / W`, W being the
+sum of their weights; an attempt pays its weight × the V that passed, and an event costs the same however many are open.
+While none is open the money is idle. (Weighted fair queueing's virtual time, Parekh and Gallager 1993, run backwards: there
+it decides who is served next, here who pays for what was served.)
+
+All arithmetic is in integers. A *grain* is the smallest amount reckoned with, 2⁻³² of what one nano-dollar an hour costs in
+a nanosecond, so prices and times are exact in grains. Dividing by W leaves a remainder and so does rounding a charge down to
+nano-dollars; both go into one *pot*, smaller than a nano-dollar, which is paid out with the next money that flows. Hence at
+any instant, for any history,
+
+    bill = Σ charges + Σ accrued + idle + residue,   0 ≤ residue < 1 nano-dollar per open attempt + 1
+
+and cutting an interval into pieces (`advance`) changes nothing at all: quotients of a carried remainder add up.
+
+The fold is deterministic: `fold` over the recorded events gives the same charges, to the nano-dollar, which is the audit.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+from typing import TypedDict
+
+from router.pricing.weights import WEIGHT_MAX
+
+NS_PER_HOUR = 3_600 * 10**9
+GRAIN_BITS = 32
+GRAINS_PER_NANOUSD = NS_PER_HOUR << GRAIN_BITS
+
+# How many closed attempts are remembered, so that an `open` delivered twice cannot revive one. A window, not a history: across
+# restarts the journal's unique key (attempt, kind) does this work.
+CLOSED_REMEMBERED = 4096
+
+
+class MeterState(TypedDict):
+    """A meter at rest, for JSON. Integers are decimal strings: they outgrow 64 bits. `open`: id → weight, since, grains."""
+
+    nanousd_per_hour: str
+    last_ns: str
+    is_ended: bool
+    late_events: int
+    bill: str
+    idle_nanousd: str
+    charged_nanousd: str
+    pot: str
+    virtual: str
+    open: dict[str, list[str]]
+
+
+class _Open:
+    """An open attempt: its weight, the virtual time it has paid up to, and the grains it owes until then."""
+
+    __slots__ = ("grains", "since", "weight")
+
+    def __init__(self, weight: int, since: int, grains: int = 0) -> None:
+        self.weight = weight
+        self.since = since
+        self.grains = grains
+
+
+class ReplicaMeter:
+    """One lease, from its start to its end.
+
+    Times are nanoseconds of one clock. They never run backwards: an event earlier than the last is booked at the last and
+    counted in `late_events`, so a journal that is to be audited must record `max(at_ns, meter.last_ns)`.
+
+    Attempts are named once: a second `open` of an id, and a `reweigh` or `close` of one that is not open, change nothing.
+
+    last_ns: up to when the lease is booked. late_events: how many events came too late for their time.
+    """
+
+    __slots__ = (
+        "_attempts",
+        "_bill",
+        "_charged_nanousd",
+        "_closed",
+        "_idle_nanousd",
+        "_is_ended",
+        "_pot",
+        "_rate",
+        "_virtual",
+        "_weight",
+        "last_ns",
+        "late_events",
+    )
+
+    def __init__(self, nanousd_per_hour: int, started_ns: int) -> None:
+        """The lease starts. Raises ValueError on a negative price."""
+        self.last_ns = started_ns
+        self.late_events = 0
+        self._rate = _checked_rate(nanousd_per_hour)
+        self._is_ended = False
+        self._bill = 0  # nano-dollar nanoseconds an hour
+        self._idle_nanousd = 0
+        self._charged_nanousd = 0
+        self._pot = 0  # grains, < GRAINS_PER_NANOUSD
+        self._virtual = 0  # grains per unit of weight
+        self._weight = 0
+        self._attempts: dict[str, _Open] = {}
+        self._closed: OrderedDict[str, None] = OrderedDict()
+
+    # Events
+
+    def open(self, attempt_id: str, weight: int, at_ns: int) -> None:
+        """The attempt starts to share the bill. Raises ValueError on a weight outside 1..WEIGHT_MAX or an ended lease."""
+        _check_weight(weight)
+        if attempt_id in self._attempts or attempt_id in self._closed:
+            return
+        if self._is_ended:
+            raise ValueError(f"attempt {attempt_id} opened on a lease that has ended")
+        self._book(at_ns)
+        self._attempts[attempt_id] = _Open(weight, self._virtual)
+        self._weight += weight
+
+    def reweigh(self, attempt_id: str, weight: int, at_ns: int) -> None:
+        """The attempt does other work from now on (prefill done, decode begins). Raises ValueError as `open` does."""
+        _check_weight(weight)
+        attempt = self._attempts.get(attempt_id)
+        if attempt is None:
+            return
+        self._book(at_ns)
+        attempt.grains += attempt.weight * (self._virtual - attempt.since)
+        attempt.since = self._virtual
+        self._weight += weight - attempt.weight
+        attempt.weight = weight
+
+    def close(self, attempt_id: str, at_ns: int) -> int | None:
+        """The attempt has ended, however: its charge in nano-dollars; None when it is not open."""
+        if attempt_id not in self._attempts:
+            return None
+        self._book(at_ns)
+        attempt = self._attempts.pop(attempt_id)
+        self._weight -= attempt.weight
+        owed = attempt.grains + attempt.weight * (self._virtual - attempt.since)
+        charge, self._pot = divmod(self._pot + owed, GRAINS_PER_NANOUSD)
+        self._charged_nanousd += charge
+        if not self._attempts:
+            self._virtual = 0  # nobody refers to it; keeps the integer small
+        self._closed[attempt_id] = None
+        if len(self._closed) > CLOSED_REMEMBERED:
+            self._closed.popitem(last=False)
+        return charge
+
+    def advance(self, at_ns: int) -> None:
+        """Book the time until now. Between events it changes no charge, however often it is called."""
+        elapsed_ns = at_ns - self.last_ns
+        if elapsed_ns <= 0 or self._is_ended:
+            return
+        self.last_ns = at_ns
+        cost = self._rate * elapsed_ns
+        self._bill += cost
+        if self._weight:
+            passed, self._pot = divmod(self._pot + (cost << GRAIN_BITS), self._weight)
+            self._virtual += passed
+        else:
+            idle_nanousd, self._pot = divmod(self._pot + (cost << GRAIN_BITS), GRAINS_PER_NANOUSD)
+            self._idle_nanousd += idle_nanousd
+
+    def reprice(self, nanousd_per_hour: int, at_ns: int) -> None:
+        """Another price is in force from now on. Raises ValueError on a negative one."""
+        rate = _checked_rate(nanousd_per_hour)
+        self._book(at_ns)
+        self._rate = rate
+
+    def abandon(self) -> tuple[str, ...]:
+        """Give up the open attempts as of `last_ns`: what they owe becomes idle. Returns their ids.
+
+        For a restart: the process that held them died, and the time since it last saved the meter is idle too.
+        """
+        abandoned = tuple(self._attempts)
+        owed = sum(one.grains + one.weight * (self._virtual - one.since) for one in self._attempts.values())
+        idle_nanousd, self._pot = divmod(self._pot + owed, GRAINS_PER_NANOUSD)
+        self._idle_nanousd += idle_nanousd
+        self._attempts.clear()
+        self._weight = self._virtual = 0
+        self._closed.update(dict.fromkeys(abandoned))
+        while len(self._closed) > CLOSED_REMEMBERED:
+            self._closed.popitem(last=False)
+        return abandoned
+
+    def end(self, at_ns: int) -> None:
+        """The lease ends: nothing is billed after it. Attempts still open keep what they owe until they are closed."""
+        self._book(at_ns)
+        self._is_ended = True
+
+    def _book(self, at_ns: int) -> None:
+        if at_ns < self.last_ns:
+            self.late_events += 1
+        self.advance(at_ns)
+
+    # Balances, as of `last_ns`
+
+    @property
+    def nanousd_per_hour(self) -> int:
+        return self._rate
+
+    @property
+    def is_ended(self) -> bool:
+        return self._is_ended
+
+    @property
+    def bill(self) -> Fraction:
+        """What the lease has cost so far, exactly, in nano-dollars."""
+        return Fraction(self._bill, NS_PER_HOUR)
+
+    @property
+    def bill_nanousd(self) -> int:
+        """What the lease has cost so far, whole nano-dollars."""
+        return self._bill // NS_PER_HOUR
+
+    @property
+    def idle_nanousd(self) -> int:
+        """What of it nobody used."""
+        return self._idle_nanousd
+
+    @property
+    def charged_nanousd(self) -> int:
+        """The sum of all charges."""
+        return self._charged_nanousd
+
+    @property
+    def open_attempts(self) -> tuple[str, ...]:
+        return tuple(self._attempts)
+
+    def accrued(self, attempt_id: str) -> int | None:
+        """What an open attempt owes so far, whole nano-dollars; None when it is not open."""
+        attempt = self._attempts.get(attempt_id)
+        return None if attempt is None else self._owed(attempt) // GRAINS_PER_NANOUSD
+
+    @property
+    def accrued_nanousd(self) -> dict[str, int]:
+        """What each open attempt owes so far, by attempt id, whole nano-dollars."""
+        return {name: self._owed(attempt) // GRAINS_PER_NANOUSD for name, attempt in self._attempts.items()}
+
+    @property
+    def residue(self) -> Fraction:
+        """What is billed but not yet in any whole nano-dollar above: the pot, and the fractions that open attempts owe."""
+        fractions = sum(self._owed(attempt) % GRAINS_PER_NANOUSD for attempt in self._attempts.values())
+        return Fraction(self._pot + fractions, GRAINS_PER_NANOUSD)
+
+    def _owed(self, attempt: _Open) -> int:
+        return attempt.grains + attempt.weight * (self._virtual - attempt.since)
+
+    # Persistence
+
+    def state(self) -> MeterState:
+        """All that is needed to go on later, but the window of closed ids."""
+        return {
+            "nanousd_per_hour": str(self._rate),
+            "last_ns": str(self.last_ns),
+            "is_ended": self._is_ended,
+            "late_events": self.late_events,
+            "bill": str(self._bill),
+            "idle_nanousd": str(self._idle_nanousd),
+            "charged_nanousd": str(self._charged_nanousd),
+            "pot": str(self._pot),
+            "virtual": str(self._virtual),
+            "open": {name: [str(one.weight), str(one.since), str(one.grains)] for name, one in self._attempts.items()},
+        }
+
+    @classmethod
+    def restore(cls, state: MeterState) -> "ReplicaMeter":
+        """The meter exactly as it was, open attempts included. After a crash, `abandon` comes next."""
+        meter = cls(int(state["nanousd_per_hour"]), int(state["last_ns"]))
+        meter.late_events = state["late_events"]
+        meter._is_ended = state["is_ended"]
+        meter._bill = int(state["bill"])
+        meter._idle_nanousd = int(state["idle_nanousd"])
+        meter._charged_nanousd = int(state["charged_nanousd"])
+        meter._pot = int(state["pot"])
+        meter._virtual = int(state["virtual"])
+        meter._attempts = {name: _Open(int(w), int(since), int(g)) for name, (w, since, g) in state["open"].items()}
+        meter._weight = sum(attempt.weight for attempt in meter._attempts.values())
+        return meter
+
+
+class EventKind(StrEnum):
+    OPEN = "open"
+    REWEIGH = "reweigh"
+    CLOSE = "close"
+    REPRICE = "reprice"
+    ABANDON = "abandon"
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class MeterEvent:
+    """One recorded event. amount: the weight of an open or reweigh, the nano-dollars an hour of a reprice."""
+
+    kind: EventKind
+    at_ns: int
+    attempt_id: str = ""
+    amount: int = 0
+
+
+def fold(meter: ReplicaMeter, events: Iterable[MeterEvent]) -> Mapping[str, int]:
+    """Run recorded events through a meter (fresh, or restored from a checkpoint): the charge of each attempt that closed.
+
+    Raises ValueError where the meter does. The meter is left as of the last event, its balances to be compared.
+    """
+    charges: dict[str, int] = {}
+    for event in events:
+        match event.kind:
+            case EventKind.OPEN:
+                meter.open(event.attempt_id, event.amount, event.at_ns)
+            case EventKind.REWEIGH:
+                meter.reweigh(event.attempt_id, event.amount, event.at_ns)
+            case EventKind.CLOSE:
+                charge = meter.close(event.attempt_id, event.at_ns)
+                if charge is not None:
+                    charges[event.attempt_id] = charge
+            case EventKind.REPRICE:
+                meter.reprice(event.amount, event.at_ns)
+            case EventKind.ABANDON:
+                meter.abandon()
+            case EventKind.END:
+                meter.end(event.at_ns)
+    return charges
+
+
+def _checked_rate(nanousd_per_hour: int) -> int:
+    if nanousd_per_hour < 0:
+        raise ValueError(f"a lease at {nanousd_per_hour} nano-dollars an hour: a price is not negative")
+    return nanousd_per_hour
+
+
+def _check_weight(weight: int) -> None:
+    if not 1 <= weight <= WEIGHT_MAX:
+        raise ValueError(f"weight {weight} is not within 1..{WEIGHT_MAX}")

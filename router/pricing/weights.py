@@ -1,0 +1,46 @@
+"""What an attempt weighs while it prefills and while it decodes: the part of an engine step that it occupies.
+
+Weights divide a bill (`meter.py`), so only their ratios matter; they are in nanoseconds of a step to be whole numbers. Both
+phases are measured in the time the step's resources are taken up, which is what makes the ratio of output to input right at
+any concurrency: alone, a decoding attempt pays for the whole step; in a batch it pays for its share of the weights read.
+"""
+
+from router.pricing.profile import EngineProfile
+
+NS_PER_SECOND = 1e9
+
+# 18 minutes: no step takes as long. The meter's bound on its residue needs a bound on weights.
+WEIGHT_MAX = 2**40
+
+
+def prefill_step_seconds(profile: EngineProfile, uncached_prompt_tokens: float) -> float:
+    """Arithmetic of the prompt tokens that one step can hold: c · min(prompt, chunk)."""
+    return profile.compute_seconds_per_token * min(uncached_prompt_tokens, profile.chunk_tokens)
+
+
+def decode_step_seconds(profile: EngineProfile, context_tokens: float, completion_tokens: float) -> float:
+    """One sequence's part of a decode step: w/n + k·context + c.
+
+    w is the weight read, shared by the n sequences of a typical batch (`sequences_target`); k the read of one token of its
+    own KV, over a context that grows from the prompt by the expected completion, half of it on average; c the arithmetic of
+    its one token.
+    """
+    return (
+        profile.weight_read_seconds / profile.sequences_target
+        + profile.kv_read_seconds_per_token * (context_tokens + completion_tokens / 2)
+        + profile.compute_seconds_per_token
+    )
+
+
+def prefill_weight(profile: EngineProfile, uncached_prompt_tokens: float) -> int:
+    """The weight from dispatch to first token, nanoseconds of a step, 1..WEIGHT_MAX. A fully cached prompt weighs 1."""
+    return _whole(prefill_step_seconds(profile, uncached_prompt_tokens))
+
+
+def decode_weight(profile: EngineProfile, context_tokens: float, expected_completion_tokens: float) -> int:
+    """The weight from first token to end, nanoseconds of a step, 1..WEIGHT_MAX. context_tokens: at the first token."""
+    return _whole(decode_step_seconds(profile, context_tokens, expected_completion_tokens))
+
+
+def _whole(seconds: float) -> int:
+    return min(max(round(seconds * NS_PER_SECOND), 1), WEIGHT_MAX)
