@@ -37,7 +37,7 @@ class Identity:
 
     tenant: str
     api_key_name: str
-    models: frozenset[str] = frozenset()
+    models: tuple[str, ...] = ()
     requests_per_minute: int | None = None
 
 
@@ -49,7 +49,7 @@ class ApiKeys:
         self._pepper = pepper
         self._identities = {
             bytes.fromhex(api_key.hash.removeprefix(HASH_SCHEME)): Identity(
-                tenant.name, api_key.name, frozenset(tenant.models), tenant.requests_per_minute
+                tenant.name, api_key.name, tenant.models, tenant.requests_per_minute
             )
             for tenant in tenants
             for api_key in tenant.api_keys
