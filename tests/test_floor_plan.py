@@ -1,0 +1,256 @@
+"""The floor plan holds: who may import whom, and what the pure rooms keep out. Read from the source, without running it.
+
+A room is a package (`router.wire`) or, for `load` and the joints of `router`, a file. A new room or joint gets its row here
+first. What a row lists may be imported with all that is below it; `router.errors` and the room itself always may.
+"""
+
+import ast
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[1]
+PACKAGES = ("router", "policies", "load")
+
+DOMAIN = "router.domain"
+WIRE = "router.wire"
+PRICING = "router.pricing"
+
+PURE = {
+    "router.errors": (),
+    DOMAIN: (),
+    WIRE: (DOMAIN,),
+    "router.classify": (DOMAIN,),
+    PRICING: (DOMAIN,),
+    "router.selection": (DOMAIN, PRICING),
+    "policies": (DOMAIN,),
+    "load.engine": (PRICING, "load.kv_cache"),
+    "load.kv_cache": (),
+}
+
+# They take a slice of the configuration by its class, never `RouterConfig`: see the test of that name.
+IO = {
+    "router.access": (DOMAIN, "router.config"),
+    "router.fleet": (DOMAIN, WIRE, "router.config"),
+    "router.dispatch": (DOMAIN, WIRE, "router.config"),
+    "router.ledger": (DOMAIN, "router.config"),
+    "router.telemetry": (DOMAIN, "router.config"),
+}
+
+# What joins the rooms: the configuration's own files, then those that know several rooms or all of them.
+CONFIG = ("router.config", "router.config_source", "router.config_shape", "router.config_checks", "router.fleet_config")
+JOINTS = {
+    "router": (),
+    "router.config": (DOMAIN,),
+    "router.config_source": (),
+    "router.config_shape": CONFIG,
+    "router.config_checks": (DOMAIN, PRICING, *CONFIG),
+    "router.fleet_config": (DOMAIN, PRICING, *CONFIG),
+    "router.config_file": (DOMAIN, PRICING, "router.selection", *CONFIG),
+    "router.reload": ("router.config_file", *CONFIG),
+    "router.gateway": ("router",),
+    "router.pipeline": ("router",),
+    "router.accountant": ("router",),
+    "router.app": ("router",),
+    "router.commands": ("router", "policies"),
+    "router.__main__": ("router",),
+    "load": ("router", "policies"),
+}
+
+PLAN: Mapping[str, tuple[str, ...]] = PURE | IO | JOINTS
+
+# Where names become modules: policies by file name, commands by entry point, sub-commands by file name.
+MAY_IMPORT_BY_NAME = {"router.selection.loader", "router.__main__", "load.__main__"}
+
+# Modules whose very use is a clock, the environment, chance or the world outside.
+IMPURE_MODULES = {
+    "asyncio", "aiohttp", "httpx", "multiprocessing", "secrets", "selectors", "signal", "socket", "sqlite3", "ssl",
+    "subprocess", "threading", "time", "uuid", "uvloop",
+}  # fmt: skip
+IMPURE_ATTRIBUTES = {
+    "os.environ",
+    "os.getenv",
+    "os.urandom",
+    "datetime.now",
+    "datetime.utcnow",
+    "datetime.today",
+    "date.today",
+}
+SEEDED = {"random.Random", "np.random.default_rng"}  # with an argument, that is
+ASYNC_NODES = (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith)
+
+Import = tuple[str, int]
+
+
+def is_below(name: str, room: str) -> bool:
+    return name == room or name.startswith(f"{room}.")
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PROJECT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def sources() -> dict[str, ast.Module]:
+    """Every module of ours and its syntax tree."""
+    paths = (path for package in PACKAGES for path in (PROJECT / package).rglob("*.py"))
+    return {module_name(path): ast.parse(path.read_text(encoding="utf-8"), str(path)) for path in sorted(paths)}
+
+
+def room_of(module: str) -> str | None:
+    """The most specific row of the plan; a file directly in `router` needs one of its own."""
+    rooms = [room for room in PLAN if is_below(module, room) and (room != "router" or module == "router")]
+    return max(rooms, key=len, default=None)
+
+
+def dotted(node: ast.expr) -> str:
+    """`a.b.c` of an attribute chain, as far as it is made of names."""
+    match node:
+        case ast.Name(id=name):
+            return name
+        case ast.Attribute(value=value, attr=attr):
+            return f"{dotted(value)}.{attr}"
+        case _:
+            return ""
+
+
+def imports(tree: ast.Module) -> Iterator[Import]:
+    """Every name that is imported, wherever in the file; `from a import b` is `a.b`, for b may be a module."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                yield from ((alias.name, node.lineno) for alias in names)
+            case ast.ImportFrom(module=module, names=names, level=level):
+                prefix = "." * level + (module or "")
+                yield from ((f"{prefix}.{alias.name}", node.lineno) for alias in names)
+
+
+def trespasses(module: str, tree: ast.Module) -> list[str]:
+    """Imports that the plan does not allow `module`."""
+    room = room_of(module)
+    if room is None:
+        return [f"{module} has no row in the floor plan"]
+    allowed = (*PLAN[room], room, "router.errors")
+    found = []
+    for name, line in imports(tree):
+        if name.startswith("."):
+            found.append(f"{module}:{line} imports {name}: write absolute imports")
+        elif name.split(".")[0] in PACKAGES and not any(is_below(name, other) for other in allowed):
+            found.append(
+                f"{module}:{line} imports {name}; {room} may import {', '.join(PLAN[room]) or 'nothing of ours'}"
+            )
+    return found
+
+
+def is_unseeded(name: str) -> bool:
+    """Chance drawn from a module's own hidden generator."""
+    return name.startswith(("random.", "np.random.", "numpy.random.")) and name not in {*SEEDED, "np.random.Generator"}
+
+
+def impurities(module: str, tree: ast.Module) -> list[str]:
+    """What a pure module may not hold: async, a clock, the environment, chance that nobody seeded."""
+    found = [f"{name} (line {line})" for name, line in imports(tree) if name.split(".")[0] in IMPURE_MODULES]
+    for node in ast.walk(tree):
+        if isinstance(node, ASYNC_NODES):
+            found.append(f"async (line {node.lineno})")
+        elif isinstance(node, ast.Attribute):
+            name = dotted(node)
+            if ".".join(name.split(".")[-2:]) in IMPURE_ATTRIBUTES:
+                found.append(f"{name} (line {node.lineno})")
+            elif is_unseeded(name):
+                found.append(f"{name} (line {node.lineno}): chance comes as a generator that the caller has seeded")
+        elif isinstance(node, ast.Call) and dotted(node.func) in SEEDED and not node.args:
+            found.append(f"{dotted(node.func)}() without a seed (line {node.lineno})")
+    return [f"{module}: {what}" for what in found]
+
+
+SOURCES = sources()
+PURE_MODULES = [module for module in SOURCES if room_of(module) in PURE]
+POLICIES = sorted(module.removeprefix("policies.") for module in SOURCES if module.startswith("policies."))
+
+
+def test_every_room_imports_only_what_the_floor_plan_allows() -> None:
+    assert [trespass for module, tree in SOURCES.items() for trespass in trespasses(module, tree)] == []
+
+
+def test_pure_rooms_hold_no_async_no_clock_no_environment_and_no_unseeded_chance() -> None:
+    assert [impurity for module in PURE_MODULES for impurity in impurities(module, SOURCES[module])] == []
+
+
+def test_only_joints_see_the_whole_configuration() -> None:
+    assert [
+        f"{module}:{line}"
+        for module, tree in SOURCES.items()
+        for name, line in imports(tree)
+        if name == "router.config.RouterConfig" and room_of(module) not in JOINTS
+    ] == []
+
+
+def test_modules_are_imported_by_name_only_where_names_become_modules() -> None:
+    by_name = {module for module, tree in SOURCES.items() for name, _ in imports(tree) if is_below(name, "importlib")}
+    readers = {"importlib.resources", "importlib.metadata"}
+    by_name -= {
+        m
+        for m in by_name
+        if all(n.startswith(tuple(readers)) for n, _ in imports(SOURCES[m]) if is_below(n, "importlib"))
+    }
+    assert by_name <= MAY_IMPORT_BY_NAME
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_policy_is_one_file_that_no_other_code_names(policy: str) -> None:
+    """The one exception is the default of `policy.name` in the configuration."""
+    naming = {
+        module
+        for module, tree in SOURCES.items()
+        if module != f"policies.{policy}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and node.value == policy
+    }
+    importing = {
+        module for module, tree in SOURCES.items() for name, _ in imports(tree) if is_below(name, f"policies.{policy}")
+    }
+    assert naming | importing <= {"router.config"}
+
+
+def test_every_row_of_the_plan_stands_in_the_house() -> None:
+    assert [room for room in PLAN if not any(is_below(module, room) for module in SOURCES)] == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("router.domain.usage", "from router.wire import sse"),
+        ("router.wire.sse", "def read():\n    import router.dispatch.relay"),
+        ("router.ledger.store", "from router import fleet"),
+        ("router.access.keys", "import router.ledger.store as store"),
+        ("router.app", "from load.engine import Engine"),
+        ("policies.cheapest", "from router.pricing.book import Price"),
+        ("router.pricing.meter", "from .book import Price"),
+        ("router.utils", ""),
+    ],
+)
+def test_a_trespass_is_seen(module: str, source: str) -> None:
+    assert trespasses(module, ast.parse(source)) != []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "async def read(): ...",
+        "from time import monotonic",
+        "import os\nos.environ['X']",
+        "import datetime\ndatetime.datetime.now()",
+        "from datetime import date\ndate.today()",
+        "import random\nrandom.choice([1])",
+        "import random\nrandom.Random()",
+        "import numpy as np\nnp.random.default_rng()",
+    ],
+)
+def test_an_impurity_is_seen(source: str) -> None:
+    assert impurities("router.wire.sse", ast.parse(source)) != []
+
+
+def test_seeded_chance_is_pure() -> None:
+    assert impurities("load.engine", ast.parse("import random\nrandom.Random(7).random()")) == []
