@@ -8,13 +8,13 @@ import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from router.config import ENVIRONMENT_NAME, NAME, URL
-from router.config_source import ConfigRefused, Mistake, Place, Source, looks_secret
+from router.config_source import ConfigRefused, Finding, Place, Source, looks_secret
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -31,16 +31,21 @@ PATTERNS = {
 def check_shape(source: Source, shape: type[Model]) -> Model:
     """The file's value as its shape. Raises ConfigRefused with all that pydantic finds wrong."""
     if source.value is None:
-        raise ConfigRefused([source.mistake((), "is empty", f"it needs {_listed(_required(shape))}")])
+        raise ConfigRefused([source.finding((), "is empty", f"it needs {_listed(_required(shape))}")])
     try:
         return shape.model_validate(source.value)
     except ValidationError as error:
         raise ConfigRefused(shape_mistakes(source, shape, error)) from None
 
 
-def shape_mistakes(source: Source, shape: type[BaseModel], error: ValidationError, under: Place = ()) -> list[Mistake]:
+def shape_mistakes(source: Source, shape: type[BaseModel], error: ValidationError, under: Place = ()) -> list[Finding]:
     """Pydantic's findings on the value at `under`, as mistakes of the file."""
-    return [_mistake(source, shape, details, under) for details in error.errors(include_url=False)]
+    return [_mistake(source, shape, details, under) for details in error.errors(include_url=False) if _is_real(details)]
+
+
+def _is_real(details: ErrorDetails) -> bool:
+    """Pydantic counts a list's good items only: with a bad one in it, it is found too short as well."""
+    return details["type"] != "too_short" or len(details["input"]) < details["ctx"]["min_length"]
 
 
 def nearest_name(name: str, names: Iterable[str]) -> str:
@@ -56,31 +61,35 @@ def place_text(place: Place) -> str:
     return text.removeprefix(".")
 
 
-def _mistake(source: Source, shape: type[BaseModel], details: ErrorDetails, under: Place) -> Mistake:
+def _mistake(source: Source, shape: type[BaseModel], details: ErrorDetails, under: Place) -> Finding:
     place: Place = (*under, *details["loc"])
     kind = details["type"]
     found = source.nearest(place)
     around = f"`{place_text(found)}`" if found else "the file"
     if kind == "missing":
-        return source.mistake(place, f"`{place[-1]}` is missing in {around}", f"add `{place[-1]}: …`", at_member=True)
+        return source.finding(place, f"`{place[-1]}` is missing in {around}", f"add `{place[-1]}: …`", at_member=True)
     if kind == "extra_forbidden":
         name, home = str(place[-1]), found[:-1]
         remedy = nearest_name(name, _members(shape, details["loc"][:-1]))
         what = f"`{name}` is not a member of " + (f"`{place_text(home)}`" if home else "the file")
-        return source.mistake(place, what, remedy, at_member=True)
+        return source.finding(place, what, remedy, at_member=True)
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        member = str(details["ctx"]["discriminator"]).strip("'")
+        if kind == "union_tag_not_found":
+            return source.finding(place, f"`{member}` is missing in {around}", f"add `{member}: …`")
+        what = f"`{member}` of {around} is {_shown(details['ctx']['tag'], found)}"
+        return source.finding((*place, member), what, _allowed(details["ctx"]["tag"], details["ctx"]["expected_tags"]))
     if kind in ("value_error", "assertion_error"):
         what, _, remedy = details["msg"].partition(", ")[2].partition("; ")
-        return source.mistake(place, f"{around}: {what}" if found else what, remedy)
+        return source.finding(place, f"{around}: {what}" if found else what, remedy)
     what = f"{around} is {_shown(details['input'], found)}"
-    return source.mistake(place, what, _remedy(details))
+    return source.finding(place, what, _remedy(details))
 
 
 def _remedy(details: ErrorDetails) -> str:
     kind, context = details["type"], details.get("ctx", {})
     if kind in ("enum", "literal_error"):
-        allowed = re.findall(r"'([^']*)'", str(context.get("expected", "")))
-        near = get_close_matches(str(details["input"]), allowed, n=1)
-        return (f"did you mean `{near[0]}`? " if near else "") + f"allowed: {', '.join(allowed)}"
+        return _allowed(details["input"], context["expected"])
     if kind == "string_pattern_mismatch":
         pattern = str(context.get("pattern", ""))
         return PATTERNS.get(pattern, f"it must match {pattern}")
@@ -88,7 +97,19 @@ def _remedy(details: ErrorDetails) -> str:
         return "it must be a mapping: members below it, indented"
     if kind in ("tuple_type", "list_type"):
         return "it must be a list: [a, b], or lines that begin with `- `"
-    return details["msg"].replace("Input should", "it must").replace("it must have", "it must have", 1)
+    return (
+        details["msg"]
+        .replace("Input should", "it must")
+        .replace("Tuple should", "it must")
+        .replace(" after validation", "")
+    )
+
+
+def _allowed(value: Any, expected: str) -> str:
+    """The values of an enumeration, as pydantic lists them, and which of them was meant."""
+    allowed = re.findall(r"'([^']*)'", expected)
+    near = get_close_matches(str(value), allowed, n=1)
+    return (f"did you mean `{near[0]}`? " if near else "") + f"allowed: {', '.join(allowed)}"
 
 
 def _shown(value: Any, place: Place) -> str:
@@ -109,7 +130,7 @@ def _members(shape: type[BaseModel], location: Sequence[str | int]) -> set[str]:
     kinds: list[Any] = [shape]
     for part in location:
         inner = [kind for outer in kinds for kind in _inside(outer, part)]
-        kinds = inner or kinds  # a part that pydantic added (a union's branch) leads nowhere
+        kinds = inner or [model for kind in kinds for model in _models(kind) if _is_branch(model, part)] or kinds
     return {name for kind in kinds for model in _models(kind) for name in _fields(model)}
 
 
@@ -128,6 +149,11 @@ def _inside(kind: Any, part: str | int) -> Iterator[Any]:
         yield arguments[0]
     elif isinstance(part, str) and len(arguments) == 2:
         yield arguments[1]
+
+
+def _is_branch(model: type[BaseModel], part: str | int) -> bool:
+    """Whether a part that pydantic put into a location, the tag of a union's branch, means this model."""
+    return any(part in typing.get_args(kind) for kind in _fields(model).values() if typing.get_origin(kind) is Literal)
 
 
 def _models(kind: Any) -> Iterator[type[BaseModel]]:

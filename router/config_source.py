@@ -5,7 +5,7 @@ known here (`config.py`, `pricing/book.py`).
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,8 @@ MERGE = "tag:yaml.org,2002:merge"
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Mistake:
-    """One thing that is wrong, where (line and column from 1), and what would be right."""
+class Finding:
+    """One thing that is wrong or doubtful, where (line and column from 1), and what would be right."""
 
     file: str
     line: int
@@ -45,10 +45,14 @@ class Mistake:
 
 
 class ConfigRefused(Exception):
-    """The configuration cannot be used. `mistakes` has every one that was found; the message has one on each line."""
+    """The configuration cannot be used. `mistakes` has every one that was found; the message has one on each line.
 
-    def __init__(self, mistakes: list[Mistake]) -> None:
+    paths: the files that must change before it can be, as far as they are known.
+    """
+
+    def __init__(self, mistakes: Iterable[Finding], paths: tuple[Path, ...] = ()) -> None:
         self.mistakes = tuple(sorted(set(mistakes)))
+        self.paths = paths
         super().__init__("\n".join(map(str, self.mistakes)))
 
 
@@ -63,17 +67,17 @@ class Source:
     value: Any
     value_marks: Mapping[Place, tuple[int, int]]
     member_marks: Mapping[Place, tuple[int, int]]
-    mistakes: tuple[Mistake, ...] = ()
+    mistakes: tuple[Finding, ...] = ()
 
-    def mistake(self, place: Place, what: str, remedy: str = "", *, at_member: bool = False) -> Mistake:
-        """A mistake at a place, or at the nearest thing around it that the file has.
+    def finding(self, place: Place, what: str, remedy: str = "", *, at_member: bool = False) -> Finding:
+        """A finding at a place, or at the nearest thing around it that the file has.
 
         at_member: point to the member's name, not to its value.
         """
         found = self.nearest(place)
         marks = self.member_marks if at_member and found in self.member_marks else self.value_marks
         line, column = marks.get(found, (1, 1))
-        return Mistake(str(self.path), line, column, what, remedy)
+        return Finding(str(self.path), line, column, what, remedy)
 
     def nearest(self, place: Place) -> Place:
         """The place as far as the file has it.
@@ -93,11 +97,11 @@ def read_source(path: Path) -> Source:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         what = f"cannot be read ({error.strerror})"
-        raise ConfigRefused([Mistake(str(path), 1, 1, what, "give the path of a file")]) from None
+        raise ConfigRefused([Finding(str(path), 1, 1, what, "give the path of a file")]) from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         column = error.start - (error.object.rfind(b"\n", 0, error.start) + 1) + 1
-        raise ConfigRefused([Mistake(str(path), line, column, "is not UTF-8", "save the file as UTF-8")]) from None
+        raise ConfigRefused([Finding(str(path), line, column, "is not UTF-8", "save the file as UTF-8")]) from None
     mistakes = list(_secrets(path, text))
     try:
         root = _Composer(text).get_single_node()
@@ -106,10 +110,10 @@ def read_source(path: Path) -> Source:
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         what = f"is not valid YAML: {' '.join(filter(None, [error.context, error.problem]))}"
         remedy = error.note or "check indentation (spaces, never tabs), quotes and colons"
-        raise ConfigRefused([*mistakes, Mistake(str(path), line, column, what, remedy)]) from None
+        raise ConfigRefused([*mistakes, Finding(str(path), line, column, what, remedy)]) from None
     except yaml.YAMLError as error:  # a character that YAML forbids
         what = f"is not valid YAML: {error}".splitlines()[0]
-        raise ConfigRefused([*mistakes, Mistake(str(path), 1, 1, what)]) from None
+        raise ConfigRefused([*mistakes, Finding(str(path), 1, 1, what)]) from None
     reading = _Reading(path, mistakes)
     value = reading.value(root, ()) if root is not None else None
     return Source(path, value, reading.value_marks, reading.member_marks, tuple(mistakes))
@@ -120,11 +124,11 @@ def looks_secret(text: str) -> bool:
     return SECRET.search(text) is not None or text.startswith("sk-")
 
 
-def _secrets(path: Path, text: str) -> Iterator[Mistake]:
+def _secrets(path: Path, text: str) -> Iterator[Finding]:
     """Keys in clear text, wherever they stand: a commented-out key has leaked as well."""
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         for found in SECRET.finditer(line):
-            yield Mistake(
+            yield Finding(
                 str(path),
                 number,
                 found.start() + 1,
@@ -150,7 +154,7 @@ class _Composer(yaml.SafeLoader):
 class _Reading:
     """The walk from YAML nodes to plain values that remembers the marks and collects the mistakes."""
 
-    def __init__(self, path: Path, mistakes: list[Mistake]) -> None:
+    def __init__(self, path: Path, mistakes: list[Finding]) -> None:
         self.path = path
         self.mistakes = mistakes
         self.value_marks: dict[Place, tuple[int, int]] = {}
@@ -160,7 +164,7 @@ class _Reading:
     def value(self, node: yaml.Node, place: Place) -> Any:
         if len(place) > DEPTH_MAX or len(self.value_marks) > VALUES_MAX:
             remedy = "write out what the aliases (`*name`) stand for"
-            raise ConfigRefused([self._mistake(node, "is nested or repeated without end", remedy)])
+            raise ConfigRefused([self._finding(node, "is nested or repeated without end", remedy)])
         self.value_marks[place] = _mark(node)
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, place)
@@ -170,7 +174,7 @@ class _Reading:
             return self._constructor.construct_object(node)
         except (ValueError, yaml.YAMLError):
             self.mistakes.append(
-                self._mistake(node, f"`{node.value}` cannot be read", "put it in quotes if it is text")
+                self._finding(node, f"`{node.value}` cannot be read", "put it in quotes if it is text")
             )
             return None
 
@@ -190,23 +194,23 @@ class _Reading:
                 merged = item.value if isinstance(item, yaml.SequenceNode) else [item]
                 for other in reversed(merged):
                     if not isinstance(other, yaml.MappingNode) or id(other) in above | {id(node)}:
-                        self.mistakes.append(self._mistake(item, "`<<` merges what is not a mapping", "name a mapping"))
+                        self.mistakes.append(self._finding(item, "`<<` merges what is not a mapping", "name a mapping"))
                         continue
                     yield from self._pairs(other, above | {id(node)})
             elif not isinstance(key, yaml.ScalarNode) or key.tag != STRING:
                 shown = f"`{key.value}`" if isinstance(key, yaml.ScalarNode) else "this"
-                self.mistakes.append(self._mistake(key, f"{shown} is not the name of a member", "put it in quotes"))
+                self.mistakes.append(self._finding(key, f"{shown} is not the name of a member", "put it in quotes"))
             elif key.value in own:
                 first_line = own[key.value][0].start_mark.line + 1
                 self.mistakes.append(
-                    self._mistake(key, f"`{key.value}` is set twice (first in line {first_line})", "keep one of them")
+                    self._finding(key, f"`{key.value}` is set twice (first in line {first_line})", "keep one of them")
                 )
             else:
                 own[key.value] = (key, item)
         yield from own.values()
 
-    def _mistake(self, node: yaml.Node, what: str, remedy: str) -> Mistake:
-        return Mistake(str(self.path), *_mark(node), what, remedy)
+    def _finding(self, node: yaml.Node, what: str, remedy: str) -> Finding:
+        return Finding(str(self.path), *_mark(node), what, remedy)
 
 
 def _mark(node: yaml.Node) -> tuple[int, int]:

@@ -1,0 +1,63 @@
+"""The `jeton` command. Every subcommand lives in a file of its own, imported when it is asked for and not before.
+
+Commands outside `router`, which may not be imported from here, are found by the entry-point group `jeton.commands`.
+"""
+
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+
+import click
+
+# name: (where the click command is, its first line of help). The line is repeated here so that `jeton --help` need not
+# import every command; a test holds the two together.
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "serve": ("router.commands.serve:serve", "Run the router."),
+    "check": ("router.commands.check:check", "Print the fleet and its prices, or all that is wrong with router.yaml."),
+    "key": ("router.commands.key:key", "Make an API key, or hash one that exists."),
+    "ledger": ("router.commands.ledger:ledger", "Show what requests have cost."),
+    "train": ("router.commands.train:train", "Train the classifier on outcomes."),
+    "eval": ("router.commands.evaluate:evaluate", "Measure the classifier on outcomes."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported one by one, when named."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*COMMANDS, *sorted(_outside())]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in COMMANDS:
+            module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+            command = getattr(import_module(module), attribute)
+        elif cmd_name in (outside := _outside()):
+            command = outside[cmd_name].load()
+        else:
+            return None
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, line) for name, (_, line) in COMMANDS.items()]
+        rows += [
+            (name, command.get_short_help_str(100))
+            for name in sorted(_outside())
+            if (command := self.get_command(ctx, name))
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def _outside() -> dict[str, EntryPoint]:
+    return {found.name: found for found in entry_points(group="jeton.commands")}
+
+
+@click.command(cls=LazyGroup)
+@click.version_option(package_name="jeton")
+def main() -> None:
+    """A cost-aware, OpenAI-compatible router for LLM inference that knows what every token really cost."""
+
+
+if __name__ == "__main__":
+    main(prog_name="jeton")

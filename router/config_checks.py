@@ -1,0 +1,333 @@
+"""What must hold in router.yaml beyond its shape: names meet, money is known, secrets are where they belong.
+
+Each check is a generator of findings on one subject; `mistakes` and `warnings` are the lists of them. Nothing is read or
+loaded here: files, clock and environment come as values.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from router.config import NAME, AliasConfig, BackendConfig, PoolConfig, RouterConfig
+from router.config_shape import nearest_name
+from router.config_source import Finding, Place, Source
+from router.domain.fleet import Billing
+from router.fleet_config import replica_id
+from router.pricing.book import LeasedPrice, PriceBook
+from router.pricing.profile import roofline_profile
+
+PRICE_ENDS_SOON = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """router.yaml once its shape is right, and what it is checked against. book is None when the prices cannot be used."""
+
+    source: Source
+    config: RouterConfig
+    book: PriceBook | None
+    environ: Mapping[str, str]
+    day: date
+    has_pepper: bool
+
+    def pools(self) -> Iterator[tuple[Place, PoolConfig]]:
+        for position, pool in enumerate(self.config.pools):
+            yield ("pools", position), pool
+
+    def backends(self) -> Iterator[tuple[Place, PoolConfig, BackendConfig]]:
+        for place, pool in self.pools():
+            for position, backend in enumerate(pool.backends):
+                yield (*place, "backends", position), pool, backend
+
+    def backend_names(self) -> list[str]:
+        return [backend.name for _, _, backend in self.backends()]
+
+    def model_names(self) -> list[str]:
+        return [backend.model for _, _, backend in self.backends()]
+
+
+Check = Callable[[Reading], Iterator[Finding]]
+
+
+def mistakes(reading: Reading) -> list[Finding]:
+    """Everything for which the configuration is refused."""
+    checks: tuple[Check, ...] = (
+        _names, _replicas, _tiers, _aliases, _tenants, _baseline, _prices, _profiles, _secrets, _listening,
+    )  # fmt: skip
+    return [finding for check in checks for finding in check(reading)]
+
+
+def warnings(reading: Reading) -> list[Finding]:
+    """What is allowed and yet hardly meant."""
+    checks: tuple[Check, ...] = (
+        _nobody_may_ask,
+        _keys_over_plain_http,
+        _useless_profiles,
+        _hidden_models,
+        _prices_that_end,
+    )
+    return [finding for check in checks for finding in check(reading)]
+
+
+def _names(reading: Reading) -> Iterator[Finding]:
+    tenants = [(("tenants", position), tenant) for position, tenant in enumerate(reading.config.tenants)]
+    keys = [
+        ((*place, "api_keys", position), tenant.name, key)
+        for place, tenant in tenants
+        for position, key in enumerate(tenant.api_keys)
+    ]
+    yield from _twice(reading, "pool", ((pool.name, (*place, "name")) for place, pool in reading.pools()))
+    yield from _twice(
+        reading, "backend", ((backend.name, (*place, "name")) for place, _, backend in reading.backends())
+    )
+    yield from _twice(reading, "tenant", ((tenant.name, (*place, "name")) for place, tenant in tenants))
+    yield from _twice(reading, "tier", ((tier, ("tiers", n)) for n, tier in enumerate(reading.config.tiers)))
+    for tenant_name in {tenant for _, tenant, _ in keys}:
+        own = ((key.name, (*place, "name")) for place, tenant, key in keys if tenant == tenant_name)
+        yield from _twice(reading, f"API key of tenant `{tenant_name}`", own)
+    seen: dict[str, str] = {}
+    for place, tenant_name, key in keys:
+        if key.hash in seen:
+            what = f"the API key `{key.name}` has the hash of `{seen[key.hash]}`: it is the same key"
+            yield reading.source.finding((*place, "hash"), what, "make a key of its own with `jeton key`")
+        seen.setdefault(key.hash, f"{tenant_name}/{key.name}")
+
+
+def _replicas(reading: Reading) -> Iterator[Finding]:
+    ids: list[tuple[str, Place]] = []
+    leased_at: dict[tuple[str, str, int, str], str] = {}
+    for place, pool, backend in reading.backends():
+        own: set[tuple[str, str, int, str]] = set()
+        for position, replica in enumerate(backend.replicas):
+            at = (*place, "replicas", position)
+            ids.append((replica_id(backend, position), (*at, "name")))
+            address = _address(replica.url)
+            if isinstance(address, str):
+                yield reading.source.finding(
+                    (*at, "url"), f"`{replica.url}` {address}", "give the address of the engine"
+                )
+                continue
+            if address[3].endswith("/v1"):
+                what = f"`{replica.url}` ends in /v1, which jeton adds itself"
+                yield reading.source.finding((*at, "url"), what, f"write {replica.url.rstrip('/')[:-3]}")
+            elsewhere = leased_at.get(address) if pool.billing is Billing.LEASED else None
+            if address in own or elsewhere:
+                what = f"`{replica.url}` is a replica of `{elsewhere or backend.name}` already"
+                remedy = "one engine is one replica; it would be paid for twice" if elsewhere else "remove one of them"
+                yield reading.source.finding((*at, "url"), what, remedy)
+            own.add(address)
+            if pool.billing is Billing.LEASED:
+                leased_at.setdefault(address, backend.name)
+    yield from _twice(reading, "replica", ids)
+
+
+def _tiers(reading: Reading) -> Iterator[Finding]:
+    for place, _, backend in reading.backends():
+        yield from _unknown(reading, (*place, "tier"), "tier", backend.tier, reading.config.tiers)
+
+
+def _aliases(reading: Reading) -> Iterator[Finding]:
+    backends, models = reading.backend_names(), reading.model_names()
+    pools = [pool.name for pool in reading.config.pools]
+    for name, alias in reading.config.aliases.items():
+        place: Place = ("aliases", name)
+        if re.match(NAME, name) is None:
+            what = f"the alias `{name}` is not a name"
+            yield reading.source.finding(place, what, "use letters, digits and . _ / : @ -", at_member=True)
+        for kind, names in (("backend", backends), ("model", models)):
+            if name in names:
+                what = f"the alias `{name}` hides the {kind} of that name"
+                yield reading.source.finding(place, what, "give the alias another name", at_member=True)
+        unknown = [
+            finding
+            for member, kind, wanted, known in (
+                ("tiers", "tier", alias.tiers, reading.config.tiers),
+                ("pools", "pool", alias.pools, pools),
+                ("backends", "backend", alias.backends, backends),
+                ("models", "model", alias.models, models),
+            )
+            for position, name_wanted in enumerate(wanted)
+            for finding in _unknown(reading, (*place, member, position), kind, name_wanted, known)
+        ]
+        yield from unknown
+        if not unknown and not any(_serves(alias, pool, backend) for _, pool, backend in reading.backends()):
+            what = f"nothing can serve the alias `{name}`: no backend meets all that it asks for"
+            yield reading.source.finding(place, what, "take out one of its restrictions", at_member=True)
+
+
+def _serves(alias: AliasConfig, pool: PoolConfig, backend: BackendConfig) -> bool:
+    return (
+        (not alias.tiers or backend.tier in alias.tiers)
+        and (not alias.pools or pool.name in alias.pools)
+        and (not alias.backends or backend.name in alias.backends)
+        and (not alias.models or backend.model in alias.models)
+    )
+
+
+def _tenants(reading: Reading) -> Iterator[Finding]:
+    known = {*reading.config.aliases, *reading.backend_names(), *reading.model_names()}
+    for number, tenant in enumerate(reading.config.tenants):
+        for position, model in enumerate(tenant.models):
+            place: Place = ("tenants", number, "models", position)
+            yield from _unknown(reading, place, "alias, backend or model", model, known)
+
+
+def _baseline(reading: Reading) -> Iterator[Finding]:
+    yield from _unknown(reading, ("baseline",), "backend", reading.config.baseline, reading.backend_names())
+
+
+def _prices(reading: Reading) -> Iterator[Finding]:
+    if reading.book is None:
+        return
+    for place, pool, backend in reading.backends():
+        try:
+            price = reading.book.in_force(backend.price, reading.day)
+        except LookupError as error:
+            what, _, remedy = str(error.args[0]).partition("; ")
+            what = f"the backend `{backend.name}` has no price in force on {reading.day}: {what}"
+            yield reading.source.finding((*place, "price"), what, remedy or f"add a row to {reading.config.prices}")
+            continue
+        is_leased = isinstance(price, LeasedPrice)
+        if is_leased != (pool.billing is Billing.LEASED):
+            price_kind, needed = ("by the hour", "by the token") if is_leased else ("by the token", "by the hour")
+            what = f"the price `{backend.price}` is {price_kind}, but the pool `{pool.name}` is {pool.billing.value}"
+            remedy = f"name a price {needed}, or move the backend to a pool that is billed so"
+            yield reading.source.finding((*place, "price"), what, remedy)
+
+
+def _profiles(reading: Reading) -> Iterator[Finding]:
+    for name, profile in reading.config.profiles.items():
+        try:
+            roofline_profile(**profile.model_dump())
+        except ValueError as error:
+            remedy = (
+                "check parameters_billion, weight_bytes_per_parameter and memory_gb (of all GPUs of a replica together)"
+            )
+            yield reading.source.finding(("profiles", name), f"the profile `{name}`: {error}", remedy, at_member=True)
+    for place, pool, backend in reading.backends():
+        if backend.profile is not None:
+            known = reading.config.profiles
+            yield from _unknown(reading, (*place, "profile"), "profile", backend.profile, known)
+        elif pool.billing is Billing.LEASED:
+            what = (
+                f"the leased backend `{backend.name}` has no profile, by which its hours are shared out among requests"
+            )
+            remedy = "add `profile: …` with " + nearest_name("", reading.config.profiles).removeprefix("there is ")
+            yield reading.source.finding(place, what, remedy)
+
+
+def _secrets(reading: Reading) -> Iterator[Finding]:
+    for place, _, backend in reading.backends():
+        for position, replica in enumerate(backend.replicas):
+            name = replica.api_key_env
+            if name is not None and not reading.environ.get(name):
+                what = f"the environment variable {name}, the API key of backend `{backend.name}`, is not set"
+                remedy = f"export {name}=…, or remove `api_key_env` if the backend needs no key"
+                yield reading.source.finding((*place, "replicas", position, "api_key_env"), what, remedy)
+
+
+def _listening(reading: Reading) -> Iterator[Finding]:
+    host = reading.config.server.host
+    if not reading.has_pepper and not _is_loopback(host):
+        what = f"listening on `{host}` is public, and JETON_API_KEY_PEPPER is not set"
+        remedy = "set it to a random text and hash the keys with it (`jeton key`), or listen on 127.0.0.1"
+        yield reading.source.finding(("server", "host"), what, remedy)
+
+
+def _nobody_may_ask(reading: Reading) -> Iterator[Finding]:
+    if not any(tenant.api_keys for tenant in reading.config.tenants):
+        what = "no tenant has an API key: every request will be refused with 401"
+        yield reading.source.finding(("tenants",), what, "make one with `jeton key`", at_member=True)
+
+
+def _keys_over_plain_http(reading: Reading) -> Iterator[Finding]:
+    for place, _, backend in reading.backends():
+        for position, replica in enumerate(backend.replicas):
+            if replica.api_key_env and replica.url.startswith("http:") and not _is_private(replica.url):
+                what = f"the API key of `{backend.name}` goes to {replica.url} in clear text"
+                yield reading.source.finding((*place, "replicas", position, "url"), what, "use https://")
+
+
+def _useless_profiles(reading: Reading) -> Iterator[Finding]:
+    used = {backend.profile for _, pool, backend in reading.backends() if pool.billing is Billing.LEASED}
+    for name in reading.config.profiles:
+        if name not in used:
+            what = f"no leased backend uses the profile `{name}`"
+            yield reading.source.finding(("profiles", name), what, "remove it, or name it in a backend", at_member=True)
+
+
+def _hidden_models(reading: Reading) -> Iterator[Finding]:
+    for place, _, backend in reading.backends():
+        others = [
+            other.name for _, _, other in reading.backends() if other is not backend and other.model == backend.name
+        ]
+        if others:
+            what = f"who asks for the model `{backend.name}` gets the backend of that name, never {', '.join(others)}"
+            yield reading.source.finding((*place, "name"), what, "give the backend a name that no model has")
+
+
+def _prices_that_end(reading: Reading) -> Iterator[Finding]:
+    if reading.book is None:
+        return
+    soon = reading.day + PRICE_ENDS_SOON
+    for place, _, backend in reading.backends():
+        try:
+            reading.book.in_force(backend.price, soon)
+        except LookupError:
+            what = f"the price `{backend.price}` ends before {soon}; jeton will not start without one"
+            yield reading.source.finding((*place, "price"), what, f"add its successor to {reading.config.prices}")
+
+
+def _twice(reading: Reading, kind: str, named: Iterable[tuple[str, Place]]) -> Iterator[Finding]:
+    """Every name after the first of its like."""
+    counts: Counter[str] = Counter()
+    for name, place in named:
+        counts[name] += 1
+        if counts[name] > 1:
+            yield reading.source.finding(
+                place, f"there is another {kind} named `{name}`", "give each a name of its own"
+            )
+
+
+def _unknown(reading: Reading, place: Place, kind: str, name: str, known: Iterable[str]) -> Iterator[Finding]:
+    if name not in set(known):
+        yield reading.source.finding(place, f"there is no {kind} named `{name}`", nearest_name(name, known))
+
+
+def _address(url: str) -> tuple[str, str, int, str] | str:
+    """Scheme, host, port and path, so that two spellings of one address are equal; or why nothing can be there."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return "is not an address (is the port between 1 and 65535?)"
+    if port == 0 or not host:
+        return "has no port that can be connected to" if host else "has no host"
+    try:
+        ip = ip_address(host)
+    except ValueError:
+        pass  # a name; whether it resolves is the network's business, and may change
+    else:
+        if ip.is_unspecified or ip.is_multicast or ip.is_link_local:
+            return "is not the address of a server"
+    return parts.scheme, host, port or (443 if parts.scheme == "https" else 80), parts.path.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _is_private(url: str) -> bool:
+    """Inside a private network, as far as the address tells: a name without dots, or one of a cluster, counts as inside."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_private
+    except ValueError:
+        return "." not in host or host.endswith((".local", ".internal", ".svc", ".localhost"))
