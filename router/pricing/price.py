@@ -1,0 +1,62 @@
+"""A price as it was on one day: an immutable snapshot, which every attempt keeps until its charge is in the ledger.
+
+Rates are whole numbers of nano-dollars, per hour or per million tokens, so that cost is exact integer arithmetic. Where
+prices come from is `book.py`'s business.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Purchase(StrEnum):
+    """How capacity was bought. reserved: a commitment, paid whether used or not, which is what every lease here is."""
+
+    ON_DEMAND = "on_demand"
+    SPOT = "spot"
+    RESERVED = "reserved"
+    OWNED = "owned"
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedPrice:
+    """Paid by the hour, busy or not, for one replica. price_id: `<name>@<first day>#<8 hex digits of the row's content>`."""
+
+    price_id: str
+    nanousd_per_hour: int
+    purchase: Purchase
+    gpu: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRates:
+    """Nano-dollars per million tokens of each class. Classes do not overlap: `prompt` is what was neither cached nor written.
+
+    0 is a price. A class without a rate of its own does not exist: the book fills it in.
+    """
+
+    prompt: int
+    cached: int
+    cache_write: int
+    completion: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContextTier:
+    """Rates of a whole request whose prompt, cached tokens included, is longer than this."""
+
+    above_prompt_tokens: int
+    rates: TokenRates
+
+
+@dataclass(frozen=True, slots=True)
+class MeteredPrice:
+    """Paid by what is used. tiers: by context length, shortest first; none applies below the first."""
+
+    price_id: str
+    rates: TokenRates
+    tiers: tuple[ContextTier, ...] = ()
+    request_nanousd: int = 0
+    audio_nanousd_per_hour: int = 0
+
+
+Price = LeasedPrice | MeteredPrice
