@@ -117,8 +117,9 @@ def _replicas(reading: Reading) -> Iterator[Finding]:
             elsewhere = leased_at.get(address) if pool.billing is Billing.LEASED else None
             if address in own or elsewhere:
                 what = f"`{replica.url}` is a replica of `{elsewhere or backend.name}` already"
-                remedy = "one engine is one replica; it would be paid for twice" if elsewhere else "remove one of them"
-                yield reading.source.finding((*at, "url"), what, remedy)
+                yield reading.source.finding(
+                    (*at, "url"), what, "remove one of them: it would be counted and paid twice"
+                )
             own.add(address)
             if pool.billing is Billing.LEASED:
                 leased_at.setdefault(address, backend.name)

@@ -51,7 +51,7 @@ def _is_real(details: ErrorDetails) -> bool:
 def nearest_name(name: str, names: Iterable[str]) -> str:
     """`did you mean …?` where a known name is near, else what names there are."""
     known = sorted(set(names))
-    near = get_close_matches(name, known, n=1, cutoff=0.6)
+    near = get_close_matches(name, known, n=1, cutoff=0.7)
     return f"did you mean `{near[0]}`?" if near else f"there is {_listed(known)}"
 
 

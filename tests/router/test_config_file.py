@@ -1,0 +1,615 @@
+"""What `load` accepts and refuses. A refusal is a change to a good pair of files, the place it must name, and its words."""
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from router.config_file import LoadedConfig, load
+from router.config_source import ConfigRefused
+from router.domain.fleet import Billing, EngineKind
+from router.domain.request import Capability
+
+DEPLOY = Path(__file__).parents[2] / "deploy" / "config"
+DAY = date(2026, 11, 23)
+ENVIRON = {"CLOUD_KEY": "a secret of the cloud"}
+
+ROUTER = f"""\
+server:
+  host: 127.0.0.1
+  port: 8080
+policy:
+  name: quality_floor
+  parameters:
+    quality_min: 0.9
+baseline: big
+tiers: [small, large]
+aliases:
+  auto: {{}}
+  cheap:
+    tiers: [small]
+tenants:
+  - name: red
+    models: [auto, cheap]
+    requests_per_minute: 60
+    api_keys:
+      - name: laptop
+        hash: hmac-sha256:{"1" * 64}
+      - name: desktop
+        hash: hmac-sha256:{"2" * 64}
+  - name: blue
+profiles:
+  engine:
+    parameters_billion: 8
+    layers: 32
+    kv_bytes_per_token: 131072
+    weight_bytes_per_parameter: 1
+    memory_gb: 80
+    bandwidth_gb_per_second: 3350
+    tflops: 1978
+pools:
+  - name: central
+    kind: central
+    billing: leased
+    backends:
+      - name: tiny
+        model: llama-8b
+        tier: small
+        context_tokens: 8192
+        price: gpu
+        profile: engine
+        replicas:
+          - url: http://10.0.0.1:8000
+          - url: http://10.0.0.2:8000
+            name: second
+      - name: big
+        model: llama-70b
+        tier: large
+        context_tokens: 8192
+        price: gpu
+        profile: engine
+        replicas:
+          - url: http://10.0.0.3:8000/
+  - name: cloud
+    kind: cloud
+    billing: metered
+    rtt_seconds: 0.1
+    backends:
+      - name: bought
+        model: gpt
+        engine: openai
+        context_tokens: 8192
+        price: tokens
+        replicas:
+          - url: https://api.example.com
+            api_key_env: CLOUD_KEY
+"""
+
+PRICES = """\
+prices:
+  gpu:
+    - kind: lease
+      from: 2026-01-01
+      usd_per_hour: 3.60
+      source: a test
+  tokens:
+    - kind: tokens
+      from: 2026-01-01
+      until: 2027-06-01
+      prompt_usd_per_million: 1
+      completion_usd_per_million: 4
+      source: a test
+"""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A change of `old` to `new` in one file, and what must be said of it where `at` first stands in the result.
+
+    The place is in router.yaml unless `file` says otherwise.
+    """
+
+    old: str
+    new: str
+    at: str
+    says: str
+    file: str = ""
+
+
+def of_prices(old: str, new: str, at: str, says: str) -> Refusal:
+    return Refusal(old, new, at, says, "prices.yaml")
+
+
+REFUSALS = {
+    # Names of members and the shapes of their values
+    "a misspelt member": Refusal(
+        "rtt_seconds",
+        "rtt_second",
+        "rtt_second",
+        "`rtt_second` is not a member of `pools[1]`; did you mean `rtt_seconds`?",
+    ),
+    "a misspelt section": Refusal(
+        "tenants:", "tennants:", "tennants", "`tennants` is not a member of the file; did you mean `tenants`?"
+    ),
+    "an unheard-of member": Refusal(
+        "  port: 8080", "  zebra: 1", "zebra", "`zebra` is not a member of `server`; there is `body_bytes_max`, "
+    ),
+    "a missing member": Refusal(
+        "        price: tokens\n", "", "name: bought", "`price` is missing in `pools[1].backends[0]`; add `price: …`"
+    ),
+    "a missing section": Refusal(
+        "baseline: big\n", "", "server", "`baseline` is missing in the file; add `baseline: …`"
+    ),
+    "a misspelt word": Refusal(
+        "billing: metered",
+        "billing: meterd",
+        "meterd",
+        "`pools[1].billing` is `meterd`; did you mean `metered`? allowed: leased, metered",
+    ),
+    "a number out of range": Refusal(
+        "port: 8080", "port: 80800", "80800", "`server.port` is `80800`; it must be less than or equal to 65535"
+    ),
+    "a word for a number": Refusal(
+        "rtt_seconds: 0.1", "rtt_seconds: soon", "soon", "`pools[1].rtt_seconds` is `soon`; it must"
+    ),
+    "an empty section": Refusal(
+        "server:\n  host: 127.0.0.1\n  port: 8080",
+        "server:",
+        "\npolicy",
+        "`server` is empty; it must be a mapping: members below it, indented",
+    ),
+    "a scalar for a list": Refusal(
+        "tiers: [small, large]", "tiers: small", "small", "`tiers` is `small`; it must be a list: [a, b], or lines that"
+    ),
+    "an empty list": Refusal(
+        "    tiers: [small]",
+        "    tiers: [small]\nretries: []",
+        "[]",
+        "`retries` is an empty list; it must be a mapping",
+    ),
+    "a name with a space": Refusal(
+        "name: cloud", "name: the cloud", "the cloud", "`pools[1].name` is `the cloud`; use letters, digits and"
+    ),
+    # Duplicate names
+    "two pools of one name": Refusal(
+        "name: cloud",
+        "name: central",
+        "central\n    kind: cloud",
+        "there is another pool named `central`; give each a name",
+    ),
+    "two backends of one name": Refusal(
+        "name: bought", "name: tiny", "tiny\n        model: gpt", "there is another backend named `tiny`"
+    ),
+    "two tenants of one name": Refusal(
+        "name: blue", "name: red", "red\nprofiles", "there is another tenant named `red`"
+    ),
+    "two keys of one name": Refusal(
+        "name: desktop",
+        "name: laptop",
+        "laptop\n        hash: hmac-sha256:2",
+        "there is another API key of tenant `red` named",
+    ),
+    "one key twice": Refusal(
+        "2" * 64,
+        "1" * 64,
+        "hmac-sha256:" + "1" * 64 + "\n  - name: blue",
+        "the API key `desktop` has the hash of `red/laptop`",
+    ),
+    "two tiers of one name": Refusal(
+        "tiers: [small, large]", "tiers: [small, large, small]", "small]", "there is another tier named `small`"
+    ),
+    "two replicas of one name": Refusal(
+        "name: second", "name: tiny/1", "tiny/1", "there is another replica named `tiny/1`"
+    ),
+    "two replicas at one address": Refusal(
+        "10.0.0.2:8000",
+        "10.0.0.1:8000/",
+        "http://10.0.0.1:8000/",
+        "`http://10.0.0.1:8000/` is a replica of `tiny` already; remove one of them",
+    ),
+    "one engine leased twice": Refusal(
+        "10.0.0.3:8000",
+        "10.0.0.2:8000",
+        "http://10.0.0.2:8000/",
+        "`http://10.0.0.2:8000/` is a replica of `tiny` already; remove one of them: it would be counted and paid twice",
+    ),
+    "a member set twice": Refusal(
+        "  port: 8080",
+        "  port: 8080\n  port: 8081",
+        "port: 8081",
+        "`port` is set twice (first in line 3); keep one of them",
+    ),
+    # Names that lead nowhere
+    "an unknown tier": Refusal(
+        "tier: small", "tier: smal", "smal\n", "there is no tier named `smal`; did you mean `small`?"
+    ),
+    "an unknown tier of an alias": Refusal(
+        "tiers: [small]", "tiers: [smal]", "smal]", "there is no tier named `smal`; did you mean `small`?"
+    ),
+    "an unknown pool of an alias": Refusal(
+        "tiers: [small]", "pools: [centrale]", "centrale", "there is no pool named `centrale`; did you mean `central`?"
+    ),
+    "an unknown backend of an alias": Refusal(
+        "tiers: [small]", "backends: [tinny]", "tinny", "there is no backend named `tinny`; did you mean `tiny`?"
+    ),
+    "an unknown model of an alias": Refusal(
+        "tiers: [small]",
+        "models: [zzz]",
+        "zzz",
+        "there is no model named `zzz`; there is `gpt`, `llama-70b`, `llama-8b`",
+    ),
+    "an unknown model of a tenant": Refusal(
+        "[auto, cheap]",
+        "[auto, cheep]",
+        "cheep",
+        "there is no alias, backend or model named `cheep`; did you mean `cheap`?",
+    ),
+    "an unknown baseline": Refusal(
+        "baseline: big", "baseline: bg", "bg", "there is no backend named `bg`; did you mean `big`?"
+    ),
+    "an unknown profile": Refusal(
+        "profile: engine", "profile: engin", "engin\n", "there is no profile named `engin`; did you mean `engine`?"
+    ),
+    # Aliases
+    "an alias that nothing can serve": Refusal(
+        "    tiers: [small]", "    tiers: [small]\n    pools: [cloud]", "cheap:", "nothing can serve the alias `cheap`"
+    ),
+    "an alias that hides a model": Refusal(
+        "  cheap:", "  gpt:", "gpt:", "the alias `gpt` hides the model of that name; give the alias another name"
+    ),
+    "an alias that hides a backend": Refusal(
+        "  cheap:", "  big:", "big:\n", "the alias `big` hides the backend of that name"
+    ),
+    "an alias with a space": Refusal(
+        "  cheap:", "  quite cheap:", "quite cheap:", "the alias `quite cheap` is not a name"
+    ),
+    # Policies
+    "an unknown policy": Refusal(
+        "quality_floor",
+        "quality_flor",
+        "quality_flor",
+        "there is no policy 'quality_flor'; did you mean 'quality_floor'?",
+    ),
+    "an unknown parameter": Refusal(
+        "quality_min",
+        "quality_mim",
+        "quality_mim",
+        "`quality_mim` is not a member of `policy.parameters`; did you mean `quality_min`?",
+    ),
+    "a parameter out of range": Refusal(
+        "quality_min: 0.9",
+        "quality_min: 9",
+        "9\n",
+        "`policy.parameters.quality_min` is `9`; it must be less than or equal to 1",
+    ),
+    "a policy that is not there": Refusal(
+        "quality_floor",
+        "nowhere.to.be:Found",
+        "nowhere.to.be",
+        "the policy's module 'nowhere.to.be' cannot be imported",
+    ),
+    # Secrets
+    "a key in clear text": Refusal(
+        "hmac-sha256:" + "2" * 64,
+        "swordfish",
+        "swordfish",
+        "`tenants[0].api_keys[1].hash`: is not `hmac-sha256:` and 64 hex digits, so it may be a key in clear text; put the "
+        "hash that `jeton key --hash` prints",
+    ),
+    "a key that looks like one": Refusal(
+        "name: blue",
+        "name: blue  # sk-jeton-AbCdEfGh12345678",
+        "sk-jeton",
+        "what looks like a secret stands here in clear",
+    ),
+    "a key for the name of its variable": Refusal(
+        "CLOUD_KEY",
+        "sk-abc",
+        "sk-abc",
+        "`pools[1].backends[0].replicas[0].api_key_env` is not right (its value is not shown: it may be a secret); "
+        "name an environment variable in capitals",
+    ),
+    "a variable that is not set": Refusal(
+        "CLOUD_KEY",
+        "CLOUD_TOKEN",
+        "CLOUD_TOKEN",
+        "the environment variable CLOUD_TOKEN, the API key of backend `bought`, is not",
+    ),
+    # Addresses
+    "an address without a scheme": Refusal(
+        "http://10.0.0.1:8000",
+        "10.0.0.1:8000",
+        "10.0.0.1",
+        "`pools[0].backends[0].replicas[0].url` is `10.0.0.1:8000`; write",
+    ),
+    "an address with a password": Refusal(
+        "http://10.0.0.1", "http://me:word@10.0.0.1", "http://me", "`pools[0].backends[0].replicas[0].url` is"
+    ),
+    "a port that cannot be": Refusal(
+        "10.0.0.1:8000", "10.0.0.1:80000", "http://10.0.0.1", "`http://10.0.0.1:80000` is not an address (is the port"
+    ),
+    "port 0": Refusal("10.0.0.1:8000", "10.0.0.1:0", "http://10.0.0.1", "`http://10.0.0.1:0` has no port that can be"),
+    "everywhere": Refusal(
+        "10.0.0.1", "0.0.0.0", "http://0.0.0.0", "`http://0.0.0.0:8000` is not the address of a server"
+    ),
+    "the cloud's metadata": Refusal(
+        "10.0.0.1", "169.254.169.254", "http://169", "`http://169.254.169.254:8000` is not the address of a server"
+    ),
+    "an address with /v1": Refusal(
+        "10.0.0.1:8000",
+        "10.0.0.1:8000/v1/",
+        "http://10.0.0.1",
+        "`http://10.0.0.1:8000/v1/` ends in /v1, which jeton adds itself; write http://10.0.0.1:8000",
+    ),
+    "listening to the world without a pepper": Refusal(
+        "host: 127.0.0.1",
+        "host: 0.0.0.0",
+        "0.0.0.0",
+        "listening on `0.0.0.0` is public, and JETON_API_KEY_PEPPER is not set",
+    ),
+    # Profiles and prices
+    "weights that do not fit": Refusal(
+        "memory_gb: 80", "memory_gb: 8", "engine:", "the profile `engine`: 8 GB of weights leave no room for a KV cache"
+    ),
+    "a leased backend without a profile": Refusal(
+        "        profile: engine\n", "", "name: tiny", "the leased backend `tiny` has no profile"
+    ),
+    "no file of prices": Refusal(
+        "tiers: [small, large]",
+        "tiers: [small, large]\nprices: rates.yaml",
+        "rates.yaml",
+        "there is no file of prices at ",
+    ),
+    "a backend without a price": Refusal(
+        "price: gpu",
+        "price: gpus",
+        "gpus",
+        "the backend `tiny` has no price in force on 2026-11-23: there is no price named `gpus`; there is `gpu`",
+    ),
+    "tokens for an hour": Refusal(
+        "price: gpu",
+        "price: tokens",
+        "tokens\n        profile",
+        "the price `tokens` is by the token, but the pool `central` is leased",
+    ),
+    "hours for a token": Refusal(
+        "price: tokens",
+        "price: gpu",
+        "gpu\n        replicas:\n          - url: https",
+        "the price `gpu` is by the hour, but the",
+    ),
+}
+
+PRICE_REFUSALS = {
+    "a price that is ten times too high": of_prices(
+        "3.60",
+        "360",
+        "360",
+        "`prices.gpu[0].usd_per_hour`: 360 USD for a GPU-hour is more than 10 times outside what is known",
+    ),
+    "a price that is no number": of_prices(
+        "3.60", "cheap", "cheap", "`prices.gpu[0].usd_per_hour`: `cheap` is not a number"
+    ),
+    "an unknown kind": of_prices(
+        "kind: lease",
+        "kind: leese",
+        "leese",
+        "`kind` of `prices.gpu[0]` is `leese`; did you mean `lease`? allowed: lease, owned,",
+    ),
+    "no kind": of_prices("kind: lease\n      ", "", "from", "`kind` is missing in `prices.gpu[0]`; add `kind: …`"),
+    "a misspelt member": of_prices(
+        "usd_per_hour",
+        "usd_per_our",
+        "usd_per_our",
+        "`usd_per_our` is not a member of `prices.gpu[0]`; did you mean `usd_per_hour`?",
+    ),
+    "a member of another kind": of_prices(
+        "      source: a test\n  tokens",
+        "      source: a test\n      pue: 1.5\n  tokens",
+        "pue",
+        "`pue` is not a member of `prices.gpu[0]`; there is `discount_ratio`, `from`",
+    ),
+    "no source": of_prices(
+        "      source: a test\n  tokens", "  tokens", "kind: lease", "`source` is missing in `prices.gpu[0]`"
+    ),
+    "no rows": of_prices(
+        PRICES[PRICES.index("  tokens:") :],
+        "  tokens: []\n",
+        "[]",
+        "`prices.tokens`: has no rows; add one",
+    ),
+    "a name twice": of_prices(
+        "  tokens:", "  gpu:", "gpu:\n    - kind: tokens", "`gpu` is set twice (first in line 2)"
+    ),
+}
+
+
+def write(folder: Path, router: str = ROUTER, prices: str = PRICES) -> Path:
+    (folder / "prices.yaml").write_text(prices)
+    path = folder / "router.yaml"
+    path.write_text(router)
+    return path
+
+
+def refused(path: Path, environ: dict[str, str] = ENVIRON, day: date = DAY) -> list[str]:
+    with pytest.raises(ConfigRefused) as refusal:
+        load(path, environ=environ, day=day)
+    assert str(refusal.value).splitlines() == [str(mistake) for mistake in refusal.value.mistakes]
+    return str(refusal.value).splitlines()
+
+
+def loaded(path: Path, environ: dict[str, str] = ENVIRON, day: date = DAY) -> LoadedConfig:
+    return load(path, environ=environ, day=day)
+
+
+@pytest.mark.parametrize("refusal", [*REFUSALS.values(), *PRICE_REFUSALS.values()], ids=[*REFUSALS, *PRICE_REFUSALS])
+def test_a_mistake_is_refused_with_file_line_and_remedy(tmp_path: Path, refusal: Refusal) -> None:
+    text = PRICES if refusal.file else ROUTER
+    assert refusal.old in text
+    changed = text.replace(refusal.old, refusal.new, 1)
+    before = changed[: changed.index(refusal.at)]
+    line, column = before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
+    path = write(tmp_path, prices=changed) if refusal.file else write(tmp_path, changed)
+    expected = f"{path.parent / (refusal.file or 'router.yaml')}:{line}:{column}: {refusal.says}"
+    told = refused(path)
+    assert [one for one in told if one.startswith(expected)], f"{expected}\nnot in\n" + "\n".join(told)
+
+
+@pytest.mark.parametrize("refusal", [*REFUSALS.values(), *PRICE_REFUSALS.values()], ids=[*REFUSALS, *PRICE_REFUSALS])
+def test_every_refusal_says_what_would_be_right(tmp_path: Path, refusal: Refusal) -> None:
+    text = PRICES if refusal.file else ROUTER
+    changed = text.replace(refusal.old, refusal.new, 1)
+    told = refused(write(tmp_path, prices=changed) if refusal.file else write(tmp_path, changed))
+    assert all("; " in one for one in told), told
+    assert "swordfish" not in "".join(told), "a key is never repeated"
+    assert not any("AbCdEfGh" in one or "sk-abc" in one for one in told), "a key is never repeated"
+
+
+def test_the_example_is_accepted_without_a_warning(tmp_path: Path) -> None:
+    assert loaded(write(tmp_path)).warnings == ()
+
+
+def test_all_mistakes_of_both_files_are_told_at_once(tmp_path: Path) -> None:
+    router = ROUTER.replace("port: 8080", "port: x").replace("rtt_seconds", "rtt").replace("tiers: [small]", "tier: []")
+    told = refused(write(tmp_path, router, PRICES.replace("3.60", "360").replace("until", "untill")))
+    assert [one.split(":")[0].rsplit("/", 1)[1] for one in told] == ["prices.yaml"] * 2 + ["router.yaml"] * 3
+
+
+def test_all_mistakes_beyond_the_shape_are_told_at_once(tmp_path: Path) -> None:
+    router = (
+        ROUTER.replace("baseline: big", "baseline: bg")
+        .replace("price: tokens", "price: token")
+        .replace("quality_floor", "floor")
+        .replace("name: blue", "name: red")
+    )
+    assert len(refused(write(tmp_path, router))) == 4
+
+
+def test_an_empty_file_is_refused_with_what_it_needs(tmp_path: Path) -> None:
+    told = refused(write(tmp_path, "# nothing\n"))
+    assert told == [f"{tmp_path}/router.yaml:1:1: is empty; it needs `baseline`, `pools`"]
+
+
+def test_f37_a_price_that_is_not_yet_or_no_longer_in_force_refuses_the_start(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    assert loaded(path, day=date(2027, 5, 31)).prices.keys() == {"tiny", "big", "bought"}
+    (told,) = refused(path, day=date(2027, 6, 1))
+    assert "the backend `bought` has no price in force on 2027-06-01: no row of `tokens` is in force" in told
+    assert len(refused(path, day=date(2025, 12, 31))) == 3
+
+
+def test_f37_a_price_that_ends_soon_is_warned_of(tmp_path: Path) -> None:
+    (warning,) = loaded(write(tmp_path), day=date(2027, 5, 20)).warnings
+    assert "the price `tokens` ends before 2027-06-19" in str(warning)
+
+
+def test_an_unusual_price_passes_by_an_explicit_word(tmp_path: Path) -> None:
+    prices = PRICES.replace("usd_per_hour: 3.60", "usd_per_hour: 360\n      unusual_price_confirmed: true")
+    assert loaded(write(tmp_path, prices=prices)).prices["tiny"].nanousd_per_hour == 360 * 10**9
+
+
+def test_a11_a_policy_that_weighs_quality_is_refused_where_there_is_one_tier(tmp_path: Path) -> None:
+    router = ROUTER.replace("tiers: [small, large]", "tiers: [large]").replace("tier: small", "tier: large")
+    router = router.replace("tiers: [small]", "tiers: [large]")
+    (told,) = refused(write(tmp_path, router))
+    assert ":5:9: the policy `quality_floor` weighs quality, but there is only one tier; list the tiers" in told
+    always = router.replace("quality_floor", "round_robin").replace("    quality_min: 0.9", "    {}")
+    assert loaded(write(tmp_path, always)).config.policy.name == "round_robin"
+
+
+def test_a11_a_policy_that_needs_what_jeton_has_not_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "clairvoyant.py").write_text(
+        "from typing import ClassVar\nfrom pydantic import BaseModel\n"
+        "class Clairvoyant(BaseModel):\n    needs: ClassVar = frozenset({'price', 'tomorrow'})\n"
+        "    def rank(self, request, candidates): return []\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    router = ROUTER.replace("quality_floor", "clairvoyant:Clairvoyant").replace("    quality_min: 0.9", "    {}")
+    (told,) = refused(write(tmp_path, router))
+    assert "needs `tomorrow`, which jeton does not know" in told
+
+
+def test_a_policy_that_cannot_be_imported_is_refused_not_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_policy.py").write_text("1/0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (told,) = refused(write(tmp_path, ROUTER.replace("quality_floor", "broken_policy:Broken")))
+    assert "cannot be loaded: ZeroDivisionError" in told
+
+
+def test_with_a_pepper_it_may_listen_to_the_world(tmp_path: Path) -> None:
+    path = write(tmp_path, ROUTER.replace("host: 127.0.0.1", "host: 0.0.0.0"))
+    config = loaded(path, environ={**ENVIRON, "JETON_API_KEY_PEPPER": "salt of the earth"})
+    assert config.secrets.pepper.get_secret_value() == "salt of the earth"
+    assert "salt of the earth" not in repr(config)
+
+
+def test_an_empty_variable_is_not_set(tmp_path: Path) -> None:
+    (told,) = refused(write(tmp_path), environ={"CLOUD_KEY": ""})
+    assert "CLOUD_KEY" in told
+
+
+WARNINGS = {
+    "no key at all": (ROUTER[ROUTER.index("tenants:") : ROUTER.index("profiles:")], "", "no tenant has an API key"),
+    "a key in clear text on its way": (
+        "https://api.example.com",
+        "http://api.example.com",
+        "in clear text; use https://",
+    ),
+    "a profile for nothing": (
+        "        price: tokens",
+        "        price: tokens\n        profile: other",
+        "no leased backend uses the profile `other`",
+    ),
+    "a hidden model": (
+        "model: gpt",
+        "model: big",
+        "who asks for the model `big` gets the backend of that name, never bought",
+    ),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "says"), WARNINGS.values(), ids=WARNINGS.keys())
+def test_what_is_hardly_meant_is_warned_of(tmp_path: Path, old: str, new: str, says: str) -> None:
+    other = ROUTER[ROUTER.index("    parameters_billion") : ROUTER.index("pools:")]
+    router = ROUTER.replace(old, new, 1).replace(
+        "pools:\n", f"  other:\n{other}pools:\n" if "other" in new else "pools:\n"
+    )
+    (warning,) = loaded(write(tmp_path, router)).warnings
+    assert says in str(warning)
+    assert "/router.yaml:" in str(warning)
+
+
+def test_the_fleet_is_what_the_file_says(tmp_path: Path) -> None:
+    config = loaded(write(tmp_path))
+    tiny, big, bought = config.backends
+    assert [replica.id for replica in tiny.replicas] == ["tiny/1", "second"]
+    assert (tiny.pool.name, tiny.pool.billing, tiny.engine) == ("central", Billing.LEASED, EngineKind.VLLM)
+    assert (tiny.model, tiny.served_model, tiny.tier, tiny.context_tokens) == ("llama-8b", "llama-8b", "small", 8192)
+    assert Capability.TOOLS in tiny.capabilities
+    assert big.replicas[0].url == "http://10.0.0.3:8000"
+    assert (bought.pool.rtt_seconds, bought.profile, bought.engine) == (0.1, "", EngineKind.OPENAI)
+    assert bought.replicas[0].api_key == "a secret of the cloud"
+    assert config.profiles["engine"].kv_capacity_tokens == (80 * 9 - 80) * 10**8 // 131072
+    assert config.prices["big"].nanousd_per_hour == 3_600_000_000
+    assert config.paths == (tmp_path / "router.yaml", tmp_path / "prices.yaml")
+
+
+def test_a09_the_same_files_give_equal_prices_and_an_edited_row_another_id(tmp_path: Path) -> None:
+    first, again = loaded(write(tmp_path)), loaded(write(tmp_path))
+    assert first.prices == again.prices
+    edited = loaded(write(tmp_path, prices=PRICES.replace("3.60", "3.61")))
+    assert edited.prices["tiny"].price_id != first.prices["tiny"].price_id
+    assert edited.prices["bought"] == first.prices["bought"]
+
+
+def test_the_secrets_of_backends_are_in_no_repr(tmp_path: Path) -> None:
+    assert "a secret of the cloud" not in repr(loaded(write(tmp_path)))
+
+
+@pytest.mark.parametrize("name", ["router.yaml", "bench.yaml"])
+def test_the_files_that_come_with_jeton_are_accepted_without_a_warning(name: str) -> None:
+    config = load(DEPLOY / name, environ={"CLOUD_API_KEY": "anything"})
+    assert config.warnings == ()
