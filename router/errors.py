@@ -11,6 +11,7 @@
     ├── ClientTooSlow         408  request_timeout
     ├── BodyTooLarge          413  request_too_large
     ├── UnsupportedBody       415  unsupported_media_type
+    ├── HeadersTooLarge       431  headers_too_large
     ├── RateLimited           429  rate_limit_exceeded     Retry-After
     ├── BackendRefused        4xx  as the backend said     its own words, in OpenAI's shape
     ├── BackendFailed         502  backend_failed
@@ -82,6 +83,10 @@ class BodyTooLarge(Refusal):
 
 class UnsupportedBody(Refusal):
     status, type, code = 415, "invalid_request_error", "unsupported_media_type"
+
+
+class HeadersTooLarge(Refusal):
+    status, type, code = 431, "invalid_request_error", "headers_too_large"
 
 
 class RateLimited(Refusal):

@@ -1,0 +1,122 @@
+"""The books of one try at one replica: in flight, meter, journal and health, opened together and closed together, once.
+
+However an attempt ends (answer, failure, client gone, shutdown) exactly one `close` takes effect, and it leaves a charge.
+"""
+
+from collections.abc import Callable
+
+from router.accountant import Accountant
+from router.dispatch.relay import AttemptFailed
+from router.domain.attempt import AttemptEnd, AttemptFacts, AttemptStatus, Charge
+from router.domain.decision import Candidate
+from router.domain.fleet import Billing
+from router.domain.usage import Usage
+from router.fleet.state import Fleet
+from router.pricing.price import Price
+from router.wire.streams import Stream
+from router.wire.usage import estimated_usage
+
+# Faults after which nothing was run, so that no token was used: the request never reached an engine, or was turned away.
+NOTHING_RUN = frozenset({"connect", "limited", "credentials", "refused"})
+
+
+class Attempt:
+    """facts.prompt_tokens_estimate and facts.completion_tokens_estimate stand in where the backend does not say.
+
+    stream: set once there is one; it knows what was made when the attempt is cut short. charge: None while open.
+    """
+
+    __slots__ = (
+        "_accountant",
+        "_fleet",
+        "_now_ns",
+        "_ticket",
+        "candidate",
+        "charge",
+        "facts",
+        "first_token_ns",
+        "opened_ns",
+        "stream",
+    )
+
+    def __init__(
+        self,
+        facts: AttemptFacts,
+        candidate: Candidate,
+        price: Price | None,
+        fleet: Fleet,
+        accountant: Accountant,
+        now_ns: Callable[[], int],
+    ) -> None:
+        self.facts = facts
+        self.candidate = candidate
+        self.stream: Stream | None = None
+        self.charge: Charge | None = None
+        self.first_token_ns: int | None = None
+        self._fleet = fleet
+        self._accountant = accountant
+        self._now_ns = now_ns
+        self._ticket = fleet.enter(facts.replica, facts.prompt_tokens_estimate)
+        self.opened_ns = now_ns()
+        accountant.open(
+            facts,
+            candidate.backend,
+            price,
+            facts.prompt_tokens_estimate,
+            facts.completion_tokens_estimate,
+            self.opened_ns,
+        )
+
+    async def durable(self) -> None:
+        """On a metered backend nothing is dispatched before the journal says so on disk: it will be billed by others."""
+        if self.candidate.backend.pool.billing is Billing.METERED:
+            await self._accountant.durable(self.facts.attempt_id)
+
+    def first_token(self) -> None:
+        self.first_token_ns = self._now_ns()
+        self._ticket.first_token(self.facts.prompt_tokens_estimate)
+        self._accountant.first_token(self.facts.attempt_id, self.first_token_ns)
+
+    def succeed(self, usage: Usage | None, completion_tokens_estimate: int) -> Charge:
+        """A real finish. Without usage that can be true the tokens are estimated, and flagged."""
+        if self.charge is None:
+            self._fleet.succeeded(self.facts.replica)
+        return self._close(AttemptStatus.OK, usage or self._estimate(completion_tokens_estimate), "", 200)
+
+    def fail(self, failure: AttemptFailed) -> Charge:
+        """The backend did not deliver. Its health hears of it; a request that it rightly refused is not its fault."""
+        if self.charge is None:
+            self._report(failure)
+        is_nothing_run = failure.fault in NOTHING_RUN or failure.fault.startswith("http_")
+        usage = Usage(0, 0) if is_nothing_run else self.usage_so_far()
+        return self._close(AttemptStatus.FAILED, usage, failure.fault, failure.http_status)
+
+    def cancel(self, fault: str) -> Charge:
+        """The client left, or we are shutting down: what was made until now is charged."""
+        return self._close(AttemptStatus.CANCELLED, self.usage_so_far(), fault, 0)
+
+    def usage_so_far(self) -> Usage:
+        if self.stream is None:
+            return self._estimate(0)
+        return self.stream.usage() or self._estimate(self.stream.events)
+
+    def _estimate(self, completion_tokens: int) -> Usage:
+        return estimated_usage(self.facts.prompt_tokens_estimate, completion_tokens)
+
+    def _report(self, failure: AttemptFailed) -> None:
+        replica = self.facts.replica
+        if failure.fault == "limited":
+            self._fleet.limited(replica, failure.retry_after_seconds)
+        elif failure.fault == "credentials":
+            self._fleet.refused_credentials(replica)
+        elif failure.fault == "refused":
+            self._fleet.succeeded(replica)
+        else:
+            self._fleet.failed(replica, failure.fault)
+
+    def _close(self, status: AttemptStatus, usage: Usage, fault: str, http_status: int) -> Charge:
+        if self.charge is None:
+            self._ticket.leave()
+            end = AttemptEnd(status, usage, fault, http_status)
+            self.charge = self._accountant.close(self.facts.attempt_id, end, self._now_ns())
+        return self.charge

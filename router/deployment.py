@@ -1,0 +1,69 @@
+"""What one configuration amounts to, ready for use: an immutable value that a reload swaps and a request keeps."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+
+from router.access.keys import ApiKeys
+from router.config import RetryConfig, ServerConfig
+from router.config_file import LoadedConfig
+from router.dispatch.relay import Patience
+from router.domain.decision import Policy
+from router.domain.fleet import Backend
+from router.fleet.health import HealthRules
+from router.fleet_config import build_prices
+from router.pricing.price import Price
+from router.pricing.profile import EngineProfile
+from router.selection.scope import Scopes
+from router.wire.parse import Bounds
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """prices and profiles by backend's name; a backend without a profile is not in it. day: of the prices."""
+
+    server: ServerConfig
+    retries: RetryConfig
+    bounds: Bounds
+    patience: Patience
+    total_seconds: float
+    rules: HealthRules
+    api_keys: ApiKeys
+    scopes: Scopes
+    backends: tuple[Backend, ...]
+    tiers: tuple[str, ...]
+    prices: Mapping[str, Price]
+    profiles: Mapping[str, EngineProfile]
+    policy: Policy
+    policy_name: str
+    baseline: str
+    aliases: tuple[str, ...]
+    tenants: tuple[str, ...]
+
+
+def deploy(loaded: LoadedConfig, day: date) -> Deployment:
+    """From checked files to a deployment, with the prices in force on `day`."""
+    config = loaded.config
+    return Deployment(
+        server=config.server,
+        retries=config.retries,
+        bounds=Bounds(config.server.completion_tokens_max, config.server.choices_max),
+        patience=Patience(
+            config.timeouts.connect_seconds, config.timeouts.first_byte_seconds, config.timeouts.chunk_seconds
+        ),
+        total_seconds=config.timeouts.total_seconds,
+        rules=HealthRules(
+            config.health.failures_to_eject, config.health.ejection_seconds, config.health.cooldown_seconds_max
+        ),
+        api_keys=ApiKeys(config.tenants, loaded.secrets.pepper.get_secret_value().encode()),
+        scopes=Scopes(config.aliases, loaded.backends),
+        backends=loaded.backends,
+        tiers=config.tiers,
+        prices=build_prices(config, loaded.book, day),
+        profiles={backend.name: loaded.profiles[backend.profile] for backend in loaded.backends if backend.profile},
+        policy=loaded.policy,
+        policy_name=config.policy.name,
+        baseline=config.baseline,
+        aliases=tuple(config.aliases),
+        tenants=tuple(tenant.name for tenant in config.tenants),
+    )

@@ -1,0 +1,47 @@
+"""One coarse timer for every deadline on the relay path.
+
+A timer per read would cost more than the read; here arming a deadline is one attribute, and a sweep every quarter of a second
+finds those that passed. A time-out is therefore late by up to `PERIOD_SECONDS`.
+"""
+
+import asyncio
+from typing import Protocol
+
+PERIOD_SECONDS = 0.25
+NEVER = float("inf")
+
+
+class Watched(Protocol):
+    """deadline_seconds: on the event loop's clock; NEVER while nothing is awaited."""
+
+    deadline_seconds: float
+
+    def expire(self) -> None: ...
+
+
+class Watchdog:
+    """Runs only while something is watched."""
+
+    def __init__(self, period_seconds: float = PERIOD_SECONDS) -> None:
+        self._period_seconds = period_seconds
+        self._watched: set[Watched] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._watched)
+
+    def watch(self, item: Watched) -> None:
+        self._watched.add(item)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._period_seconds, self._sweep)
+
+    def unwatch(self, item: Watched) -> None:
+        self._watched.discard(item)
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for item in [item for item in self._watched if item.deadline_seconds <= now]:
+            item.deadline_seconds = NEVER
+            item.expire()
+        self._timer = loop.call_later(self._period_seconds, self._sweep) if self._watched else None

@@ -1,0 +1,97 @@
+"""The bare ASGI application of the relay path; everything that is not inference goes on to the FastAPI application.
+
+Here: which path is which endpoint, and how a refusal is put to the client. Decided by the ASGI path alone, never by Host or
+URL. What happens to a request is `pipeline.py`'s.
+"""
+
+import asyncio
+import math
+from uuid import uuid4
+
+import structlog
+
+from router.conversation import ClientGone, Conversation, Header, Message, Receive, Send
+from router.dispatch.watchdog import Watchdog
+from router.domain.request import Endpoint
+from router.errors import Refusal, WrongMethod
+from router.pipeline import Pipeline
+from router.wire.error_body import error_body, error_event
+from router.wire.outgoing import PATHS
+
+log = structlog.get_logger("jeton.gateway")
+
+ENDPOINTS: dict[str, Endpoint] = {path: endpoint for endpoint, path in PATHS.items()} | {
+    "/rerank": Endpoint.RERANK,
+    "/v2/rerank": Endpoint.RERANK,
+    "/score": Endpoint.SCORE,
+}
+
+
+class Gateway:
+    """app: the FastAPI application."""
+
+    def __init__(self, pipeline: Pipeline, app: object, watchdog: Watchdog) -> None:
+        self._pipeline = pipeline
+        self._app = app
+        self._watchdog = watchdog
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        endpoint = ENDPOINTS.get(scope["path"]) if scope["type"] == "http" else None
+        if endpoint is None:
+            await self._app(scope, receive, send)  # type: ignore[operator]
+            return
+        call = Conversation(scope, receive, send, self._watchdog, self._pipeline.deployment.server.write_seconds)
+        request_id = f"req_{uuid4().hex}"
+        try:
+            if scope["method"] != "POST":
+                raise WrongMethod(f"Use POST for {scope['path']}.")
+            await self._pipeline.run(call, endpoint, request_id)
+        except Refusal as refusal:
+            await self._refuse(call, endpoint, request_id, refusal)
+        except ClientGone:
+            log.debug("client left while sending", request_id=request_id)
+        except asyncio.CancelledError:
+            if not call.is_gone:
+                raise
+            current = asyncio.current_task()
+            if current is not None:
+                current.uncancel()
+        except Exception:
+            log.exception("unexpected", request_id=request_id, endpoint=endpoint.value)
+            await self._refuse(call, endpoint, request_id, Refusal("jeton failed; the fault is not in your request."))
+        finally:
+            call.close()
+
+    async def _refuse(self, call: Conversation, endpoint: Endpoint, request_id: str, refusal: Refusal) -> None:
+        self._pipeline.metrics.refused(endpoint, refusal)
+        log.info(
+            "refused",
+            request_id=request_id,
+            endpoint=endpoint.value,
+            status=refusal.status,
+            code=refusal.code,
+            detail=refusal.detail,
+        )
+        if call.has_started:
+            await call.finish(error_event(refusal, endpoint))
+            return
+        body = error_body(refusal, endpoint)
+        await call.start(refusal.status, refusal_headers(refusal, request_id, len(body)))
+        await call.finish(body)
+
+
+def refusal_headers(refusal: Refusal, request_id: str, length_bytes: int) -> list[Header]:
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % length_bytes),
+        (b"x-request-id", request_id.encode()),
+    ]
+    if refusal.retry_after_seconds is not None:
+        headers.append((b"retry-after", b"%d" % math.ceil(refusal.retry_after_seconds)))
+    if refusal.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if refusal.status == 405:
+        headers.append((b"allow", b"POST"))
+    if refusal.status in (408, 413, 415):
+        headers.append((b"connection", b"close"))  # the rest of the body is not read
+    return headers

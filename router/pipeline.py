@@ -1,0 +1,339 @@
+"""One request: authenticate, parse, classify, find candidates, decide, dispatch, meter, settle, record. In that order.
+
+The detail lives in the rooms; here values are passed between them. Rooms that do I/O do not know one another.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from router.access.keys import Identity
+from router.access.limits import RequestLimits, WrongKeyThrottle
+from router.accountant import Accountant
+from router.attempt import Attempt
+from router.classify.classifier import Classifier
+from router.clock import Clock
+from router.conversation import Conversation, Header, require_content_type
+from router.deployment import Deployment
+from router.dispatch.relay import AttemptFailed, Parcel, Relay, StreamRelay, read_whole
+from router.dispatch.retries import RetryBudget
+from router.domain.attempt import AttemptFacts, Charge
+from router.domain.decision import Choice, Decision
+from router.domain.fleet import Backend, EngineKind
+from router.domain.money import usd_text
+from router.domain.request import Endpoint, InferenceRequest
+from router.domain.usage import Usage
+from router.errors import BackendTimedOut, BodyTooLarge, RateLimited, Refusal, Unauthenticated
+from router.fleet.state import Fleet
+from router.selection.candidates import find
+from router.telemetry.metrics import Metrics
+from router.wire.answers import read_answer
+from router.wire.json_body import KEY_COUNT_BYTES_MIN, key_counts, parse_object
+from router.wire.outgoing import FORWARDED_HEADERS, PATHS, USAGE_ON_REQUEST, cache_salt, outgoing_body
+from router.wire.parse import ParsedBody, parse
+from router.wire.streams import CompletionStream, EventedStream, Stream
+
+log = structlog.get_logger("jeton.pipeline")
+
+# Endpoints whose answer is generated text, so that difficulty and length can be predicted.
+GENERATING = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES, Endpoint.MESSAGES})
+ANSWER_BYTES_MAX = 256 * 2**20
+USER_AGENT = (b"user-agent", b"jeton")
+JSON_TYPE = (b"content-type", b"application/json")
+STREAM_HEADERS = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+
+
+class Pipeline:
+    """deployment: what the configuration amounts to now; a reload sets another, requests keep theirs."""
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        fleet: Fleet,
+        relay: Relay,
+        accountant: Accountant,
+        classifier: Classifier,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self.deployment = deployment
+        self.metrics = metrics
+        self._fleet = fleet
+        self._relay = relay
+        self._accountant = accountant
+        self._classifier = classifier
+        self._clock = clock
+        self._limits = RequestLimits()
+        self._wrong_keys = WrongKeyThrottle()
+        self._retries = RetryBudget(deployment.retries.budget_ratio, deployment.retries.budget_per_second)
+
+    async def run(self, call: Conversation, endpoint: Endpoint, request_id: str) -> None:
+        """Answer one request. Raises Refusal where it could not be answered."""
+        received_ns = self._clock.now_ns()
+        deployment = self.deployment
+        identity = self.authenticate(call.headers, call.address, deployment)
+        self._limits.admit(identity, self._fleet.clock())
+        parsed = await self._parse(call, endpoint, deployment)
+        request = self._request(request_id, identity, endpoint, parsed)
+        decision = self.decide(request, identity, deployment)
+        call.watch()
+        work = _Work(call, request, parsed, decision, deployment, received_ns)
+        async with asyncio.timeout(deployment.total_seconds) as bound:
+            try:
+                await self._dispatch(work)
+            except asyncio.CancelledError:
+                if not bound.expired():
+                    raise
+        if bound.expired():
+            raise BackendTimedOut(f"The request took longer than {deployment.total_seconds:g} s in all.")
+
+    def authenticate(self, headers: Sequence[Header], address: str, deployment: Deployment) -> Identity:
+        try:
+            return deployment.api_keys.authenticate(headers)
+        except Unauthenticated:
+            self._wrong_keys.failed(address, self._fleet.clock())
+            raise
+
+    def decide(self, request: InferenceRequest, identity: Identity, deployment: Deployment) -> Decision:
+        """Classify, find candidates, rank. Dispatches nothing: `/jeton/explain` ends here."""
+        scope = deployment.scopes.resolve(request.model, identity.models)
+        prediction = self._classifier.predict(request.prompt) if request.endpoint in GENERATING else None
+        candidates, exclusions = find(
+            request,
+            scope,
+            self._fleet.snapshot,
+            self._fleet.loads,
+            deployment.prices,
+            deployment.profiles,
+            prediction,
+            self._fleet.clock(),
+        )
+        choices = deployment.policy.rank(request, candidates)
+        return Decision(deployment.policy_name, choices, exclusions, prediction, deployment.baseline)
+
+    async def _parse(self, call: Conversation, endpoint: Endpoint, deployment: Deployment) -> ParsedBody:
+        require_content_type(call, b"application/json")
+        server = deployment.server
+        body = await call.body(server.body_bytes_max, server.body_seconds)
+        if len(body) > KEY_COUNT_BYTES_MIN:
+            for keys in key_counts(body):
+                if keys > server.json_keys_max:
+                    raise BodyTooLarge(f"The body has more than {server.json_keys_max} members.")
+                await asyncio.sleep(0)
+        return parse(endpoint, parse_object(body), deployment.bounds)
+
+    def _request(
+        self, request_id: str, identity: Identity, endpoint: Endpoint, parsed: ParsedBody
+    ) -> InferenceRequest:
+        return InferenceRequest(
+            request_id=request_id,
+            tenant=identity.tenant,
+            api_key_name=identity.api_key_name,
+            endpoint=endpoint,
+            model=parsed.model,
+            is_streaming=parsed.is_streaming,
+            prompt=parsed.prompt,
+            needs=parsed.needs,
+            completion_tokens_max=parsed.completion_tokens_max,
+            choices=parsed.choices,
+            wants_usage=parsed.wants_usage,
+            wants_continuous_usage=parsed.wants_continuous_usage,
+        )
+
+    async def _dispatch(self, work: "_Work") -> None:
+        """Try the choices in order until one answers; after the first byte there is no other."""
+        self._retries.request()
+        failures: list[AttemptFailed] = []
+        for choice in work.decision.choices:
+            if len(failures) == work.deployment.retries.attempts_max:
+                break
+            if failures and not self._retries.take(self._fleet.clock()):
+                break
+            attempt = self._open(work, choice, number=len(failures) + 1)
+            try:
+                await attempt.durable()
+                if work.request.is_streaming:
+                    await self._stream(work, attempt)
+                else:
+                    await self._answer(work, attempt)
+            except AttemptFailed as failure:
+                self._record(work, attempt, attempt.fail(failure))
+                log.warning("attempt failed", **_facts_for_log(attempt), fault=failure.fault, detail=failure.refusal.detail)
+                if work.call.has_started or not failure.is_retryable:
+                    raise failure.refusal from None
+                failures.append(failure)
+            except asyncio.CancelledError:
+                self._record(work, attempt, attempt.cancel("client_gone" if work.call.is_gone else "shutdown"))
+                raise
+            except BaseException:
+                self._record(work, attempt, attempt.cancel("internal"))
+                raise
+            else:
+                assert attempt.charge is not None
+                self._record(work, attempt, attempt.charge)
+                return
+        raise _refusal_for(failures)
+
+    async def _answer(self, work: "_Work", attempt: Attempt) -> None:
+        """A whole answer: read, judged and priced before its first byte goes out."""
+        deployment, backend = work.deployment, attempt.candidate.backend
+        exchange = await self._relay.send(attempt.candidate.replica, self._parcel(work, attempt), deployment.patience)
+        try:
+            body = await read_whole(exchange, deployment.patience.first_byte_seconds, ANSWER_BYTES_MAX)
+        finally:
+            exchange.release()
+        answer = read_answer(
+            work.request.endpoint,
+            body,
+            model=backend.model,
+            context_tokens=backend.context_tokens,
+            choices=work.request.choices,
+        )
+        if answer.fault:
+            raise AttemptFailed.from_answer(answer.fault)
+        charge = attempt.succeed(answer.usage, answer.completion_tokens_estimate)
+        headers = [*_headers(exchange.headers), *self._labels(work, attempt), (b"content-length", b"%d" % len(answer.body))]
+        if charge.cost_nanousd is not None:
+            headers.append((b"x-jeton-cost-usd", usd_text(charge.cost_nanousd).encode()))
+        await work.call.start(200, headers)
+        await work.call.finish(answer.body)
+
+    async def _stream(self, work: "_Work", attempt: Attempt) -> None:
+        """A stream: nothing goes out before the first event that means something; then piece by piece."""
+        deployment = work.deployment
+        exchange = await self._relay.send(attempt.candidate.replica, self._parcel(work, attempt), deployment.patience)
+        attempt.stream = stream = _stream_reader(work.request, attempt)
+        relayed = StreamRelay(exchange, stream, deployment.patience)
+        try:
+            piece: bytes | None = await relayed.first()
+            attempt.first_token()
+            await work.call.start(200, [*STREAM_HEADERS, *self._labels(work, attempt)])
+            while piece is not None:
+                if piece:
+                    await work.call.write(piece)
+                piece = await relayed.next()
+            last = stream.end()
+            attempt.succeed(stream.usage(), stream.events)
+            await work.call.finish(last)
+        finally:
+            relayed.release()
+
+    def _open(self, work: "_Work", choice: Choice, number: int) -> Attempt:
+        request, decision, candidate = work.request, work.decision, choice.candidate
+        facts = AttemptFacts(
+            attempt_id=f"{request.request_id}.{number}",
+            request_id=request.request_id,
+            number=number,
+            tenant=request.tenant,
+            api_key_name=request.api_key_name,
+            endpoint=request.endpoint.value,
+            asked_model=request.model,
+            pool=candidate.backend.pool.name,
+            backend=candidate.backend.name,
+            replica=candidate.replica.id,
+            model=candidate.backend.model,
+            tier=candidate.backend.tier,
+            policy=decision.policy,
+            reason=choice.reason,
+            baseline=decision.baseline,
+            category=decision.prediction.category if decision.prediction is not None else "",
+            prompt_tokens_estimate=request.prompt.tokens_estimate,
+            completion_tokens_estimate=round(candidate.completion_tokens),
+        )
+        price = work.deployment.prices.get(candidate.backend.name)
+        return Attempt(facts, candidate, price, self._fleet, self._accountant, self._clock.now_ns)
+
+    def _parcel(self, work: "_Work", attempt: Attempt) -> Parcel:
+        request, backend = work.request, attempt.candidate.backend
+        body = outgoing_body(
+            work.parsed.members,
+            endpoint=request.endpoint,
+            engine=backend.engine,
+            served_model=backend.served_model,
+            is_streaming=request.is_streaming,
+            salt=cache_salt(request.tenant, work.parsed.members.get("cache_salt")),
+        )
+        accept = b"text/event-stream" if request.is_streaming else b"application/json"
+        headers = [JSON_TYPE, (b"accept", accept), USER_AGENT, (b"x-request-id", attempt.facts.attempt_id.encode())]
+        headers += [header for header in work.call.headers if header[0] in FORWARDED_HEADERS]
+        return Parcel(request.endpoint, PATHS[request.endpoint], headers, body, request.is_streaming)
+
+    def _labels(self, work: "_Work", attempt: Attempt) -> list[Header]:
+        facts = attempt.facts
+        return [
+            (b"x-request-id", facts.request_id.encode()),
+            (b"x-jeton-backend", facts.backend.encode()),
+            (b"x-jeton-model", facts.model.encode()),
+            (b"x-jeton-tier", facts.tier.encode()),
+            (b"x-jeton-policy", facts.policy.encode()),
+            (b"x-jeton-reason", facts.reason.encode()),
+            (b"x-jeton-attempts", b"%d" % facts.number),
+        ]
+
+    def _record(self, work: "_Work", attempt: Attempt, charge: Charge) -> None:
+        self.metrics.attempt(charge, overhead_seconds=(attempt.opened_ns - work.received_ns) / 1e9)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One request on its way: what every attempt at it shares."""
+
+    call: Conversation
+    request: InferenceRequest
+    parsed: ParsedBody
+    decision: Decision
+    deployment: Deployment
+    received_ns: int
+
+
+def cost_member(charge: Charge) -> bytes:
+    """The `jeton_cost` of a last usage chunk. An unknown cost is null, never 0."""
+    usd = usd_text(charge.cost_nanousd) if charge.cost_nanousd is not None else "null"
+    nanousd = charge.cost_nanousd if charge.cost_nanousd is not None else "null"
+    basis = "allocated" if charge.billing == "leased" else "metered"
+    return f'{{"usd":{usd},"nanousd":{nanousd},"basis":"{basis}","usage_source":"{charge.usage_source}"}}'.encode()
+
+
+def _stream_reader(request: InferenceRequest, attempt: Attempt) -> Stream:
+    backend: Backend = attempt.candidate.backend
+    if request.endpoint in (Endpoint.RESPONSES, Endpoint.MESSAGES):
+        return EventedStream(endpoint=request.endpoint, model=backend.model, context_tokens=backend.context_tokens)
+
+    def priced(usage: Usage | None) -> bytes:
+        return cost_member(attempt.succeed(usage, 0))
+
+    return CompletionStream(
+        endpoint=request.endpoint,
+        model=backend.model,
+        choices=request.choices,
+        context_tokens=backend.context_tokens,
+        wants_usage=request.wants_usage,
+        wants_continuous_usage=request.wants_continuous_usage,
+        is_usage_continuous=backend.engine is EngineKind.VLLM and request.endpoint in USAGE_ON_REQUEST,
+        cost_member=priced,
+    )
+
+
+def _headers(upstream: Sequence[Header]) -> list[Header]:
+    """What of a backend's headers the client sees: the kind of content, nothing else."""
+    return [header for header in upstream if header[0] == b"content-type"]
+
+
+def _refusal_for(failures: Sequence[AttemptFailed]) -> Refusal:
+    """What the client hears when all attempts failed: 429 only if every one was limited, with the smallest wait."""
+    if all(failure.fault == "limited" for failure in failures):
+        waits = [failure.retry_after_seconds for failure in failures if failure.retry_after_seconds is not None]
+        return RateLimited(failures[-1].refusal.message, retry_after_seconds=min(waits, default=1.0))
+    return next(failure for failure in reversed(failures) if failure.fault != "limited").refusal
+
+
+def _facts_for_log(attempt: Attempt) -> Mapping[str, Any]:
+    facts = attempt.facts
+    return {"request_id": facts.request_id, "attempt": facts.number, "backend": facts.backend, "replica": facts.replica}

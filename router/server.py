@@ -1,0 +1,135 @@
+"""The data port: uvicorn on uvloop and httptools, with the guards that it lacks.
+
+uvicorn has no time-out for headers and no cap on them; a subclass of its httptools protocol gives 408 and 431, and says 400
+in OpenAI's shape. httptools is pinned because it refuses the malformed framings (CL+TE, bare LF, obs-fold, signed lengths)
+that h11 and others let through.
+"""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from router.config import ServerConfig
+from router.errors import BadRequest, ClientTooSlow, HeadersTooLarge, Refusal
+from router.wire.error_body import error_body
+
+ABORT_KEY = "jeton.abort"
+KEEP_ALIVE_SECONDS = 75
+BACKLOG = 4096
+
+
+def guarded_protocol(limits: ServerConfig) -> type[HttpToolsProtocol]:
+    """The protocol class that keeps these limits. uvicorn makes one instance for each connection."""
+
+    class GuardedProtocol(HttpToolsProtocol):
+        """Times and counts a request's head. A head that arrives in one read, as nearly all do, costs no timer."""
+
+        _head_timer: asyncio.TimerHandle | None = None
+        _is_in_head = False
+        _head_bytes = 0
+        _refusal: Refusal | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._start_head_timer()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_head_timer()
+            super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self._is_in_head:
+                self._head_bytes += len(data)
+                if self._head_bytes > limits.header_bytes_max:
+                    self._refuse(HeadersTooLarge("The request's headers are too large."))
+                elif self._head_timer is None:
+                    self._start_head_timer()
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            self._is_in_head = True
+            self._head_bytes = 0
+
+        def on_header(self, name: bytes, value: bytes) -> None:
+            super().on_header(name, value)
+            if len(self.headers) > limits.header_count_max:
+                self._refusal = HeadersTooLarge(f"The request has more than {limits.header_count_max} headers.")
+                raise ValueError  # httptools turns it into the parser error that data_received answers
+
+        def on_headers_complete(self) -> None:
+            self._is_in_head = False
+            self._stop_head_timer()
+            if sum(len(name) + len(value) for name, value in self.headers) > limits.header_bytes_max:
+                self._refusal = HeadersTooLarge("The request's headers are too large.")
+                raise ValueError
+            super().on_headers_complete()
+            self.scope[ABORT_KEY] = self.transport.abort  # type: ignore[typeddict-unknown-key]
+
+        def send_400_response(self, msg: str) -> None:
+            self._refuse(self._refusal or BadRequest("The request is not valid HTTP."))
+
+        def _start_head_timer(self) -> None:
+            self._head_timer = self.loop.call_later(limits.header_seconds, self._head_too_slow)
+
+        def _stop_head_timer(self) -> None:
+            if self._head_timer is not None:
+                self._head_timer.cancel()
+                self._head_timer = None
+
+        def _head_too_slow(self) -> None:
+            self._head_timer = None
+            self._refuse(ClientTooSlow(f"The request's headers did not arrive within {limits.header_seconds:g} s."))
+
+        def _refuse(self, refusal: Refusal) -> None:
+            """Answer once and close; nothing further from this connection is read."""
+            self._is_in_head = False
+            self._stop_head_timer()
+            if self.transport.is_closing():
+                return
+            body = error_body(refusal)
+            head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+            self.transport.write(STATUS_LINE[refusal.status] + head + body)
+            self.transport.close()
+
+    return GuardedProtocol
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, ending with exit code 0 when a signal asked it to end, as a drained router should."""
+
+    def __init__(self, config: uvicorn.Config, on_drain: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_drain = on_drain
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        self.should_exit = True
+        self._on_drain()
+
+
+def build_server(app: Any, limits: ServerConfig, on_drain: Callable[[], None]) -> Server:
+    """on_drain: called from the signal's handler when the server stops accepting and lets streams finish."""
+    config = uvicorn.Config(
+        app,
+        host=limits.host,
+        port=limits.port,
+        loop="uvloop",
+        http=guarded_protocol(limits),
+        ws="none",
+        lifespan="on",
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=int(limits.drain_seconds),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+    )
+    return Server(config, on_drain)
