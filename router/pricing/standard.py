@@ -1,0 +1,127 @@
+"""The `standard` basis: what a token costs on a leased replica that is as full as it should be.
+
+At the operating point n sequences decode, each with the mix's mean context, and requests end as fast as they come, so that a
+step also prefills m = n · prompt ÷ completion tokens. The step takes T seconds (`EngineProfile.step_seconds`). Its parts are
+what the meter's weights measure (`weights.py`), with w the weight read, k the KV read and c the compute per token:
+
+    decode   D = w + k · n · context + c · n        shared by n completion tokens
+    prefill  F = c · m                              shared by m prompt tokens
+
+They overlap or leave gaps (a roofline takes the longer, overhead comes on top), so each is scaled by f = T ÷ (D + F):
+
+    a completion token takes f · D ÷ n, a prompt token f · c seconds of the engine, and n · f·D/n + m · f·c = T.
+
+A cached token is not computed; it takes one read of its KV, f · k. With π the price of a second and u the share of paid time
+that the replica spends at its operating point, a token's price is its seconds × π ÷ u. Then, by construction, what such a
+replica serves in an hour, at these prices, is its price of an hour: u · 3600 ÷ T steps of π · T ÷ u.
+"""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import lru_cache
+
+from router.domain.usage import Usage
+from router.pricing.cost import TOKENS_PER_RATE, rounded, tokens_millionths
+from router.pricing.mix import CHAT, Mix
+from router.pricing.price import LeasedPrice, MeteredPrice, Price, TokenRates
+from router.pricing.profile import EngineProfile
+
+SECONDS_PER_HOUR = 3600
+NANOUSD_PER_USD = 10**9
+
+# Share of paid time that a replica should spend at its operating point: room for the hour's peaks (the busiest minute of
+# Azure's conversation trace has 1.54 times the mean, so a fleet sized for its peak is at 0.65).
+TARGET_UTILIZATION_RATIO = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """Where standard prices are reckoned, and the engine-seconds that a token of each class takes there.
+
+    scale: f above, engine-seconds per second of weight.
+    """
+
+    sequences: int
+    prefill_tokens: int
+    step_seconds: float
+    scale: float
+    prompt_seconds: float
+    cached_seconds: float
+    completion_seconds: float
+
+
+@lru_cache(maxsize=256)
+def operating_point(profile: EngineProfile, mix: Mix = CHAT) -> OperatingPoint:
+    """The target batch, or what of it fits the engine's slots, its KV cache and its token budget per step."""
+    prompts_per_completion = mix.prompt_tokens / mix.completion_tokens
+    sequences = max(
+        1,
+        min(
+            profile.sequences_target,
+            profile.sequences_max,
+            int(profile.kv_capacity_tokens / mix.context_tokens),
+            int(profile.chunk_tokens / (1 + prompts_per_completion)),
+        ),
+    )
+    context_tokens = round(sequences * mix.context_tokens)
+    prefill_tokens = round(sequences * prompts_per_completion)
+    step_seconds = profile.step_seconds(sequences, context_tokens, prefill_tokens)
+    compute_seconds = profile.compute_seconds_per_token
+    kv_seconds = profile.kv_read_seconds_per_token
+    decode = profile.weight_read_seconds + kv_seconds * context_tokens + compute_seconds * sequences
+    scale = step_seconds / (decode + compute_seconds * prefill_tokens)
+    return OperatingPoint(
+        sequences=sequences,
+        prefill_tokens=prefill_tokens,
+        step_seconds=step_seconds,
+        scale=scale,
+        prompt_seconds=scale * compute_seconds,
+        cached_seconds=scale * kv_seconds,
+        completion_seconds=scale * decode / sequences,
+    )
+
+
+@lru_cache(maxsize=256)
+def standard_rates(
+    price: LeasedPrice, profile: EngineProfile, utilization_ratio: float = TARGET_UTILIZATION_RATIO, mix: Mix = CHAT
+) -> TokenRates:
+    """The standard price of each class, nano-dollars per million tokens. Raises ValueError unless 0 < utilization ≤ 1."""
+    if not 0 < utilization_ratio <= 1:
+        raise ValueError(f"a utilization of {utilization_ratio} is not within 0 (exclusive) to 1")
+    point = operating_point(profile, mix)
+    per_second = price.nanousd_per_hour / SECONDS_PER_HOUR / utilization_ratio * TOKENS_PER_RATE
+    prompt = round(point.prompt_seconds * per_second)
+    return TokenRates(
+        prompt=prompt,
+        cached=round(point.cached_seconds * per_second),
+        cache_write=prompt,  # an engine of our own writes its cache while it prefills
+        completion=round(point.completion_seconds * per_second),
+    )
+
+
+def standard_cost(
+    price: LeasedPrice,
+    profile: EngineProfile,
+    usage: Usage,
+    utilization_ratio: float = TARGET_UTILIZATION_RATIO,
+    mix: Mix = CHAT,
+) -> int:
+    """Tokens × standard price, in nano-dollars. Raises ValueError on counts that contradict themselves."""
+    return rounded(tokens_millionths(standard_rates(price, profile, utilization_ratio, mix), usage), TOKENS_PER_RATE)
+
+
+def standard_prices(
+    price: Price, profile: EngineProfile | None, utilization_ratio: float = TARGET_UTILIZATION_RATIO
+) -> dict[str, Decimal]:
+    """US dollars per million tokens by class (prompt, cached, completion), for tables. A metered price is its own standard.
+
+    Raises ValueError for a leased price without a profile: nothing says how many tokens an hour makes.
+    """
+    if isinstance(price, MeteredPrice):
+        rates = price.rates
+    elif profile is None:
+        raise ValueError(f"{price.price_id} is paid by the hour; without an engine profile a token has no price")
+    else:
+        rates = standard_rates(price, profile, utilization_ratio)
+    by_class = {"prompt": rates.prompt, "cached": rates.cached, "completion": rates.completion}
+    return {name: Decimal(nanousd) / NANOUSD_PER_USD for name, nanousd in by_class.items()}
