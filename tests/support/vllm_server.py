@@ -6,14 +6,14 @@ for good, and a killed engine leaves files in /dev/shm; so what ends here is the
 
 import os
 import signal
-import socket
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from ports import free_port
 
 PROJECT = Path(__file__).parents[2]
 VENV = PROJECT / ".venv-vllm"
@@ -34,13 +34,6 @@ START_SECONDS_MAX = 300.0
 STOP_SECONDS_MAX = 20.0
 
 
-def free_port() -> int:
-    """A loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @dataclass
 class VllmServer:
     """`model`: a directory that make_models.py has made, and the name it is served under."""
@@ -55,7 +48,15 @@ class VllmServer:
         """Launch without waiting; the log goes to `directory`."""
         port = free_port()
         log = directory / f"vllm-{model}-{port}.log"
-        command = [VENV / "bin/vllm", "serve", VENV / "models" / model, "--port", str(port), "--served-model-name", model]
+        command = [
+            VENV / "bin/vllm",
+            "serve",
+            VENV / "models" / model,
+            "--port",
+            str(port),
+            "--served-model-name",
+            model,
+        ]
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [*command, *FLAGS, *flags],
