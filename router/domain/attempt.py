@@ -63,6 +63,7 @@ class Charge:
     Times are wall-clock nanoseconds anchored to the monotonic clock. cost_nanousd is the share of the real bill on a leased
     replica (`allocated`), price × usage or the provider's own figure on a metered one; None when unpriced. standard_nanousd
     is the price at target utilization; equal to cost on a metered backend. price_id names the immutable price snapshot.
+    baseline_nanousd: what the same usage would have cost at the baseline, decided with the cost; None when it is not known.
     """
 
     facts: AttemptFacts
@@ -78,6 +79,7 @@ class Charge:
     cost_status: CostStatus
     cost_nanousd: int | None
     standard_nanousd: int | None
+    baseline_nanousd: int | None = None
 
     @property
     def usage_source(self) -> UsageSource:

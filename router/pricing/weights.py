@@ -5,6 +5,8 @@ phases are measured in the time the step's resources are taken up, which is what
 any concurrency: alone, a decoding attempt pays for the whole step; in a batch it pays for its share of the weights read.
 """
 
+from math import ceil
+
 from router.pricing.profile import EngineProfile
 
 NS_PER_SECOND = 1e9
@@ -44,3 +46,14 @@ def decode_weight(profile: EngineProfile, context_tokens: float, expected_comple
 
 def _whole(seconds: float) -> int:
     return min(max(round(seconds * NS_PER_SECOND), 1), WEIGHT_MAX)
+
+
+def mean_weight(profile: EngineProfile, uncached_prompt_tokens: float, completion_tokens: float) -> int:
+    """One weight for the whole attempt, where its first token will not be seen: the mean of both phases' over its steps.
+
+    It takes ⌈prompt / chunk⌉ steps of prefill (at least one), and one of decode for every token it makes.
+    """
+    prefill_steps = max(ceil(uncached_prompt_tokens / profile.chunk_tokens), 1)
+    prefill = prefill_step_seconds(profile, uncached_prompt_tokens) * prefill_steps
+    decode = decode_step_seconds(profile, uncached_prompt_tokens, completion_tokens) * completion_tokens
+    return _whole((prefill + decode) / (prefill_steps + completion_tokens))

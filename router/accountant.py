@@ -1,0 +1,305 @@
+"""The accountant: turns what happens to attempts into money, by joining the meters of `pricing/` with the ledger.
+
+One per process, called from the event loop, never waiting: meters are arithmetic, the ledger's own thread writes. It is the
+only place where a cost is decided, once per attempt, at its end; everything else repeats what it said.
+
+An attempt keeps the price snapshot it was opened with, whatever is reloaded meanwhile. On a leased replica it enters the
+replica's meter with the weight of a prefill and goes on with that of a decode from its first token; what it cost is its share
+of the lease. On a metered backend it costs price × usage, or what the provider says.
+
+Only what is journalled is metered, so that journal and bill can always be reckoned from one another. After a crash the meters
+go on from their saved state and the journal's tail. Attempts that the dead process held are closed as lost: at what they had
+run up by then (counters have shown it, and counters do not fall), or on a metered backend at the estimate made when they were
+opened. The time until the restart is idle.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from router.domain.attempt import AttemptEnd, AttemptFacts, AttemptStatus, Charge, CostStatus
+from router.domain.fleet import Backend, Billing
+from router.domain.totals import Account, Totals
+from router.errors import Unavailable
+from router.leases import Leases, RunningLease
+from router.ledger.store import Checkpoint, Event, EventKind, LedgerStore, Opening
+from router.pricing.amounts import (
+    Basis,
+    baseline_amount,
+    believable_usage,
+    estimated_usage,
+    metered_amount,
+    standard_amount,
+)
+from router.pricing.cost import list_cost
+from router.pricing.price import LeasedPrice, MeteredPrice, Price
+from router.pricing.profile import EngineProfile
+from router.pricing.weights import decode_weight, mean_weight, prefill_weight
+
+log = structlog.get_logger(__name__)
+
+# A replica without a profile: equal shares for all, of the size of a real weight (1 ms of a step) should one be added.
+WEIGHT_WITHOUT_PROFILE = 1_000_000
+# How many closed attempts are remembered, so that closing one again gives its charge again.
+CLOSED_REMEMBERED = 4096
+# How long a metered attempt waits for its journal entry to be on disk before it is refused: a hundred commits.
+DURABLE_SECONDS_MAX = 2.0
+
+NO_BASIS = Basis()
+CANNOT_RECORD = "The router cannot record what this request would cost."
+
+
+@dataclass(slots=True, eq=False)
+class _Attempt:
+    """An attempt in flight. seq: its place in the journal, None for one that is neither journalled nor metered."""
+
+    facts: AttemptFacts
+    billing: Billing
+    basis: Basis
+    baseline: Basis
+    prompt_tokens: int
+    completion_tokens: int
+    opened_ns: int
+    lease: RunningLease | None = None
+    seq: int | None = None
+    first_token_ns: int | None = None
+
+    @property
+    def account(self) -> Account:
+        facts = self.facts
+        return Account(facts.pool, facts.backend, self.billing.value, facts.model, facts.tier, facts.tenant)
+
+
+class Accountant:
+    """Opens, follows and closes attempts. Times are wall-clock nanoseconds anchored to the monotonic clock.
+
+    Creating one takes up what the last process left in the store; `set_fleet` comes next.
+
+    unrecorded_attempts: how many went on without being written down, because the ledger was full.
+    """
+
+    def __init__(self, store: LedgerStore) -> None:
+        self._store = store
+        self._leases = Leases(store)
+        self._bases: Mapping[str, Basis] = {}
+        self._attempts: dict[str, _Attempt] = {}  # in the order of opening
+        self._closed: OrderedDict[str, Charge] = OrderedDict()
+        self.unrecorded_attempts = 0
+        self._take_up()
+
+    @property
+    def is_accepting(self) -> bool:
+        """Whether a metered attempt may be opened: the ledger can write it down before money is spent."""
+        return self._store.is_accepting
+
+    @property
+    def open_attempts(self) -> int:
+        return len(self._attempts)
+
+    def totals(self) -> Totals:
+        """The ledger's totals as of the last `advance` that is on disk."""
+        return self._store.totals()
+
+    async def posted(self, timeout_seconds: float = 1.0) -> Totals:
+        """The totals once the last `advance` is on disk, for a scrape; the latest there are when that takes too long."""
+        try:
+            return await self._store.published(timeout_seconds)
+        except TimeoutError:
+            return self._store.totals()
+
+    def set_fleet(
+        self,
+        backends: Iterable[Backend],
+        prices: Mapping[str, Price],
+        profiles: Mapping[str, EngineProfile],
+        at_ns: int,
+    ) -> None:
+        """This is the fleet from now on. prices and profiles: by backend name, without those that have none.
+
+        New replicas start a lease, changed prices apply from now, and the lease of a replica that is gone ends with its last
+        attempt.
+        """
+        backends = tuple(backends)
+        self._bases = {one.name: Basis(prices.get(one.name), profiles.get(one.name)) for one in backends}
+        leased = []
+        for backend in backends:
+            price = prices.get(backend.name)
+            if backend.pool.billing is Billing.LEASED and isinstance(price, LeasedPrice):
+                leased.append((backend, price))
+        self._leases.set_fleet(leased, at_ns)
+        self.advance(at_ns)
+
+    def advance(self, at_ns: int) -> None:
+        """Book the time until now and post what open attempts owe. About once a second, and before a scrape."""
+        open_nanousd: dict[Account, int] = {}
+        leases = []
+        for lease in self._leases:
+            lease.meter.advance(at_ns)
+            for attempt_id, owed_nanousd in lease.meter.accrued_nanousd.items():
+                account = self._attempts[attempt_id].account
+                open_nanousd[account] = open_nanousd.get(account, 0) + owed_nanousd
+            leases.append(lease.row(with_state=True))
+        open_from_seq = next((one.seq for one in self._attempts.values() if one.seq is not None), None)
+        self._store.checkpoint(Checkpoint(at_ns, leases, open_nanousd, open_from_seq))
+
+    def open(
+        self,
+        facts: AttemptFacts,
+        backend: Backend,
+        price: Price | None,
+        prompt_tokens: int,
+        completion_tokens: int,
+        at_ns: int,
+        *,
+        is_streaming: bool = True,
+    ) -> None:
+        """The attempt is about to be dispatched.
+
+        prompt_tokens: not cached, as far as is known; completion_tokens: expected, all choices together.
+        is_streaming: whether `first_token` will be told; without it one mean weight stands for prefill and decode.
+
+        Raises Unavailable for a metered backend while the ledger is not accepting. On a leased one such an attempt goes on,
+        unrecorded and counted: its time is in the bill anyway. Raises ValueError when the attempt was opened before.
+        """
+        attempt_id = facts.attempt_id
+        if attempt_id in self._attempts or attempt_id in self._closed:
+            raise ValueError(f"attempt {attempt_id} was opened before")
+        billing = backend.pool.billing
+        basis = Basis(price, self._bases.get(backend.name, NO_BASIS).profile)
+        baseline = self._bases.get(facts.baseline, NO_BASIS)
+        attempt = _Attempt(facts, billing, basis, baseline, prompt_tokens, completion_tokens, at_ns)
+        lease_id, weight, estimate = "", 0, None
+        if billing is Billing.METERED:
+            if not self._store.is_accepting:
+                raise Unavailable(CANNOT_RECORD, retry_after_seconds=1, detail="the ledger is not accepting")
+            if isinstance(price, MeteredPrice):
+                estimate = list_cost(price, estimated_usage(facts))
+        elif self._store.is_full:
+            self.unrecorded_attempts += 1
+            self._attempts[attempt_id] = attempt
+            return
+        elif isinstance(price, LeasedPrice):
+            lease = attempt.lease = self._leases.joined((facts.replica, facts.pool, facts.backend), price, at_ns)
+            weight = _first_weight(basis.profile, prompt_tokens, completion_tokens, is_streaming)
+            at_ns = max(at_ns, lease.meter.last_ns)
+            lease.meter.open(attempt_id, weight, at_ns)
+            lease_id = lease.lease_id
+        opening = Opening(facts, billing.value, "" if price is None else price.price_id, estimate)
+        attempt.seq = self._store.append((Event(attempt_id, EventKind.OPENED, at_ns, lease_id, weight, opening),))
+        self._attempts[attempt_id] = attempt
+
+    async def durable(self, attempt_id: str) -> None:
+        """Return when the attempt's opening is on disk. Raises Unavailable when it takes too long: close it, undispatched."""
+        seq = self._attempts[attempt_id].seq
+        if seq is None:
+            return
+        try:
+            await self._store.committed(seq, DURABLE_SECONDS_MAX)
+        except TimeoutError:
+            detail = f"the ledger did not commit within {DURABLE_SECONDS_MAX} s"
+            raise Unavailable(CANNOT_RECORD, retry_after_seconds=1, detail=detail) from None
+
+    def first_token(self, attempt_id: str, at_ns: int) -> None:
+        """Its prefill is done, decode begins. Told again, or after the end, it changes nothing."""
+        attempt = self._attempts.get(attempt_id)
+        if attempt is None or attempt.first_token_ns is not None:
+            return
+        attempt.first_token_ns = at_ns
+        lease, profile = attempt.lease, attempt.basis.profile
+        if lease is not None and profile is not None:
+            weight = decode_weight(profile, attempt.prompt_tokens, attempt.completion_tokens)
+            at_ns = max(at_ns, lease.meter.last_ns)
+            lease.meter.reweigh(attempt_id, weight, at_ns)
+            self._store.append((Event(attempt_id, EventKind.FIRST_TOKEN, at_ns, lease.lease_id, weight),))
+
+    def close(self, attempt_id: str, end: AttemptEnd, at_ns: int) -> Charge:
+        """It has ended, however. Its charge; of a second close, the first one's. Raises KeyError when it was never opened."""
+        attempt = self._attempts.pop(attempt_id, None)
+        if attempt is None:
+            return self._closed[attempt_id]
+        facts, lease, price = attempt.facts, attempt.lease, attempt.basis.price
+        usage = believable_usage(end, facts)
+        cost: int | None = None
+        standard: int | None = None
+        if lease is not None:
+            cost = lease.meter.close(attempt_id, at_ns)
+            standard = standard_amount(attempt.basis, usage)
+        elif attempt.billing is Billing.METERED and isinstance(price, MeteredPrice):
+            cost = standard = metered_amount(price, usage, end.status)
+        charge = Charge(
+            facts=facts,
+            billing=attempt.billing.value,
+            price_id="" if price is None else price.price_id,
+            opened_ns=attempt.opened_ns,
+            first_token_ns=attempt.first_token_ns,
+            ended_ns=max(at_ns, attempt.opened_ns),
+            status=end.status,
+            fault=end.fault,
+            http_status=end.http_status,
+            usage=usage,
+            cost_status=CostStatus.UNPRICED if cost is None else CostStatus.PRICED,
+            cost_nanousd=cost,
+            standard_nanousd=standard,
+            baseline_nanousd=None
+            if cost is None
+            else baseline_amount(facts, end.status, attempt.baseline, usage, cost),
+        )
+        if attempt.seq is not None:
+            self._write(charge, lease)
+        self._closed[attempt_id] = charge
+        if len(self._closed) > CLOSED_REMEMBERED:
+            self._closed.popitem(last=False)
+        return charge
+
+    def _write(self, charge: Charge, lease: RunningLease | None) -> None:
+        """The charge with the event that led to it and the lease that it moved, all in one transaction."""
+        attempt_id = charge.facts.attempt_id
+        if lease is None:
+            self._store.append((Event(attempt_id, EventKind.CLOSED, charge.ended_ns),), charge)
+            return
+        events = [Event(attempt_id, EventKind.CLOSED, lease.meter.last_ns, lease.lease_id)]
+        if (released := self._leases.ended(lease, lease.meter.last_ns)) is not None:
+            events.append(released)
+        self._store.append(events, charge, lease.row())
+
+    def _take_up(self) -> None:
+        """After a restart: go on with the leases, and close the attempts that the last process left open."""
+        recovery = self._store.recover()
+        self._leases.restore(recovery)
+        lease_by_attempt = {name: lease for lease in self._leases for name in lease.meter.open_attempts}
+        for attempt_id, (opening, opened_ns) in recovery.openings.items():
+            lease = lease_by_attempt.get(attempt_id)
+            cost, ended_ns = opening.estimate_nanousd, opened_ns
+            if lease is not None:
+                ended_ns = lease.meter.last_ns
+                cost = lease.meter.close(attempt_id, ended_ns)
+            charge = Charge(
+                facts=opening.facts,
+                billing=opening.billing,
+                price_id=opening.price_id,
+                opened_ns=opened_ns,
+                first_token_ns=None,
+                ended_ns=max(ended_ns, opened_ns),
+                status=AttemptStatus.LOST,
+                fault="router_died",
+                http_status=0,
+                usage=estimated_usage(opening.facts),
+                cost_status=CostStatus.UNPRICED if cost is None else CostStatus.PRICED,
+                cost_nanousd=cost,
+                standard_nanousd=opening.estimate_nanousd,
+            )
+            self._write(charge, lease)
+        for lease in self._leases:
+            lease.meter.abandon()  # of nothing, unless the journal was tampered with
+        if recovery.openings:
+            log.warning("closed the attempts that a previous process left open", attempts=len(recovery.openings))
+
+
+def _first_weight(profile: EngineProfile | None, prompt_tokens: int, completion_tokens: int, is_streaming: bool) -> int:
+    if profile is None:
+        return WEIGHT_WITHOUT_PROFILE
+    if is_streaming:
+        return prefill_weight(profile, prompt_tokens)
+    return mean_weight(profile, prompt_tokens, completion_tokens)

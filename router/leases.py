@@ -1,0 +1,120 @@
+"""The leases that run, one for each leased replica, and the meter of each.
+
+The accountant's half that follows the fleet: leases start, change price and end here, and go on after a restart. Attempts
+are the accountant's own.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import cast
+from uuid import uuid4
+
+from router.domain.fleet import Backend
+from router.ledger.store import Event, EventKind, Lease, LedgerStore, Recovery
+from router.pricing.meter import MeterState, ReplicaMeter
+from router.pricing.price import LeasedPrice
+
+Place = tuple[str, str, str]
+"""(replica, pool, backend): at most one lease runs for each."""
+
+
+@dataclass(slots=True, eq=False)
+class RunningLease:
+    """A lease and its meter. is_leaving: its replica is gone from the fleet, and it ends with its last attempt."""
+
+    lease_id: str
+    place: Place
+    price_id: str
+    started_ns: int
+    meter: ReplicaMeter
+    is_leaving: bool = False
+
+    def row(self, *, with_state: bool = False) -> Lease:
+        """The lease as the ledger keeps it, as of the meter's last event."""
+        meter = self.meter
+        return Lease(
+            self.lease_id,
+            *self.place,
+            self.price_id,
+            self.started_ns,
+            meter.last_ns,
+            meter.last_ns if meter.is_ended else None,
+            meter.bill_nanousd,
+            meter.idle_nanousd,
+            meter.state() if with_state else None,
+        )
+
+
+class Leases:
+    """All running leases. Every change is written to the store with the meter's state, so a journal's tail never has one."""
+
+    def __init__(self, store: LedgerStore) -> None:
+        self._store = store
+        self._running: dict[Place, RunningLease] = {}
+
+    def __iter__(self) -> Iterator[RunningLease]:
+        return iter(self._running.values())
+
+    def restore(self, recovery: Recovery) -> None:
+        """Go on with what the last process left: each meter as saved, then the tail of its journal."""
+        for row in recovery.leases:
+            meter = ReplicaMeter.restore(cast(MeterState, row.state))
+            _replay(meter, recovery.tail.get(row.lease_id, ()))
+            place = (row.replica, row.pool, row.backend)
+            self._running[place] = RunningLease(row.lease_id, place, row.price_id, row.started_ns, meter)
+
+    def joined(self, place: Place, price: LeasedPrice, at_ns: int) -> RunningLease:
+        """The lease that an attempt at this place joins. A replica that has left the fleet since the decision was made gets
+        another one for as long as it is at work."""
+        return self._running.get(place) or self._start(place, price, at_ns, is_leaving=True)
+
+    def set_fleet(self, fleet: Iterable[tuple[Backend, LeasedPrice]], at_ns: int) -> None:
+        """These are the leased backends now: start, reprice and end leases accordingly."""
+        wanted = {
+            (replica.id, backend.pool.name, backend.name): price
+            for backend, price in fleet
+            for replica in backend.replicas
+        }
+        for place, lease in list(self._running.items()):
+            lease.is_leaving = place not in wanted
+            if (released := self.ended(lease, at_ns)) is not None:
+                self._store.append((released,), lease=lease.row())
+        for place, price in wanted.items():
+            lease = self._running.get(place) or self._start(place, price, at_ns)
+            if lease.price_id != price.price_id:
+                self._reprice(lease, price, at_ns)
+
+    def ended(self, lease: RunningLease, at_ns: int) -> Event | None:
+        """End the lease if its replica has gone and its last attempt is closed: the event to be written, with its row."""
+        if not lease.is_leaving or lease.meter.open_attempts:
+            return None
+        at_ns = max(at_ns, lease.meter.last_ns)
+        lease.meter.end(at_ns)
+        del self._running[lease.place]
+        return Event(lease.lease_id, EventKind.RELEASED, at_ns, lease.lease_id)
+
+    def _start(self, place: Place, price: LeasedPrice, at_ns: int, *, is_leaving: bool = False) -> RunningLease:
+        lease_id = f"{place[0]}~{uuid4().hex}"
+        meter = ReplicaMeter(price.nanousd_per_hour, at_ns)
+        lease = self._running[place] = RunningLease(lease_id, place, price.price_id, at_ns, meter, is_leaving)
+        event = Event(lease_id, EventKind.LEASED, at_ns, lease_id, price.nanousd_per_hour)
+        self._store.append((event,), lease=lease.row(with_state=True))
+        return lease
+
+    def _reprice(self, lease: RunningLease, price: LeasedPrice, at_ns: int) -> None:
+        at_ns = max(at_ns, lease.meter.last_ns)
+        lease.meter.reprice(price.nanousd_per_hour, at_ns)
+        lease.price_id = price.price_id
+        subject = f"{lease.lease_id}~{price.price_id}~{at_ns}"  # it may happen more than once to a lease
+        event = Event(subject, EventKind.REPRICED, at_ns, lease.lease_id, price.nanousd_per_hour)
+        self._store.append((event,), lease=lease.row(with_state=True))
+
+
+def _replay(meter: ReplicaMeter, tail: Iterable[Event]) -> None:
+    apply: Mapping[EventKind, Callable[[Event], object]] = {
+        EventKind.OPENED: lambda event: meter.open(event.subject, event.amount, event.at_ns),
+        EventKind.FIRST_TOKEN: lambda event: meter.reweigh(event.subject, event.amount, event.at_ns),
+        EventKind.CLOSED: lambda event: meter.close(event.subject, event.at_ns),
+    }
+    for event in tail:
+        apply[event.kind](event)

@@ -1,0 +1,230 @@
+"""The tables of the SQLite ledger, and how a file is opened: as its one writer, or to read beside it."""
+
+import fcntl
+import os
+import sqlite3
+from pathlib import Path
+from typing import TextIO
+
+from router.ledger.store import LedgerError
+
+APPLICATION_ID = 0x6A65746F  # "jeto": tells a ledger from any other SQLite file
+VERSION = 1
+
+# How long a commit waits for somebody else's lock (a backup, a curious shell) before it counts as failed and is tried again.
+BUSY_SECONDS = 1.0
+
+# A subject's kind is unique: an event that is delivered twice is one event. `seq` orders the journal and is never reused.
+# Totals move by trigger: with a charge row, in its transaction, and only if the row is new.
+TABLES = """
+CREATE TABLE journal (
+    seq INTEGER PRIMARY KEY,
+    subject TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    at_ns INTEGER NOT NULL,
+    lease_id TEXT NOT NULL,
+    amount INTEGER NOT NULL,
+    opening TEXT,
+    UNIQUE (subject, kind)
+) STRICT;
+
+CREATE TABLE charges (
+    attempt_id TEXT PRIMARY KEY,
+    request_id TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    tenant TEXT NOT NULL,
+    api_key_name TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    asked_model TEXT NOT NULL,
+    pool TEXT NOT NULL,
+    backend TEXT NOT NULL,
+    replica TEXT NOT NULL,
+    model TEXT NOT NULL,
+    tier TEXT NOT NULL,
+    policy TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    baseline TEXT NOT NULL,
+    category TEXT NOT NULL,
+    prompt_tokens_estimate INTEGER NOT NULL,
+    completion_tokens_estimate INTEGER NOT NULL,
+    billing TEXT NOT NULL,
+    price_id TEXT NOT NULL,
+    opened_ns INTEGER NOT NULL,
+    first_token_ns INTEGER,
+    ended_ns INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    fault TEXT NOT NULL,
+    http_status INTEGER NOT NULL,
+    prompt_tokens INTEGER NOT NULL,
+    cached_tokens INTEGER NOT NULL,
+    cache_write_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    reasoning_tokens INTEGER NOT NULL,
+    audio_seconds REAL NOT NULL,
+    provider_cost_nanousd INTEGER,
+    usage_source TEXT NOT NULL,
+    cost_status TEXT NOT NULL,
+    cost_nanousd INTEGER,
+    standard_nanousd INTEGER,
+    baseline_nanousd INTEGER
+) STRICT;
+CREATE INDEX charges_ended ON charges (ended_ns);
+
+CREATE TABLE totals (
+    pool TEXT NOT NULL,
+    backend TEXT NOT NULL,
+    billing TEXT NOT NULL,
+    model TEXT NOT NULL,
+    tier TEXT NOT NULL,
+    tenant TEXT NOT NULL,
+    status TEXT NOT NULL,
+    usage_source TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    unpriced INTEGER NOT NULL,
+    prompt_tokens INTEGER NOT NULL,
+    cached_tokens INTEGER NOT NULL,
+    cache_write_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    reasoning_tokens INTEGER NOT NULL,
+    cost_nanousd INTEGER NOT NULL,
+    standard_nanousd INTEGER NOT NULL,
+    saved_nanousd INTEGER NOT NULL,
+    PRIMARY KEY (pool, backend, billing, model, tier, tenant, status, usage_source)
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER charges_total AFTER INSERT ON charges BEGIN
+    INSERT INTO totals VALUES (
+        new.pool, new.backend, new.billing, new.model, new.tier, new.tenant, new.status, new.usage_source,
+        1, new.cost_status = 'unpriced',
+        new.prompt_tokens, new.cached_tokens, new.cache_write_tokens, new.completion_tokens, new.reasoning_tokens,
+        ifnull(new.cost_nanousd, 0), ifnull(new.standard_nanousd, 0),
+        ifnull(new.baseline_nanousd - new.cost_nanousd, 0)
+    ) ON CONFLICT DO UPDATE SET
+        attempts = attempts + 1,
+        unpriced = unpriced + excluded.unpriced,
+        prompt_tokens = prompt_tokens + excluded.prompt_tokens,
+        cached_tokens = cached_tokens + excluded.cached_tokens,
+        cache_write_tokens = cache_write_tokens + excluded.cache_write_tokens,
+        completion_tokens = completion_tokens + excluded.completion_tokens,
+        reasoning_tokens = reasoning_tokens + excluded.reasoning_tokens,
+        cost_nanousd = cost_nanousd + excluded.cost_nanousd,
+        standard_nanousd = standard_nanousd + excluded.standard_nanousd,
+        saved_nanousd = saved_nanousd + excluded.saved_nanousd;
+END;
+
+CREATE TABLE leases (
+    lease_id TEXT PRIMARY KEY,
+    replica TEXT NOT NULL,
+    pool TEXT NOT NULL,
+    backend TEXT NOT NULL,
+    price_id TEXT NOT NULL,
+    started_ns INTEGER NOT NULL,
+    at_ns INTEGER NOT NULL,
+    ended_ns INTEGER,
+    bill_nanousd INTEGER NOT NULL,
+    idle_nanousd INTEGER NOT NULL,
+    state TEXT,
+    state_seq INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE position (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    at_ns INTEGER NOT NULL,
+    open_from_seq INTEGER NOT NULL
+) STRICT;
+INSERT INTO position VALUES (1, 0, 0);
+"""
+
+
+def open_writer(path: Path) -> tuple[sqlite3.Connection, TextIO]:
+    """The connection of the one process that writes this ledger, created where there is none, and the lock it holds.
+
+    The lock is advisory (`flock` on `<path>.lock`) and goes with the process, however that dies. Raises LedgerError.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = open(path.with_name(path.name + ".lock"), "a")  # noqa: SIM115 (held as long as the ledger is)
+    except OSError as error:
+        raise LedgerError(f"{path}: the ledger cannot be created here ({error.strerror})") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise LedgerError(
+            f"{path}: another jeton is writing this ledger; stop it, or give this one a file of its own (ledger.path)"
+        ) from None
+    try:
+        return _connect_writer(path), lock
+    except BaseException:
+        lock.close()
+        raise
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """A connection that cannot write, beside a running writer or without one. Raises LedgerError."""
+    if not path.is_file():
+        raise LedgerError(f"{path}: there is no ledger here; `jeton serve` makes one, --ledger names another")
+    connection = None
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        _check_version(connection, path)
+    except (sqlite3.Error, LedgerError) as error:
+        if connection is not None:
+            connection.close()
+        if isinstance(error, LedgerError):
+            raise
+        raise LedgerError(f"{path}: cannot be read as a ledger ({error})") from None
+    return connection
+
+
+def _connect_writer(path: Path) -> sqlite3.Connection:
+    # The connection is made here and used by the writer thread alone, one after the other.
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS)
+    try:
+        is_new = _is_new(connection)
+        if not is_new:
+            _check_version(connection, path)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        if is_new:
+            os.chmod(path, 0o600)  # who asked what and paid how much is not everybody's business
+            connection.execute("BEGIN IMMEDIATE")
+            for statement in _statements(TABLES):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+            connection.execute("COMMIT")
+    except (sqlite3.Error, OSError) as error:
+        connection.close()
+        raise LedgerError(f"{path}: cannot be opened as a ledger ({error})") from None
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _is_new(connection: sqlite3.Connection) -> bool:
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    return int(tables) == 0
+
+
+def _statements(script: str) -> list[str]:
+    """The script's statements one by one: `executescript` would commit between them."""
+    statements, rest = [], ""
+    for line in script.splitlines(keepends=True):
+        rest += line
+        if sqlite3.complete_statement(rest):
+            statements.append(rest)
+            rest = ""
+    return statements
+
+
+def _check_version(connection: sqlite3.Connection, path: Path) -> None:
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application_id != APPLICATION_ID:
+        raise LedgerError(f"{path}: is not a jeton ledger")
+    if version > VERSION:
+        raise LedgerError(
+            f"{path}: written by a newer jeton (schema {version}, this one knows {VERSION}); upgrade jeton"
+        )

@@ -1,0 +1,142 @@
+"""What a ledger store promises, and the rows it is given.
+
+Three tables and their law. The *journal* has every metering event, once by (subject, kind). *Charges* has one row for every
+attempt that ended. *Leases* has one row for every lease of a replica, with its meter's saved state. Totals are the sum of
+the charges, moved in the transaction that writes them, so that a total is the sum of its parts at every commit.
+
+A saved meter state is as of a position in the journal; the events after it are its tail. State and tail together are the
+meter as it was at the last commit: that is how a restart goes on without losing or counting anything twice.
+
+`sqlite.py` is the embedded store. Another passes the same tests.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol
+
+from router.domain.attempt import AttemptFacts, Charge
+from router.domain.totals import Account, Totals
+
+
+class LedgerError(Exception):
+    """The ledger cannot be opened or read; the message says why and what to do."""
+
+
+class EventKind(StrEnum):
+    OPENED = "opened"
+    FIRST_TOKEN = "first_token"
+    CLOSED = "closed"
+    LEASED = "leased"
+    REPRICED = "repriced"
+    RELEASED = "released"
+
+
+class Event(NamedTuple):
+    """One line of the journal.
+
+    subject: the attempt id; for a lease's events the lease id (a reprice's carries its time too: it may happen often).
+    lease_id: of the meter that books it, "" on a metered backend.
+    amount: the weight of an opened or first_token, the nano-dollars an hour of a leased or repriced, else 0.
+    opening: of an opened, what is needed to close the attempt after a crash.
+    """
+
+    subject: str
+    kind: EventKind
+    at_ns: int
+    lease_id: str = ""
+    amount: int = 0
+    opening: "Opening | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What is known of an attempt when it is opened.
+
+    estimate_nanousd: what the estimated usage costs at the price of that moment; metered backends only.
+    """
+
+    facts: AttemptFacts
+    billing: str
+    price_id: str
+    estimate_nanousd: int | None = None
+
+
+class Lease(NamedTuple):
+    """One lease of one replica. Money in nano-dollars, as of at_ns.
+
+    ended_ns: None while it runs. state: the meter's, JSON-able, or None where only the money moved since it was last saved.
+    state_seq: the journal position of that state; the store sets it.
+    """
+
+    lease_id: str
+    replica: str
+    pool: str
+    backend: str
+    price_id: str
+    started_ns: int
+    at_ns: int
+    ended_ns: int | None = None
+    bill_nanousd: int = 0
+    idle_nanousd: int = 0
+    state: Mapping[str, Any] | None = None
+    state_seq: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Every live lease with its state, and what open attempts owe, all booked up to at_ns.
+
+    open_from_seq: no attempt that is open now was opened before this position; None when none is open.
+    """
+
+    at_ns: int
+    leases: Sequence[Lease]
+    open_nanousd: Mapping[Account, int]
+    open_from_seq: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What a previous process left behind.
+
+    leases: those that have not ended. tail: the events of each since its state was saved, in order. openings: by attempt
+    id, attempts opened and never closed, in order, each with the time it was opened.
+    """
+
+    leases: Sequence[Lease]
+    tail: Mapping[str, Sequence[Event]]
+    openings: Mapping[str, tuple[Opening, int]]
+
+
+class LedgerStore(Protocol):
+    """Accepts from one thread (the event loop's), commits on its own. Nothing that was accepted is dropped."""
+
+    @property
+    def is_accepting(self) -> bool:
+        """Whether what is written now is likely to be committed soon: there is room, and the last commit went well."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the bound on what waits for a commit is reached."""
+
+    def recover(self) -> Recovery:
+        """What the last process left. Before the first append."""
+
+    def append(self, events: Sequence[Event], charge: Charge | None = None, lease: Lease | None = None) -> int:
+        """Write together: events, the charge they lead to, the lease they move. Returns the position of the last event."""
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Save all meters as of now; publishes the totals when committed. A later one may take its place before that."""
+
+    async def committed(self, seq: int, timeout_seconds: float) -> None:
+        """Wait until the event at this position is on disk. Raises TimeoutError."""
+
+    async def published(self, timeout_seconds: float) -> Totals:
+        """Wait until the last checkpoint is on disk; the totals with it. Raises TimeoutError."""
+
+    def totals(self) -> Totals:
+        """As of the last checkpoint that was committed."""
+
+    def close(self) -> None:
+        """Commit what waits, and let go of the file. Blocks. Raises LedgerError when something could not be committed."""

@@ -1,0 +1,85 @@
+"""The amounts of one attempt, decided once when it ends: what it cost, its standard price, what the baseline would have cost.
+
+What a leased attempt cost is not decided here: that is its share of the lease (`meter.py`), and it comes as an argument.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+from router.domain.attempt import AttemptEnd, AttemptFacts, AttemptStatus
+from router.domain.usage import Usage, UsageSource
+from router.pricing.cost import list_cost, metered_cost
+from router.pricing.price import MeteredPrice, Price
+from router.pricing.profile import EngineProfile
+from router.pricing.standard import standard_cost
+
+# Above any context window. What is larger is nonsense, and would outgrow the ledger's 64 bits once multiplied by a price.
+TOKENS_MAX = 2**31
+AUDIO_SECONDS_MAX = 10**7  # 115 days
+PROVIDER_COST_NANOUSD_MAX = 10**15  # a million dollars for one request
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What prices an attempt at one backend."""
+
+    price: Price | None = None
+    profile: EngineProfile | None = None
+
+
+def estimated_usage(facts: AttemptFacts) -> Usage:
+    """What was expected at dispatch, flagged as such."""
+    return Usage(
+        prompt_tokens=min(max(facts.prompt_tokens_estimate, 0), TOKENS_MAX),
+        completion_tokens=min(max(facts.completion_tokens_estimate, 0), TOKENS_MAX),
+        source=UsageSource.ESTIMATED,
+    )
+
+
+def believable_usage(end: AttemptEnd, facts: AttemptFacts) -> Usage:
+    """The usage if it can be true, else the flagged estimate; the estimate too for an answer that came without usage."""
+    usage = end.usage
+    can_be_true = (
+        0 <= usage.prompt_tokens <= TOKENS_MAX
+        and 0 <= usage.reasoning_tokens <= usage.completion_tokens <= TOKENS_MAX
+        and usage.cached_tokens >= 0
+        and usage.cache_write_tokens >= 0
+        and usage.cached_tokens + usage.cache_write_tokens <= usage.prompt_tokens
+        and math.isfinite(usage.audio_seconds)
+        and 0 <= usage.audio_seconds <= AUDIO_SECONDS_MAX
+    )
+    if not can_be_true or (usage.source is UsageSource.MISSING and end.status is AttemptStatus.OK):
+        return estimated_usage(facts)
+    if usage.provider_cost_nanousd is not None and not 0 <= usage.provider_cost_nanousd <= PROVIDER_COST_NANOUSD_MAX:
+        return replace(usage, provider_cost_nanousd=None)
+    return usage
+
+
+def metered_amount(price: MeteredPrice, usage: Usage, status: AttemptStatus) -> int:
+    """What a metered attempt cost, nano-dollars. A failure that made nothing is free: fees per request are for answers."""
+    if status is AttemptStatus.FAILED and not (usage.prompt_tokens or usage.completion_tokens or usage.audio_seconds):
+        return usage.provider_cost_nanousd or 0
+    return metered_cost(price, usage)
+
+
+def standard_amount(basis: Basis, usage: Usage) -> int | None:
+    """The usage at list price: per token, or per token of a lease at its target utilization. None: not known."""
+    price = basis.price
+    if isinstance(price, MeteredPrice):
+        return list_cost(price, usage)
+    if price is None or basis.profile is None:
+        return None
+    return standard_cost(price, basis.profile, usage)
+
+
+def baseline_amount(facts: AttemptFacts, status: AttemptStatus, baseline: Basis, usage: Usage, cost: int) -> int | None:
+    """What the baseline would have cost, so that baseline − cost is what routing saved, nano-dollars; None: not known.
+
+    Served by the baseline itself, an attempt saves nothing. One that failed would not have been made there: the saving is
+    net of it. Both models are taken to need the same tokens.
+    """
+    if status is AttemptStatus.FAILED:
+        return 0
+    if facts.baseline == facts.backend:
+        return cost
+    return standard_amount(baseline, usage)
