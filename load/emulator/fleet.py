@@ -1,0 +1,125 @@
+"""Many emulated replicas in one process, each on its own port; in tests on free ports of the loopback.
+
+    async with EmulatedFleet.start([ReplicaSpec(model="small"), ReplicaSpec(model="large")]) as fleet:
+        fleet.replicas[0].url                       # http://127.0.0.1:<port>
+        fleet.replicas[0].faults(status=503, times=2)
+        fleet.replicas[0].engine.running            # sequences in the batch
+
+What must not live here: what a replica answers.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+
+from load.emulator.faults import Fault
+from load.emulator.http import Connection
+from load.emulator.replica import Replica
+from load.emulator.spec import ReplicaSpec
+
+
+class _Listener:
+    """A replica's port: open, or refusing."""
+
+    def __init__(self, replica: Replica, host: str) -> None:
+        self.replica = replica
+        self._host = host
+        self._server: asyncio.Server | None = None
+        self._connections: set[Connection] = set()
+        self._comeback: asyncio.TimerHandle | None = None
+        self._pending: set[asyncio.Task[None]] = set()
+
+    async def open(self, port: int) -> None:
+        loop = asyncio.get_running_loop()
+        make = partial(Connection, self.replica.handle, self._connections)
+        self._server = await loop.create_server(make, self._host, port, backlog=4096, reuse_address=True)
+        self.replica.port = self._server.sockets[0].getsockname()[1]
+        self.replica.apply_fault = self._apply
+
+    def _apply(self, fault: Fault | None) -> None:
+        """Put a fault in force, and open or shut the port as it says."""
+        self.replica.set_fault(fault)
+        if self._comeback is not None:
+            self._comeback.cancel()
+            self._comeback = None
+        if fault is not None and fault.refuse:
+            self._refuse()
+            if fault.seconds is not None:
+                self._comeback = asyncio.get_running_loop().call_later(fault.seconds, self._apply, None)
+        elif self._server is None:
+            self._reopen()
+
+    def _refuse(self) -> None:
+        """New connections are refused from here on; idle ones are dropped, those at work go on."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for connection in list(self._connections):
+            if connection.exchange is None:
+                connection.transport.close()
+
+    def _reopen(self) -> None:
+        task = asyncio.get_running_loop().create_task(self.open(self.replica.port))
+        self._pending.add(task)
+        task.add_done_callback(self._pending.discard)
+
+    async def settled(self) -> None:
+        """Wait until a port that is being reopened is open."""
+        await asyncio.gather(*self._pending)
+
+    async def close(self) -> None:
+        """As vLLM on SIGTERM with its default time-out of 0: what runs gets the engine's death, then the port closes."""
+        if self._comeback is not None:
+            self._comeback.cancel()
+        await self.settled()
+        if self._server is not None:
+            self._server.close()
+        for generation in self.replica.generations:
+            generation.kill()
+        self.replica.pump.close()
+        for connection in list(self._connections):
+            connection.transport.close()
+        # One turn of the loop for the transports to say goodbye; those whose client does not read are cut.
+        for _ in range(3):
+            await asyncio.sleep(0)
+        for connection in list(self._connections):
+            connection.transport.abort()
+
+
+class EmulatedFleet:
+    """Replicas that listen. `replicas` is in the order of the specs."""
+
+    def __init__(self, listeners: Sequence[_Listener]) -> None:
+        self._listeners = listeners
+        self.replicas = [listener.replica for listener in listeners]
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def start(
+        cls, specs: Sequence[ReplicaSpec], *, host: str = "127.0.0.1", first_port: int = 0
+    ) -> AsyncIterator["EmulatedFleet"]:
+        """Listen for every spec: on consecutive ports from first_port, on free ones when it is 0. Raises OSError when a port
+        is taken."""
+        listeners: list[_Listener] = []
+        fleet: EmulatedFleet | None = None
+        try:
+            for position, spec in enumerate(specs):
+                listener = _Listener(Replica(spec), host)
+                await listener.open(first_port + position if first_port else 0)
+                listeners.append(listener)
+            fleet = cls(listeners)
+            for replica in fleet.replicas:
+                replica.find_sibling = fleet.sibling
+            yield fleet
+        finally:
+            for listener in listeners:
+                await listener.close()
+
+    def sibling(self, position: int) -> Replica | None:
+        return self.replicas[position] if 0 <= position < len(self.replicas) else None
+
+    async def settled(self) -> None:
+        """Wait until replicas whose `refuse` was cleared listen again."""
+        for listener in self._listeners:
+            await listener.settled()

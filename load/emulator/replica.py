@@ -1,0 +1,321 @@
+"""One emulated replica: which path is answered by what, who may ask, and what goes wrong on demand.
+
+Handlers are plain functions of (replica, request, answer); they answer at once or leave a generation behind that does. What
+must not live here: how a path spells its answers, scheduling, listening.
+"""
+
+import hmac
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from urllib.parse import parse_qs
+
+import orjson
+from pydantic import ValidationError
+
+from load.emulator import metrics as metrics_text
+from load.emulator.bodies import UnreadableBody
+from load.emulator.chat import chat_completions
+from load.emulator.errors import ApiError, unknown_model
+from load.emulator.faults import Fault, FaultSwitch, FaultyAnswer, answer_instead
+from load.emulator.generation import Generation
+from load.emulator.http import Answer, Exchange, HttpRequest
+from load.emulator.language import digest
+from load.emulator.metrics import Metrics
+from load.emulator.pump import Pump
+from load.emulator.spec import VERSION, Dialect, Kind, ReplicaSpec
+from load.engine import Engine
+
+PathHandler = Callable[["Replica", HttpRequest, Answer], None]
+SEEN_MAX = 2_000
+FAULTS_PATH = "/emulator/faults"
+
+
+@dataclass(frozen=True, slots=True)
+class SeenRequest:
+    """A request as it arrived, for tests to look at."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One path. is_inference: faults apply, and only POST is answered."""
+
+    methods: tuple[str, ...]
+    handler: PathHandler
+    is_inference: bool = False
+
+
+class Replica:
+    """State and paths of one replica; `port` and `url` are set when it listens.
+
+    apply_fault is how a fault reaches the listener (`refuse`); the fleet sets it.
+    """
+
+    def __init__(self, spec: ReplicaSpec) -> None:
+        profile = spec.profile
+        if spec.sequences_max is not None:
+            profile = profile.model_copy(update={"sequences_max": spec.sequences_max})
+        self.engine = Engine(profile, has_prefix_cache=spec.has_prefix_cache)
+        context_tokens = min(spec.context_tokens, self.engine.sequence_tokens_max)
+        self.spec = replace(spec, context_tokens=context_tokens)
+        self.metrics = Metrics(self.engine, spec.model)
+        self.pump = Pump(self.engine, time_factor=spec.time_factor, on_step=self.metrics.stepped)
+        self.fingerprint = f"vllm-{VERSION}-{digest(spec.model, profile) % 16**8:08x}"
+        self.created = int(time.time())
+        self.requests_seen: deque[SeenRequest] = deque(maxlen=SEEN_MAX)
+        self.port = 0
+        self.apply_fault: Callable[[Fault | None], None] = self.set_fault
+        self.find_sibling: Callable[[int], Replica | None] = lambda _: self
+        self._switch = FaultSwitch()
+        self._routes = _routes(spec.kind, spec.dialect)
+        self._in_flight = 0
+        self._generations: set[Generation] = set()
+        self._recent: deque[float] = deque()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    # ------------------------------------------------------------------ faults
+
+    def faults(self, fault: Fault | None = None, **members: object) -> None:
+        """Put a fault in force: `replica.faults(stall_after_chunks=3, times=1)`. It replaces the one before."""
+        self.apply_fault(fault if fault is not None else Fault.model_validate(members))
+
+    def clear_faults(self) -> None:
+        self.apply_fault(None)
+
+    def set_fault(self, fault: Fault | None) -> None:
+        self._switch.set(fault)
+
+    @property
+    def fault_hits(self) -> int:
+        """Requests that the fault in force was applied to."""
+        return self._switch.hits
+
+    # ------------------------------------------------------------------ requests
+
+    def handle(self, exchange: Exchange) -> None:
+        """Answer one request, now or later. Never raises."""
+        request = exchange.request
+        began = time.monotonic()
+        if request.path != FAULTS_PATH:
+            self.requests_seen.append(SeenRequest(request.method, request.path, request.headers, request.body))
+        if self.spec.has_request_id_headers:
+            request_id = request.headers.get("x-request-id") or f"{digest(began, request.path, request.body):032x}"
+            exchange.extra_headers = (("x-request-id", request_id),)
+        try:
+            status = self._dispatch(exchange)
+        except ApiError as error:
+            status = error.status
+            exchange.respond(error.status, self.error_body(error, request.path))
+        except UnreadableBody:
+            status = 400
+            exchange.respond(400, b'{"detail":"There was an error parsing the body"}')
+        handler = request.path if request.path in self._routes else "none"
+        size = int(request.headers.get("content-length") or 0)
+        self.metrics.answered(handler, request.method, status, size, 0, time.monotonic() - began)
+
+    def _dispatch(self, exchange: Exchange) -> int:
+        """Find the path and let it answer. Returns the status, as far as it is known."""
+        request = exchange.request
+        if request.path == FAULTS_PATH:
+            return self._answer_faults(exchange)
+        if request.path.startswith("/v1") and not self._is_authorized(request):
+            return self._refuse_stranger(exchange)
+        route = self._routes.get(request.path)
+        if request.method == "OPTIONS" and "origin" in request.headers:
+            return _refuse_origin(exchange)
+        if route is None:
+            if request.path.rstrip("/") in self._routes and request.path != "/":
+                location = f"http://{request.headers.get('host', '')}{request.path.rstrip('/')}"
+                exchange.respond(307, b"", None, (("location", location),))
+                return 307
+            exchange.respond(404, b'{"detail":"Not Found"}')
+            return 404
+        if request.method not in route.methods:
+            allowed = (("allow", ", ".join(route.methods)),)
+            exchange.respond(405, b'{"detail":"Method Not Allowed"}', headers=allowed)
+            return 405
+        answer: Answer = exchange
+        if route.is_inference:
+            if self._is_over_rate(exchange):
+                return 429
+            fault = self._switch.take()
+            if fault is not None:
+                error_body = lambda error: self.error_body(error, request.path)  # noqa: E731
+                if answer_instead(fault, exchange, hits=self._switch.hits, error_body=error_body):
+                    return fault.status or 500
+                answer = FaultyAnswer(exchange, fault, error_body)
+        route.handler(self, request, answer)
+        return 200
+
+    def check_model(self, model: str | None) -> None:
+        """Raises vLLM's 404 for a name that is not served. None and "" mean the one that is."""
+        if model and model not in self.spec.served_names:
+            raise unknown_model(model, self.spec.served_names)
+
+    def error_body(self, error: ApiError, path: str) -> bytes:
+        """An error in the shape that the path's API and the dialect have."""
+        if path.startswith("/v1/messages"):
+            return error.anthropic_body()
+        return error.openai_body() if self.spec.dialect is Dialect.OPENAI else error.body()
+
+    def _is_authorized(self, request: HttpRequest) -> bool:
+        if self.spec.api_key is None:
+            return True
+        given = request.headers.get("authorization", "").encode()
+        return hmac.compare_digest(given, f"Bearer {self.spec.api_key}".encode())
+
+    def _refuse_stranger(self, exchange: Exchange) -> int:
+        if self.spec.dialect is Dialect.OPENAI:
+            error = ApiError(401, "Incorrect API key provided.", "invalid_request_error")
+            exchange.respond(401, error.openai_body())
+        else:
+            exchange.respond(401, b'{"error":"Unauthorized"}')
+        return 401
+
+    def _is_over_rate(self, exchange: Exchange) -> bool:
+        """`requests_per_minute` over a sliding minute; says 429 itself."""
+        limit = self.spec.requests_per_minute
+        if limit is None:
+            return False
+        now = time.monotonic()
+        while self._recent and self._recent[0] <= now - 60:
+            self._recent.popleft()
+        if len(self._recent) < limit:
+            self._recent.append(now)
+            return False
+        wait = (("retry-after", str(max(1, math.ceil(self._recent[0] + 60 - now)))),)
+        error = ApiError(429, f"Rate limit reached: {limit} requests per minute.", "Too Many Requests")
+        exchange.respond(429, self.error_body(error, exchange.request.path), headers=wait)
+        return True
+
+    def _answer_faults(self, exchange: Exchange) -> int:
+        """GET, POST, DELETE; `?replica=N` reaches a sibling, which may not be listening."""
+        request = exchange.request
+        wanted = parse_qs(request.query).get("replica")
+        target = self.find_sibling(int(wanted[0])) if wanted and wanted[0].isdigit() else self
+        if target is None:
+            exchange.respond(404, b'{"detail":"No such replica"}')
+            return 404
+        fault: Fault | None = None
+        if request.method == "POST":
+            try:
+                fault = Fault.model_validate_json(request.body)
+            except ValidationError as error:
+                exchange.respond(400, orjson.dumps({"detail": error.errors(include_url=False, include_context=False)}))
+                return 400
+        if request.method == "GET":
+            exchange.respond(200, orjson.dumps(target._switch.seen()))
+            return 200
+        exchange.respond(200, orjson.dumps({"fault": fault.model_dump(exclude_defaults=True) if fault else None}))
+        target.apply_fault(fault)
+        return 200
+
+    # ------------------------------------------------------------------ generations under way
+
+    def opened(self, generation: Generation) -> None:
+        self._generations.add(generation)
+
+    def closed(self, generation: Generation) -> None:
+        self._generations.discard(generation)
+
+    @property
+    def generations(self) -> list[Generation]:
+        """Requests under way in the engine, waiting or running."""
+        return list(self._generations)
+
+
+def _refuse_origin(exchange: Exchange) -> int:
+    headers = (
+        ("access-control-allow-methods", "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT, QUERY"),
+        ("access-control-max-age", "600"),
+    )
+    exchange.respond(400, b"Disallowed CORS origin", "text/plain; charset=utf-8", headers)
+    return 400
+
+
+# ---------------------------------------------------------------------- small paths
+
+
+def _health(replica: Replica, request: HttpRequest, answer: Answer) -> None:
+    answer.respond(200, b"", None)
+
+
+def _version(replica: Replica, request: HttpRequest, answer: Answer) -> None:
+    answer.respond(200, orjson.dumps({"version": VERSION}))
+
+
+def _load(replica: Replica, request: HttpRequest, answer: Answer) -> None:
+    count = len(replica.generations) if replica.spec.has_load_tracking else 0
+    answer.respond(200, orjson.dumps({"server_load": count}))
+
+
+def _metrics(replica: Replica, request: HttpRequest, answer: Answer) -> None:
+    answer.respond(200, replica.metrics.text(), metrics_text.CONTENT_TYPE)
+
+
+def _models(replica: Replica, request: HttpRequest, answer: Answer) -> None:
+    spec = replica.spec
+    if spec.dialect is Dialect.OPENAI:
+        rows = [
+            {"id": name, "object": "model", "created": replica.created, "owned_by": "system"}
+            for name in spec.served_names
+        ]
+        answer.respond(200, orjson.dumps({"object": "list", "data": rows}))
+        return
+    permission = {
+        "object": "model_permission",
+        "created": replica.created,
+        "allow_create_engine": False,
+        "allow_sampling": True,
+        "allow_logprobs": True,
+        "allow_search_indices": False,
+        "allow_view": True,
+        "allow_fine_tuning": False,
+        "organization": "*",
+        "group": None,
+        "is_blocking": False,
+    }
+    rows = [
+        {
+            "id": name,
+            "object": "model",
+            "created": replica.created,
+            "owned_by": "vllm",
+            "root": spec.model,
+            "parent": None,
+            "max_model_len": spec.context_tokens,
+            "permission": [{"id": f"modelperm-{digest(name, replica.created):016x}", **permission}],
+        }
+        for name in spec.served_names
+    ]
+    answer.respond(200, orjson.dumps({"object": "list", "data": rows}))
+
+
+def _routes(kind: Kind, dialect: Dialect) -> dict[str, Route]:
+    """Every path of a replica of this kind."""
+    get, post = ("GET",), ("POST",)
+    generation = {
+        "/v1/chat/completions": chat_completions,
+    }
+    routes = {"/v1/models": Route(get, _models)}
+    if kind is Kind.GENERATE:
+        routes |= {path: Route(post, handler, is_inference=True) for path, handler in generation.items()}
+    if dialect is Dialect.VLLM:
+        routes |= {
+            "/health": Route(get, _health),
+            "/ping": Route(("GET", "POST"), _health),
+            "/version": Route(get, _version),
+            "/load": Route(get, _load),
+            "/metrics": Route(get, _metrics),
+        }
+    return routes

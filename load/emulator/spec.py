@@ -1,0 +1,70 @@
+"""What one emulated replica is: model, engine, limits and the vLLM flags it was started with."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from load.emulator.reply import Style
+from router.pricing.profile import EngineProfile
+
+VERSION = "0.32.0"
+
+# About 3 ms a token whatever the load: quick enough for tests, slow enough to be interrupted.
+QUICK = EngineProfile(
+    step_overhead_seconds=2e-3,
+    weight_read_seconds=1e-3,
+    kv_read_seconds_per_token=1e-10,
+    compute_seconds_per_token=1e-7,
+    kv_capacity_tokens=2**20,
+)
+
+
+class Kind(StrEnum):
+    """What the model does: writes text, embeds and compares it, or writes down speech."""
+
+    GENERATE = "generate"
+    EMBED = "embed"
+    TRANSCRIBE = "transcribe"
+
+
+class Dialect(StrEnum):
+    """vllm: as vLLM 0.32 was recorded. openai: a metered cloud that is not vLLM, and says less."""
+
+    VLLM = "vllm"
+    OPENAI = "openai"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSpec:
+    """One replica. Defaults are vLLM's, but for tool calls, which are on.
+
+    model: the first served name; aliases: the others. context_tokens: `--max-model-len`.
+    sequences_max: `--max-num-seqs`, the profile's when None. queued_max: `--max-num-queued-reqs`, no limit when None.
+    time_factor: engine seconds per second. stream_interval: tokens per streamed chunk.
+    requests_per_minute: 429 with Retry-After beyond it (the openai dialect's).
+    """
+
+    model: str = "emulated"
+    aliases: tuple[str, ...] = ()
+    profile: EngineProfile = QUICK
+    kind: Kind = Kind.GENERATE
+    dialect: Dialect = Dialect.VLLM
+    api_key: str | None = None
+    context_tokens: int = 32_768
+    sequences_max: int | None = None
+    queued_max: int | None = None
+    time_factor: float = 1.0
+    style: Style = field(default_factory=Style)
+    stream_interval: int = 1
+    requests_per_minute: int | None = None
+    embedding_dimensions: int = 128
+    is_multimodal: bool = False
+    has_tool_parser: bool = True
+    has_prefix_cache: bool = True
+    has_prompt_tokens_details: bool = False
+    has_request_id_headers: bool = False
+    has_request_metrics: bool = False
+    has_load_tracking: bool = False
+
+    @property
+    def served_names(self) -> tuple[str, ...]:
+        return (self.model, *self.aliases)
