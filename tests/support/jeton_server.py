@@ -6,12 +6,13 @@ For tests of the whole from outside. What can be driven in process is, elsewhere
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,12 @@ class JetonServer:
         return subprocess.run(
             command, cwd=self.directory, env=ENVIRONMENT, check=True, capture_output=True, text=True, timeout=60
         ).stdout
+
+    def charges(self) -> list[sqlite3.Row]:
+        """Every row of the ledger, read beside the running server, oldest first."""
+        with closing(sqlite3.connect(f"file:{self.directory / 'var/jeton.sqlite'}?mode=ro", uri=True)) as connection:
+            connection.row_factory = sqlite3.Row
+            return connection.execute("SELECT * FROM charges ORDER BY ended_ns").fetchall()
 
     def metrics(self) -> list[str]:
         """The lines of /metrics."""

@@ -121,3 +121,19 @@ class VllmServer:
                 fields = (line.split(maxsplit=5) for line in maps.read_text().splitlines())
                 found.update(Path(f[5]) for f in fields if len(f) == 6 and f[5].startswith("/dev/shm/"))
         return found
+
+
+@dataclass(frozen=True)
+class VllmFleet:
+    """One replica of `small`, two of `large`, one of `embed`. Nobody but jeton sends them work."""
+
+    small: VllmServer
+    large: tuple[VllmServer, VllmServer]
+    embed: VllmServer
+
+    @property
+    def servers(self) -> tuple[VllmServer, ...]:
+        return (self.small, *self.large, self.embed)
+
+    def replicas(self, backend: str) -> tuple[VllmServer, ...]:
+        return tuple(server for server in self.servers if server.model == backend)

@@ -1,0 +1,121 @@
+"""A small fleet, attempts on it, and what the ledger must say of them; shared by the tests of money."""
+
+import sqlite3
+from pathlib import Path
+
+from router.domain.attempt import AttemptEnd, AttemptFacts, AttemptStatus
+from router.domain.fleet import Backend, Billing, EngineKind, Pool, PoolKind, Replica
+from router.domain.totals import Totals
+from router.domain.usage import Usage
+from router.pricing.price import LeasedPrice, MeteredPrice, Purchase, TokenRates
+from router.pricing.profile import EngineProfile
+
+SECOND = 10**9
+HOUR = 3600 * SECOND
+
+PROFILE = EngineProfile(
+    step_overhead_seconds=2e-3,
+    weight_read_seconds=6e-3,
+    kv_read_seconds_per_token=4e-8,
+    compute_seconds_per_token=3e-5,
+    kv_capacity_tokens=400_000,
+)
+EDGE = Pool("edge", PoolKind.EDGE, Billing.LEASED)
+CLOUD = Pool("cloud", PoolKind.CLOUD, Billing.METERED)
+EDGE_PRICE = LeasedPrice("edge-l4@2026-01-01#00000001", 3_600_000_000, Purchase.ON_DEMAND)
+CLOUD_PRICE = MeteredPrice(
+    "cloud-large@2026-01-01#00000002",
+    TokenRates(prompt=2_000_000_000, cached=500_000_000, cache_write=2_000_000_000, completion=8_000_000_000),
+)
+
+
+def backend(name: str, pool: Pool = EDGE, replicas: int = 1, tier: str = "small") -> Backend:
+    return Backend(
+        name=name,
+        pool=pool,
+        model=f"model-of-{name}",
+        served_model=name,
+        tier=tier,
+        quantization="bf16",
+        engine=EngineKind.VLLM,
+        context_tokens=32_768,
+        capabilities=frozenset(),
+        price="",
+        profile="",
+        replicas=tuple(Replica(f"{name}/{n}", name, "http://127.0.0.1:1") for n in range(replicas)),
+    )
+
+
+SMALL = backend("edge-small", replicas=2)
+LARGE = backend("cloud-large", CLOUD, tier="large")
+FLEET = (SMALL, LARGE)
+PRICES = {SMALL.name: EDGE_PRICE, LARGE.name: CLOUD_PRICE}
+PROFILES = {SMALL.name: PROFILE}
+
+
+def facts(request_id: str, of: Backend = SMALL, number: int = 1, replica: int = 0, **other: object) -> AttemptFacts:
+    members: dict[str, object] = {
+        "attempt_id": f"{request_id}.{number}",
+        "request_id": request_id,
+        "number": number,
+        "tenant": "acme",
+        "api_key_name": "acme-1",
+        "endpoint": "chat",
+        "asked_model": "auto",
+        "pool": of.pool.name,
+        "backend": of.name,
+        "replica": of.replicas[replica].id,
+        "model": of.model,
+        "tier": of.tier,
+        "policy": "quality_floor",
+        "reason": "cheapest",
+        "baseline": LARGE.name,
+        "category": "chat",
+        "prompt_tokens_estimate": 100,
+        "completion_tokens_estimate": 50,
+        **other,
+    }
+    return AttemptFacts(**members)  # type: ignore[arg-type]
+
+
+def answered(prompt_tokens: int = 100, completion_tokens: int = 50, **usage: object) -> AttemptEnd:
+    return AttemptEnd(AttemptStatus.OK, Usage(prompt_tokens, completion_tokens, **usage), http_status=200)  # type: ignore[arg-type]
+
+
+def assert_books_balance(totals: Totals) -> None:
+    """Bill = Σ cost + open + idle + residue, and the residue is smaller than what makes it up."""
+    for (pool, backend_name), lease in totals.leases.items():
+        place = (pool, backend_name, "leased")
+        cost = sum(total.cost_nanousd for line, total in totals.lines.items() if line.account[:3] == place)
+        open_accounts = [owed for account, owed in totals.open_nanousd.items() if account[:3] == place]
+        residue = lease.bill_nanousd - cost - sum(open_accounts) - lease.idle_nanousd
+        assert 0 <= residue <= RESIDUE_MAX, (pool, backend_name, residue)
+
+
+# In nano-dollars: one for every lease there ever was and one for every attempt that can be open in these tests.
+RESIDUE_MAX = 200
+
+
+def assert_file_is_consistent(path: Path) -> None:
+    """Straight from the tables: totals are the sums of the charges, every charge has its event, nothing is there twice."""
+    connection = sqlite3.connect(path)
+    try:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        columns = "prompt_tokens, cached_tokens, cache_write_tokens, completion_tokens, reasoning_tokens"
+        sums = ", ".join(f"sum({column})" for column in columns.split(", "))
+        line = "pool, backend, billing, model, tier, tenant, status, usage_source"
+        parts = connection.execute(
+            f"SELECT {line}, count(*), count(*) - count(cost_nanousd), {sums}, ifnull(sum(cost_nanousd), 0),"
+            " ifnull(sum(standard_nanousd), 0), ifnull(sum(baseline_nanousd - cost_nanousd), 0)"
+            f" FROM charges GROUP BY {line} ORDER BY {line}"
+        ).fetchall()
+        wholes = connection.execute(
+            f"SELECT {line}, attempts, unpriced, {columns}, cost_nanousd, standard_nanousd, saved_nanousd"
+            f" FROM totals ORDER BY {line}"
+        ).fetchall()
+        assert parts == wholes
+        closed = connection.execute("SELECT subject FROM journal WHERE kind = 'closed' ORDER BY 1").fetchall()
+        charged = connection.execute("SELECT attempt_id FROM charges ORDER BY 1").fetchall()
+        assert closed == charged
+    finally:
+        connection.close()

@@ -1,0 +1,189 @@
+"""The README is true: every command and snippet of it runs, on emulated vLLM servers in the place of the reader's.
+
+A word behind a block's language, which is not shown, says what is done with it: `run` (with a shell, Python or Node), `file=…`
+(written down), `serve` and `emulate` (started, on other ports). Blocks without a word are `make` targets, or set what the
+tests set themselves. A shell's variables live on from block to block, as the reader's do.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from client_journeys import NODE_JOURNEYS
+from ports import free_port
+
+PROJECT = Path(__file__).parents[1]
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"^```(?P<language>\w+)(?: (?P<word>\S+))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+STEP_SECONDS_MAX = 60.0
+
+
+class Block(NamedTuple):
+    language: str
+    word: str
+    text: str
+
+
+BLOCKS = [Block(found["language"], found["word"] or "", found["text"]) for found in BLOCK.finditer(README)]
+
+
+def blocks(language: str, word: str) -> list[str]:
+    return [block.text for block in BLOCKS if (block.language, block.word) == (language, word)]
+
+
+@dataclass
+class Reader:
+    """Somebody who types the README's commands in `directory`, and what they have started."""
+
+    directory: Path
+    environment: dict[str, str]
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def shell(self, commands: str) -> str:
+        """Run a block; what it exports stays. Raises AssertionError with its output when a command fails."""
+        kept = self.directory / ".environment"
+        script = f"set -euo pipefail\n{commands}\nenv -0 > {kept}"
+        output = self.run("bash", "-c", script)
+        self.environment = dict(line.split("=", 1) for line in kept.read_text().split("\0") if line)
+        return output
+
+    def run(self, *command: str, directory: Path | None = None) -> str:
+        result = subprocess.run(
+            command,
+            cwd=directory or self.directory,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=STEP_SECONDS_MAX,
+        )
+        assert result.returncode == 0, f"{command[-1]}\n{result.stdout}\n{result.stderr}"
+        return result.stdout
+
+    def start(self, command: str, ready: str) -> None:
+        """Start a block's command in the background and wait until the URL answers."""
+        log = self.directory / f"{len(self.started)}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                ["bash", "-c", f"exec {command}"],
+                cwd=self.directory,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.started.append(process)
+        deadline = time.monotonic() + STEP_SECONDS_MAX
+        while time.monotonic() < deadline and process.poll() is None:
+            with suppress(OSError), urllib.request.urlopen(ready, timeout=1):
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"{command} did not answer at {ready}:\n{log.read_text()}")
+
+    def stop(self) -> None:
+        for process in reversed(self.started):
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(STEP_SECONDS_MAX)
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+
+
+def emulate(reader: Reader, model: str) -> str:
+    """Start the README's emulated server for `model`; its URL."""
+    [command] = blocks("sh", "emulate")
+    assert "--model llama-3.1-8b" in command
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    command = command.replace("--port 8000", f"--port {port}").replace("--model llama-3.1-8b", f"--model {model}")
+    reader.start(command, f"{url}/health")
+    return url
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[Reader]:
+    """Up to the point where jeton serves, with the README's own configuration; only hosts and ports differ."""
+    (tmp_path / ".venv").symlink_to(Path(sys.prefix))
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("OPENAI_", "JETON_"))}
+    reader = Reader(tmp_path, inherited)
+    try:
+        for block in BLOCKS:
+            if block.word.startswith("file="):
+                (tmp_path / block.word.removeprefix("file=")).write_text(block.text)
+        configuration = tmp_path / "router.yaml"
+        text = configuration.read_text()
+        for host, model in (("gpu-1", "llama-3.1-8b"), ("gpu-2", "llama-3.1-70b"), ("gpu-3", "llama-3.1-70b")):
+            assert f"http://{host}:8000" in text
+            text = text.replace(f"http://{host}:8000", emulate(reader, model))
+        configuration.write_text(text)
+
+        key, check = [text for text in blocks("sh", "run") if "jeton key" in text or "jeton check" in text]
+        printed = reader.shell(key)
+        api_key = re.search(r"sk-jeton-\S+", printed)
+        assert api_key
+        configuration.write_text(text + printed[printed.index("tenants:") :])
+        assert "llama" in reader.shell(check) or "edge" in reader.shell(check)
+
+        [serve] = blocks("sh", "serve")
+        url = f"http://127.0.0.1:{(port := free_port())}"
+        reader.start(serve.replace("--port 8080", f"--port {port}"), f"{url}/ready")
+        reader.environment |= {"OPENAI_BASE_URL": f"{url}/v1", "OPENAI_API_KEY": api_key[0]}
+        yield reader
+    finally:
+        reader.stop()
+
+
+def test_every_snippet_runs_against_the_readmes_own_configuration(reader: Reader) -> None:
+    for snippet in blocks("python", "run"):
+        assert reader.run(sys.executable, "-c", snippet).strip()
+
+    curls = [text for text in blocks("sh", "run") if text.startswith("curl")]
+    answers = [reader.shell(text) for text in curls]
+    chat = next(answer for answer in answers if answer.startswith("HTTP/"))
+    assert chat.startswith("HTTP/1.1 200")
+    for header in re.findall(r"`(x-[a-z-]+)`", README):
+        assert f"\n{header}: " in chat
+    assert all('"error"' not in answer for answer in answers)
+
+    for text in blocks("sh", "run"):
+        if "jeton ledger" in text:
+            assert "research" in reader.shell(text)
+
+    url = reader.environment["OPENAI_BASE_URL"].removesuffix("/v1")
+    exposition = reader.run("curl", "--fail", "--silent", f"{url}/metrics")
+    families = set(re.findall(r"^# TYPE (\S+) ", exposition, re.MULTILINE))
+    assert set(re.findall(r"`(jeton_\w+)`", README)) - {"jeton_cost"} <= families
+
+
+@pytest.mark.clients
+def test_the_node_snippet_runs_against_the_readmes_own_configuration(reader: Reader) -> None:
+    [snippet] = blocks("js", "run")
+    assert reader.run("node", "--input-type=module", "--eval", snippet, directory=NODE_JOURNEYS).strip()
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"make ([a-z-]+)", "\n".join(blocks("sh", ""))))))
+def test_every_make_target_of_the_readme_exists(target: str) -> None:
+    subprocess.run(["make", "--dry-run", target], cwd=PROJECT, check=True, stdout=subprocess.DEVNULL)
+
+
+def test_no_block_goes_untried() -> None:
+    known = {"", "run", "serve", "emulate", "file=router.yaml", "file=prices.yaml"}
+    assert {block.word for block in BLOCKS} <= known
+    for text in blocks("sh", ""):
+        assert all(line.startswith(("make ", "export OPENAI_")) for line in text.splitlines())
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)#]+)\)", README))
+def test_every_link_leads_somewhere(link: str) -> None:
+    assert (PROJECT / link).exists()
