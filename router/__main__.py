@@ -40,13 +40,16 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = [(name, line) for name, (_, line) in COMMANDS.items()]
-        rows += [
-            (name, command.get_short_help_str(100))
-            for name in sorted(_outside())
-            if (command := self.get_command(ctx, name))
-        ]
+        rows += [(name, self._outside_help(ctx, name)) for name in sorted(_outside())]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+    def _outside_help(self, ctx: click.Context, name: str) -> str:
+        try:
+            command = self.get_command(ctx, name)
+        except ImportError as error:  # one broken extension must not take the help of the others away
+            return f"(cannot be loaded: {error})"
+        return command.get_short_help_str(limit=100) if command else ""
 
 
 def _outside() -> dict[str, EntryPoint]:

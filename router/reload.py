@@ -56,6 +56,7 @@ class Reloader:
         self._paths = current.paths
         self._seen = _digest(current.paths)
         self._asked = asyncio.Event()
+        self._moved = asyncio.Event()
 
     def ask(self) -> None:
         """Reload soon, whether or not a file has changed. Asking twice at once is asking once."""
@@ -92,12 +93,13 @@ class Reloader:
         the place of the old, and Kubernetes swaps the symbolic link `..data` beside them.
         """
         while True:
+            self._moved.clear()
             try:
+                await self._look()  # at what changed while nothing was watched
                 await self._watch_folders(_folders(self._paths))
             except (OSError, RuntimeError):  # no watches left (inotify's limit), or a folder went while we looked
                 log.warning("files cannot be watched; looking at them now and then", exc_info=True)
                 await asyncio.sleep(LOOK_MILLISECONDS / 1e3)
-                await self._look()
 
     async def _watch_folders(self, folders: tuple[Path, ...]) -> None:
         """Until the files lead to other folders."""
@@ -109,6 +111,7 @@ class Reloader:
             debounce=SETTLE_MILLISECONDS,
             rust_timeout=LOOK_MILLISECONDS,
             yield_on_timeout=True,
+            stop_event=self._moved,
         )
         async for _ in changes:
             await self._look()
@@ -116,11 +119,13 @@ class Reloader:
                 return
 
     async def _look(self) -> None:
-        if await asyncio.to_thread(_digest, self._paths) != self._seen:
+        digest = await asyncio.to_thread(_digest, self._paths)
+        if digest != self._seen:
+            self._seen = digest
             self.ask()
 
     async def _reload(self) -> None:
-        # Taken before reading: what is written after it is seen as another change.
+        # Taken before reading: what is written afterwards is seen as another change.
         self._seen = await asyncio.to_thread(_digest, self._paths)
         path = self.current.paths[0]
         try:
@@ -149,6 +154,7 @@ class Reloader:
         if paths and paths != self._paths:
             self._paths = paths
             self._seen = await asyncio.to_thread(_digest, paths)
+            self._moved.set()
 
 
 def restart_needed(old: LoadedConfig, new: LoadedConfig) -> list[str]:

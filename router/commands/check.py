@@ -1,0 +1,116 @@
+"""`jeton check`: the fleet as a table, with what it costs; or all that is wrong with the configuration."""
+
+import sys
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from router.config_file import LoadedConfig, load
+from router.config_source import ConfigRefused
+from router.domain.fleet import Backend
+from router.domain.money import NANOUSD_PER_USD
+from router.pricing.price import LeasedPrice
+from router.pricing.standard import TARGET_UTILIZATION_RATIO, standard_prices
+from router.selection.scope import Scopes
+
+# Below this rich would cut figures short; a line that the terminal wraps shows them all.
+COLUMNS_MIN = 130
+# In a file or pipe, where rich would assume 80.
+COLUMNS_PIPE = 160
+
+
+@click.command()
+@click.option(
+    "--config",
+    "path",
+    type=click.Path(path_type=Path),
+    default=Path("router.yaml"),
+    show_default=True,
+    help="The configuration; the prices it names are checked with it.",
+)
+@click.pass_context
+def check(ctx: click.Context, path: Path) -> None:
+    """Print the fleet and its prices, or all that is wrong with router.yaml.
+
+    Exits with 0 when `jeton serve` would start with this configuration, with 1 when it would not.
+    """
+    try:
+        loaded = load(path)
+    except ConfigRefused as refusal:
+        click.echo(str(refusal), err=True)
+        count = len(refusal.mistakes)
+        click.echo(f"{count} {'mistake' if count == 1 else 'mistakes'}; jeton would not start", err=True)
+        ctx.exit(1)
+    console = Console(file=sys.stdout, highlight=False)
+    console.width = max(console.width, COLUMNS_MIN) if console.is_terminal else COLUMNS_PIPE
+    console.print(_fleet(loaded))
+    for line in _summary(loaded):
+        console.print(line, soft_wrap=True, markup=False)
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
+
+
+def _fleet(loaded: LoadedConfig) -> Table:
+    """One row for each backend. Standard prices are at the replica's target utilization."""
+    table = Table(
+        box=SIMPLE_HEAD,
+        caption="$/hour: of one replica. $/M: standard price per million tokens; on leased replicas at "
+        f"{TARGET_UTILIZATION_RATIO:.0%} utilization, on metered ones as listed.",
+    )
+    table.add_column("pool", no_wrap=True)
+    table.add_column("backend", no_wrap=True)
+    table.add_column("model", overflow="fold", min_width=12)
+    table.add_column("tier", no_wrap=True)
+    for heading in ("replicas", "$/hour", "$/M prompt", "$/M cached", "$/M completion", "context"):
+        table.add_column(heading, justify="right", min_width=max(map(len, heading.split())))
+    table.add_column("capabilities", overflow="fold", min_width=14)
+    pool = ""
+    for backend in loaded.backends:
+        if pool and pool != backend.pool.name:
+            table.add_section()
+        pool = backend.pool.name
+        table.add_row(*_row(loaded, backend))
+    return table
+
+
+def _row(loaded: LoadedConfig, backend: Backend) -> Iterator[str]:
+    price = loaded.prices[backend.name]
+    standard = standard_prices(price, loaded.profiles.get(backend.profile))
+    pool, kind = backend.pool.name, backend.pool.kind.value
+    yield pool if pool == kind else f"{pool} ({kind})"
+    yield backend.name
+    yield f"{backend.model} ({backend.quantization})" if isinstance(price, LeasedPrice) else backend.model
+    yield backend.tier
+    yield str(len(backend.replicas))
+    yield _usd(Decimal(price.nanousd_per_hour) / NANOUSD_PER_USD) if isinstance(price, LeasedPrice) else "–"
+    yield from (_usd(standard[name]) for name in ("prompt", "cached", "completion"))
+    yield f"{backend.context_tokens:,}"
+    yield " ".join(sorted(backend.capabilities))
+
+
+def _summary(loaded: LoadedConfig) -> Iterator[str]:
+    config = loaded.config
+    leases = [
+        price.nanousd_per_hour * len(backend.replicas)
+        for backend in loaded.backends
+        if isinstance(price := loaded.prices[backend.name], LeasedPrice)
+    ]
+    parameters = ", ".join(f"{name}={value}" for name, value in config.policy.parameters.items())
+    yield f"leases    ${_usd(Decimal(sum(leases)) / NANOUSD_PER_USD)} an hour, busy or not"
+    yield f"policy    {config.policy.name}({parameters}), saving against {config.baseline}"
+    scopes = Scopes(config.aliases, loaded.backends)
+    for name in config.aliases:
+        yield f"alias     {name} → {', '.join(backend.name for backend in scopes.resolve(name).backends)}"
+    for tenant in config.tenants:
+        keys, may = len(tenant.api_keys), ", ".join(tenant.models) or "everything"
+        yield f"tenant    {tenant.name}: {keys} {'API key' if keys == 1 else 'API keys'}, may ask for {may}"
+
+
+def _usd(usd: Decimal) -> str:
+    """Four decimal places, or six where four would show nothing: a cached token may cost that little."""
+    return f"{usd:.4f}" if usd >= Decimal("0.001") or not usd else f"{usd:.6f}"

@@ -1,0 +1,87 @@
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from router.__main__ import main
+
+DEPLOY = Path(__file__).parents[3] / "deploy" / "config"
+
+
+def check(path: Path, **environ: str) -> Result:
+    return CliRunner().invoke(main, ["check", "--config", str(path)], env={"CLOUD_API_KEY": None, **environ})
+
+
+@pytest.fixture
+def router_yaml(tmp_path: Path) -> Path:
+    for name in ("router.yaml", "prices.yaml"):
+        shutil.copy(DEPLOY / name, tmp_path)
+    return tmp_path / "router.yaml"
+
+
+def row(table: str, backend: str) -> list[str]:
+    (line,) = [line for line in table.splitlines() if backend in line.split()[1:2]]
+    return line.split()
+
+
+def test_the_fleet_is_printed_with_its_prices(router_yaml: Path) -> None:
+    result = check(router_yaml, CLOUD_API_KEY="a secret")
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    assert "a secret" not in result.output
+    edge, cloud = row(result.stdout, "edge-small"), row(result.stdout, "cloud-large")
+    assert edge[:6] == ["edge", "edge-small", "llama-3.1-8b-instruct", "small", "2", "0.7992"]
+    assert edge[9] == "16,384"
+    assert edge[10:] == ["chat", "completions"]
+    assert cloud[:10] == [
+        "cloud",
+        "cloud-large",
+        "gpt-4.1",
+        "large",
+        "1",
+        "–",
+        "2.0000",
+        "0.5000",
+        "8.0000",
+        "1,047,576",
+    ]
+    assert "$12.9384 an hour, busy or not" in result.stdout, "two at 0.7992, one at 3.78, one at 7.56"
+
+
+def test_prices_of_tokens_on_leased_replicas_order_as_they_must(router_yaml: Path) -> None:
+    table = check(router_yaml, CLOUD_API_KEY="a secret").stdout
+    for backend in ("edge-small", "central-small", "central-large"):
+        prompt, cached, completion = map(float, row(table, backend)[6:9])
+        assert 0 < cached < prompt < completion
+
+
+def test_what_names_lead_to_is_printed(router_yaml: Path) -> None:
+    lines = check(router_yaml, CLOUD_API_KEY="a secret").stdout.splitlines()
+    assert "alias     chat-small → edge-small, central-small" in lines
+    assert "tenant    support: 1 API key, may ask for chat-small, chat-private" in lines
+    assert "policy    quality_floor(quality_min=0.75, ttft_seconds_max=2.0), saving against central-large" in lines
+
+
+def test_every_refusal_is_printed_to_stderr_and_the_exit_code_is_1(router_yaml: Path) -> None:
+    router_yaml.write_text(router_yaml.read_text().replace("baseline: central-large", "baseline: large"))
+    result = check(router_yaml)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    first, second, count = result.stderr.splitlines()
+    assert first.startswith(f"{router_yaml}:25:11: there is no backend named `large`; there is `central-large`, ")
+    assert second.startswith(f"{router_yaml}:152:26: the environment variable CLOUD_API_KEY, ")
+    assert count == "2 mistakes; jeton would not start"
+
+
+def test_a_warning_is_printed_and_refuses_nothing(router_yaml: Path) -> None:
+    router_yaml.write_text(router_yaml.read_text().replace("https://api.openai", "http://api.openai"))
+    result = check(router_yaml, CLOUD_API_KEY="a secret")
+    assert result.exit_code == 0
+    assert "in clear text; use https://" in result.stderr
+
+
+def test_a_file_that_is_not_there_is_refused_in_one_line(tmp_path: Path) -> None:
+    result = check(tmp_path / "router.yaml")
+    assert result.exit_code == 1
+    assert "router.yaml:1:1: cannot be read (No such file or directory)" in result.stderr
