@@ -47,7 +47,10 @@ class Attempt:
         fleet: Fleet,
         accountant: Accountant,
         now_ns: Callable[[], int],
+        *,
+        is_streaming: bool,
     ) -> None:
+        """Raises Unavailable when a metered attempt cannot be recorded."""
         self.facts = facts
         self.candidate = candidate
         self.stream: Stream | None = None
@@ -56,16 +59,17 @@ class Attempt:
         self._fleet = fleet
         self._accountant = accountant
         self._now_ns = now_ns
-        self._ticket = fleet.enter(facts.replica, facts.prompt_tokens_estimate)
         self.opened_ns = now_ns()
-        accountant.open(
+        accountant.open(  # first, because it may refuse
             facts,
             candidate.backend,
             price,
             facts.prompt_tokens_estimate,
             facts.completion_tokens_estimate,
             self.opened_ns,
+            is_streaming=is_streaming,
         )
+        self._ticket = fleet.enter(facts.replica, facts.prompt_tokens_estimate)
 
     async def durable(self) -> None:
         """On a metered backend nothing is dispatched before the journal says so on disk: it will be billed by others."""

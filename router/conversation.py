@@ -40,9 +40,7 @@ class Conversation:
         "is_gone",
     )
 
-    def __init__(
-        self, scope: Message, receive: Receive, send: Send, watchdog: Watchdog, write_seconds: float
-    ) -> None:
+    def __init__(self, scope: Message, receive: Receive, send: Send, watchdog: Watchdog, write_seconds: float) -> None:
         self.headers: Sequence[Header] = scope["headers"]
         self.has_started = False
         self.is_gone = False

@@ -14,6 +14,7 @@ from router.fleet.health import HealthRules
 from router.fleet_config import build_prices
 from router.pricing.price import Price
 from router.pricing.profile import EngineProfile
+from router.selection.candidates import Finder
 from router.selection.scope import Scopes
 from router.wire.parse import Bounds
 
@@ -32,6 +33,7 @@ class Deployment:
     scopes: Scopes
     backends: tuple[Backend, ...]
     tiers: tuple[str, ...]
+    finder: Finder
     prices: Mapping[str, Price]
     profiles: Mapping[str, EngineProfile]
     policy: Policy
@@ -44,6 +46,7 @@ class Deployment:
 def deploy(loaded: LoadedConfig, day: date) -> Deployment:
     """From checked files to a deployment, with the prices in force on `day`."""
     config = loaded.config
+    prices = build_prices(config, loaded.book, day)
     return Deployment(
         server=config.server,
         retries=config.retries,
@@ -59,7 +62,13 @@ def deploy(loaded: LoadedConfig, day: date) -> Deployment:
         scopes=Scopes(config.aliases, loaded.backends),
         backends=loaded.backends,
         tiers=config.tiers,
-        prices=build_prices(config, loaded.book, day),
+        finder=Finder(
+            tiers=config.tiers,
+            prices=prices,
+            profiles=loaded.profiles,
+            stale_seconds=config.health.stale_seconds,
+        ),
+        prices=prices,
         profiles={backend.name: loaded.profiles[backend.profile] for backend in loaded.backends if backend.profile},
         policy=loaded.policy,
         policy_name=config.policy.name,

@@ -18,21 +18,22 @@ from router.classify.classifier import Classifier
 from router.clock import Clock
 from router.conversation import Conversation, Header, require_content_type
 from router.deployment import Deployment
-from router.dispatch.relay import AttemptFailed, Parcel, Relay, StreamRelay, read_whole
+from router.dispatch.relay import AttemptFailed, Parcel, Relay, StreamRelay, is_event_stream, read_whole
 from router.dispatch.retries import RetryBudget
+from router.dispatch.upstream import Exchange
 from router.domain.attempt import AttemptFacts, Charge
 from router.domain.decision import Choice, Decision
-from router.domain.fleet import Backend, EngineKind
+from router.domain.fleet import EngineKind
 from router.domain.money import usd_text
 from router.domain.request import Endpoint, InferenceRequest
 from router.domain.usage import Usage
 from router.errors import BackendTimedOut, BodyTooLarge, RateLimited, Refusal, Unauthenticated
 from router.fleet.state import Fleet
-from router.selection.candidates import find
 from router.telemetry.metrics import Metrics
+from router.upload import Upload, read_upload
 from router.wire.answers import read_answer
 from router.wire.json_body import KEY_COUNT_BYTES_MIN, key_counts, parse_object
-from router.wire.outgoing import FORWARDED_HEADERS, PATHS, USAGE_ON_REQUEST, cache_salt, outgoing_body
+from router.wire.outgoing import FORWARDED_HEADERS, PATHS, cache_salt, outgoing_body
 from router.wire.parse import ParsedBody, parse
 from router.wire.streams import CompletionStream, EventedStream, Stream
 
@@ -41,7 +42,10 @@ log = structlog.get_logger("jeton.pipeline")
 # Endpoints whose answer is generated text, so that difficulty and length can be predicted.
 GENERATING = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES, Endpoint.MESSAGES})
 ANSWER_BYTES_MAX = 256 * 2**20
+UPLOADING = frozenset({Endpoint.TRANSCRIPTIONS, Endpoint.TRANSLATIONS})
 USER_AGENT = (b"user-agent", b"jeton")
+ACCEPT_STREAM = (b"accept", b"text/event-stream")
+ACCEPT_JSON = (b"accept", b"application/json")
 JSON_TYPE = (b"content-type", b"application/json")
 STREAM_HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -80,12 +84,13 @@ class Pipeline:
         deployment = self.deployment
         identity = self.authenticate(call.headers, call.address, deployment)
         self._limits.admit(identity, self._fleet.clock())
-        parsed = await self._parse(call, endpoint, deployment)
-        request = self._request(request_id, identity, endpoint, parsed)
+        body = await self._read(call, endpoint, deployment)
+        request = _request(request_id, identity, endpoint, body.parsed)
         decision = self.decide(request, identity, deployment)
-        call.watch()
-        work = _Work(call, request, parsed, decision, deployment, received_ns)
+        if body.upload is None:  # an upload is watched once it has passed
+            call.watch()
         async with asyncio.timeout(deployment.total_seconds) as bound:
+            work = _Work(call, request, body, decision, deployment, received_ns, bound)
             try:
                 await self._dispatch(work)
             except asyncio.CancelledError:
@@ -93,6 +98,15 @@ class Pipeline:
                     raise
         if bound.expired():
             raise BackendTimedOut(f"The request took longer than {deployment.total_seconds:g} s in all.")
+
+    def explain(
+        self, headers: Sequence[Header], address: str, endpoint: Endpoint, members: dict[str, Any], request_id: str
+    ) -> Decision:
+        """What would be decided for this body now. Nothing is dispatched."""
+        deployment = self.deployment
+        identity = self.authenticate(headers, address, deployment)
+        parsed = parse(endpoint, members, deployment.bounds)
+        return self.decide(_request(request_id, identity, endpoint, parsed), identity, deployment)
 
     def authenticate(self, headers: Sequence[Header], address: str, deployment: Deployment) -> Identity:
         try:
@@ -105,47 +119,27 @@ class Pipeline:
         """Classify, find candidates, rank. Dispatches nothing: `/jeton/explain` ends here."""
         scope = deployment.scopes.resolve(request.model, identity.models)
         prediction = self._classifier.predict(request.prompt) if request.endpoint in GENERATING else None
-        candidates, exclusions = find(
-            request,
-            scope,
-            self._fleet.snapshot,
-            self._fleet.loads,
-            deployment.prices,
-            deployment.profiles,
-            prediction,
-            self._fleet.clock(),
+        fleet = self._fleet
+        candidates, exclusions = deployment.finder.find(
+            request, scope, fleet.snapshot, fleet.loads, prediction, fleet.clock()
         )
         choices = deployment.policy.rank(request, candidates)
         return Decision(deployment.policy_name, choices, exclusions, prediction, deployment.baseline)
 
-    async def _parse(self, call: Conversation, endpoint: Endpoint, deployment: Deployment) -> ParsedBody:
-        require_content_type(call, b"application/json")
+    async def _read(self, call: Conversation, endpoint: Endpoint, deployment: Deployment) -> "_Body":
         server = deployment.server
+        if endpoint in UPLOADING:
+            content_type = require_content_type(call, b"multipart/form-data")
+            upload = await read_upload(call, endpoint, content_type, server.body_bytes_max, server.body_seconds)
+            return _Body(upload.parsed, upload)
+        require_content_type(call, b"application/json")
         body = await call.body(server.body_bytes_max, server.body_seconds)
         if len(body) > KEY_COUNT_BYTES_MIN:
             for keys in key_counts(body):
                 if keys > server.json_keys_max:
                     raise BodyTooLarge(f"The body has more than {server.json_keys_max} members.")
                 await asyncio.sleep(0)
-        return parse(endpoint, parse_object(body), deployment.bounds)
-
-    def _request(
-        self, request_id: str, identity: Identity, endpoint: Endpoint, parsed: ParsedBody
-    ) -> InferenceRequest:
-        return InferenceRequest(
-            request_id=request_id,
-            tenant=identity.tenant,
-            api_key_name=identity.api_key_name,
-            endpoint=endpoint,
-            model=parsed.model,
-            is_streaming=parsed.is_streaming,
-            prompt=parsed.prompt,
-            needs=parsed.needs,
-            completion_tokens_max=parsed.completion_tokens_max,
-            choices=parsed.choices,
-            wants_usage=parsed.wants_usage,
-            wants_continuous_usage=parsed.wants_continuous_usage,
-        )
+        return _Body(parse(endpoint, parse_object(body), deployment.bounds))
 
     async def _dispatch(self, work: "_Work") -> None:
         """Try the choices in order until one answers; after the first byte there is no other."""
@@ -159,21 +153,17 @@ class Pipeline:
             attempt = self._open(work, choice, number=len(failures) + 1)
             try:
                 await attempt.durable()
-                if work.request.is_streaming:
-                    await self._stream(work, attempt)
-                else:
-                    await self._answer(work, attempt)
+                await self._attempt(work, attempt)
             except AttemptFailed as failure:
                 self._record(work, attempt, attempt.fail(failure))
-                log.warning("attempt failed", **_facts_for_log(attempt), fault=failure.fault, detail=failure.refusal.detail)
-                if work.call.has_started or not failure.is_retryable:
+                log.warning(
+                    "attempt failed", **_facts_for_log(attempt), fault=failure.fault, detail=failure.refusal.detail
+                )
+                if work.call.has_started or not (failure.is_retryable and work.body.can_be_sent_again):
                     raise failure.refusal from None
                 failures.append(failure)
-            except asyncio.CancelledError:
-                self._record(work, attempt, attempt.cancel("client_gone" if work.call.is_gone else "shutdown"))
-                raise
-            except BaseException:
-                self._record(work, attempt, attempt.cancel("internal"))
+            except BaseException as error:
+                self._record(work, attempt, attempt.cancel(work.why_cut_short(error)))
                 raise
             else:
                 assert attempt.charge is not None
@@ -181,12 +171,19 @@ class Pipeline:
                 return
         raise _refusal_for(failures)
 
-    async def _answer(self, work: "_Work", attempt: Attempt) -> None:
+    async def _attempt(self, work: "_Work", attempt: Attempt) -> None:
+        parcel = self._parcel(work, attempt)
+        exchange = await self._relay.send(attempt.candidate.replica, parcel, work.deployment.patience)
+        if is_event_stream(exchange):
+            await self._stream(work, attempt, exchange)
+        else:
+            await self._answer(work, attempt, exchange)
+
+    async def _answer(self, work: "_Work", attempt: Attempt, exchange: Exchange) -> None:
         """A whole answer: read, judged and priced before its first byte goes out."""
-        deployment, backend = work.deployment, attempt.candidate.backend
-        exchange = await self._relay.send(attempt.candidate.replica, self._parcel(work, attempt), deployment.patience)
+        backend = attempt.candidate.backend
         try:
-            body = await read_whole(exchange, deployment.patience.first_byte_seconds, ANSWER_BYTES_MAX)
+            body = await read_whole(exchange, work.deployment.patience.first_byte_seconds, ANSWER_BYTES_MAX)
         finally:
             exchange.release()
         answer = read_answer(
@@ -199,22 +196,21 @@ class Pipeline:
         if answer.fault:
             raise AttemptFailed.from_answer(answer.fault)
         charge = attempt.succeed(answer.usage, answer.completion_tokens_estimate)
-        headers = [*_headers(exchange.headers), *self._labels(work, attempt), (b"content-length", b"%d" % len(answer.body))]
+        content_type = next(header for header in exchange.headers if header[0] == b"content-type")
+        headers = [content_type, (b"content-length", b"%d" % len(answer.body)), *_labels(attempt)]
         if charge.cost_nanousd is not None:
             headers.append((b"x-jeton-cost-usd", usd_text(charge.cost_nanousd).encode()))
         await work.call.start(200, headers)
         await work.call.finish(answer.body)
 
-    async def _stream(self, work: "_Work", attempt: Attempt) -> None:
+    async def _stream(self, work: "_Work", attempt: Attempt, exchange: Exchange) -> None:
         """A stream: nothing goes out before the first event that means something; then piece by piece."""
-        deployment = work.deployment
-        exchange = await self._relay.send(attempt.candidate.replica, self._parcel(work, attempt), deployment.patience)
-        attempt.stream = stream = _stream_reader(work.request, attempt)
-        relayed = StreamRelay(exchange, stream, deployment.patience)
+        attempt.stream = stream = _stream_reader(work, attempt)
+        relayed = StreamRelay(exchange, stream, work.deployment.patience)
         try:
             piece: bytes | None = await relayed.first()
             attempt.first_token()
-            await work.call.start(200, [*STREAM_HEADERS, *self._labels(work, attempt)])
+            await work.call.start(200, [*STREAM_HEADERS, *_labels(attempt)])
             while piece is not None:
                 if piece:
                     await work.call.write(piece)
@@ -248,37 +244,50 @@ class Pipeline:
             completion_tokens_estimate=round(candidate.completion_tokens),
         )
         price = work.deployment.prices.get(candidate.backend.name)
-        return Attempt(facts, candidate, price, self._fleet, self._accountant, self._clock.now_ns)
+        return Attempt(
+            facts,
+            candidate,
+            price,
+            self._fleet,
+            self._accountant,
+            self._clock.now_ns,
+            is_streaming=request.is_streaming,
+        )
 
     def _parcel(self, work: "_Work", attempt: Attempt) -> Parcel:
-        request, backend = work.request, attempt.candidate.backend
+        request, backend, upload = work.request, attempt.candidate.backend, work.body.upload
+        headers = [USER_AGENT, (b"x-request-id", attempt.facts.attempt_id.encode())]
+        headers += [header for header in work.call.headers if header[0] in FORWARDED_HEADERS]
+        path = PATHS[request.endpoint]
+        if upload is not None:
+            headers.append((b"content-type", upload.content_type))
+            return Parcel(request.endpoint, path, headers, upload.body(backend), None)
+        members = work.body.parsed.members
         body = outgoing_body(
-            work.parsed.members,
+            members,
             endpoint=request.endpoint,
             engine=backend.engine,
             served_model=backend.served_model,
             is_streaming=request.is_streaming,
-            salt=cache_salt(request.tenant, work.parsed.members.get("cache_salt")),
+            salt=cache_salt(request.tenant, members.get("cache_salt")),
         )
-        accept = b"text/event-stream" if request.is_streaming else b"application/json"
-        headers = [JSON_TYPE, (b"accept", accept), USER_AGENT, (b"x-request-id", attempt.facts.attempt_id.encode())]
-        headers += [header for header in work.call.headers if header[0] in FORWARDED_HEADERS]
-        return Parcel(request.endpoint, PATHS[request.endpoint], headers, body, request.is_streaming)
-
-    def _labels(self, work: "_Work", attempt: Attempt) -> list[Header]:
-        facts = attempt.facts
-        return [
-            (b"x-request-id", facts.request_id.encode()),
-            (b"x-jeton-backend", facts.backend.encode()),
-            (b"x-jeton-model", facts.model.encode()),
-            (b"x-jeton-tier", facts.tier.encode()),
-            (b"x-jeton-policy", facts.policy.encode()),
-            (b"x-jeton-reason", facts.reason.encode()),
-            (b"x-jeton-attempts", b"%d" % facts.number),
-        ]
+        headers += [JSON_TYPE, ACCEPT_STREAM if request.is_streaming else ACCEPT_JSON]
+        return Parcel(request.endpoint, path, headers, body, request.is_streaming)
 
     def _record(self, work: "_Work", attempt: Attempt, charge: Charge) -> None:
         self.metrics.attempt(charge, overhead_seconds=(attempt.opened_ns - work.received_ns) / 1e9)
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """What came in: a JSON body, or a form that is still arriving."""
+
+    parsed: ParsedBody
+    upload: Upload | None = None
+
+    @property
+    def can_be_sent_again(self) -> bool:
+        return self.upload is None or not self.upload.is_begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,10 +296,51 @@ class _Work:
 
     call: Conversation
     request: InferenceRequest
-    parsed: ParsedBody
+    body: _Body
     decision: Decision
     deployment: Deployment
     received_ns: int
+    bound: asyncio.Timeout
+
+    def why_cut_short(self, error: BaseException) -> str:
+        """The fault of an attempt that ended through no fault of the backend's."""
+        if self.call.is_gone:
+            return "client_gone"
+        if self.bound.expired():
+            return "deadline"
+        if isinstance(error, asyncio.CancelledError):
+            return "shutdown"
+        return "refused_here" if isinstance(error, Refusal) else "internal"
+
+
+def _request(request_id: str, identity: Identity, endpoint: Endpoint, parsed: ParsedBody) -> InferenceRequest:
+    return InferenceRequest(
+        request_id=request_id,
+        tenant=identity.tenant,
+        api_key_name=identity.api_key_name,
+        endpoint=endpoint,
+        model=parsed.model,
+        is_streaming=parsed.is_streaming,
+        prompt=parsed.prompt,
+        needs=parsed.needs,
+        completion_tokens_max=parsed.completion_tokens_max,
+        choices=parsed.choices,
+        wants_usage=parsed.wants_usage,
+        wants_continuous_usage=parsed.wants_continuous_usage,
+    )
+
+
+def _labels(attempt: Attempt) -> list[Header]:
+    facts = attempt.facts
+    return [
+        (b"x-request-id", facts.request_id.encode()),
+        (b"x-jeton-backend", facts.backend.encode()),
+        (b"x-jeton-model", facts.model.encode()),
+        (b"x-jeton-tier", facts.tier.encode()),
+        (b"x-jeton-policy", facts.policy.encode()),
+        (b"x-jeton-reason", facts.reason.encode()),
+        (b"x-jeton-attempts", b"%d" % facts.number),
+    ]
 
 
 def cost_member(charge: Charge) -> bytes:
@@ -301,8 +351,8 @@ def cost_member(charge: Charge) -> bytes:
     return f'{{"usd":{usd},"nanousd":{nanousd},"basis":"{basis}","usage_source":"{charge.usage_source}"}}'.encode()
 
 
-def _stream_reader(request: InferenceRequest, attempt: Attempt) -> Stream:
-    backend: Backend = attempt.candidate.backend
+def _stream_reader(work: _Work, attempt: Attempt) -> Stream:
+    request, backend, upload = work.request, attempt.candidate.backend, work.body.upload
     if request.endpoint in (Endpoint.RESPONSES, Endpoint.MESSAGES):
         return EventedStream(endpoint=request.endpoint, model=backend.model, context_tokens=backend.context_tokens)
 
@@ -314,16 +364,11 @@ def _stream_reader(request: InferenceRequest, attempt: Attempt) -> Stream:
         model=backend.model,
         choices=request.choices,
         context_tokens=backend.context_tokens,
-        wants_usage=request.wants_usage,
+        wants_usage=request.wants_usage if upload is None else upload.wants_usage,
         wants_continuous_usage=request.wants_continuous_usage,
-        is_usage_continuous=backend.engine is EngineKind.VLLM and request.endpoint in USAGE_ON_REQUEST,
+        is_usage_continuous=backend.engine is EngineKind.VLLM,
         cost_member=priced,
     )
-
-
-def _headers(upstream: Sequence[Header]) -> list[Header]:
-    """What of a backend's headers the client sees: the kind of content, nothing else."""
-    return [header for header in upstream if header[0] == b"content-type"]
 
 
 def _refusal_for(failures: Sequence[AttemptFailed]) -> Refusal:

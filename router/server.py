@@ -8,7 +8,7 @@ that h11 and others let through.
 import asyncio
 import signal
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -68,7 +68,7 @@ def guarded_protocol(limits: ServerConfig) -> type[HttpToolsProtocol]:
                 self._refusal = HeadersTooLarge("The request's headers are too large.")
                 raise ValueError
             super().on_headers_complete()
-            self.scope[ABORT_KEY] = self.transport.abort  # type: ignore[typeddict-unknown-key]
+            cast(dict[str, Any], self.scope)[ABORT_KEY] = self.transport.abort
 
         def send_400_response(self, msg: str) -> None:
             self._refuse(self._refusal or BadRequest("The request is not valid HTTP."))

@@ -18,7 +18,6 @@ from router.dispatch.watchdog import Watchdog
 from router.domain.fleet import Replica
 from router.domain.request import Endpoint
 from router.errors import BackendFailed, BackendRefused, BackendTimedOut, RateLimited, Refusal, Unavailable
-from router.wire.answers import TEXT_ANSWERS
 from router.wire.error_body import read_error
 from router.wire.sse import EventSplitter, EventTooLong
 from router.wire.streams import Stream
@@ -71,13 +70,17 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """What is sent, whoever it is sent to. length_bytes: of a body that is iterated (once); None: unknown."""
+    """What is sent, whoever it is sent to.
+
+    is_streaming: whether an event stream must come back; None: either, as the form that is still arriving will say.
+    length_bytes: of a body that is iterated (once), None where unknown.
+    """
 
     endpoint: Endpoint
     path: str
     headers: Headers
     body: bytes | AsyncIterator[bytes]
-    is_streaming: bool
+    is_streaming: bool | None
     length_bytes: int | None = None
 
 
@@ -208,12 +211,23 @@ def _credentials(replica: Replica) -> tuple[bytes, bytes]:
     return replica.api_key_header.encode(), value.encode()
 
 
+def is_event_stream(exchange: Exchange) -> bool:
+    return _kind(exchange) == b"text/event-stream"
+
+
+def _kind(exchange: Exchange) -> bytes:
+    return _header(exchange, b"content-type").split(b";", 1)[0].strip().lower()
+
+
 def _check_kind(exchange: Exchange, parcel: Parcel) -> None:
-    kind = _header(exchange, b"content-type").split(b";", 1)[0].strip().lower()
+    """Raises AttemptFailed for a 200 of the wrong kind: HTML of some proxy, JSON in the place of a stream, nothing at all."""
+    kind = _kind(exchange)
+    if parcel.is_streaming is None and kind:
+        return
     if parcel.is_streaming:
         if kind != b"text/event-stream":
             raise AttemptFailed("not_sse", BackendFailed(FAILED, detail=f"content-type {kind!r}"), http_status=200)
-    elif kind != b"application/json" and parcel.endpoint not in TEXT_ANSWERS:
+    elif kind != b"application/json":
         raise AttemptFailed("not_json", BackendFailed(FAILED, detail=f"content-type {kind!r}"), http_status=200)
 
 

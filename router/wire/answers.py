@@ -31,7 +31,7 @@ def read_answer(endpoint: Endpoint, body: bytes, *, model: str, context_tokens: 
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError:
-        if endpoint in TEXT_ANSWERS and body and not body.lstrip()[:1] == b"<":
+        if endpoint in TEXT_ANSWERS and body and body.lstrip()[:1] != b"<":
             return Answer(body, "", None, len(body) // 4)
         return Answer(body, "not_json", None, 0)
     if type(answer) is not dict:
@@ -66,6 +66,8 @@ def _text(answer: dict[str, Any]) -> str:
         elif type(value) is list:
             stack.extend(value)
         elif type(value) is dict:
-            stack.extend(value.get(name) for name in ("message", "content", "text", "reasoning", "tool_calls", "arguments"))
+            stack.extend(
+                value.get(name) for name in ("message", "content", "text", "reasoning", "tool_calls", "arguments")
+            )
             stack.append(value.get("function"))
     return " ".join(texts)

@@ -43,9 +43,7 @@ def _error_object(refusal: Refusal, endpoint: Endpoint | None) -> dict[str, Any]
     if endpoint is Endpoint.MESSAGES:
         kind = _ANTHROPIC_TYPES.get(refusal.status, "api_error")
         return {"type": "error", "error": {"type": kind, "message": refusal.message}}
-    return {
-        "error": {"message": refusal.message, "type": refusal.type, "param": refusal.param, "code": refusal.code}
-    }
+    return {"error": {"message": refusal.message, "type": refusal.type, "param": refusal.param, "code": refusal.code}}
 
 
 def read_error(body: bytes) -> tuple[str, str | None, str | None]:

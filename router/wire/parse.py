@@ -48,7 +48,9 @@ def parse(endpoint: Endpoint, members: dict[str, Any], bounds: Bounds) -> Parsed
     """Raises BadRequest naming the member that is missing, of the wrong type or out of bounds."""
     model = members.get("model")
     if type(model) is not str or not model:
-        raise BadRequest(_wrong("model", "a string: an alias such as `auto`, or the name of a model", model), param="model")
+        raise BadRequest(
+            _wrong("model", "a string: an alias such as `auto`, or the name of a model", model), param="model"
+        )
     for name in STEERING_MEMBERS:
         if name in members:
             members = {key: value for key, value in members.items() if key not in STEERING_MEMBERS}

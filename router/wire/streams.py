@@ -30,9 +30,9 @@ CostMember = Callable[[Usage | None], bytes]
 class CompletionStream:
     """Chat, text completions and transcriptions: `choices` with finish reasons, a trailing usage chunk, `[DONE]`.
 
-    model: what the client is told was served. choices: how many must finish. wants_usage, wants_continuous_usage: what the client asked for. is_usage_continuous: we
-    asked for running counts. cost_member: called once, when the last usage chunk is passed on, for the JSON put into it as
-    `jeton_cost`.
+    model: what the client is told was served. choices: how many must finish. wants_usage, wants_continuous_usage: what the
+    client asked for. is_usage_continuous: we asked for running counts. cost_member: called once, when the last usage chunk
+    is passed on, for the JSON put into it as `jeton_cost`.
     """
 
     __slots__ = (
@@ -132,9 +132,7 @@ class CompletionStream:
         except (orjson.JSONDecodeError, AttributeError):
             return None
         source = UsageSource.PROVIDER if self.is_finished else UsageSource.RECOVERED
-        return read_usage(
-            self.endpoint, usage, context_tokens=self.context_tokens, choices=self.choices, source=source
-        )
+        return read_usage(self.endpoint, usage, context_tokens=self.context_tokens, choices=self.choices, source=source)
 
     @property
     def _drops_usage(self) -> bool:
@@ -197,7 +195,18 @@ class CompletionStream:
 class EventedStream:
     """The Responses and Messages APIs: named events, usage at the end, no `[DONE]`."""
 
-    __slots__ = ("_finished", "_model", "_names", "_usage", "choices", "context_tokens", "endpoint", "events", "fault", "is_done")
+    __slots__ = (
+        "_finished",
+        "_model",
+        "_names",
+        "_usage",
+        "choices",
+        "context_tokens",
+        "endpoint",
+        "events",
+        "fault",
+        "is_done",
+    )
 
     def __init__(self, *, endpoint: Endpoint, model: str, context_tokens: int) -> None:
         self.endpoint = endpoint

@@ -1,0 +1,130 @@
+"""Builds every room from the configuration and joins them; the only file that knows all."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import UTC, date, datetime
+
+import structlog
+from fastapi import FastAPI
+
+from router.accountant import Accountant
+from router.api import build_api
+from router.classify.classifier import Classifier
+from router.clock import Clock
+from router.config_file import LoadedConfig
+from router.deployment import deploy
+from router.dispatch.relay import Relay
+from router.dispatch.watchdog import Watchdog
+from router.domain.fleet import Health, Replica
+from router.fleet.scraper import Scraper
+from router.fleet.state import Fleet
+from router.gateway import Gateway
+from router.ledger.sqlite import SqliteLedger
+from router.pipeline import Pipeline
+from router.reload import Reloader
+from router.telemetry.metrics import Metrics
+
+log = structlog.get_logger("jeton.app")
+
+# How often time is booked to the leases and open attempts are posted, so that money counters move smoothly.
+ADVANCE_SECONDS = 1.0
+
+
+class App:
+    """One router. `asgi` is what a server runs; `drain` makes it not ready while it still serves."""
+
+    def __init__(self, loaded: LoadedConfig) -> None:
+        self._loaded = loaded
+        self._day = _today()
+        self._is_draining = False
+        self._clock = Clock()
+        self._watchdog = Watchdog()
+        deployment = deploy(loaded, self._day)
+        config = loaded.config
+        self._store = SqliteLedger(config.ledger.path, commit_seconds=config.ledger.commit_seconds)
+        self._accountant = Accountant(self._store)
+        self._fleet = Fleet(deployment.backends, deployment.tiers, deployment.rules, on_health=_log_health)
+        self._metrics = Metrics(self._accountant, self._fleet)
+        self._relay = Relay(self._watchdog)
+        self._pipeline = Pipeline(
+            deployment, self._fleet, self._relay, self._accountant, Classifier.load(), self._metrics, self._clock
+        )
+        self._accountant.set_fleet(deployment.backends, deployment.prices, deployment.profiles, self._clock.now_ns())
+        api = build_api(self._pipeline, is_ready=self._why_not_ready, render_metrics=self._render_metrics)
+        api.router.lifespan_context = self._lifespan
+        self.asgi = Gateway(self._pipeline, api, self._watchdog)
+
+    def drain(self) -> None:
+        """From now on not ready: no new work, please. What is under way goes on."""
+        self._is_draining = True
+
+    def apply(self, loaded: LoadedConfig) -> None:
+        """Put a checked configuration into effect. Requests in flight end on what they started with."""
+        deployment = deploy(loaded, _today())
+        self._accountant.set_fleet(deployment.backends, deployment.prices, deployment.profiles, self._clock.now_ns())
+        self._fleet.configure(deployment.backends, deployment.tiers, deployment.rules)
+        self._scraper.follow(deployment.backends)
+        self._pipeline.deployment = deployment
+        self._loaded = loaded
+
+    @asynccontextmanager
+    async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        health = self._loaded.config.health
+        async with AsyncExitStack() as stack:
+            stack.callback(self._store.close)
+            stack.push_async_callback(self._relay.aclose)
+            self._scraper = Scraper(
+                self._fleet,
+                interval_seconds=health.interval_seconds,
+                timeout_seconds=health.timeout_seconds,
+                jitter_ratio=health.jitter_ratio,
+            )
+            stack.push_async_callback(self._scraper.close)
+            self._scraper.follow(self._pipeline.deployment.backends)
+            reloader = Reloader(self._loaded, self.apply, self._metrics.reloaded)
+            await stack.enter_async_context(reloader.running())
+            advancing = asyncio.create_task(self._advance_for_ever())
+            stack.push_async_callback(_cancelled, advancing)
+            log.info("ready", backends=len(self._pipeline.deployment.backends))
+            yield
+            log.info("ending", open_attempts=self._accountant.open_attempts)
+            self._accountant.advance(self._clock.now_ns())
+
+    async def _advance_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(ADVANCE_SECONDS)
+            try:
+                if _today() != self._day:  # another day's prices may be in force
+                    self._day = _today()
+                    self.apply(self._loaded)
+                self._accountant.advance(self._clock.now_ns())
+            except Exception:
+                log.exception("time could not be booked")
+
+    async def _render_metrics(self) -> tuple[bytes, str]:
+        self._accountant.advance(self._clock.now_ns())
+        await self._accountant.posted()
+        return await asyncio.to_thread(self._metrics.render)
+
+    def _why_not_ready(self) -> str:
+        if self._is_draining:
+            return "shutting down"
+        if not any(health.is_usable for health in self._fleet.snapshot.health.values()):
+            return "no replica is usable"
+        return ""
+
+
+async def _cancelled(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def _log_health(replica: Replica, before: Health, after: Health) -> None:
+    say: Callable[..., object] = log.info if after.is_usable else log.warning
+    say("replica's health", replica=replica.id, before=before.state, after=after.state, why=after.why)
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()

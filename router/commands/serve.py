@@ -1,0 +1,71 @@
+"""`jeton serve`: the router, on its data port, until a signal ends it."""
+
+import resource
+import sys
+from pathlib import Path
+
+import click
+import structlog
+
+from router.app import App
+from router.config_file import LoadedConfig, load
+from router.config_source import ConfigRefused
+from router.ledger.store import LedgerError
+from router.server import build_server
+from router.telemetry.logs import set_up_logs
+
+log = structlog.get_logger("jeton.serve")
+
+# A stream takes two file descriptors; below this many, 10,000 of them do not fit.
+FILES_WANTED = 65_536
+
+
+@click.command()
+@click.option(
+    "--config",
+    "path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("router.yaml"),
+    show_default=True,
+    help="The configuration; see `jeton check`.",
+)
+@click.option("--host", help="Listen here instead of where the configuration says.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Listen on this port instead.")
+def serve(path: Path, host: str | None, port: int | None) -> None:
+    """Run the router."""
+    try:
+        loaded = load(path)
+    except ConfigRefused as refusal:
+        click.echo(str(refusal), err=True)
+        sys.exit(1)
+    run(loaded, host, port)
+
+
+def run(loaded: LoadedConfig, host: str | None = None, port: int | None = None) -> None:
+    """Serve until a signal; the process ends with exit code 0 when it could drain."""
+    config = loaded.config
+    set_up_logs(config.log.format, config.log.level)
+    for warning in loaded.warnings:
+        log.warning("configuration", warning=str(warning))
+    _raise_file_limit()
+    overrides = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    server_config = config.server.model_copy(update=overrides)
+    try:
+        app = App(loaded)
+    except LedgerError as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+    server = build_server(app.asgi, server_config, app.drain)
+    log.info("starting", url=f"http://{server_config.host}:{server_config.port}", ledger=str(config.ledger.path))
+    server.run()
+    if not server.started:  # uvicorn has said why: the port is taken, or the start-up failed
+        sys.exit(3)
+
+
+def _raise_file_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES_WANTED if hard == resource.RLIM_INFINITY else min(FILES_WANTED, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if wanted < FILES_WANTED:
+        log.warning("few file descriptors: two are needed for each stream", limit=wanted, wanted=FILES_WANTED)

@@ -1,0 +1,141 @@
+"""What routing reads of a body, and what it refuses."""
+
+from typing import Any
+
+import pytest
+
+from router.domain.request import Capability, Endpoint
+from router.errors import BadRequest
+from router.wire.parse import PROMPT_TEXT_CHARACTERS, Bounds, parse
+
+HELLO = [{"role": "user", "content": "hello"}]
+BOUNDS = Bounds(completion_tokens_max=100_000, choices_max=16)
+
+
+def chat(**members: Any) -> Any:
+    return parse(Endpoint.CHAT, {"model": "auto", "messages": HELLO, **members}, BOUNDS)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "members", "param"),
+    [
+        (Endpoint.CHAT, {"messages": HELLO}, "model"),
+        (Endpoint.CHAT, {"model": None, "messages": HELLO}, "model"),
+        (Endpoint.CHAT, {"model": "", "messages": HELLO}, "model"),
+        (Endpoint.CHAT, {"model": 5, "messages": HELLO}, "model"),
+        (Endpoint.CHAT, {"model": "m"}, "messages"),
+        (Endpoint.CHAT, {"model": "m", "messages": "x"}, "messages"),
+        (Endpoint.CHAT, {"model": "m", "messages": []}, "messages"),
+        (Endpoint.CHAT, {"model": "m", "messages": ["x"]}, "messages.0"),
+        (Endpoint.CHAT, {"model": "m", "messages": [{"role": "user", "content": 5}]}, "messages.0.content"),
+        (Endpoint.CHAT, {"model": "m", "messages": HELLO, "stream": "true"}, "stream"),
+        (Endpoint.CHAT, {"model": "m", "messages": HELLO, "stream": 1}, "stream"),
+        (Endpoint.CHAT, {"model": "m", "messages": HELLO, "stream_options": "x"}, "stream_options"),
+        (Endpoint.COMPLETIONS, {"model": "m"}, "prompt"),
+        (Endpoint.COMPLETIONS, {"model": "m", "prompt": []}, "prompt"),
+        (Endpoint.COMPLETIONS, {"model": "m", "prompt": [{}]}, "prompt.0"),
+        (Endpoint.RESPONSES, {"model": "m"}, "input"),
+        (Endpoint.RESPONSES, {"model": "m", "input": [1]}, "input.0"),
+        (Endpoint.MESSAGES, {"model": "m", "max_tokens": 5}, "messages"),
+        (Endpoint.EMBEDDINGS, {"model": "m"}, "input"),
+        (Endpoint.RERANK, {"model": "m", "query": "q"}, "documents"),
+        (Endpoint.SCORE, {"model": "m"}, "text_1"),
+        (Endpoint.TOKENIZE, {"model": "m"}, "prompt"),
+    ],
+)
+def test_b48_what_is_missing_or_of_the_wrong_type_is_refused_by_name(
+    endpoint: Endpoint, members: dict[str, Any], param: str
+) -> None:
+    with pytest.raises(BadRequest) as refused:
+        parse(endpoint, members, BOUNDS)
+    assert refused.value.param == param
+    assert param.split(".")[0] in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("n", 10**9),
+        ("n", 0),
+        ("n", -1),
+        ("n", True),
+        ("n", "3"),
+        ("best_of", 10**6),
+        ("max_tokens", -1),
+        ("max_tokens", 0),
+        ("max_tokens", 10**12),
+        ("max_completion_tokens", 10**12),
+        ("min_tokens", 10**9),
+        ("top_logprobs", 10**6),
+        ("prompt_logprobs", 10**6),
+        ("logprobs", 10**6),
+    ],
+)
+def test_b49_bounds_that_could_hang_or_swamp_a_backend_are_refused_here(member: str, value: object) -> None:
+    with pytest.raises(BadRequest) as refused:
+        chat(**{member: value})
+    assert refused.value.param == member
+
+
+def test_b52_members_that_steer_proxies_elsewhere_are_dropped() -> None:
+    parsed = chat(api_base="http://evil", base_url="http://evil", api_key="sk-evil", temperature=0.5)
+    assert set(parsed.members) == {"model", "messages", "temperature"}
+
+
+def test_the_last_user_message_is_what_the_classifier_reads() -> None:
+    parsed = chat(
+        messages=[
+            {"role": "system", "content": "be brief"},
+            {"role": "user", "content": "first"},
+            {"role": "assistant", "content": None, "tool_calls": []},
+            {"role": "user", "content": [{"type": "text", "text": "second"}, {"type": "image_url", "image_url": {}}]},
+        ]
+    )
+    assert (parsed.prompt.text, parsed.prompt.system_text, parsed.prompt.turns) == ("second", "be brief", 4)
+    assert parsed.prompt.has_images
+    assert Capability.VISION in parsed.needs
+
+
+def test_a_long_prompt_is_clipped_for_classification_and_counted_whole() -> None:
+    parsed = chat(messages=[{"role": "user", "content": "word " * 100_000}])
+    assert len(parsed.prompt.text) == PROMPT_TEXT_CHARACTERS
+    assert parsed.prompt.tokens_estimate == pytest.approx(125_000, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("members", "needs"),
+    [
+        ({}, set()),
+        ({"tools": [{}]}, {Capability.TOOLS}),
+        ({"tools": [{}], "tool_choice": "none"}, set()),
+        ({"logprobs": True}, {Capability.LOGPROBS}),
+        ({"logprobs": False}, set()),
+        ({"response_format": {"type": "json_schema", "json_schema": {}}}, {Capability.JSON_SCHEMA}),
+        ({"response_format": {"type": "text"}}, set()),
+    ],
+)
+def test_what_a_request_needs_follows_from_its_members(members: dict[str, Any], needs: set[Capability]) -> None:
+    assert chat(**members).needs == needs | {Capability.CHAT}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "choices"), [("a", 2), (["a", "b", "c"], 6), ([1, 2, 3], 2), ([[1, 2], [3]], 4)]
+)
+def test_every_prompt_of_a_completion_makes_its_own_choices(prompt: object, choices: int) -> None:
+    parsed = parse(Endpoint.COMPLETIONS, {"model": "m", "prompt": prompt, "n": 2}, BOUNDS)
+    assert parsed.choices == choices
+
+
+def test_each_api_names_its_bound_on_the_answer_in_its_own_way() -> None:
+    assert chat(max_tokens=5).completion_tokens_max == 5
+    assert chat(max_completion_tokens=6).completion_tokens_max == 6
+    responses = parse(Endpoint.RESPONSES, {"model": "m", "input": "x", "max_output_tokens": 7}, BOUNDS)
+    assert responses.completion_tokens_max == 7
+    assert chat().completion_tokens_max is None
+
+
+def test_usage_is_wanted_only_where_the_client_said_so() -> None:
+    assert not chat(stream=True).wants_usage
+    assert chat(stream=True, stream_options={"include_usage": True}).wants_usage
+    only_continuous = chat(stream=True, stream_options={"continuous_usage_stats": True})
+    assert not only_continuous.wants_continuous_usage  # alone it does nothing, in vLLM as here
