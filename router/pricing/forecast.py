@@ -65,20 +65,22 @@ def forecast_tpot_seconds(
 
 def ttft_seconds(profile: EngineProfile, busy: Occupancy, uncached_prompt_tokens: float) -> float:
     """Half of the step under way, a free slot, then the prompts ahead and our own, chunk by chunk."""
-    decoding = min(busy.decoding, profile.sequences_max)
-    context_tokens = min(busy.context_tokens, profile.kv_capacity_tokens)
-    chunk_tokens = max(profile.chunk_tokens - decoding, 1)
-    tokens = max(busy.prefill_tokens + round(uncached_prompt_tokens), 1)
-    full_steps, rest_tokens = divmod(tokens, chunk_tokens)
+    decoding, context_tokens = busy.decoding, busy.context_tokens
+    tokens = busy.prefill_tokens + int(uncached_prompt_tokens) or 1
+    endings = _endings_awaited(profile, busy, tokens)
+    if endings:
+        decoding = min(decoding, profile.sequences_max)
+        context_tokens = min(context_tokens, profile.kv_capacity_tokens)
+    step_seconds = profile.step_seconds
     seconds = 0.0
-    if full_steps:
-        seconds += full_steps * profile.step_seconds(decoding, context_tokens, chunk_tokens)
-    if rest_tokens:
-        seconds += profile.step_seconds(decoding, context_tokens, rest_tokens)
     if decoding:
-        step_seconds = profile.step_seconds(decoding, context_tokens, 0)
-        seconds += step_seconds / 2
-        seconds += _endings_awaited(profile, busy, tokens) * step_seconds * CHAT.completion_tokens / decoding
+        seconds = step_seconds(decoding, context_tokens, 0) * (0.5 + endings * CHAT.completion_tokens / decoding)
+    chunk_tokens = max(profile.chunk_tokens - decoding, 1)
+    if tokens >= chunk_tokens:
+        full_steps, tokens = divmod(tokens, chunk_tokens)
+        seconds += full_steps * step_seconds(decoding, context_tokens, chunk_tokens)
+    if tokens:
+        seconds += step_seconds(decoding, context_tokens, tokens)
     return seconds
 
 
@@ -86,7 +88,7 @@ def tpot_seconds(
     profile: EngineProfile, busy: Occupancy, prompt_tokens: float, completion_tokens: float = CHAT.completion_tokens
 ) -> float:
     """A step with all that is there now, by then in decode, and this request half way through its completion."""
-    context_tokens = busy.context_tokens + busy.prefill_tokens + round(prompt_tokens + completion_tokens / 2)
+    context_tokens = busy.context_tokens + busy.prefill_tokens + int(prompt_tokens + completion_tokens / 2)
     return profile.step_seconds(
         min(busy.decoding + busy.prefilling + 1, profile.sequences_max),
         min(context_tokens, profile.kv_capacity_tokens),
@@ -101,6 +103,7 @@ def _endings_awaited(profile: EngineProfile, busy: Occupancy, tokens: int) -> fl
     """
     for_slots = busy.decoding + busy.prefilling + 1 - profile.sequences_max
     tokens_over = busy.context_tokens + tokens - profile.kv_capacity_tokens
-    if tokens_over <= 0:
-        return max(for_slots, 0)
-    return max(for_slots, min(tokens_over * busy.decoding / max(busy.context_tokens, 1), busy.decoding))
+    if for_slots <= 0 and tokens_over <= 0:
+        return 0.0
+    for_tokens = min(tokens_over * busy.decoding / max(busy.context_tokens, 1), busy.decoding)
+    return max(for_slots, for_tokens)

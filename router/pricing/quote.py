@@ -3,6 +3,9 @@
 Expectations, so floats until the last step; what a request did cost is reckoned in whole numbers by `meter.py` and `cost.py`.
 """
 
+from functools import lru_cache
+from typing import NamedTuple
+
 from router.domain.decision import Quote
 from router.domain.fleet import Load, Scrape
 from router.pricing.cost import TOKENS_PER_RATE, rates_for
@@ -12,6 +15,7 @@ from router.pricing.profile import EngineProfile
 from router.pricing.standard import (
     SECONDS_PER_HOUR,
     TARGET_UTILIZATION_RATIO,
+    OperatingPoint,
     operating_point,
     standard_rates,
 )
@@ -22,6 +26,76 @@ from router.pricing.weights import decode_step_seconds, prefill_step_seconds
 IDLE_SCARCITY = 0.05
 # Near saturation scarcity grows as waiting does in a queue, as 1 ÷ (what is left); this bounds it where nothing is left.
 SLACK_RATIO_MIN = 0.05
+
+
+class Appraisal(NamedTuple):
+    """What one request would meet at one replica: its forecasts, without the network, and its quote."""
+
+    ttft_seconds: float
+    tpot_seconds: float
+    quote: Quote
+
+
+class Lease:
+    """A leased price on a known engine: all that does not change between two requests. Make one per backend."""
+
+    __slots__ = ("_per_second", "_point", "_profile", "_rates")
+
+    def __init__(self, price: LeasedPrice, profile: EngineProfile) -> None:
+        self._profile = profile
+        self._per_second = price.nanousd_per_hour / SECONDS_PER_HOUR
+        self._rates = standard_rates(price, profile)
+        self._point = operating_point(profile)
+
+    def appraise(
+        self,
+        load: Load,
+        scrape: Scrape | None,
+        prompt_tokens: float,
+        completion_tokens: float,
+        cached_tokens: float = 0.0,
+    ) -> Appraisal:
+        """Forecasts and quote in one go, for they rest on the same occupancy (about 5 µs; it runs per candidate).
+
+        allocated: what the meter would charge if the present load stayed: over the forecast prefill and decode, the
+        request's share of all weight × π. It falls as the batch grows.
+
+        standard: tokens × standard price (`standard.py`).
+
+        marginal: the engine-seconds that the request adds × π × scarcity. Engine-seconds are those at the operating point,
+        with the request's own context: how much longer a step takes *right now* would not do, for it is a whole step on an
+        idle engine and almost nothing on a busy one, and a policy that follows it herds everything onto the fullest replica.
+        """
+        profile, rates, point = self._profile, self._rates, self._point
+        busy = occupancy(profile, load, scrape)
+        uncached_tokens = prompt_tokens - cached_tokens
+        ttft = ttft_seconds(profile, busy, uncached_tokens)
+        tpot = tpot_seconds(profile, busy, prompt_tokens, completion_tokens)
+
+        prefill = prefill_step_seconds(profile, uncached_tokens)
+        decode = decode_step_seconds(profile, prompt_tokens, completion_tokens)
+        others = _weight_of_others(profile, busy)
+        allocated = completion_tokens * tpot * decode / (decode + others)
+        if prefill:
+            allocated += ttft * prefill / (prefill + others)
+
+        standard = uncached_tokens * rates.prompt + cached_tokens * rates.cached + completion_tokens * rates.completion
+
+        engine_seconds = (
+            uncached_tokens * point.prompt_seconds
+            + cached_tokens * point.cached_seconds
+            + completion_tokens * point.scale * decode
+        )
+        marginal = engine_seconds * scarcity(profile, point, busy)
+        quote = Quote(
+            round(allocated * self._per_second), round(standard / TOKENS_PER_RATE), round(marginal * self._per_second)
+        )
+        return Appraisal(ttft, tpot, quote)
+
+
+@lru_cache(maxsize=256)
+def lease(price: LeasedPrice, profile: EngineProfile) -> Lease:
+    return Lease(price, profile)
 
 
 def quote(
@@ -42,9 +116,7 @@ def quote(
         return metered_quote(price, prompt_tokens, completion_tokens, cached_tokens, audio_seconds)
     if profile is None:
         raise ValueError(f"{price.price_id} is paid by the hour; without an engine profile nothing can be quoted")
-    return leased_quote(
-        price, profile, occupancy(profile, load, scrape), prompt_tokens, completion_tokens, cached_tokens
-    )
+    return lease(price, profile).appraise(load, scrape, prompt_tokens, completion_tokens, cached_tokens).quote
 
 
 def metered_quote(
@@ -66,74 +138,24 @@ def metered_quote(
     return Quote(nanousd, nanousd, nanousd)
 
 
-def leased_quote(
-    price: LeasedPrice,
-    profile: EngineProfile,
-    busy: Occupancy,
-    prompt_tokens: float,
-    completion_tokens: float,
-    cached_tokens: float = 0.0,
-) -> Quote:
-    """On a replica that is paid by the hour.
-
-    allocated: what the meter would charge if the present load stayed: over the forecast prefill and decode, the request's
-    share of all weight × π. It falls as the batch grows.
-
-    standard: tokens × standard price (`standard.py`).
-
-    marginal: the engine-seconds that the request adds × π × scarcity. Engine-seconds are those at the operating point, with
-    the request's own context: how much longer a step takes *right now* would not do, for it is a whole step on an idle
-    engine and almost nothing on a busy one, and a policy that follows it herds everything onto the fullest replica.
-    """
-    per_second = price.nanousd_per_hour / SECONDS_PER_HOUR
-    uncached_tokens = prompt_tokens - cached_tokens
-    prefill = prefill_step_seconds(profile, uncached_tokens)
-    decode = decode_step_seconds(profile, prompt_tokens, completion_tokens)
-    others = _weight_of_others(profile, busy)
-
-    prefill_share = prefill / (prefill + others) if prefill else 0.0
-    decode_share = decode / (decode + others)
-    allocated = per_second * (
-        ttft_seconds(profile, busy, uncached_tokens) * prefill_share
-        + completion_tokens * tpot_seconds(profile, busy, prompt_tokens, completion_tokens) * decode_share
-    )
-
-    rates = standard_rates(price, profile)
-    standard = uncached_tokens * rates.prompt + cached_tokens * rates.cached + completion_tokens * rates.completion
-
-    point = operating_point(profile)
-    engine_seconds = (
-        uncached_tokens * point.prompt_seconds
-        + cached_tokens * point.cached_seconds
-        + completion_tokens * point.scale * decode
-    )
-    marginal = per_second * engine_seconds * scarcity(profile, busy)
-    return Quote(round(allocated), round(standard / TOKENS_PER_RATE), round(marginal))
-
-
-def scarcity(profile: EngineProfile, busy: Occupancy) -> float:
+def scarcity(profile: EngineProfile, point: OperatingPoint, busy: Occupancy) -> float:
     """How dear a second of the engine is under this load: IDLE_SCARCITY when idle, 1 at target, 20 when nothing is left.
 
     The scarcer of sequence slots (target: the operating point's batch; limit: `sequences_max`) and KV cache (target:
     TARGET_UTILIZATION_RATIO of it; limit: all). Linear up to the target, for there a request takes from nobody but what
     could still come; beyond it 1 ÷ slack, the growth of waiting in a queue, for there it delays the others.
     """
-    sequences = busy.decoding + busy.prefilling
-    held_tokens = busy.context_tokens + busy.prefill_tokens
-    target = operating_point(profile).sequences
-    return max(
-        _dearness(sequences / target, profile.sequences_max / target),
-        _dearness(
-            held_tokens / profile.kv_capacity_tokens / TARGET_UTILIZATION_RATIO,
-            1 / TARGET_UTILIZATION_RATIO,
-        ),
-    )
+    slots = (busy.decoding + busy.prefilling) / point.sequences
+    cache = (busy.context_tokens + busy.prefill_tokens) / profile.kv_capacity_tokens / TARGET_UTILIZATION_RATIO
+    if slots <= 1 and cache <= 1:
+        return IDLE_SCARCITY + (1 - IDLE_SCARCITY) * (slots if slots > cache else cache)
+    return max(_delay(slots, profile.sequences_max / point.sequences), _delay(cache, 1 / TARGET_UTILIZATION_RATIO))
 
 
-def _dearness(ratio: float, limit: float) -> float:
-    """ratio: use ÷ target. limit: all there is ÷ target, ≥ 1."""
+def _delay(ratio: float, limit: float) -> float:
+    """1 ÷ slack, from 1 at target. ratio: use ÷ target. limit: all there is ÷ target, ≥ 1."""
     if ratio <= 1:
-        return IDLE_SCARCITY + (1 - IDLE_SCARCITY) * ratio
+        return 1.0
     slack_ratio = (limit - ratio) / (limit - 1) if limit > 1 else 0.0
     return 1 / max(slack_ratio, SLACK_RATIO_MIN)
 

@@ -40,6 +40,11 @@ def recorded(steps: list[tuple[EventKind, int, str, int]]) -> list[MeterEvent]:
     return script
 
 
+def is_first(script: list[MeterEvent], index: int) -> bool:
+    one = script[index]
+    return all((one.kind, one.attempt_id) != (other.kind, other.attempt_id) for other in script[:index])
+
+
 def assert_balanced(meter: ReplicaMeter) -> None:
     accrued = meter.accrued_nanousd
     assert meter.bill == meter.charged_nanousd + sum(accrued.values()) + meter.idle_nanousd + meter.residue
@@ -149,10 +154,7 @@ def test_a_meter_restored_from_json_goes_on_as_if_it_had_never_stopped(
 ) -> None:
     # An id that comes back after it was closed is the journal's business across restarts, so each is used once here.
     script = recorded([(kind, gap, f"{name}-{index // 12}", n) for index, (kind, gap, name, n) in enumerate(steps)])
-    seen: set[str] = set()
-    script = [
-        one for one in script if one.kind != EventKind.OPEN or not (one.attempt_id in seen or seen.add(one.attempt_id))
-    ]
+    script = [one for index, one in enumerate(script) if one.kind != EventKind.OPEN or is_first(script, index)]
     straight, first = ReplicaMeter(rate, START_NS), ReplicaMeter(rate, START_NS)
     expected = dict(fold(straight, script))
     charges = dict(fold(first, script[:stop]))

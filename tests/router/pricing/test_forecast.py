@@ -1,0 +1,129 @@
+"""Forecasts: what the engine profile says of a replica with this much work."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from priced_engines import H100_8B
+
+from router.domain.fleet import IDLE, Load, Scrape
+from router.pricing.forecast import Occupancy, forecast_tpot_seconds, forecast_ttft_seconds, occupancy
+from router.pricing.mix import CHAT
+
+
+def decoding(attempts: int, context_tokens: int = 1000) -> Load:
+    return Load(attempts=attempts, decoding=attempts, context_tokens=attempts * context_tokens)
+
+
+def test_an_idle_replica_answers_after_one_prefill_step_and_the_network() -> None:
+    expected = 0.03 + H100_8B.step_seconds(0, 0, 1000)
+    assert forecast_ttft_seconds(H100_8B, IDLE, None, 1000, 0.03) == pytest.approx(expected)
+
+
+def test_a_long_prompt_is_prefilled_in_chunks() -> None:
+    chunk = H100_8B.chunk_tokens
+    expected = 2 * H100_8B.step_seconds(0, 0, chunk) + H100_8B.step_seconds(0, 0, 5)
+    assert forecast_ttft_seconds(H100_8B, IDLE, None, 2 * chunk + 5) == pytest.approx(expected)
+
+
+def test_prompts_ahead_are_prefilled_first() -> None:
+    queued = Load(attempts=2, prefill_tokens=3000)
+    assert forecast_ttft_seconds(H100_8B, queued, None, 1000) == pytest.approx(
+        forecast_ttft_seconds(H100_8B, IDLE, None, 4000)
+    )
+
+
+def test_half_of_the_step_under_way_is_waited_for() -> None:
+    busy = decoding(8)
+    expected = H100_8B.step_seconds(8, 8000, 0) / 2 + H100_8B.step_seconds(8, 8000, 500)
+    assert forecast_ttft_seconds(H100_8B, busy, None, 500) == pytest.approx(expected)
+
+
+def test_without_a_free_slot_a_sequence_must_end_first() -> None:
+    profile = H100_8B.model_copy(update={"sequences_max": 8})
+    step = profile.step_seconds(8, 8000, 0)
+    expected = step * (0.5 + CHAT.completion_tokens / 8) + profile.step_seconds(8, 8000, 500)
+    assert forecast_ttft_seconds(profile, decoding(8), None, 500) == pytest.approx(expected)
+
+
+def test_a_full_kv_cache_makes_a_request_wait_though_slots_are_free() -> None:
+    # 600 tokens too many, while 9,600 are held by eight: half of one must end.
+    profile = H100_8B.model_copy(update={"kv_capacity_tokens": 10_000})
+    step = profile.step_seconds(8, 9600, 0)
+    expected = step * (0.5 + 0.5 * CHAT.completion_tokens / 8) + profile.step_seconds(8, 9600, 1000)
+    assert forecast_ttft_seconds(profile, decoding(8, 1200), None, 1000) == pytest.approx(expected)
+
+
+def test_tpot_is_a_step_with_this_request_in_it() -> None:
+    expected = H100_8B.step_seconds(9, 8000 + 500 + 100, 0)
+    assert forecast_tpot_seconds(H100_8B, decoding(8), None, 500, 200) == pytest.approx(expected)
+
+
+def test_the_batch_is_never_taken_for_larger_than_the_engine_allows() -> None:
+    crowd = decoding(10_000)
+    expected = H100_8B.step_seconds(H100_8B.sequences_max, H100_8B.kv_capacity_tokens, 0)
+    assert forecast_tpot_seconds(H100_8B, crowd, None, 500) == pytest.approx(expected)
+
+
+def test_without_a_scrape_our_own_work_is_what_there_is() -> None:
+    load = Load(attempts=3, prefill_tokens=700, decoding=2, context_tokens=900)
+    expected = Occupancy(decoding=2, prefilling=1, context_tokens=900, prefill_tokens=700)
+    assert occupancy(H100_8B, load, None) == expected
+    # A scrape that says nothing is no scrape of nothing.
+    assert occupancy(H100_8B, load, Scrape(at_seconds=0.0)) == expected
+
+
+def test_other_people_s_work_counts_too() -> None:
+    load = Load(attempts=2, prefill_tokens=0, decoding=2, context_tokens=800)
+    found = occupancy(H100_8B, load, Scrape(at_seconds=0.0, running=5, waiting=1))
+    assert found.decoding == 5
+    assert found.prefilling == 1
+    assert found.prefill_tokens == CHAT.prompt_tokens
+    assert found.context_tokens == 800 + round(3 * CHAT.context_tokens)
+
+
+def test_a_full_cache_is_believed_whoever_filled_it() -> None:
+    found = occupancy(H100_8B, IDLE, Scrape(at_seconds=0.0, running=4, waiting=0, kv_usage_ratio=0.5))
+    assert found.context_tokens == H100_8B.kv_capacity_tokens // 2
+
+
+def test_our_own_newest_work_is_not_hidden_by_an_older_scrape() -> None:
+    load = decoding(6)
+    assert occupancy(H100_8B, load, Scrape(at_seconds=0.0, running=0, waiting=0, kv_usage_ratio=0.0)).decoding == 6
+
+
+loads = st.builds(
+    Load,
+    attempts=st.integers(0, 2000),
+    prefill_tokens=st.integers(0, 10**6),
+    decoding=st.integers(0, 2000),
+    context_tokens=st.integers(0, 10**7),
+)
+scrapes = st.one_of(
+    st.none(),
+    st.builds(
+        Scrape,
+        at_seconds=st.just(0.0),
+        running=st.none() | st.integers(0, 2000),
+        waiting=st.none() | st.integers(0, 2000),
+        kv_usage_ratio=st.none() | st.floats(0, 1),
+    ),
+)
+
+
+@given(loads, scrapes, st.integers(0, 10**6))
+def test_every_forecast_is_a_time_whatever_the_figures(load: Load, scrape: Scrape | None, prompt_tokens: int) -> None:
+    assert 0 < forecast_ttft_seconds(H100_8B, load, scrape, prompt_tokens) < 1e7
+    assert 0 < forecast_tpot_seconds(H100_8B, load, scrape, prompt_tokens) < 10
+
+
+@given(st.integers(0, 255), st.integers(1, 255), st.integers(1, 20_000))
+def test_more_work_never_makes_a_replica_quicker(some: int, more: int, prompt_tokens: int) -> None:
+    # Nearly: the budget of a step is shared with the sequences that decode, so a chunk's rounding may hide one of them.
+    less_busy, busier = decoding(some), decoding(some + more)
+    allowance = H100_8B.step_overhead_seconds
+    assert forecast_ttft_seconds(H100_8B, busier, None, prompt_tokens) > (
+        forecast_ttft_seconds(H100_8B, less_busy, None, prompt_tokens) - allowance
+    )
+    assert forecast_tpot_seconds(H100_8B, busier, None, prompt_tokens) >= (
+        forecast_tpot_seconds(H100_8B, less_busy, None, prompt_tokens)
+    )
