@@ -56,7 +56,9 @@ def _policy_in(module_name: str, class_name: str) -> type[BaseModel]:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        raise LookupError(f"the policy's module {module_name!r} cannot be imported: {error}; install it beside jeton") from error
+        raise LookupError(
+            f"the policy's module {module_name!r} cannot be imported: {error}; install it beside jeton"
+        ) from error
     found = getattr(module, class_name, None)
     if not (isinstance(found, type) and issubclass(found, BaseModel) and callable(getattr(found, "rank", None))):
         raise LookupError(f"{module_name} has no policy {class_name}; it must be a pydantic class with a method rank")

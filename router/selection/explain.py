@@ -1,0 +1,64 @@
+"""The JSON of `/jeton/explain`: a decision in full, for people and for tools. Contains no prompt and no address."""
+
+from typing import Any
+
+from router.domain.decision import Candidate, Choice, Decision
+from router.domain.money import usd_text
+
+
+def explain(decision: Decision) -> dict[str, Any]:
+    """What was predicted, how every candidate ranks and why, and why the others are none. Money in USD and nano-dollars."""
+    prediction = decision.prediction
+    return {
+        "policy": decision.policy,
+        "baseline": decision.baseline,
+        "prediction": prediction
+        and {
+            "small_suffices": prediction.small_suffices,
+            "completion_tokens": prediction.completion_tokens,
+            "category": prediction.category,
+            "uncertainty": prediction.uncertainty,
+        },
+        "ranking": [_choice(rank, choice) for rank, choice in enumerate(decision.choices, start=1)],
+        "exclusions": [
+            {"backend": exclusion.backend, "replica": exclusion.replica or None, "why": exclusion.why}
+            for exclusion in decision.exclusions
+        ],
+    }
+
+
+def _choice(rank: int, choice: Choice) -> dict[str, Any]:
+    candidate = choice.candidate
+    backend = candidate.backend
+    return {
+        "rank": rank,
+        "reason": choice.reason,
+        "backend": backend.name,
+        "replica": candidate.replica.id,
+        "pool": backend.pool.name,
+        "model": backend.model,
+        "quantization": backend.quantization,
+        "tier": backend.tier,
+        "billing": backend.pool.billing.value,
+        "quality": candidate.quality,
+        "ttft_seconds": candidate.ttft_seconds,
+        "tpot_seconds": candidate.tpot_seconds,
+        "completion_tokens": candidate.completion_tokens,
+        "quote": _quote(candidate),
+        "load": {
+            "attempts": candidate.load.attempts,
+            "prefill_tokens": candidate.load.prefill_tokens,
+            "decoding": candidate.load.decoding,
+            "context_tokens": candidate.load.context_tokens,
+        },
+    }
+
+
+def _quote(candidate: Candidate) -> dict[str, dict[str, str | int]]:
+    quote = candidate.quote
+    bases = {
+        "allocated": quote.allocated_nanousd,
+        "standard": quote.standard_nanousd,
+        "marginal": quote.marginal_nanousd,
+    }
+    return {basis: {"usd": usd_text(nanousd), "nanousd": nanousd} for basis, nanousd in bases.items()}
