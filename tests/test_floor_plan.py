@@ -38,7 +38,8 @@ IO = {
     "router.telemetry": (DOMAIN, "router.config"),
 }
 
-# What joins the rooms: the configuration's own files, then those that know several rooms or all of them.
+# What joins the rooms: files directly in `router`. First those of the configuration, then those that one request passes
+# through, then those that know everything.
 CONFIG = ("router.config", "router.config_source", "router.config_shape", "router.config_checks", "router.fleet_config")
 JOINTS = {
     "router": (),
@@ -49,9 +50,17 @@ JOINTS = {
     "router.fleet_config": (DOMAIN, PRICING, *CONFIG),
     "router.config_file": (DOMAIN, PRICING, "router.selection", *CONFIG),
     "router.reload": ("router.config_file", *CONFIG),
-    "router.gateway": ("router",),
+    "router.clock": (),
+    "router.server": (WIRE, "router.config"),
+    "router.conversation": ("router.dispatch", "router.server"),
+    "router.upload": (DOMAIN, WIRE, "router.conversation"),
+    "router.leases": (DOMAIN, PRICING, "router.ledger"),
+    "router.accountant": (DOMAIN, PRICING, "router.ledger", "router.leases"),
+    "router.attempt": (DOMAIN, PRICING, WIRE, "router.dispatch", "router.fleet", "router.accountant"),
+    "router.deployment": ("router",),
     "router.pipeline": ("router",),
-    "router.accountant": ("router",),
+    "router.gateway": ("router",),
+    "router.api": ("router",),
     "router.app": ("router",),
     "router.commands": ("router", "policies"),
     "router.__main__": ("router",),
@@ -77,7 +86,7 @@ IMPURE_ATTRIBUTES = {
     "datetime.today",
     "date.today",
 }
-SEEDED = {"random.Random", "np.random.default_rng"}  # with an argument, that is
+SEEDED = {"random.Random", "np.random.default_rng", "np.random.Generator"}  # called with a seed, that is
 ASYNC_NODES = (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith)
 
 Import = tuple[str, int]
@@ -143,14 +152,14 @@ def trespasses(module: str, tree: ast.Module) -> list[str]:
     return found
 
 
-def is_unseeded(name: str) -> bool:
-    """Chance drawn from a module's own hidden generator."""
-    return name.startswith(("random.", "np.random.", "numpy.random.")) and name not in {*SEEDED, "np.random.Generator"}
-
-
 def impurities(module: str, tree: ast.Module) -> list[str]:
     """What a pure module may not hold: async, a clock, the environment, chance that nobody seeded."""
-    found = [f"{name} (line {line})" for name, line in imports(tree) if name.split(".")[0] in IMPURE_MODULES]
+    imported = dict(imports(tree))
+    hidden_chance = ("random.",) * ("random" in imported) + ("np.random.",) * ("numpy" in imported)
+    found = [f"{name} (line {line})" for name, line in imported.items() if name.split(".")[0] in IMPURE_MODULES]
+    found += [
+        f"{name} (line {line})" for name, line in imported.items() if is_below(name, "random") and name not in SEEDED
+    ]
     for node in ast.walk(tree):
         if isinstance(node, ASYNC_NODES):
             found.append(f"async (line {node.lineno})")
@@ -158,7 +167,7 @@ def impurities(module: str, tree: ast.Module) -> list[str]:
             name = dotted(node)
             if ".".join(name.split(".")[-2:]) in IMPURE_ATTRIBUTES:
                 found.append(f"{name} (line {node.lineno})")
-            elif is_unseeded(name):
+            elif name.startswith(hidden_chance) and name not in SEEDED:
                 found.append(f"{name} (line {node.lineno}): chance comes as a generator that the caller has seeded")
         elif isinstance(node, ast.Call) and dotted(node.func) in SEEDED and not node.args:
             found.append(f"{dotted(node.func)}() without a seed (line {node.lineno})")
@@ -245,6 +254,7 @@ def test_a_trespass_is_seen(module: str, source: str) -> None:
         "from datetime import date\ndate.today()",
         "import random\nrandom.choice([1])",
         "import random\nrandom.Random()",
+        "from random import choice",
         "import numpy as np\nnp.random.default_rng()",
     ],
 )
@@ -253,4 +263,5 @@ def test_an_impurity_is_seen(source: str) -> None:
 
 
 def test_seeded_chance_is_pure() -> None:
-    assert impurities("load.engine", ast.parse("import random\nrandom.Random(7).random()")) == []
+    source = "import random\nimport numpy as np\nrandom.Random(7).random()\nnp.random.default_rng(7).integers(3)"
+    assert impurities("load.engine", ast.parse(source)) == []
