@@ -44,10 +44,6 @@ def decode_weight(profile: EngineProfile, context_tokens: float, expected_comple
     return _whole(decode_step_seconds(profile, context_tokens, expected_completion_tokens))
 
 
-def _whole(seconds: float) -> int:
-    return min(max(round(seconds * NS_PER_SECOND), 1), WEIGHT_MAX)
-
-
 def mean_weight(profile: EngineProfile, uncached_prompt_tokens: float, completion_tokens: float) -> int:
     """One weight for the whole attempt, where its first token will not be seen: the mean of both phases' over its steps.
 
@@ -57,3 +53,7 @@ def mean_weight(profile: EngineProfile, uncached_prompt_tokens: float, completio
     prefill = prefill_step_seconds(profile, uncached_prompt_tokens) * prefill_steps
     decode = decode_step_seconds(profile, uncached_prompt_tokens, completion_tokens) * completion_tokens
     return _whole((prefill + decode) / (prefill_steps + completion_tokens))
+
+
+def _whole(seconds: float) -> int:
+    return min(max(round(seconds * NS_PER_SECOND), 1), WEIGHT_MAX)

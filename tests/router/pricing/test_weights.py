@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from priced_engines import H100_8B
 
-from router.pricing.weights import WEIGHT_MAX, decode_weight, prefill_weight
+from router.pricing.weights import WEIGHT_MAX, decode_weight, mean_weight, prefill_weight
 
 
 def test_a_prefill_weighs_the_arithmetic_of_what_one_step_holds() -> None:
@@ -34,10 +34,19 @@ def test_a_full_batch_of_decodes_weighs_the_memory_traffic_and_arithmetic_of_its
     assert together == pytest.approx(memory + n * H100_8B.compute_seconds_per_token, rel=1e-5)
 
 
+def test_one_weight_for_a_whole_attempt_is_the_mean_over_its_steps() -> None:
+    chunk = H100_8B.chunk_tokens
+    # Two steps of prefill and two of decode.
+    phases = prefill_weight(H100_8B, 2 * chunk), decode_weight(H100_8B, 2 * chunk, 2)
+    assert mean_weight(H100_8B, 2 * chunk, 2) == pytest.approx(sum(phases) / 2, abs=1)
+    assert mean_weight(H100_8B, 1000, 0) == prefill_weight(H100_8B, 1000)
+
+
 @given(st.integers(0, 10**12), st.floats(0, 10**12))
 def test_every_weight_is_one_that_the_meter_accepts(tokens: int, completion_tokens: float) -> None:
     assert 1 <= prefill_weight(H100_8B, tokens) <= WEIGHT_MAX
     assert 1 <= decode_weight(H100_8B, tokens, completion_tokens) <= WEIGHT_MAX
+    assert 1 <= mean_weight(H100_8B, tokens, completion_tokens) <= WEIGHT_MAX
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6))
