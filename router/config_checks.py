@@ -233,7 +233,7 @@ def _secrets(reading: Reading) -> Iterator[Finding]:
 
 def _listening(reading: Reading) -> Iterator[Finding]:
     host = reading.config.server.host
-    if not reading.has_pepper and not _is_loopback(host):
+    if not reading.has_pepper and is_public(host):
         what = f"listening on `{host}` is public, and JETON_API_KEY_PEPPER is not set"
         remedy = "set it to a random text and hash the keys with it (`jeton key`), or listen on 127.0.0.1"
         yield reading.source.finding(("server", "host"), what, remedy)
@@ -318,11 +318,12 @@ def _address(url: str) -> tuple[str, str, int, str] | str:
     return parts.scheme, host, port or (443 if parts.scheme == "https" else 80), parts.path.rstrip("/")
 
 
-def _is_loopback(host: str) -> bool:
+def is_public(host: str) -> bool:
+    """Whether others than this machine can reach what listens there."""
     try:
-        return ip_address(host).is_loopback
+        return not ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host != "localhost"
 
 
 def _is_private(url: str) -> bool:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from router.access.keys import ApiKeys
 from router.config_file import LoadedConfig, load
 from router.config_source import ConfigRefused
 from router.domain.fleet import Billing, EngineKind
 from router.domain.request import Capability
+from router.pricing.price import LeasedPrice
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "config"
 DAY = date(2026, 11, 23)
@@ -443,6 +445,12 @@ def loaded(path: Path, environ: dict[str, str] = ENVIRON, day: date = DAY) -> Lo
     return load(path, environ=environ, day=day)
 
 
+def hourly_nanousd(config: LoadedConfig, backend: str) -> int:
+    price = config.prices[backend]
+    assert isinstance(price, LeasedPrice)
+    return price.nanousd_per_hour
+
+
 @pytest.mark.parametrize("refusal", [*REFUSALS.values(), *PRICE_REFUSALS.values()], ids=[*REFUSALS, *PRICE_REFUSALS])
 def test_a_mistake_is_refused_with_file_line_and_remedy(tmp_path: Path, refusal: Refusal) -> None:
     text = PRICES if refusal.file else ROUTER
@@ -506,7 +514,7 @@ def test_f37_a_price_that_ends_soon_is_warned_of(tmp_path: Path) -> None:
 
 def test_an_unusual_price_passes_by_an_explicit_word(tmp_path: Path) -> None:
     prices = PRICES.replace("usd_per_hour: 3.60", "usd_per_hour: 360\n      unusual_price_confirmed: true")
-    assert loaded(write(tmp_path, prices=prices)).prices["tiny"].nanousd_per_hour == 360 * 10**9
+    assert hourly_nanousd(loaded(write(tmp_path, prices=prices)), "tiny") == 360 * 10**9
 
 
 def test_a11_a_policy_that_weighs_quality_is_refused_where_there_is_one_tier(tmp_path: Path) -> None:
@@ -593,7 +601,7 @@ def test_the_fleet_is_what_the_file_says(tmp_path: Path) -> None:
     assert (bought.pool.rtt_seconds, bought.profile, bought.engine) == (0.1, "", EngineKind.OPENAI)
     assert bought.replicas[0].api_key == "a secret of the cloud"
     assert config.profiles["engine"].kv_capacity_tokens == (80 * 9 - 80) * 10**8 // 131072
-    assert config.prices["big"].nanousd_per_hour == 3_600_000_000
+    assert hourly_nanousd(config, "big") == 3_600_000_000
     assert config.paths == (tmp_path / "router.yaml", tmp_path / "prices.yaml")
 
 
@@ -613,3 +621,10 @@ def test_the_secrets_of_backends_are_in_no_repr(tmp_path: Path) -> None:
 def test_the_files_that_come_with_jeton_are_accepted_without_a_warning(name: str) -> None:
     config = load(DEPLOY / name, environ={"CLOUD_API_KEY": "anything"})
     assert config.warnings == ()
+
+
+def test_the_benchmarks_key_is_let_in_by_its_hash_alone() -> None:
+    config = load(DEPLOY / "bench.yaml", environ={})
+    identity = ApiKeys(config.config.tenants, b"").authenticate([(b"authorization", b"Bearer sk-test")])
+    assert identity.tenant == "bench"
+    assert "sk-test" not in (DEPLOY / "bench.yaml").read_text()

@@ -12,6 +12,7 @@ import pytest
 import structlog
 
 from router.config_file import LoadedConfig, load
+from router.pricing.price import LeasedPrice
 from router.reload import Reloader, ReloadResult, restart_needed
 
 PATIENCE_SECONDS = 30  # a bound for a hung test, never a measure
@@ -65,6 +66,12 @@ def write(folder: Path, router: str = ROUTER, prices: str = PRICES) -> Path:
     return folder / "router.yaml"
 
 
+def hourly_nanousd(config: LoadedConfig, backend: str) -> int:
+    price = config.prices[backend]
+    assert isinstance(price, LeasedPrice)
+    return price.nanousd_per_hour
+
+
 @asynccontextmanager
 async def watching(path: Path) -> AsyncIterator[Scene]:
     applied: list[LoadedConfig] = []
@@ -89,7 +96,7 @@ async def test_a_changed_price_is_applied(tmp_path: Path) -> None:
     async with watching(path) as scene:
         (tmp_path / "prices.yaml").write_text(PRICES.replace("usd_per_hour: 1", "usd_per_hour: 2"))
         assert await scene.result() is ReloadResult.APPLIED
-        assert scene.applied[0].prices["small"].nanousd_per_hour == 2_000_000_000
+        assert hourly_nanousd(scene.applied[0], "small") == 2_000_000_000
 
 
 async def test_f39_a_bad_file_is_refused_loudly_and_the_old_one_stays(tmp_path: Path) -> None:
@@ -175,7 +182,7 @@ async def test_another_file_of_prices_is_watched_from_then_on(tmp_path: Path) ->
         assert await scene.result() is ReloadResult.REFUSED
         rates.write_text(PRICES.replace("usd_per_hour: 1", "usd_per_hour: 5"))
         assert await scene.result() is ReloadResult.APPLIED
-        assert scene.reloader.current.prices["small"].nanousd_per_hour == 5_000_000_000
+        assert hourly_nanousd(scene.reloader.current, "small") == 5_000_000_000
 
 
 async def test_a_fault_while_applying_leaves_the_old_one_and_the_watch_goes_on(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ KEY = new_api_key()
 OTHER = new_api_key()
 
 
-def tenant(name: str, key: str, **more: object) -> TenantConfig:
+def tenant(name: str, key: str, models: tuple[str, ...] = (), requests_per_minute: int | None = None) -> TenantConfig:
     api_key = ApiKeyConfig(name="laptop", hash=api_key_hash(key, PEPPER), prefix=api_key_prefix(key))
-    return TenantConfig(name=name, api_keys=(api_key,), **more)
+    return TenantConfig(name=name, api_keys=(api_key,), models=models, requests_per_minute=requests_per_minute)
 
 
 @pytest.fixture
