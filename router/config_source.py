@@ -114,6 +114,8 @@ def read_source(path: Path) -> Source:
     except yaml.YAMLError as error:  # a character that YAML forbids
         what = f"is not valid YAML: {error}".splitlines()[0]
         raise ConfigRefused([*mistakes, Finding(str(path), 1, 1, what)]) from None
+    except RecursionError:
+        raise ConfigRefused([*mistakes, Finding(str(path), 1, 1, "is nested without end", "flatten it")]) from None
     reading = _Reading(path, mistakes)
     value = reading.value(root, ()) if root is not None else None
     return Source(path, value, reading.value_marks, reading.member_marks, tuple(mistakes))

@@ -46,11 +46,11 @@ def check(ctx: click.Context, path: Path) -> None:
         count = len(refusal.mistakes)
         click.echo(f"{count} {'mistake' if count == 1 else 'mistakes'}; jeton would not start", err=True)
         ctx.exit(1)
-    console = Console(file=sys.stdout, highlight=False)
+    console = Console(file=sys.stdout, highlight=False, markup=False)
     console.width = max(console.width, COLUMNS_MIN) if console.is_terminal else COLUMNS_PIPE
     console.print(_fleet(loaded))
     for line in _summary(loaded):
-        console.print(line, soft_wrap=True, markup=False)
+        console.print(line, soft_wrap=True)
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
 

@@ -98,6 +98,14 @@ def test_repetition_by_aliases_is_bounded(tmp_path: Path) -> None:
         read_source(path)
 
 
+def test_depth_is_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "router.yaml"
+    for depth in (100, 10_000):
+        path.write_text("a: " + "[" * depth + "]" * depth)
+        with pytest.raises(ConfigRefused, match="is nested"):
+            read_source(path)
+
+
 def test_anchors_and_merges_are_plain_values_with_their_own_places(tmp_path: Path) -> None:
     path = tmp_path / "router.yaml"
     path.write_text("one: &one\n  port: 1\n  host: a\ntwo:\n  <<: *one\n  port: 2\nthree: *one\n")
