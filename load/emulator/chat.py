@@ -170,7 +170,6 @@ class ChatStream:
         self._generation = generation
         self._body = body
         self._send = generation.answer.send
-        self._fingerprint = replica.fingerprint
         self._has_details = replica.spec.has_prompt_tokens_details
         self._is_continuous = body.wants_continuous_usage
         self._has_ids = bool(body.return_token_ids)
@@ -211,7 +210,10 @@ class ChatStream:
     def end(self) -> None:
         if self._body.wants_usage:
             usage = wire.usage_of_stream(self._generation.usage(), has_details=self._has_details)
-            self._send(b'%b,"choices":[],"usage":%b%b}\n\n' % (self._head, orjson.dumps(usage), self._tail()))
+            self._send(
+                b'%b,"choices":[],"usage":%b%b}\n\n'
+                % (self._head, orjson.dumps(usage), wire.stream_tail(self._generation))
+            )
         self._send(DONE)
         self._generation.answer.finish()
 
@@ -229,7 +231,7 @@ class ChatStream:
         value["token_ids"] = choice.reply.token_ids[start:end] if self._has_ids and is_first else None
         usage = self._running_usage(choice, end) if self._is_continuous else b""
         is_stream_end = is_end and self._unfinished == 0 and not self._body.wants_usage
-        tail = self._tail() if is_stream_end else b""
+        tail = wire.stream_tail(self._generation) if is_stream_end else b""
         return b'%b,"choices":[%b]%b%b}\n\n' % (self._head, orjson.dumps(value), usage, tail)
 
     def _deltas(self, choice: Choice, start: int, end: int) -> list[dict[str, Any]]:
@@ -272,14 +274,6 @@ class ChatStream:
             % (prompt, prompt + produced, produced)
         )
 
-    def _tail(self) -> bytes:
-        """What only the last chunk says."""
-        tail = b',"system_fingerprint":"%b"' % self._fingerprint.encode()
-        if self._generation.replica.spec.has_request_metrics:
-            metrics = wire.request_metrics(self._generation.choices[0].sequence, is_stream=True)
-            tail += b',"metrics":%b' % orjson.dumps(metrics)
-        return tail
-
 
 def tool_call_id(generation: Generation, choice: Choice, tool: int) -> str:
     return f"chatcmpl-tool-{language.digest(generation.id, choice.index, tool):016x}"
@@ -311,7 +305,6 @@ class ChatAnswer:
         prompt = generation.choices[0].prompt
         logged = 1 if body.prompt_logprobs is None else body.prompt_logprobs
         wants_prompt_logprobs = body.prompt_logprobs is not None or body.echo
-        metrics = replica.spec.has_request_metrics
         return {
             "id": generation.id,
             "object": "chat.completion",
@@ -328,7 +321,7 @@ class ChatAnswer:
             "prompt_text": language.decode(prompt) if body.return_prompt_text else None,
             "kv_transfer_params": None,
             "ec_transfer_params": None,
-            "metrics": wire.request_metrics(generation.choices[0].sequence, is_stream=False) if metrics else None,
+            "metrics": wire.metrics_of_answer(generation),
         }
 
     def _choice(self, choice: Choice) -> dict[str, Any]:

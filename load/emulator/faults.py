@@ -171,8 +171,8 @@ class FaultyAnswer:
         else:
             self._exchange.respond(status, body, content_type, headers)
 
-    def start_stream(self, content_type: str = EVENT_STREAM) -> None:
-        self._exchange.start_stream(content_type)
+    def start_stream(self, content_type: str = EVENT_STREAM, headers: Headers = ()) -> None:
+        self._exchange.start_stream(content_type, headers)
         self._is_silent = self._fault.stall_before_first_token
 
     def send(self, event: bytes) -> None:

@@ -64,7 +64,7 @@ class Answer(Protocol):
     def respond(
         self, status: int, body: bytes = b"", content_type: str | None = JSON, headers: Headers = ()
     ) -> None: ...
-    def start_stream(self, content_type: str = EVENT_STREAM) -> None: ...
+    def start_stream(self, content_type: str = EVENT_STREAM, headers: Headers = ()) -> None: ...
     def send(self, event: bytes) -> None: ...
     def finish(self) -> None: ...
 
@@ -93,9 +93,9 @@ class Exchange:
         self._write(self._head(status, tuple(head)) + body)
         self._end()
 
-    def start_stream(self, content_type: str = EVENT_STREAM) -> None:
+    def start_stream(self, content_type: str = EVENT_STREAM, headers: Headers = ()) -> None:
         if not self.is_over:
-            head = (("content-type", content_type),)
+            head = (*headers, ("content-type", content_type))
             self._write(self._head(200, head, after=(("transfer-encoding", "chunked"),)))
 
     def send(self, event: bytes) -> None:

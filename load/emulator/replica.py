@@ -16,16 +16,22 @@ import orjson
 from pydantic import ValidationError
 
 from load.emulator import metrics as metrics_text
+from load.emulator.audio import transcriptions, translations
 from load.emulator.bodies import UnreadableBody
 from load.emulator.chat import chat_completions
+from load.emulator.completions import completions
 from load.emulator.errors import ApiError, unknown_model
 from load.emulator.faults import Fault, FaultSwitch, FaultyAnswer, answer_instead
 from load.emulator.generation import Generation
 from load.emulator.http import Answer, Exchange, HttpRequest
 from load.emulator.language import digest
+from load.emulator.messages import count_tokens, messages
 from load.emulator.metrics import Metrics
+from load.emulator.pooling import embeddings, pooling, rerank, score
 from load.emulator.pump import Pump
+from load.emulator.responses import responses
 from load.emulator.spec import VERSION, Dialect, Kind, ReplicaSpec
+from load.emulator.tokenize import detokenize, tokenize
 from load.engine import Engine
 
 PathHandler = Callable[["Replica", HttpRequest, Answer], None]
@@ -263,6 +269,10 @@ def _metrics(replica: Replica, request: HttpRequest, answer: Answer) -> None:
     answer.respond(200, replica.metrics.text(), metrics_text.CONTENT_TYPE)
 
 
+def _kv_event_sources(replica: Replica, request: HttpRequest, answer: Answer) -> None:
+    answer.respond(200, b"{}")
+
+
 def _models(replica: Replica, request: HttpRequest, answer: Answer) -> None:
     spec = replica.spec
     if spec.dialect is Dialect.OPENAI:
@@ -304,18 +314,44 @@ def _models(replica: Replica, request: HttpRequest, answer: Answer) -> None:
 def _routes(kind: Kind, dialect: Dialect) -> dict[str, Route]:
     """Every path of a replica of this kind."""
     get, post = ("GET",), ("POST",)
-    generation = {
-        "/v1/chat/completions": chat_completions,
-    }
     routes = {"/v1/models": Route(get, _models)}
-    if kind is Kind.GENERATE:
-        routes |= {path: Route(post, handler, is_inference=True) for path, handler in generation.items()}
-    if dialect is Dialect.VLLM:
-        routes |= {
-            "/health": Route(get, _health),
-            "/ping": Route(("GET", "POST"), _health),
-            "/version": Route(get, _version),
-            "/load": Route(get, _load),
-            "/metrics": Route(get, _metrics),
-        }
+    routes |= {path: Route(post, handler, is_inference=True) for path, handler in _WORK[kind].items()}
+    if dialect is Dialect.OPENAI:
+        return {path: route for path, route in routes.items() if path.startswith("/v1/")}
+    small = {
+        "/health": _health,
+        "/version": _version,
+        "/load": _load,
+        "/metrics": _metrics,
+        "/kv_event_sources": _kv_event_sources,
+    }
+    routes |= {path: Route(get, handler) for path, handler in small.items()}
+    routes["/ping"] = Route(("GET", "POST"), _health)
+    routes["/tokenize"] = Route(post, tokenize)
+    routes["/detokenize"] = Route(post, detokenize)
     return routes
+
+
+_WORK: dict[Kind, dict[str, PathHandler]] = {
+    Kind.GENERATE: {
+        "/v1/chat/completions": chat_completions,
+        "/v1/completions": completions,
+        "/v1/responses": responses,
+        "/v1/messages": messages,
+        "/v1/messages/count_tokens": count_tokens,
+        "/invocations": chat_completions,
+    },
+    Kind.EMBED: {
+        "/v1/embeddings": embeddings,
+        "/pooling": pooling,
+        "/v1/rerank": rerank,
+        "/v2/rerank": rerank,
+        "/rerank": rerank,
+        "/v1/score": score,
+        "/score": score,
+    },
+    Kind.TRANSCRIBE: {
+        "/v1/audio/transcriptions": transcriptions,
+        "/v1/audio/translations": translations,
+    },
+}

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from load.emulator.generation import Choice, Usage
+from load.emulator.generation import Choice, Generation, Usage
 from load.emulator.language import WORD_IDS, decode, token_bytes
 from load.engine import EngineSequence
 
@@ -79,6 +79,21 @@ def request_metrics(sequence: EngineSequence, *, is_stream: bool) -> dict[str, A
     if not is_stream:
         value["speculative_decoding"] = None
     return value
+
+
+def metrics_of_answer(generation: Generation) -> dict[str, Any] | None:
+    """The `metrics` member of a whole answer, null unless the server was started with it."""
+    if not generation.replica.spec.has_request_metrics:
+        return None
+    return request_metrics(generation.choices[0].sequence, is_stream=False)
+
+
+def stream_tail(generation: Generation) -> bytes:
+    """What only the last chunk of a stream says."""
+    tail = b',"system_fingerprint":"%b"' % generation.replica.fingerprint.encode()
+    if generation.replica.spec.has_request_metrics:
+        tail += b',"metrics":%b' % orjson.dumps(request_metrics(generation.choices[0].sequence, is_stream=True))
+    return tail
 
 
 def likely_tokens(token: int, position: int, count: int) -> list[tuple[int, float]]:
