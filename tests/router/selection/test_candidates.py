@@ -1,0 +1,261 @@
+"""Eligibility as a table: what is true of the fleet and the request, who is a candidate, and what is said of the others."""
+
+from dataclasses import replace
+
+import pytest
+
+from router.domain.decision import Prediction
+from router.domain.fleet import UP, Health, HealthState, Load, Scrape
+from router.domain.request import Capability, Endpoint
+from router.errors import BadRequest, ContextTooLong, RateLimited, Unavailable
+from router.pricing.price import TokenRates
+from router.selection.candidates import COMPLETION_TOKENS_UNKNOWN, expected_completion_tokens
+
+NOW = 1000.0
+EDGE_SMALL, EDGE_LARGE, CLOUD = {"edge-small/1", "edge-small/2"}, {"edge-large/1"}, {"cloud-large/1"}
+ALL = EDGE_SMALL | EDGE_LARGE | CLOUD
+
+EJECTED = Health(False, "failed 5 times in a row", NOW + 20, HealthState.EJECTED)
+DOWN = Health(False, "health check fails: connect", 0.0, HealthState.DOWN)
+LIMITED = Health(False, "rate limited by the backend", NOW + 7, HealthState.LIMITED)
+LOCKED_OUT = Health(False, "refuses our API key", 0.0, HealthState.LOCKED_OUT)
+
+
+def ids(candidates) -> set[str]:
+    return {candidate.replica.id for candidate in candidates}
+
+
+def said(exclusions) -> dict[str, str]:
+    return {exclusion.replica or exclusion.backend: exclusion.why for exclusion in exclusions}
+
+
+def test_every_replica_of_a_healthy_fleet_is_a_candidate(fleet, ask) -> None:
+    candidates, exclusions = fleet.find(ask())
+    assert ids(candidates) == ALL
+    assert exclusions == []
+    assert all(candidate.ttft_seconds > 0 and candidate.tpot_seconds > 0 for candidate in candidates)
+    assert all(candidate.quote.marginal_nanousd > 0 for candidate in candidates)
+
+
+@pytest.mark.parametrize("health", [EJECTED, DOWN, LIMITED, LOCKED_OUT])
+def test_a_replica_that_is_not_healthy_is_excluded_with_the_reason(fleet, ask, health) -> None:
+    fleet.health["edge-small/1"] = health
+    candidates, exclusions = fleet.find(ask())
+    assert ids(candidates) == ALL - {"edge-small/1"}
+    assert said(exclusions) == {"edge-small/1": health.why}
+
+
+@pytest.mark.parametrize(("health", "is_back"), [(EJECTED, True), (LIMITED, True), (DOWN, False), (LOCKED_OUT, False)])
+def test_a_time_that_is_over_brings_a_replica_back_without_an_event(fleet, ask, health, is_back) -> None:
+    fleet.health["edge-small/1"] = health
+    candidates, _ = fleet.find(ask(), now_seconds=NOW + 20)
+    assert ("edge-small/1" in ids(candidates)) is is_back
+
+
+def test_a_replica_that_the_snapshot_does_not_know_yet_is_taken_for_healthy(fleet, ask) -> None:
+    assert "edge-small/1" in ids(fleet.find(ask())[0])
+
+
+def test_a_backend_without_the_capability_is_excluded_whole(fleet, ask) -> None:
+    fleet.change("cloud-large", capabilities=frozenset({Capability.CHAT, Capability.VISION}))
+    candidates, exclusions = fleet.find(ask(300, Capability.VISION))
+    assert ids(candidates) == CLOUD
+    assert said(exclusions) == {"edge-small": "cannot do vision", "edge-large": "cannot do vision"}
+
+
+def test_a_capability_that_nobody_has_is_a_bad_request_that_names_it(fleet, ask) -> None:
+    with pytest.raises(BadRequest) as refused:
+        fleet.find(ask(300, Capability.VISION))
+    assert "vision" in refused.value.message
+    assert "No model here can" in refused.value.message
+
+
+def test_a_capability_that_others_have_names_them(fleet, ask) -> None:
+    fleet.change("cloud-large", capabilities=frozenset({Capability.CHAT, Capability.VISION}))
+    fleet.scope = ("edge-small", "edge-large")
+    with pytest.raises(BadRequest, match=r"cannot do vision. Models that can: cloud-large-model\."):
+        fleet.find(ask(300, Capability.VISION))
+
+
+def test_capabilities_that_nobody_has_together_are_named_together(fleet, ask) -> None:
+    fleet.change("cloud-large", capabilities=frozenset({Capability.CHAT, Capability.VISION}))
+    with pytest.raises(BadRequest, match="chat, tools, vision together"):
+        fleet.find(ask(300, Capability.VISION, Capability.TOOLS))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "completion_tokens_max", "expected"),
+    [
+        (8191, None, ALL),
+        (8191, 4096, ALL),  # vLLM cuts max_tokens to what is left
+        (8192, None, CLOUD),  # may be too long at the edge, by our estimate
+        (100_000, None, CLOUD),
+        (127_999, None, CLOUD),
+        (128_000, None, CLOUD),  # may be too long everywhere: the backend's own count decides
+        (255_998, None, CLOUD),
+        (300, 8192, ALL),
+        (300, 8193, CLOUD),  # vLLM refuses max_tokens above its window
+        (8191, 119_809, CLOUD),
+        (8191, 123_900, CLOUD),  # may be too long together: the backend's own count decides
+    ],
+)
+def test_the_context_window_excludes_what_does_not_fit(fleet, ask, tokens, completion_tokens_max, expected) -> None:
+    candidates, exclusions = fleet.find(ask(tokens, completion_tokens_max=completion_tokens_max))
+    assert ids(candidates) == expected
+    assert set(said(exclusions)) == ({"edge-small", "edge-large"} if expected == CLOUD else set())
+
+
+def test_a_backend_that_may_be_too_short_is_asked_only_when_there_is_no_other(fleet, ask) -> None:
+    fleet.health["cloud-large/1"] = DOWN
+    candidates, exclusions = fleet.find(ask(9000))
+    assert ids(candidates) == EDGE_SMALL | EDGE_LARGE
+    assert set(said(exclusions)) == CLOUD
+
+
+@pytest.mark.parametrize(
+    ("tokens", "completion_tokens_max"), [(256_000, None), (10**9, None), (300, 128_001), (8191, 125_000)]
+)
+def test_what_surely_fits_nowhere_is_refused_with_the_largest_window(fleet, ask, tokens, completion_tokens_max) -> None:
+    with pytest.raises(ContextTooLong, match="128,000"):
+        fleet.find(ask(tokens, completion_tokens_max=completion_tokens_max))
+
+
+@pytest.mark.parametrize("endpoint", [Endpoint.EMBEDDINGS, Endpoint.TRANSCRIPTIONS, Endpoint.RERANK, Endpoint.TOKENIZE])
+def test_inputs_that_do_not_share_a_window_are_not_measured_by_it(fleet, ask, endpoint) -> None:
+    fleet.change("edge-small", capabilities=frozenset({Capability(endpoint.value)}))
+    candidates, _ = fleet.find(ask(10**7, endpoint=endpoint))
+    assert ids(candidates) == EDGE_SMALL
+
+
+def test_prompts_in_parallel_do_not_share_a_window_either(fleet, ask) -> None:
+    candidates, _ = fleet.find(ask(80_000, endpoint=Endpoint.COMPLETIONS, choices=16))
+    assert ids(candidates) == ALL
+
+
+def test_f07_with_everybody_ejected_the_ejected_are_asked_all_the_same(fleet, ask) -> None:
+    fleet.health = {"edge-small/1": EJECTED, "edge-small/2": EJECTED, "edge-large/1": DOWN, "cloud-large/1": LIMITED}
+    candidates, exclusions = fleet.find(ask())
+    assert ids(candidates) == EDGE_SMALL
+    assert set(said(exclusions)) == EDGE_LARGE | CLOUD
+
+
+def test_f06_with_everybody_limited_the_client_waits_for_the_first_to_come_back(fleet, ask) -> None:
+    fleet.health = dict.fromkeys(ALL, LIMITED)
+    fleet.health["edge-large/1"] = replace(LIMITED, until_seconds=NOW + 3)
+    with pytest.raises(RateLimited) as refused:
+        fleet.find(ask())
+    assert refused.value.retry_after_seconds == 3.0
+
+
+def test_f06_one_that_is_limited_among_those_that_are_out_is_what_the_client_waits_for(fleet, ask) -> None:
+    fleet.health = dict.fromkeys(ALL, DOWN) | {"cloud-large/1": LIMITED, "edge-small/1": LOCKED_OUT}
+    with pytest.raises(RateLimited) as refused:
+        fleet.find(ask())
+    assert refused.value.retry_after_seconds == 7.0
+
+
+@pytest.mark.parametrize("health", [DOWN, LOCKED_OUT])
+def test_with_everybody_out_it_is_unavailable_for_a_while(fleet, ask, health) -> None:
+    fleet.health = dict.fromkeys(ALL, health)
+    with pytest.raises(Unavailable) as refused:
+        fleet.find(ask())
+    assert refused.value.retry_after_seconds is not None
+    assert refused.value.retry_after_seconds > 0
+    assert health.why in refused.value.detail
+    assert health.why not in refused.value.message
+
+
+def test_f37_a_backend_without_a_price_is_no_candidate_and_not_a_free_one(fleet, ask) -> None:
+    del fleet.prices["edge-large"]
+    candidates, exclusions = fleet.find(ask())
+    assert ids(candidates) == ALL - EDGE_LARGE
+    assert said(exclusions) == {"edge-large": "no price in force"}
+    fleet.prices.clear()
+    with pytest.raises(Unavailable):
+        fleet.find(ask())
+
+
+def test_a10_a_price_of_zero_is_quoted_as_zero(fleet, ask) -> None:
+    fleet.prices["cloud-large"] = replace(fleet.prices["cloud-large"], rates=TokenRates(0, 0, 0, 0))
+    quotes = {found.backend.name: found.quote.marginal_nanousd for found in fleet.find(ask())[0]}
+    assert quotes["cloud-large"] == 0 < quotes["edge-small"]
+
+
+def test_a10_the_quote_is_of_this_request_and_weighs_its_prompt_and_its_answer(fleet, ask) -> None:
+    def quoted(prompt_tokens: int, completion_tokens: float) -> int:
+        candidates, _ = fleet.find(ask(prompt_tokens), Prediction(0.5, completion_tokens, "chat", 0.0))
+        return next(found.quote.marginal_nanousd for found in candidates if found.backend.name == "cloud-large")
+
+    # $0.40 and $1.60 a million: 1,000 + 10 tokens against 10 + 1,000
+    assert quoted(1000, 10.0) == 416_000
+    assert quoted(10, 1000.0) == 1_604_000
+
+
+def test_a_busy_replica_is_forecast_later_and_quoted_dearer(fleet, ask) -> None:
+    fleet.loads["edge-small/1"] = Load(attempts=30, prefill_tokens=9000, decoding=25, context_tokens=40_000)
+    by_id = {found.replica.id: found for found in fleet.find(ask())[0]}
+    busy, idle = by_id["edge-small/1"], by_id["edge-small/2"]
+    assert busy.load == fleet.loads["edge-small/1"]
+    assert busy.ttft_seconds > idle.ttft_seconds
+    assert busy.tpot_seconds > idle.tpot_seconds
+    assert busy.quote.marginal_nanousd > idle.quote.marginal_nanousd
+
+
+def test_other_peoples_work_counts_by_the_scrape(fleet, ask) -> None:
+    fleet.scrapes["edge-small/1"] = Scrape(NOW - 1, running=25, waiting=5)
+    by_id = {found.replica.id: found for found in fleet.find(ask())[0]}
+    assert by_id["edge-small/1"].ttft_seconds > by_id["edge-small/2"].ttft_seconds
+
+
+def test_a_stale_scrape_is_not_believed_but_its_age_is_feared(fleet, ask) -> None:
+    fresh = fleet.find(ask())[0]
+    fleet.scrapes["edge-small/1"] = Scrape(NOW - 12.0, running=0, waiting=0)
+    candidates, exclusions = fleet.find(ask())
+    assert ids(candidates) == ALL
+    assert exclusions == []
+    by_id = {found.replica.id: found for found in candidates}
+    before = {found.replica.id: found for found in fresh}
+    assert by_id["edge-small/1"].ttft_seconds == before["edge-small/1"].ttft_seconds + 12.0
+    assert by_id["edge-small/1"].quote == before["edge-small/1"].quote
+    assert by_id["edge-small/2"] == before["edge-small/2"]
+
+
+def test_the_network_is_part_of_the_forecast(fleet, ask) -> None:
+    near = {found.replica.id: found.ttft_seconds for found in fleet.find(ask())[0]}
+    for found in list(fleet.backends):
+        fleet.change(found.name, pool=replace(found.pool, rtt_seconds=found.pool.rtt_seconds + 0.5))
+    far = {found.replica.id: found.ttft_seconds for found in fleet.find(ask())[0]}
+    assert far == pytest.approx({replica: seconds + 0.5 for replica, seconds in near.items()})
+
+
+def test_quality_and_level_go_by_tier(fleet, ask) -> None:
+    candidates, _ = fleet.find(ask(), Prediction(0.8, 100.0, "chat", 0.25))
+    assert {(found.backend.tier, found.tier_level, round(found.quality, 9)) for found in candidates} == {
+        ("small", 0, 0.6),
+        ("large", 1, 1.0),
+    }
+
+
+@pytest.mark.parametrize(
+    ("prediction", "members", "tokens"),
+    [
+        (Prediction(0.5, 100.0, "chat", 0.0), {}, 100.0),
+        (Prediction(0.5, 100.0, "chat", 0.0), {"completion_tokens_max": 40}, 40.0),
+        (Prediction(0.5, 100.0, "chat", 0.0), {"completion_tokens_max": 400, "choices": 3}, 300.0),
+        (None, {}, COMPLETION_TOKENS_UNKNOWN),
+        (None, {"endpoint": Endpoint.TRANSCRIPTIONS}, COMPLETION_TOKENS_UNKNOWN),
+        (None, {"endpoint": Endpoint.EMBEDDINGS}, 0.0),
+        (None, {"endpoint": Endpoint.TOKENIZE}, 0.0),
+    ],
+)
+def test_the_answer_is_expected_as_long_as(ask, prediction, members, tokens) -> None:
+    assert expected_completion_tokens(ask(300, **members), prediction) == tokens
+
+
+def test_finding_changes_nothing_that_the_next_request_sees(fleet, ask) -> None:
+    fleet.change("cloud-large", capabilities=frozenset({Capability.CHAT, Capability.VISION}))
+    fleet.health["edge-small/1"] = EJECTED
+    first = fleet.find(ask(9000))
+    assert fleet.find(ask(9000)) == first
+    fleet.health["edge-small/1"] = UP
+    assert ids(fleet.find(ask())[0]) == ALL

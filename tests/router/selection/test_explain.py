@@ -1,0 +1,38 @@
+"""What `/jeton/explain` says of a decision."""
+
+import json
+
+from policies.quality_floor import ON_TIME, QualityFloor
+from router.domain.decision import Decision, Prediction
+from router.domain.fleet import Health, HealthState
+from router.selection.explain import explain
+
+
+def test_a_decision_is_explained_in_full_and_without_addresses(fleet, ask) -> None:
+    fleet.health["edge-small/1"] = Health(False, "failed 5 times in a row", 2000.0, HealthState.EJECTED)
+    request, prediction = ask(), Prediction(0.9, 120.0, "chat", 0.1)
+    candidates, exclusions = fleet.find(request, prediction)
+    choices = QualityFloor().rank(request, candidates)
+    told = explain(Decision("quality_floor", choices, exclusions, prediction, "edge-large"))
+
+    assert json.loads(json.dumps(told)) == told
+    assert told["prediction"] == {
+        "small_suffices": 0.9,
+        "completion_tokens": 120.0,
+        "category": "chat",
+        "uncertainty": 0.1,
+    }
+    assert told["exclusions"] == [
+        {"backend": "edge-small", "replica": "edge-small/1", "why": "failed 5 times in a row"}
+    ]
+    assert [choice["rank"] for choice in told["ranking"]] == [1, 2, 3]
+    first = told["ranking"][0]
+    assert (first["replica"], first["reason"]) == (choices[0].candidate.replica.id, ON_TIME)
+    marginal = first["quote"]["marginal"]
+    assert marginal["nanousd"] == choices[0].candidate.quote.marginal_nanousd
+    assert marginal["usd"] == f"0.{marginal['nanousd']:09d}"
+    assert "http://" not in json.dumps(told)
+
+
+def test_without_a_prediction_there_is_none(fleet, ask) -> None:
+    assert explain(Decision("quality_floor", [], [], None, "edge-large"))["prediction"] is None
