@@ -1,0 +1,133 @@
+"""The learned half: linear models over hashed words and word pairs, and how near a prompt is to what taught them.
+
+Arrays in, numbers out. How the arrays come about is `training.py`'s; what is made of the numbers, `classifier.py`'s.
+"""
+
+from dataclasses import dataclass, fields
+from math import exp
+from pathlib import Path
+from typing import Any, Self
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from router.classify.words import Hashes, buckets, pair_hashes, word_hashes
+
+Floats = npt.NDArray[np.float32]
+
+# Buckets of words and pairs together; buckets of words alone, for nearness.
+FEATURE_BITS = 17
+KIND_BITS = 11
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """gain: score of the large tier less that of the small one, relative to its kind of prompt.
+    log_tokens: natural logarithm of the completion's length. similarity: 0–1, cosine to the nearest cluster of training
+    prompts."""
+
+    gain: float
+    log_tokens: float
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What turns scores into units and probabilities, fitted on prompts that the models had not seen.
+
+    points_mean, points_scale: mean and standard deviation of the rules' points. gain_scale: standard deviation of the gain.
+    small_suffices: logistic curve (intercept, slope), from the large tier's advantage to P(small suffices).
+    strange_similarity, known_similarity: medians for kinds of prompt that are unknown and known; nearness goes from 0 at the
+    first to 1 at the second.
+    tokens_factor: mean of actual ÷ predicted tokens, since the exponential of a mean logarithm is too low (Duan's
+    smearing estimate, 1983).
+    """
+
+    points_mean: float
+    points_scale: float
+    gain_scale: float
+    small_suffices: tuple[float, float]
+    strange_similarity: float
+    known_similarity: float
+    tokens_factor: float
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedModel:
+    """weights: (2^FEATURE_BITS, 2), columns gain and log tokens, without intercepts. log_tokens_mean: the intercept of the
+    latter. clusters: (2^KIND_BITS, number), unit columns."""
+
+    weights: Floats
+    clusters: Floats
+    log_tokens_mean: float
+    calibration: Calibration
+
+    def estimate(self, found: list[bytes]) -> Estimate:
+        """What the models say of these words; for none, the intercepts and similarity 0."""
+        if not found:
+            return Estimate(0.0, self.log_tokens_mean, 0.0)
+        single = word_hashes(found)
+        kind = self.clusters[buckets(single, KIND_BITS)]
+        feature = self.weights[features(single)]
+        # Vectors have unit length: every one of n distinct features weighs 1/√n.
+        gain, log_tokens = feature.sum(axis=0) / np.sqrt(len(feature))
+        similarity = kind.sum(axis=0).max() / np.sqrt(len(kind))
+        return Estimate(float(gain), self.log_tokens_mean + float(log_tokens), float(similarity))
+
+    def save(self, path: Path) -> None:
+        """Half precision and compression make the file small; the same arrays make the same bytes."""
+        arrays: dict[str, Any] = {
+            "weights": self.weights.astype(np.float16),
+            "clusters": self.clusters.astype(np.float16),
+            "log_tokens_mean": np.float64(self.log_tokens_mean),
+        }
+        for field in fields(Calibration):
+            arrays[field.name] = np.array(getattr(self.calibration, field.name), np.float64)
+        with path.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Raises ValueError when the file is not one that `save` wrote."""
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                weights = arrays["weights"].astype(np.float32)
+                clusters = arrays["clusters"].astype(np.float32)
+                log_tokens_mean = float(arrays["log_tokens_mean"])
+                calibration = Calibration(
+                    points_mean=float(arrays["points_mean"]),
+                    points_scale=float(arrays["points_scale"]),
+                    gain_scale=float(arrays["gain_scale"]),
+                    small_suffices=_curve(arrays["small_suffices"]),
+                    strange_similarity=float(arrays["strange_similarity"]),
+                    known_similarity=float(arrays["known_similarity"]),
+                    tokens_factor=float(arrays["tokens_factor"]),
+                )
+        except (KeyError, TypeError, EOFError, BadZipFile) as error:
+            raise ValueError(f"{path} is not a classifier: {error}") from error
+        if weights.shape != (1 << FEATURE_BITS, 2) or clusters.ndim != 2 or len(clusters) != 1 << KIND_BITS:
+            raise ValueError(f"{path} holds arrays of shape {weights.shape} and {clusters.shape}: train it anew")
+        return cls(weights, clusters, log_tokens_mean, calibration)
+
+
+def features(single: Hashes) -> Hashes:
+    """The distinct feature buckets of a text, from the hashes of its words."""
+    return buckets(np.concatenate((single, pair_hashes(single))), FEATURE_BITS)
+
+
+def nearness(calibration: Calibration, similarity: float) -> float:
+    """0 (as unlike as unknown kinds of prompt usually are) to 1 (as like as known kinds usually are)."""
+    span = calibration.known_similarity - calibration.strange_similarity
+    return min(1.0, max(0.0, (similarity - calibration.strange_similarity) / span))
+
+
+def logistic(curve: tuple[float, float], value: float) -> float:
+    """1 / (1 + e^-(intercept + slope · value)), without overflow."""
+    intercept, slope = curve
+    return 1 / (1 + exp(-max(-50.0, min(50.0, intercept + slope * value))))
+
+
+def _curve(array: npt.NDArray[np.float64]) -> tuple[float, float]:
+    intercept, slope = array.tolist()
+    return float(intercept), float(slope)

@@ -1,0 +1,72 @@
+"""Text to words, and words to hashed features: the one tokenization that rules and learned model share.
+
+Everything is bounded, whatever comes in: at most `HEAD_BYTES + TAIL_BYTES` of UTF-8 are read (the head says what is asked,
+the tail often repeats it), so a megabyte costs what a page costs. Hashes are CRC-32 and integer mixing, the same in every
+process and on every platform; an array file trained elsewhere stays valid.
+"""
+
+import re
+from zlib import crc32
+
+import numpy as np
+import numpy.typing as npt
+
+HEAD_BYTES = 1536
+TAIL_BYTES = 512
+WORDS_MAX = 512
+
+# Runs of ASCII letters and digits; any other character stands alone, so that scripts without spaces have words too.
+_WORD = re.compile(rb"[a-z0-9]+|[\xc2-\xf4][\x80-\xbf]*")
+_LOWER = bytes(byte + 32 if 65 <= byte <= 90 else byte for byte in range(256))
+
+# Odd constants that scatter bits: 2^32 ÷ golden ratio (Knuth, TAOCP 6.4), and MurmurHash3's finalizer.
+_GOLDEN = np.uint32(0x9E3779B1)
+_MURMUR = np.uint32(0x85EBCA6B)
+
+Hashes = npt.NDArray[np.uint32]
+
+
+def clip(text: str) -> str:
+    """Head and tail of a text too long to be read whole, with a line between them."""
+    if len(text) <= HEAD_BYTES + TAIL_BYTES:
+        return text
+    return f"{text[:HEAD_BYTES]}\n{text[-TAIL_BYTES:]}"
+
+
+def words(text: str) -> list[bytes]:
+    """The words of a text in order, lower case, at most WORDS_MAX (the middle goes first)."""
+    data = clip(text).encode("utf-8", "replace")
+    if len(data) > HEAD_BYTES + TAIL_BYTES + 1:
+        data = data[:HEAD_BYTES] + b"\n" + data[-TAIL_BYTES:]
+    found = _WORD.findall(data.translate(_LOWER))
+    if len(found) <= WORDS_MAX:
+        return found
+    tail = WORDS_MAX // 4
+    return found[: WORDS_MAX - tail] + found[-tail:]
+
+
+def word_hashes(found: list[bytes]) -> Hashes:
+    """One 32-bit hash per word, in order; repeats are kept."""
+    return np.fromiter(map(crc32, found), np.uint32, len(found))
+
+
+def pair_hashes(single: Hashes) -> Hashes:
+    """One 32-bit hash per pair of neighbours. Order matters: "not all" is not "all not"."""
+    mixed = single[:-1] * _GOLDEN + single[1:]
+    mixed ^= mixed >> np.uint32(15)
+    mixed *= _MURMUR
+    mixed ^= mixed >> np.uint32(13)
+    return mixed
+
+
+def buckets(hashes: Hashes, bits: int) -> Hashes:
+    """The distinct buckets, of 2^bits, that the hashes fall in, ascending. Presence alone counts: it transfers better than
+    how often."""
+    if not hashes.size:
+        return hashes
+    sorted_buckets = hashes >> np.uint32(32 - bits)
+    sorted_buckets.sort()
+    is_first = np.empty(sorted_buckets.size, np.bool_)
+    is_first[0] = True
+    np.not_equal(sorted_buckets[1:], sorted_buckets[:-1], out=is_first[1:])
+    return sorted_buckets[is_first]
