@@ -18,7 +18,7 @@ class QualityFloor(BaseModel, frozen=True, extra="forbid"):
     """Quality before time, and both before price.
 
     quality_min: the floor, 0–1. The highest tier's quality is 1; a lower tier's is the probability that its answer is as
-    good, lowered by how little the classifier knows of such prompts.
+    good, less what the classifier does not know of such prompts.
     ttft_seconds_max: the objective for the time to the first token.
     """
 

@@ -94,6 +94,7 @@ class Scraper:
             # A probe before the ejection's time is over is ahead of the first request.
             if probe is not None and self._fleet.begin_probe(replica.id, pause_seconds_max):
                 await self._probe(replica, probe)
+            self._fleet.refresh(replica.id)
             health = self._fleet.snapshot.health.get(replica.id)
             if health is None or health.state is not HealthState.LOCKED_OUT:
                 locked_out_at = None

@@ -117,6 +117,10 @@ class Fleet:
             self._judge(replica_id, now)
         return is_due
 
+    def refresh(self, replica_id: str) -> None:
+        """Let a time that is over show in the snapshot. Readers need not wait for it (`Health.admits`); metrics do."""
+        self._judge(replica_id, self.clock())
+
     def scraped(self, replica_id: str, scrape: Scrape) -> None:
         """What the replica's `/metrics` said."""
         if replica_id in self._replicas:
@@ -130,7 +134,7 @@ class Fleet:
         if before is None:  # removed meanwhile
             return
         after = self._book.health(replica_id, now)
-        if after == before:
+        if after is before or after == before:
             return
         self.snapshot = Snapshot(old.backends, {**old.health, replica_id: after}, old.scrapes, old.tiers)
         if self._on_health is not None and after.state is not before.state:

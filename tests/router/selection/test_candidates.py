@@ -229,7 +229,7 @@ def test_the_network_is_part_of_the_forecast(fleet, ask) -> None:
 
 
 def test_quality_and_level_go_by_tier(fleet, ask) -> None:
-    candidates, _ = fleet.find(ask(), Prediction(0.8, 100.0, "chat", 0.25))
+    candidates, _ = fleet.find(ask(), Prediction(0.8, 100.0, "chat", 0.5))
     assert {(found.backend.tier, found.tier_level, round(found.quality, 9)) for found in candidates} == {
         ("small", 0, 0.6),
         ("large", 1, 1.0),
