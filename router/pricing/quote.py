@@ -163,8 +163,9 @@ def _delay(ratio: float, limit: float) -> float:
 def _weight_of_others(profile: EngineProfile, busy: Occupancy) -> float:
     """Sum of the weights of what is there, in seconds of a step (`weights.py` over all of it at once)."""
     prefill_tokens = min(busy.prefill_tokens, busy.prefilling * profile.chunk_tokens)
+    shared_seconds = profile.step_overhead_seconds + profile.weight_read_seconds
     return (
-        busy.decoding * profile.weight_read_seconds / profile.sequences_target
+        busy.decoding * shared_seconds / profile.sequences_target
         + profile.kv_read_seconds_per_token * busy.context_tokens
         + profile.compute_seconds_per_token * (busy.decoding + prefill_tokens)
     )

@@ -2,12 +2,12 @@
 
 At the operating point n sequences decode, each with the mix's mean context, and requests end as fast as they come, so that a
 step also prefills m = n · prompt ÷ completion tokens. The step takes T seconds (`EngineProfile.step_seconds`). Its parts are
-what the meter's weights measure (`weights.py`), with w the weight read, k the KV read and c the compute per token:
+what the meter's weights measure (`weights.py`): w overhead and weight read, k the KV read and c the compute per token:
 
     decode   D = w + k · n · context + c · n        shared by n completion tokens
     prefill  F = c · m                              shared by m prompt tokens
 
-They overlap or leave gaps (a roofline takes the longer, overhead comes on top), so each is scaled by f = T ÷ (D + F):
+Memory traffic and arithmetic overlap (a roofline takes the longer), so each is scaled by f = T ÷ (D + F) ≤ 1:
 
     a completion token takes f · D ÷ n, a prompt token f · c seconds of the engine, and n · f·D/n + m · f·c = T.
 
@@ -68,7 +68,8 @@ def operating_point(profile: EngineProfile, mix: Mix = CHAT) -> OperatingPoint:
     step_seconds = profile.step_seconds(sequences, context_tokens, prefill_tokens)
     compute_seconds = profile.compute_seconds_per_token
     kv_seconds = profile.kv_read_seconds_per_token
-    decode = profile.weight_read_seconds + kv_seconds * context_tokens + compute_seconds * sequences
+    shared_seconds = profile.step_overhead_seconds + profile.weight_read_seconds
+    decode = shared_seconds + kv_seconds * context_tokens + compute_seconds * sequences
     scale = step_seconds / (decode + compute_seconds * prefill_tokens)
     return OperatingPoint(
         sequences=sequences,

@@ -1,4 +1,4 @@
-"""Engines to price on: Llama 3.1 8B in fp8 on an H100, and in int4 on an L4, from the GPUs' sheets.
+"""Engines to price on, from the GPUs' sheets: Llama 3.1 8B in fp8 on an H100 and in int4 on an L4, 70B in fp8 on two H100.
 
 Figures: NVIDIA aiconfigurator `systems/*.yaml` and model configurations @095f58a (Apache-2.0).
 """
@@ -14,6 +14,15 @@ H100_8B = roofline_profile(
     memory_gb=80,
     bandwidth_gb_per_second=3350,
     tflops=1978,
+)
+H100X2_70B = roofline_profile(
+    parameters_billion=70.6,
+    layers=80,
+    kv_bytes_per_token=327_680,
+    weight_bytes_per_parameter=1,
+    memory_gb=160,
+    bandwidth_gb_per_second=6700,
+    tflops=3956,
 )
 L4_8B = roofline_profile(
     parameters_billion=8.03,

@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from priced_engines import H100_8B, H100_HOUR, L4_8B, L4_HOUR
+from priced_engines import H100_8B, H100_HOUR, H100X2_70B, L4_8B, L4_HOUR
 
 from router.domain.usage import Usage
 from router.pricing.mix import CHAT, Mix
@@ -60,15 +60,15 @@ def test_the_operating_point_fits_the_engine(profile: EngineProfile, mix: Mix) -
         assert sequences * (1 + mix.prompt_tokens / mix.completion_tokens) <= profile.chunk_tokens
 
 
-def test_an_output_token_costs_about_as_many_input_tokens_as_was_measured_at_that_concurrency() -> None:
-    # 335 measured deployments: 57 at concurrency 4, 12 at 32, 7 at 64–128 (medians; calibration data, InferenceX).
-    def ratio(sequences: int) -> float:
-        point = operating_point(H100_8B.model_copy(update={"sequences_target": sequences}))
-        return point.completion_seconds / point.prompt_seconds
-
-    assert 30 < ratio(4) < 90
-    assert 9 < ratio(32) < 18
-    assert 5 < ratio(96) < 12
+@pytest.mark.parametrize(("sequences", "measured_ratio"), [(4, 57), (32, 12), (64, 7)])
+def test_an_output_token_costs_about_as_many_input_tokens_as_was_measured(
+    sequences: int, measured_ratio: float
+) -> None:
+    # Medians by concurrency over 335 deployments, of Llama 70B more than of any other (InferenceX, 2025-10..2026-04, in NVIDIA
+    # aiconfigurator's silicon samples @095f58a, Apache-2.0).
+    point = operating_point(H100X2_70B.model_copy(update={"sequences_target": sequences}))
+    ratio = point.completion_seconds / point.prompt_seconds
+    assert measured_ratio / 1.5 < ratio < measured_ratio * 1.5
 
 
 def test_a_half_full_replica_makes_a_token_twice_as_dear() -> None:

@@ -18,19 +18,21 @@ def test_a_prompt_that_is_all_cached_still_weighs_something() -> None:
     assert prefill_weight(H100_8B, 0) == 1
 
 
-def test_a_decode_weighs_its_share_of_the_weights_its_own_context_and_its_token() -> None:
+def test_a_decode_weighs_its_share_of_the_step_its_own_context_and_its_token() -> None:
     seconds = (
-        H100_8B.weight_read_seconds / H100_8B.sequences_target
+        (H100_8B.step_overhead_seconds + H100_8B.weight_read_seconds) / H100_8B.sequences_target
         + H100_8B.kv_read_seconds_per_token * (2000 + 300 / 2)
         + H100_8B.compute_seconds_per_token
     )
     assert decode_weight(H100_8B, 2000, 300) == round(seconds * 1e9)
 
 
-def test_a_full_batch_of_decodes_weighs_the_memory_traffic_and_arithmetic_of_its_step() -> None:
+def test_a_full_batch_of_decodes_weighs_the_overhead_memory_traffic_and_arithmetic_of_its_step() -> None:
     n, context = H100_8B.sequences_target, 1500
     together = n * decode_weight(H100_8B, context, 0) / 1e9
-    memory = H100_8B.weight_read_seconds + H100_8B.kv_read_seconds_per_token * context * n
+    memory = (
+        H100_8B.step_overhead_seconds + H100_8B.weight_read_seconds + H100_8B.kv_read_seconds_per_token * context * n
+    )
     assert together == pytest.approx(memory + n * H100_8B.compute_seconds_per_token, rel=1e-5)
 
 
