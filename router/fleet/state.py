@@ -88,9 +88,16 @@ class Fleet:
         self._judge(replica_id, now)
 
     def refused_credentials(self, replica_id: str) -> None:
-        """The replica answered 401 or 403 to our API key."""
-        self._book.refused_credentials(replica_id)
-        self._judge(replica_id, self.clock())
+        """The replica answered 401 or 403 to our API key: it is out, and so is every replica of its backend with that key."""
+        refusing = self._replicas.get(replica_id)
+        if refusing is None:  # removed meanwhile
+            return
+        now = self.clock()
+        key = refusing.api_key_header, refusing.api_key
+        for replica in self.snapshot.backends[refusing.backend].replicas:
+            if (replica.api_key_header, replica.api_key) == key:
+                self._book.refused_credentials(replica.id)
+                self._judge(replica.id, now)
 
     def accepted_credentials(self, replica_id: str) -> None:
         """The replica accepted our API key in a check."""

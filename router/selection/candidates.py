@@ -144,7 +144,8 @@ class _Ask:
     __slots__ = ("audio_seconds", "completion_tokens", "prompt_tokens", "qualities")
 
     def __init__(self, request: InferenceRequest, prediction: Prediction | None, tiers: int) -> None:
-        self.prompt_tokens = request.prompt.tokens_estimate
+        # Tokenizing is not inference: the engine computes none of it.
+        self.prompt_tokens = 0 if request.endpoint is Endpoint.TOKENIZE else request.prompt.tokens_estimate
         self.completion_tokens = expected_completion_tokens(request, prediction)
         self.audio_seconds = self.prompt_tokens / AUDIO_TOKENS_PER_SECOND if request.endpoint in AUDIO else 0.0
         self.qualities = tier_qualities(prediction, tiers)

@@ -1,5 +1,7 @@
 """The fleet's snapshot: swapped by reports, kept across reloads."""
 
+from dataclasses import replace
+
 from router.domain.fleet import (
     UP,
     Backend,
@@ -95,6 +97,30 @@ def test_an_attempt_in_panic_is_no_trial() -> None:
         assert fleet.snapshot is held
 
 
+def test_f09_a_key_that_one_replica_refuses_takes_out_all_of_its_backend_that_share_it() -> None:
+    fleet, _, changes = fleet_of("http://h:1", "http://h:2", "http://h:3")
+    ours = fleet.snapshot.backends["a"]
+    keys = ("shared", "shared", "another")
+    replicas = tuple(replace(replica, api_key=key) for replica, key in zip(ours.replicas, keys, strict=True))
+    fleet.configure([replace(ours, replicas=replicas)], TIERS, HealthRules())
+    fleet.refused_credentials("a/1")
+    assert [replica for replica, _, _ in changes] == ["a/0", "a/1"]
+    assert fleet.snapshot.health["a/2"] == UP
+    fleet.accepted_credentials("a/0")
+    assert fleet.snapshot.health["a/0"] == UP
+    assert fleet.snapshot.health["a/1"].state is HealthState.LOCKED_OUT
+
+
+def test_a_time_that_is_over_shows_when_the_snapshot_is_refreshed() -> None:
+    fleet, clock, changes = fleet_of("http://h:1")
+    fleet.limited("a/0", 5.0)
+    clock.now += 5.0
+    assert not fleet.snapshot.health["a/0"].is_usable
+    fleet.refresh("a/0")
+    assert fleet.snapshot.health["a/0"] == UP
+    assert changes[-1] == ("a/0", HealthState.LIMITED, HealthState.UP)
+
+
 def test_a_reload_keeps_health_scrape_and_load_of_what_stays() -> None:
     fleet, _, _ = fleet_of("http://h:1", "http://h:2")
     fleet.scraped("a/0", Scrape(1.0, running=3))
@@ -116,6 +142,7 @@ def test_what_is_in_flight_at_a_replica_that_a_reload_removed_ends_undisturbed()
         fleet.configure([backend("http://h:1")], TIERS, HealthRules())
         ticket.first_token(8)
         fleet.failed("a/1", "reset")
+        fleet.refused_credentials("a/1")
         fleet.limited("a/1", 1.0)
         fleet.scraped("a/1", Scrape(1.0))
     assert not fleet.loads

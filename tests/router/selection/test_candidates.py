@@ -252,6 +252,13 @@ def test_the_answer_is_expected_as_long_as(ask, prediction, members, tokens) -> 
     assert expected_completion_tokens(ask(300, **members), prediction) == tokens
 
 
+def test_tokenizing_a_long_prompt_is_quoted_no_dearer_than_a_short_one(fleet, ask) -> None:
+    fleet.change("edge-small", capabilities=frozenset({Capability.TOKENIZE}))
+    short, _ = fleet.find(ask(1, endpoint=Endpoint.TOKENIZE))
+    long, _ = fleet.find(ask(10**6, endpoint=Endpoint.TOKENIZE))
+    assert [found.quote for found in short] == [found.quote for found in long]
+
+
 def test_finding_changes_nothing_that_the_next_request_sees(fleet, ask) -> None:
     fleet.change("cloud-large", capabilities=frozenset({Capability.CHAT, Capability.VISION}))
     fleet.health["edge-small/1"] = EJECTED
