@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 from typing import Any
-from uuid import uuid4
 
 import orjson
 from fastapi import FastAPI, Request, Response
@@ -15,7 +14,7 @@ from router.domain.fleet import Backend
 from router.domain.money import usd_text
 from router.domain.request import Endpoint
 from router.errors import BadRequest, Refusal, UnknownModel, UnknownPath, WrongMethod
-from router.gateway import refusal_headers
+from router.gateway import new_request_id, refusal_headers
 from router.pipeline import Pipeline
 from router.pricing.price import LeasedPrice
 from router.pricing.standard import standard_prices
@@ -71,7 +70,7 @@ def build_api(
     async def explained(request: Request, endpoint: Endpoint | None = None) -> Response:
         members = parse_object(await _bounded_body(request, pipeline.deployment.server.body_bytes_max))
         found = endpoint or _endpoint_of(members)
-        decision = pipeline.explain(_headers(request), _address(request), found, members, f"req_{uuid4().hex}")
+        decision = pipeline.explain(_headers(request), _address(request), found, members, new_request_id())
         return Response(orjson.dumps(explain(decision)), media_type="application/json")
 
     api.add_exception_handler(Refusal, _refused)
@@ -176,7 +175,7 @@ def _address(request: Request) -> str:
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
     body = error_body(error)
-    headers = refusal_headers(error, f"req_{uuid4().hex}", len(body))
+    headers = refusal_headers(error, new_request_id(), len(body))
     response = Response(body, status_code=error.status)
     response.raw_headers = headers
     return response

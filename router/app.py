@@ -48,7 +48,14 @@ class App:
         self._metrics = Metrics(self._accountant, self._fleet)
         self._relay = Relay(self._watchdog)
         self._pipeline = Pipeline(
-            deployment, self._fleet, self._relay, self._accountant, Classifier.load(), self._metrics, self._clock
+            deployment,
+            self._fleet,
+            self._relay,
+            self._accountant,
+            Classifier.load(),
+            self._metrics,
+            self._clock,
+            self._watchdog,
         )
         self._accountant.set_fleet(deployment.backends, deployment.prices, deployment.profiles, self._clock.now_ns())
         api = build_api(self._pipeline, is_ready=self._why_not_ready, render_metrics=self._render_metrics)
@@ -61,7 +68,9 @@ class App:
 
     def apply(self, loaded: LoadedConfig) -> None:
         """Put a checked configuration into effect. Requests in flight end on what they started with."""
-        deployment = deploy(loaded, _today())
+        day = _today()
+        deployment = deploy(loaded, day)
+        self._day = day
         self._accountant.set_fleet(deployment.backends, deployment.prices, deployment.profiles, self._clock.now_ns())
         self._fleet.configure(deployment.backends, deployment.tiers, deployment.rules)
         self._scraper.follow(deployment.backends)
@@ -96,7 +105,6 @@ class App:
             await asyncio.sleep(ADVANCE_SECONDS)
             try:
                 if _today() != self._day:  # another day's prices may be in force
-                    self._day = _today()
                     self.apply(self._loaded)
                 self._accountant.advance(self._clock.now_ns())
             except Exception:

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
-from router.dispatch.watchdog import NEVER, Watchdog
+from router.dispatch.watchdog import NEVER, Deadline, Watchdog
 from router.errors import BadRequest, BodyTooLarge, ClientTooSlow, UnsupportedBody
 from router.server import ABORT_KEY
 
@@ -81,14 +81,7 @@ class Conversation:
             raise _too_large(bytes_max)
         size = 0
         while True:
-            try:
-                async with asyncio.timeout(silence_seconds):
-                    message = await self._receive()
-            except TimeoutError:
-                raise ClientTooSlow(f"Nothing of the body arrived for {silence_seconds:g} s.") from None
-            if message["type"] == "http.disconnect":
-                self.is_gone = True
-                raise ClientGone
+            message = await self._receive_within(silence_seconds)
             piece: bytes = message.get("body", b"")
             size += len(piece)
             if size > bytes_max:
@@ -99,7 +92,7 @@ class Conversation:
                 return
 
     async def body(self, bytes_max: int, silence_seconds: float) -> bytes:
-        """The body, whole."""
+        """The body, whole. Raises as `pieces` does."""
         pieces = [piece async for piece in self.pieces(bytes_max, silence_seconds)]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -137,6 +130,24 @@ class Conversation:
         abort = self._scope.get(ABORT_KEY)
         if abort is not None:
             abort()
+
+    async def _receive_within(self, seconds: float) -> Message:
+        task = asyncio.current_task()
+        deadline = Deadline(task, asyncio.get_running_loop().time() + seconds)
+        self._watchdog.watch(deadline)
+        try:
+            message = await self._receive()
+        except asyncio.CancelledError:
+            if task is None or not deadline.has_passed:
+                raise
+            task.uncancel()
+            raise ClientTooSlow(f"Nothing of the body arrived for {seconds:g} s.") from None
+        finally:
+            self._watchdog.unwatch(deadline)
+        if message["type"] == "http.disconnect":
+            self.is_gone = True
+            raise ClientGone
+        return message
 
     async def _send_in_time(self, message: Message) -> None:
         self.deadline_seconds = asyncio.get_running_loop().time() + self._write_seconds

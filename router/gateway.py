@@ -6,7 +6,7 @@ URL. What happens to a request is `pipeline.py`'s.
 
 import asyncio
 import math
-from uuid import uuid4
+from random import Random, SystemRandom
 
 import structlog
 
@@ -27,6 +27,14 @@ ENDPOINTS: dict[str, Endpoint] = {path: endpoint for endpoint, path in PATHS.ite
 }
 
 
+# Seeded once by the system: an id must be unique, not secret, and asking the kernel for each costs more than the rest of it.
+_RANDOM = Random(SystemRandom().getrandbits(256))
+
+
+def new_request_id() -> str:
+    return f"req_{_RANDOM.getrandbits(128):032x}"
+
+
 class Gateway:
     """app: the FastAPI application."""
 
@@ -41,7 +49,7 @@ class Gateway:
             await self._app(scope, receive, send)  # type: ignore[operator]
             return
         call = Conversation(scope, receive, send, self._watchdog, self._pipeline.deployment.server.write_seconds)
-        request_id = f"req_{uuid4().hex}"
+        request_id = new_request_id()
         try:
             if scope["method"] != "POST":
                 raise WrongMethod(f"Use POST for {scope['path']}.")

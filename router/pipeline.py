@@ -21,6 +21,7 @@ from router.deployment import Deployment
 from router.dispatch.relay import AttemptFailed, Parcel, Relay, StreamRelay, is_event_stream, read_whole
 from router.dispatch.retries import RetryBudget
 from router.dispatch.upstream import Exchange
+from router.dispatch.watchdog import Deadline, Watchdog
 from router.domain.attempt import AttemptFacts, Charge
 from router.domain.decision import Choice, Decision
 from router.domain.fleet import EngineKind
@@ -66,6 +67,7 @@ class Pipeline:
         classifier: Classifier,
         metrics: Metrics,
         clock: Clock,
+        watchdog: Watchdog,
     ) -> None:
         self.deployment = deployment
         self.metrics = metrics
@@ -74,6 +76,7 @@ class Pipeline:
         self._accountant = accountant
         self._classifier = classifier
         self._clock = clock
+        self._watchdog = watchdog
         self._limits = RequestLimits()
         self._wrong_keys = WrongKeyThrottle()
         self._retries = RetryBudget(deployment.retries.budget_ratio, deployment.retries.budget_per_second)
@@ -89,15 +92,18 @@ class Pipeline:
         decision = self.decide(request, identity, deployment)
         if body.upload is None:  # an upload is watched once it has passed
             call.watch()
-        async with asyncio.timeout(deployment.total_seconds) as bound:
-            work = _Work(call, request, body, decision, deployment, received_ns, bound)
-            try:
-                await self._dispatch(work)
-            except asyncio.CancelledError:
-                if not bound.expired():
-                    raise
-        if bound.expired():
-            raise BackendTimedOut(f"The request took longer than {deployment.total_seconds:g} s in all.")
+        task = asyncio.current_task()
+        deadline = Deadline(task, asyncio.get_running_loop().time() + deployment.total_seconds)
+        self._watchdog.watch(deadline)
+        try:
+            await self._dispatch(_Work(call, request, body, decision, deployment, received_ns, deadline))
+        except asyncio.CancelledError:
+            if task is None or call.is_gone or not deadline.has_passed:
+                raise
+            task.uncancel()
+            raise BackendTimedOut(f"The request took longer than {deployment.total_seconds:g} s in all.") from None
+        finally:
+            self._watchdog.unwatch(deadline)
 
     def explain(
         self, headers: Sequence[Header], address: str, endpoint: Endpoint, members: dict[str, Any], request_id: str
@@ -300,13 +306,13 @@ class _Work:
     decision: Decision
     deployment: Deployment
     received_ns: int
-    bound: asyncio.Timeout
+    deadline: Deadline
 
     def why_cut_short(self, error: BaseException) -> str:
         """The fault of an attempt that ended through no fault of the backend's."""
         if self.call.is_gone:
             return "client_gone"
-        if self.bound.expired():
+        if self.deadline.has_passed:
             return "deadline"
         if isinstance(error, asyncio.CancelledError):
             return "shutdown"

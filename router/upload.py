@@ -5,7 +5,7 @@ model is known. What has been sent on is gone: such a request is tried once, unl
 """
 
 from collections.abc import AsyncIterator
-from uuid import uuid4
+from secrets import token_hex
 
 from router.conversation import Conversation
 from router.domain.fleet import Backend, EngineKind
@@ -61,7 +61,7 @@ async def read_upload(
     call: Conversation, endpoint: Endpoint, content_type: bytes, bytes_max: int, silence_seconds: float
 ) -> Upload:
     """Read until the model is known. Raises BadRequest when the form names none."""
-    form = MultipartForm(content_type, uuid4().hex.encode())
+    form = MultipartForm(content_type, token_hex(16).encode())
     pieces = call.pieces(bytes_max, silence_seconds)
     async for piece in pieces:
         form.feed(piece)

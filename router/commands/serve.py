@@ -8,7 +8,8 @@ import click
 import structlog
 
 from router.app import App
-from router.config_file import LoadedConfig, load
+from router.config_checks import is_public
+from router.config_file import PEPPER, LoadedConfig, load
 from router.config_source import ConfigRefused
 from router.ledger.store import LedgerError
 from router.server import build_server
@@ -50,6 +51,9 @@ def run(loaded: LoadedConfig, host: str | None = None, port: int | None = None) 
     _raise_file_limit()
     overrides = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     server_config = config.server.model_copy(update=overrides)
+    if is_public(server_config.host) and not loaded.secrets.pepper.get_secret_value():
+        click.echo(f"{server_config.host} is not the loopback: set {PEPPER} before listening there", err=True)
+        sys.exit(1)
     try:
         app = App(loaded)
     except LedgerError as error:

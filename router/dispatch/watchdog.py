@@ -5,7 +5,7 @@ finds those that passed. A time-out is therefore late by up to `PERIOD_SECONDS`.
 """
 
 import asyncio
-from typing import Protocol
+from typing import Any, Protocol
 
 PERIOD_SECONDS = 0.25
 NEVER = float("inf")
@@ -17,6 +17,22 @@ class Watched(Protocol):
     deadline_seconds: float
 
     def expire(self) -> None: ...
+
+
+class Deadline:
+    """Cancels a task at a time, on the event loop's clock, and remembers that it did. For use with `Watchdog.watch`."""
+
+    __slots__ = ("_task", "deadline_seconds", "has_passed")
+
+    def __init__(self, task: "asyncio.Task[Any] | None", deadline_seconds: float) -> None:
+        self._task = task
+        self.deadline_seconds = deadline_seconds
+        self.has_passed = False
+
+    def expire(self) -> None:
+        if self._task is not None:
+            self.has_passed = True
+            self._task.cancel()
 
 
 class Watchdog:
