@@ -158,7 +158,9 @@ def impurities(module: str, tree: ast.Module) -> list[str]:
     hidden_chance = ("random.",) * ("random" in imported) + ("np.random.",) * ("numpy" in imported)
     found = [f"{name} (line {line})" for name, line in imported.items() if name.split(".")[0] in IMPURE_MODULES]
     found += [
-        f"{name} (line {line})" for name, line in imported.items() if is_below(name, "random") and name not in SEEDED
+        f"{name} (line {line})"
+        for name, line in imported.items()
+        if is_below(name, "random") and name not in {"random", *SEEDED}
     ]
     for node in ast.walk(tree):
         if isinstance(node, ASYNC_NODES):
