@@ -65,7 +65,7 @@ class LeaseTotal(NamedTuple):
 class Totals:
     """The ledger at one instant, all of it from one transaction.
 
-    at_ns: up to when leases are booked, 0 when nothing was booked yet.
+    at_ns: up to when leases are booked, 0 when nothing was booked yet. lines: in the order of their first charge.
     open_nanousd: what attempts in flight on leased replicas have run up; it moves into a line when they end.
     leases: by (pool, backend).
     """

@@ -12,7 +12,7 @@ from router.ledger.store import Event, EventKind, Lease, Opening, Recovery
 def read_totals(connection: sqlite3.Connection, open_nanousd: Mapping[Account, int]) -> Totals:
     """All totals; what is open is not in the tables but in the meters' states, so the caller brings it."""
     (at_ns,) = connection.execute("SELECT at_ns FROM position").fetchone()
-    lines = connection.execute(f"SELECT {', '.join(rows.LINE_COLUMNS)} FROM totals")
+    lines = connection.execute(f"SELECT {', '.join(rows.LINE_COLUMNS)} FROM totals ORDER BY rowid")
     leases = connection.execute("SELECT pool, backend, sum(bill_nanousd), sum(idle_nanousd) FROM leases GROUP BY 1, 2")
     return Totals(
         at_ns=at_ns,

@@ -15,7 +15,8 @@ VERSION = 1
 BUSY_SECONDS = 1.0
 
 # A subject's kind is unique: an event that is delivered twice is one event. `seq` orders the journal and is never reused.
-# Totals move by trigger: with a charge row, in its transaction, and only if the row is new.
+# Totals move by trigger: with a charge row, in its transaction, and only if the row is new; they are kept in the order in
+# which they first appeared.
 TABLES = """
 CREATE TABLE journal (
     seq INTEGER PRIMARY KEY,
@@ -89,8 +90,8 @@ CREATE TABLE totals (
     cost_nanousd INTEGER NOT NULL,
     standard_nanousd INTEGER NOT NULL,
     saved_nanousd INTEGER NOT NULL,
-    PRIMARY KEY (pool, backend, billing, model, tier, tenant, status, usage_source)
-) STRICT, WITHOUT ROWID;
+    UNIQUE (pool, backend, billing, model, tier, tenant, status, usage_source)
+) STRICT;
 
 CREATE TRIGGER charges_total AFTER INSERT ON charges BEGIN
     INSERT INTO totals VALUES (

@@ -1,0 +1,1 @@
+"""What jeton tells about itself: Prometheus metrics and logs. Imports the domain only."""

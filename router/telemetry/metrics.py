@@ -1,0 +1,237 @@
+"""The registry and the metrics of serving: how many, how long, how it ended, what the fleet looks like. Money is `money.py`'s.
+
+Label values come from configuration and enumerations alone (`labels.py`); counting an attempt costs a few microseconds.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Protocol
+
+from prometheus_client import (
+    CONTENT_TYPE_PLAIN_0_0_4,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from router.domain.attempt import AttemptStatus, Charge
+from router.domain.fleet import IDLE, Load, Snapshot
+from router.domain.request import Endpoint
+from router.domain.totals import Totals
+from router.errors import Refusal
+from router.telemetry.labels import OTHER, Vocabulary
+from router.telemetry.money import MoneyCollector
+
+# One more series for every counter and histogram, for a time that nobody asks for.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+NS_PER_SECOND = 1e9
+TENANTS_MAX = 100
+# Words that our own code makes up are few; this holds if one day some are not.
+WORDS_MAX = 64
+
+# Client closed request, as nginx logs it: there was nobody left to send a status to.
+CLIENT_GONE_STATUS = "499"
+CLIENT_GONE_FAULTS = frozenset({"client_gone", "shutdown"})
+
+# Around what people notice and what the objectives say (1–2 s to a first token), up to the longest time-outs.
+TTFT_BUCKETS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60)
+REQUEST_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 600, 3600)
+# Our own time: a fraction of a millisecond, unless the ledger's disk is waited for or the process is overloaded.
+OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
+
+
+class Books(Protocol):
+    """What is read from the accountant."""
+
+    unrecorded_attempts: int
+
+    @property
+    def is_accepting(self) -> bool: ...
+    @property
+    def open_attempts(self) -> int: ...
+    def totals(self) -> Totals: ...
+
+
+class FleetState(Protocol):
+    """What is read from the fleet, at a scrape, from another thread. clock: monotonic seconds, as in `Scrape`."""
+
+    @property
+    def snapshot(self) -> Snapshot: ...
+    @property
+    def loads(self) -> Mapping[str, Load]: ...
+    def clock(self) -> float: ...
+
+
+class Metrics:
+    """One registry of its own. Everything but `render` is for the event loop's thread."""
+
+    def __init__(self, books: Books, fleet: FleetState, *, tenants_max: int = TENANTS_MAX) -> None:
+        self.registry = CollectorRegistry()
+        self._fleet = fleet
+        self._codes = frozenset(_refusal_codes(Refusal))
+        self._faults = Vocabulary(WORDS_MAX, [""])
+        self._reasons = Vocabulary(WORDS_MAX)
+        self._policies = Vocabulary(WORDS_MAX)
+        self._attempts: dict[tuple[str, ...], _AttemptSeries] = {}
+        self.registry.register(MoneyCollector(books.totals, Vocabulary(tenants_max)))
+        self.registry.register(_StateCollector(books, fleet))
+        self._requests_total = self._counter(
+            "jeton_requests", "Requests by the status of the answer; 499: the client left.",
+            "endpoint", "pool", "backend", "tier", "status",
+        )  # fmt: skip
+        self._attempts_total = self._counter(
+            "jeton_attempts",
+            "Attempts at a replica that have ended, and what went wrong.",
+            "backend",
+            "status",
+            "fault",
+        )
+        self._decisions_total = self._counter(
+            "jeton_decisions", "Where requests were sent first, and why.", "policy", "tier", "reason"
+        )
+        self._refusals_total = self._counter("jeton_refusals", "Requests that ended without an answer.", "code")
+        self._reloads_total = self._counter("jeton_reloads", "Configurations read after the first.", "result")
+        self._ttft_seconds = self._histogram(
+            "jeton_ttft_seconds", "From the request's arrival to the first token of its answer, where it is streamed.",
+            TTFT_BUCKETS, "pool", "backend",
+        )  # fmt: skip
+        self._request_seconds = self._histogram(
+            "jeton_request_seconds", "From the request's arrival to the end of its answer.",
+            REQUEST_BUCKETS, "pool", "backend",
+        )  # fmt: skip
+        self._overhead_seconds = self._histogram(
+            "jeton_overhead_seconds", "From the request's arrival to its first dispatch: jeton's own time.",
+            OVERHEAD_BUCKETS,
+        )  # fmt: skip
+
+    def attempt(self, charge: Charge, overhead_seconds: float) -> None:
+        """An attempt has ended. overhead_seconds: from the request's arrival until the attempt was opened."""
+        facts = charge.facts
+        raw = (facts.endpoint, facts.backend, charge.status, charge.fault, facts.policy, facts.tier, facts.reason)
+        series = self._attempts.get(raw) or self._attempt_series(raw, charge)
+        series.attempts.inc()
+        if facts.number == 1:
+            series.decisions.inc()
+            self._overhead_seconds.observe(overhead_seconds)
+        if series.requests is not None:
+            series.requests.inc()
+        if series.request_seconds is not None:
+            series.request_seconds.observe(overhead_seconds + (charge.ended_ns - charge.opened_ns) / NS_PER_SECOND)
+        if series.ttft_seconds is not None and charge.first_token_ns is not None:
+            ttft_ns = charge.first_token_ns - charge.opened_ns
+            series.ttft_seconds.observe(overhead_seconds + ttft_ns / NS_PER_SECOND)
+
+    def refused(self, endpoint: Endpoint, refusal: Refusal) -> None:
+        """A request ended without an answer, or in the middle of one."""
+        code = refusal.code or type(refusal).__name__
+        self._refusals_total.labels(code if code in self._codes else OTHER).inc()
+        status = str(refusal.status) if 400 <= refusal.status <= 599 else OTHER
+        self._requests_total.labels(endpoint.value, "", "", "", status).inc()
+
+    def reloaded(self, result: str) -> None:
+        """A configuration was read again; result: one of a few words, such as `applied`."""
+        self._reloads_total.labels(str(result)).inc()
+
+    def render(self) -> tuple[bytes, str]:
+        """The exposition text and its content type. Takes milliseconds for thousands of series: not in the event loop."""
+        return generate_latest(self.registry), CONTENT_TYPE_PLAIN_0_0_4
+
+    def _attempt_series(self, raw: tuple[str, ...], charge: Charge) -> "_AttemptSeries":
+        """What an attempt moves, looked up once. Kept only where no word was folded, so that what is kept stays few."""
+        facts, status = charge.facts, charge.status
+        policy, reason = self._policies.fold(facts.policy), self._reasons.fold(facts.reason)
+        fault = self._faults.fold(charge.fault)
+        place = (facts.pool, facts.backend)
+        request_status = None
+        if status is AttemptStatus.OK:
+            request_status = "200"
+        elif status is AttemptStatus.CANCELLED and charge.fault in CLIENT_GONE_FAULTS:
+            request_status = CLIENT_GONE_STATUS  # cut short for any other reason, it is answered with a refusal
+        series = _AttemptSeries(
+            attempts=self._attempts_total.labels(facts.backend, status.value, fault),
+            decisions=self._decisions_total.labels(policy, facts.tier, reason),
+            requests=(
+                None
+                if request_status is None
+                else self._requests_total.labels(facts.endpoint, *place, facts.tier, request_status)
+            ),
+            request_seconds=self._request_seconds.labels(*place) if status is AttemptStatus.OK else None,
+            ttft_seconds=self._ttft_seconds.labels(*place) if status is AttemptStatus.OK else None,
+        )
+        if (policy, reason, fault) == (facts.policy, facts.reason, charge.fault):
+            self._attempts[raw] = series
+        return series
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(name, text, labels, registry=self.registry, buckets=buckets)
+
+
+@dataclass(frozen=True, slots=True)
+class _AttemptSeries:
+    """The series of one kind of attempt. requests: None where the request goes on or ends as a refusal; the histograms:
+    None where there was no answer."""
+
+    attempts: Counter
+    decisions: Counter
+    requests: Counter | None
+    request_seconds: Histogram | None
+    ttft_seconds: Histogram | None
+
+
+class _StateCollector(Collector):
+    """What is so at the moment of the scrape: read from the fleet and the books, not counted."""
+
+    def __init__(self, books: Books, fleet: FleetState) -> None:
+        self._books = books
+        self._fleet = fleet
+
+    def describe(self) -> Iterable[Metric]:
+        return self._families()
+
+    def collect(self) -> Iterable[Metric]:
+        in_flight, up, age, accepting, unrecorded, build = families = self._families()
+        snapshot, loads, now_seconds = self._fleet.snapshot, self._fleet.loads, self._fleet.clock()
+        for backend in snapshot.backends.values():
+            for replica in backend.replicas:
+                labels = (backend.name, replica.id)
+                health, scrape = snapshot.health.get(replica.id), snapshot.scrapes.get(replica.id)
+                in_flight.add_metric(labels, loads.get(replica.id, IDLE).attempts)
+                up.add_metric(labels, health is not None and health.admits(now_seconds))
+                if scrape is not None:  # never scraped is not scraped just now
+                    age.add_metric(labels, max(now_seconds - scrape.at_seconds, 0.0))
+        accepting.add_metric((), self._books.is_accepting)
+        unrecorded.add_metric((), self._books.unrecorded_attempts)
+        build.add_metric((version("jeton"),), 1)
+        return families
+
+    def _families(self) -> tuple[GaugeMetricFamily | CounterMetricFamily, ...]:
+        by_replica = ("backend", "replica")
+        return (
+            GaugeMetricFamily("jeton_in_flight", "Attempts in flight.", labels=by_replica),
+            GaugeMetricFamily("jeton_replica_up", "1 while new work may be sent.", labels=by_replica),
+            GaugeMetricFamily("jeton_scrape_age_seconds", "Since the last scrape of the replica.", labels=by_replica),
+            GaugeMetricFamily(
+                "jeton_ledger_accepting", "0 while the ledger cannot be written: metered traffic is refused.", labels=()
+            ),
+            CounterMetricFamily(
+                "jeton_unrecorded_attempts",
+                "Attempts on leased replicas that were not written down because the ledger was full.",
+                labels=(),
+            ),
+            GaugeMetricFamily("jeton_build_info", "The version that runs.", labels=("version",)),
+        )
+
+
+def _refusal_codes(kind: type[Refusal]) -> Iterable[str]:
+    yield kind.code or kind.__name__
+    for narrower in kind.__subclasses__():
+        yield from _refusal_codes(narrower)

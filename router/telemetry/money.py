@@ -1,0 +1,142 @@
+"""The money metrics: the ledger's totals in Prometheus' words, read at every scrape and kept nowhere else.
+
+They survive restarts because the ledger does, and equal it to the nano-dollar, up to the floats of the exposition format.
+There is no other counter of money. What cannot be told honestly from the totals is not exported: a price per token and class
+on a leased replica would need each charge split into prefill and decode.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from router.domain.attempt import AttemptStatus
+from router.domain.money import NANOUSD_PER_USD
+from router.domain.totals import Account, LineTotal, Totals
+from router.telemetry.labels import Vocabulary
+
+Labels = tuple[str, ...]
+
+BY_PLACE = ("pool", "backend")
+BY_ACCOUNT = ("pool", "backend", "model", "tier", "tenant")
+
+# Attempts whose money bought no answer. A client that left got what it stayed for: cancelled is not lost.
+LOST = {AttemptStatus.FAILED: "failed", AttemptStatus.LOST: "router_died"}
+
+SAVED_METHOD = "standard"
+
+
+class MoneyCollector(Collector):
+    """tenants: those with series of their own; the others share one."""
+
+    def __init__(self, totals: Callable[[], Totals], tenants: Vocabulary) -> None:
+        self._totals = totals
+        self._tenants = tenants
+
+    def describe(self) -> Iterable[Metric]:
+        return _families(_Sums())
+
+    def collect(self) -> Iterable[Metric]:
+        totals, sums = self._totals(), _Sums()
+        for line, total in totals.lines.items():
+            account = line.account
+            labels = self._labels(account)
+            sums.cost[*labels, "allocated"] += total.cost_nanousd
+            sums.cost[*labels, "standard"] += total.standard_nanousd
+            for name, count in _token_classes(total):
+                sums.tokens[*labels, name] += count
+            if line.status in LOST:
+                sums.lost[account.pool, account.backend, LOST[line.status]] += total.cost_nanousd
+            sums.saved[labels[-1], SAVED_METHOD] += total.saved_nanousd
+            sums.usage[line.usage_source.value,] += total.attempts
+            sums.unpriced[account.backend,] += total.unpriced
+        for account, owed_nanousd in totals.open_nanousd.items():
+            sums.cost[*self._labels(account), "allocated"] += owed_nanousd
+        for place, bill_nanousd in totals.bills().items():
+            sums.bill[place] += bill_nanousd
+        for place, lease in totals.leases.items():
+            sums.idle[place] += lease.idle_nanousd
+        return _families(sums)
+
+    def _labels(self, account: Account) -> Labels:
+        return account.pool, account.backend, account.model, account.tier, self._tenants.fold(account.tenant)
+
+
+class _Sums:
+    """Whole numbers by label values: nano-dollars, tokens, attempts."""
+
+    def __init__(self) -> None:
+        self.bill: defaultdict[Labels, int] = defaultdict(int)
+        self.cost: defaultdict[Labels, int] = defaultdict(int)
+        self.idle: defaultdict[Labels, int] = defaultdict(int)
+        self.lost: defaultdict[Labels, int] = defaultdict(int)
+        self.saved: defaultdict[Labels, int] = defaultdict(int)
+        self.tokens: defaultdict[Labels, int] = defaultdict(int)
+        self.usage: defaultdict[Labels, int] = defaultdict(int)
+        self.unpriced: defaultdict[Labels, int] = defaultdict(int)
+
+
+def _families(sums: _Sums) -> list[Metric]:
+    usd = NANOUSD_PER_USD
+    return [
+        _counter("jeton_bill_usd", "What we owe: leases by time, metered backends by use.", BY_PLACE, sums.bill, usd),
+        _counter(
+            "jeton_cost_usd",
+            "Cost of attempts. allocated: shares of the bill, attempts in flight included; with jeton_idle_usd_total they"
+            " sum to the bill. standard: the same tokens at list price, or at a lease's target utilization.",
+            (*BY_ACCOUNT, "basis"),
+            sums.cost,
+            usd,
+        ),
+        _counter("jeton_idle_usd", "Lease time that no attempt used.", BY_PLACE, sums.idle, usd),
+        _counter(
+            "jeton_lost_usd",
+            "Cost of attempts that gave no answer, a part of jeton_cost_usd_total.",
+            (*BY_PLACE, "why"),
+            sums.lost,
+            usd,
+        ),
+        _filled(
+            GaugeMetricFamily(
+                "jeton_saved_usd_total",
+                "Cost of the same tokens at the baseline's list or standard price, less the cost here, failed attempts"
+                " included, idle time not. It falls where the baseline was cheaper: a gauge, for delta() and not rate().",
+                labels=("tenant", "method"),
+            ),
+            sums.saved,
+            usd,
+        ),
+        _counter(
+            "jeton_tokens",
+            "Language tokens. cached is a part of prompt, reasoning of completion.",
+            (*BY_ACCOUNT, "class"),
+            sums.tokens,
+        ),
+        _counter("jeton_usage", "Ended attempts, by how their tokens are known.", ("source",), sums.usage),
+        _counter(
+            "jeton_unpriced_attempts",
+            "Ended attempts whose cost is unknown for want of a price.",
+            ("backend",),
+            sums.unpriced,
+        ),
+    ]
+
+
+def _counter(name: str, text: str, label_names: Labels, amounts: Mapping[Labels, int], unit: int = 1) -> Metric:
+    return _filled(CounterMetricFamily(name, text, labels=label_names), amounts, unit)
+
+
+def _filled(
+    family: CounterMetricFamily | GaugeMetricFamily, amounts: Mapping[Labels, int], unit: int
+) -> CounterMetricFamily | GaugeMetricFamily:
+    for labels, amount in amounts.items():
+        family.add_metric(labels, amount / unit)
+    return family
+
+
+def _token_classes(total: LineTotal) -> Iterable[tuple[str, int]]:
+    yield "prompt", total.prompt_tokens
+    yield "cached", total.cached_tokens
+    yield "completion", total.completion_tokens
+    yield "reasoning", total.reasoning_tokens
