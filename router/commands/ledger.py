@@ -1,0 +1,228 @@
+"""`jeton ledger`: what requests have cost, from the ledger's file; a running router is not disturbed."""
+
+import csv
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from router.config import LedgerConfig
+from router.config_source import ConfigRefused, read_source
+from router.domain.money import usd_text
+from router.ledger.history import HAVE_LEASES, Filters, SumBy, SumRow, grand_total, read_history
+from router.ledger.rows import CHARGE_COLUMNS
+from router.ledger.store import LedgerError
+
+NS_PER_SECOND = 10**9
+NS_PER_MILLISECOND = 10**6
+UNKNOWN = "unknown"
+PIPE_COLUMNS = 1000
+TIME_FORMATS = ("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S")
+
+Row = Mapping[str, str]
+
+
+@click.group()
+@click.option("--ledger", "path", type=click.Path(path_type=Path), help="The ledger's file.")
+@click.option(
+    "--config", type=click.Path(path_type=Path), default=Path("router.yaml"), show_default=True, help="Names the file."
+)
+@click.pass_context
+def ledger(context: click.Context, path: Path | None, config: Path) -> None:
+    """Show what requests have cost.
+
+    Amounts are exact US dollars. Without --ledger the file is the one that router.yaml names, or var/jeton.sqlite.
+    """
+    context.obj = path if path is not None else _configured_path(config)
+
+
+def _filter_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.option("--csv", "as_csv", is_flag=True, help="CSV on standard output, amounts in US dollars."),
+        click.option("--until", type=click.DateTime(TIME_FORMATS), help="Ended before (UTC)."),
+        click.option("--since", type=click.DateTime(TIME_FORMATS), help="Ended at or after (UTC)."),
+        click.option("--backend", default="", help="Of this backend only."),
+        click.option("--pool", default="", help="Of this pool only."),
+        click.option("--tenant", default="", help="Of this tenant only."),
+    ):
+        command = option(command)
+    return command
+
+
+@ledger.command("list")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many, newest first.")
+@_filter_options
+@click.pass_obj
+def list_charges(path: Path, /, limit: int, as_csv: bool, **filters: Any) -> None:
+    """List attempts that have ended, newest first."""
+    with _told_plainly(), read_history(path) as history:
+        charges = history.charges(_filters(**filters), limit)
+    if as_csv:
+        _write_csv([_csv_name(column) for column in CHARGE_COLUMNS], (_csv_row(charge) for charge in charges))
+        return
+    shown = ("ended", "attempt", "tenant", "backend", "tier", "status", "usage", "prompt", "completion", "cost $")
+    _print_table(shown, [_listed(charge) for charge in charges], right_from=7)
+
+
+@ledger.command("sum")
+@click.option("--by", type=click.Choice([by.value for by in SumBy]), default=SumBy.BACKEND.value, show_default=True)
+@_filter_options
+@click.pass_obj
+def sum_charges(path: Path, /, by: str, as_csv: bool, **filters: Any) -> None:
+    """Sum attempts by tenant, pool, backend, model, tier or day (UTC).
+
+    By pool and backend, over all time, the bill stands beside: bill = cost + open + idle, where open is what attempts in
+    flight have run up.
+    """
+    selected = _filters(**filters)
+    with _told_plainly(), read_history(path) as history:
+        sums = history.sums(SumBy(by), selected)
+    columns = [by, "attempts", "unpriced", "prompt", "cached", "completion", "reasoning", "cost $", "standard $"]
+    columns += ["saved $", "$ per million"]
+    if by in HAVE_LEASES and selected.is_of_places:
+        columns += ["open $", "idle $", "bill $"]
+    if as_csv:
+        csv_names = {column: _csv_name(column) for column in columns}
+        summed = [_summed(by, row) for row in sums]
+        _write_csv(list(csv_names.values()), ({csv_names[name]: row[name] for name in columns} for row in summed))
+    else:
+        _print_table(columns, [_summed(by, row) for row in [*sums, grand_total(sums)]], right_from=1)
+
+
+@ledger.command("show")
+@click.argument("request_id")
+@click.pass_obj
+def show_request(path: Path, /, request_id: str) -> None:
+    """Show one request: its events in the journal and the charge of every attempt."""
+    with _told_plainly(), read_history(path) as history:
+        story = history.story(request_id)
+    events = [
+        {"time": _time_text(event["at_ns"]), "attempt": event["subject"], "event": event["kind"]}
+        | {"lease": event["lease_id"], "weight": str(event["amount"] or "")}
+        for event in story.events
+    ]
+    _print_table(("time", "attempt", "event", "lease", "weight"), events, right_from=4)
+    for charge in story.charges:
+        members = [{"charge": name, "": text} for name, text in _csv_row(charge).items() if text]
+        _print_table(("charge", ""), members, right_from=2)
+
+
+def _configured_path(config: Path) -> Path:
+    """The path in router.yaml, read without checking the rest: the ledger is open to who has the file."""
+    default = LedgerConfig().path
+    if not config.is_file():
+        return default
+    with _told_plainly():
+        members = read_source(config).value
+    section = members.get("ledger") if isinstance(members, dict) else None
+    path = section.get("path") if isinstance(section, dict) else None
+    return Path(path) if isinstance(path, str) else default
+
+
+class _told_plainly:
+    """What is wrong with the file is told in a line, without a traceback."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, LedgerError | ConfigRefused):
+            raise click.ClickException(str(error)) from None
+
+
+def _filters(tenant: str, pool: str, backend: str, since: datetime | None, until: datetime | None) -> Filters:
+    return Filters(tenant, pool, backend, _ns(since), _ns(until))
+
+
+def _ns(moment: datetime | None) -> int | None:
+    return None if moment is None else int(moment.replace(tzinfo=UTC).timestamp()) * NS_PER_SECOND
+
+
+def _time_text(at_ns: int) -> str:
+    seconds, rest_ns = divmod(at_ns, NS_PER_SECOND)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest_ns // NS_PER_MILLISECOND:03d}Z"
+
+
+def _usd(nanousd: int | None) -> str:
+    return UNKNOWN if nanousd is None else usd_text(nanousd)
+
+
+def _usd_per_million(total_nanousd: int, tokens: int) -> str:
+    if not tokens:
+        return ""
+    return f"{Decimal(total_nanousd) / tokens / 1000:.4f}"  # nano-dollars a token are thousandths of a dollar a million
+
+
+def _listed(charge: Mapping[str, Any]) -> Row:
+    return {
+        "ended": _time_text(charge["ended_ns"]),
+        "attempt": charge["attempt_id"],
+        "tenant": charge["tenant"],
+        "backend": charge["backend"],
+        "tier": charge["tier"],
+        "status": " ".join(filter(None, [charge["status"], charge["fault"]])),
+        "prompt": f"{charge['prompt_tokens']:,}",
+        "completion": f"{charge['completion_tokens']:,}",
+        "usage": charge["usage_source"],
+        "cost $": _usd(charge["cost_nanousd"]),
+    }
+
+
+def _summed(key_name: str, row: SumRow) -> Row:
+    total = row.total
+    return {
+        key_name: row.key,
+        "attempts": str(total.attempts),
+        "unpriced": str(total.unpriced),
+        "prompt": str(total.prompt_tokens),
+        "cached": str(total.cached_tokens),
+        "completion": str(total.completion_tokens),
+        "reasoning": str(total.reasoning_tokens),
+        "cost $": usd_text(total.cost_nanousd),
+        "standard $": usd_text(total.standard_nanousd),
+        "saved $": usd_text(total.saved_nanousd),
+        "$ per million": _usd_per_million(total.cost_nanousd, total.prompt_tokens + total.completion_tokens),
+        "open $": _usd(row.open_nanousd),
+        "idle $": _usd(row.idle_nanousd),
+        "bill $": _usd(row.bill_nanousd),
+    }
+
+
+def _csv_name(column: str) -> str:
+    """A table's heading, or the ledger's own name, as a CSV column: amounts are in dollars there."""
+    return column.replace("_nanousd", "_usd").replace("$ per million", "usd_per_million").replace(" $", "_usd")
+
+
+def _csv_row(charge: Mapping[str, Any]) -> Row:
+    """A charge with amounts in exact dollars; empty where a value is unknown."""
+    row: dict[str, str] = {}
+    for name, value in charge.items():
+        if value is None:
+            row[_csv_name(name)] = ""
+        else:
+            row[_csv_name(name)] = usd_text(value) if name.endswith("_nanousd") else str(value)
+    return row
+
+
+def _write_csv(columns: Sequence[str], rows: Iterable[Row]) -> None:
+    writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def _print_table(columns: Sequence[str], rows: Iterable[Row], right_from: int) -> None:
+    """Columns from `right_from` on hold numbers."""
+    table = Table()
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number >= right_from else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(escape(row[column]) for column in columns))
+    # As wide as it needs to be where no terminal sets a width: a cut amount is a wrong one.
+    console = Console() if sys.stdout.isatty() else Console(width=PIPE_COLUMNS)
+    console.print(table)
