@@ -18,8 +18,8 @@ class QualityFloor(BaseModel, frozen=True, extra="forbid"):
     """Quality before time, and both before price.
 
     quality_min: the floor, 0–1. The highest tier's quality is 1; a lower tier's is the probability that its answer is as
-    good, less what the classifier does not know of such prompts. With the shipped classifier, half of the prompts of kinds
-    that it was trained on reach 0.75; of others (AlpacaEval's) 9 % do, and most lie between 0.4 and 0.5.
+    good, less what the classifier does not know of such prompts. With the shipped classifier about half of the prompts of
+    kinds that it was trained on reach 0.75, and few others, most of which lie between 0.4 and 0.5.
     ttft_seconds_max: the objective for the time to the first token.
     """
 
