@@ -1,7 +1,7 @@
 """One exchange with a client over ASGI: its body comes in bounded, its answer goes out no faster than it reads.
 
-A bare ASGI application does not notice a client that leaves unless it watches `receive()`; this does, and cancels the
-request's task. What the bytes mean is not known here.
+A bare ASGI application does not notice a client that leaves unless it watches: this does, and cancels the request's task.
+Under our own server the connection tells; under another a task waits on `receive()`. What the bytes mean is not known here.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from typing import Any
 
 from router.dispatch.watchdog import NEVER, Deadline, Watchdog
 from router.errors import BadRequest, BodyTooLarge, ClientTooSlow, UnsupportedBody
-from router.server import ABORT_KEY
+from router.server import CONNECTION_KEY, Connection
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -26,6 +26,8 @@ class Conversation:
     """headers: the request's, names in lower case. has_started: a status was sent. is_gone: the client has left."""
 
     __slots__ = (
+        "_by_name",
+        "_connection",
         "_is_finished",
         "_receive",
         "_scope",
@@ -42,6 +44,7 @@ class Conversation:
 
     def __init__(self, scope: Message, receive: Receive, send: Send, watchdog: Watchdog, write_seconds: float) -> None:
         self.headers: Sequence[Header] = scope["headers"]
+        self._by_name = dict(self.headers)
         self.has_started = False
         self.is_gone = False
         self.deadline_seconds = NEVER
@@ -51,7 +54,8 @@ class Conversation:
         self._watchdog = watchdog
         self._write_seconds = write_seconds
         self._is_finished = False
-        self._task: asyncio.Task[Any] | None = None
+        self._task = asyncio.current_task()
+        self._connection: Connection | None = scope.get(CONNECTION_KEY)
         self._watcher: asyncio.Task[None] | None = None
 
     @property
@@ -60,11 +64,8 @@ class Conversation:
         return client[0] if client else ""
 
     def header(self, name: bytes) -> bytes | None:
-        """The header's value, None where absent; the first of several."""
-        for found, value in self.headers:
-            if found == name:
-                return value
-        return None
+        """The header's value, None where absent; the last of several."""
+        return self._by_name.get(name)
 
     def content_length(self) -> int | None:
         value = self.header(b"content-length")
@@ -73,33 +74,34 @@ class Conversation:
     async def pieces(self, bytes_max: int, silence_seconds: float) -> AsyncIterator[bytes]:
         """The body as it arrives. Raises BodyTooLarge (before reading, where its length is declared), UnsupportedBody for
         a compressed one, ClientTooSlow, ClientGone."""
-        encoding = self.header(b"content-encoding")
-        if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
-            raise UnsupportedBody("Send the body uncompressed: `Content-Encoding` is not supported.")
-        declared = self.content_length()
-        if declared is not None and declared > bytes_max:
-            raise _too_large(bytes_max)
+        self._check_body(bytes_max)
         size = 0
-        while True:
-            message = await self._receive_within(silence_seconds)
-            piece: bytes = message.get("body", b"")
+        more = True
+        while more:
+            piece, more = await self._piece(bytes_max - size, silence_seconds)
             size += len(piece)
-            if size > bytes_max:
-                raise _too_large(bytes_max)
             if piece:
                 yield piece
-            if not message.get("more_body", False):
-                return
 
     async def body(self, bytes_max: int, silence_seconds: float) -> bytes:
         """The body, whole. Raises as `pieces` does."""
-        pieces = [piece async for piece in self.pieces(bytes_max, silence_seconds)]
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._check_body(bytes_max)
+        data, more = await self._piece(bytes_max, silence_seconds)
+        if not more:
+            return data
+        pieces, size = [data], len(data)
+        while more:
+            data, more = await self._piece(bytes_max - size, silence_seconds)
+            pieces.append(data)
+            size += len(data)
+        return b"".join(pieces)
 
     def watch(self) -> None:
-        """From now on cancel the calling task as soon as the client leaves. The body must have been read."""
-        self._task = asyncio.current_task()
-        self._watcher = asyncio.create_task(self._until_gone())
+        """From now on cancel the request's task as soon as the client leaves. The body must have been read."""
+        if self._connection is not None:
+            self._connection.on_gone = self._left
+        else:
+            self._watcher = asyncio.create_task(self._until_gone())
 
     async def start(self, status: int, headers: Sequence[Header]) -> None:
         self.has_started = True
@@ -120,6 +122,8 @@ class Conversation:
     def close(self) -> None:
         """Leave nothing behind, however the exchange ended; a stream that was begun and not finished is cut."""
         self._watchdog.unwatch(self)
+        if self._connection is not None:
+            self._connection.on_gone = None
         if self._watcher is not None and not self._is_finished:
             self._watcher.cancel()
         if self.has_started and not self._is_finished:
@@ -127,27 +131,37 @@ class Conversation:
 
     def expire(self) -> None:
         """The client reads nothing: cut the connection, which the watcher then notices."""
-        abort = self._scope.get(ABORT_KEY)
-        if abort is not None:
-            abort()
+        if self._connection is not None:
+            self._connection.abort()
 
-    async def _receive_within(self, seconds: float) -> Message:
-        task = asyncio.current_task()
-        deadline = Deadline(task, asyncio.get_running_loop().time() + seconds)
+    def _check_body(self, bytes_max: int) -> None:
+        encoding = self.header(b"content-encoding")
+        if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
+            raise UnsupportedBody("Send the body uncompressed: `Content-Encoding` is not supported.")
+        declared = self.content_length()
+        if declared is not None and declared > bytes_max:
+            raise BodyTooLarge(f"The body is larger than {bytes_max} bytes.")
+
+    async def _piece(self, bytes_max: int, seconds: float) -> tuple[bytes, bool]:
+        """What has come of the body by now, at most `bytes_max`, and whether there is more."""
+        deadline = Deadline(self._task, asyncio.get_running_loop().time() + seconds)
         self._watchdog.watch(deadline)
         try:
             message = await self._receive()
         except asyncio.CancelledError:
-            if task is None or not deadline.has_passed:
+            if self._task is None or not deadline.has_passed:
                 raise
-            task.uncancel()
+            self._task.uncancel()
             raise ClientTooSlow(f"Nothing of the body arrived for {seconds:g} s.") from None
         finally:
             self._watchdog.unwatch(deadline)
         if message["type"] == "http.disconnect":
             self.is_gone = True
             raise ClientGone
-        return message
+        piece: bytes = message.get("body", b"")
+        if len(piece) > bytes_max:
+            raise BodyTooLarge("The body is larger than this server accepts.")
+        return piece, message.get("more_body", False)
 
     async def _send_in_time(self, message: Message) -> None:
         self.deadline_seconds = asyncio.get_running_loop().time() + self._write_seconds
@@ -157,6 +171,9 @@ class Conversation:
     async def _until_gone(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        self._left()
+
+    def _left(self) -> None:
         if not self._is_finished and self._task is not None:
             self.is_gone = True
             self._task.cancel()
@@ -169,7 +186,3 @@ def require_content_type(call: Conversation, right: bytes) -> bytes:
         got = kind.decode("latin-1")[:60] or "missing"
         raise BadRequest(f"The `Content-Type` must be {right.decode()}; it is {got}.")
     return parameters
-
-
-def _too_large(bytes_max: int) -> BodyTooLarge:
-    return BodyTooLarge(f"The body is larger than {bytes_max} bytes.")

@@ -8,7 +8,7 @@ that h11 and others let through.
 import asyncio
 import signal
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -17,9 +17,19 @@ from router.config import ServerConfig
 from router.errors import BadRequest, ClientTooSlow, HeadersTooLarge, Refusal
 from router.wire.error_body import error_body
 
-ABORT_KEY = "jeton.abort"
+# Where a request's scope carries its connection, for what ASGI does not offer: hearing at once that the client has left,
+# without a task for each request that waits for it, and cutting a client that reads nothing.
+CONNECTION_KEY = "jeton.connection"
 KEEP_ALIVE_SECONDS = 75
 BACKLOG = 4096
+
+
+class Connection(Protocol):
+    """What a `Conversation` may do with the connection under it. on_gone: called once it is lost."""
+
+    on_gone: Callable[[], None] | None
+
+    def abort(self) -> None: ...
 
 
 def guarded_protocol(limits: ServerConfig) -> type[HttpToolsProtocol]:
@@ -32,6 +42,10 @@ def guarded_protocol(limits: ServerConfig) -> type[HttpToolsProtocol]:
         _is_in_head = False
         _head_bytes = 0
         _refusal: Refusal | None = None
+        on_gone: Callable[[], None] | None = None
+
+        def abort(self) -> None:
+            self.transport.abort()
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -40,6 +54,8 @@ def guarded_protocol(limits: ServerConfig) -> type[HttpToolsProtocol]:
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_head_timer()
             super().connection_lost(exc)
+            if self.on_gone is not None:
+                self.on_gone()
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
@@ -68,7 +84,7 @@ def guarded_protocol(limits: ServerConfig) -> type[HttpToolsProtocol]:
                 self._refusal = HeadersTooLarge("The request's headers are too large.")
                 raise ValueError
             super().on_headers_complete()
-            cast(dict[str, Any], self.scope)[ABORT_KEY] = self.transport.abort
+            cast(dict[str, Any], self.scope)[CONNECTION_KEY] = self
 
         def send_400_response(self, msg: str) -> None:
             self._refuse(self._refusal or BadRequest("The request is not valid HTTP."))
