@@ -110,7 +110,8 @@ class Engine:
         self._plan_decoding = 0
         self._plan_prefill_tokens = 0
         self._began_seconds = 0.0
-        self._ends_seconds: float | None = None
+        self._due_seconds: float | None = None
+        self._is_stepping = False
 
     @property
     def running(self) -> int:
@@ -128,8 +129,8 @@ class Engine:
 
     @property
     def next_event_seconds(self) -> float | None:
-        """When the step under way ends; None when nothing is under way."""
-        return self._ends_seconds
+        """When the step under way ends or, with work waiting and none under way, when the next one may begin; else None."""
+        return self._due_seconds
 
     @property
     def kv_usage_ratio(self) -> float:
@@ -142,7 +143,10 @@ class Engine:
         return self.blocks.capacity * self.block_tokens
 
     def submit(self, sequence: EngineSequence, now_seconds: float) -> None:
-        """Queue a sequence. Raises ValueError when it could never run: an empty prompt, or longer than the whole cache."""
+        """Queue a sequence. All that arrive at one moment share the step that begins at the next `advance`.
+
+        Raises ValueError when it could never run: an empty prompt, or longer than the whole cache.
+        """
         if sequence.prompt_tokens < 1 or sequence.completion_tokens < 0:
             raise ValueError("a sequence needs at least one prompt token and no negative completion")
         if sequence.prompt_tokens + sequence.completion_tokens > self.sequence_tokens_max:
@@ -152,8 +156,8 @@ class Engine:
             )
         sequence.arrived_seconds = now_seconds
         self._waiting.append(sequence)
-        if self._ends_seconds is None:
-            self._begin_step(now_seconds)
+        if self._due_seconds is None:
+            self._due_seconds = now_seconds
 
     def abort(self, sequence: EngineSequence, now_seconds: float) -> None:
         """Drop a sequence, wherever it stands. What it held is free at once; a step that holds it runs on to its end.
@@ -171,10 +175,11 @@ class Engine:
     def advance(self, now_seconds: float) -> list[Step]:
         """End every step that is due by `now_seconds`, in order, starting the next one where work is left."""
         steps: list[Step] = []
-        while self._ends_seconds is not None and self._ends_seconds <= now_seconds:
-            ended_seconds = self._ends_seconds
-            steps.append(self._end_step(ended_seconds))
-            self._begin_step(ended_seconds)
+        while self._due_seconds is not None and self._due_seconds <= now_seconds:
+            due_seconds = self._due_seconds
+            if self._is_stepping:
+                steps.append(self._end_step(due_seconds))
+            self._begin_step(due_seconds)
         return steps
 
     # ------------------------------------------------------------------ one step
@@ -208,11 +213,12 @@ class Engine:
                 context_tokens += self._schedule(sequence, tokens)
                 budget -= tokens
 
-        if not self._plan:
-            self._ends_seconds = None
+        self._is_stepping = bool(self._plan)
+        if not self._is_stepping:
+            self._due_seconds = None
             return
         self._began_seconds = now_seconds
-        self._ends_seconds = now_seconds + self.profile.step_seconds(
+        self._due_seconds = now_seconds + self.profile.step_seconds(
             self._plan_decoding, context_tokens, self._plan_prefill_tokens
         )
 

@@ -75,8 +75,9 @@ def _answer(replica: "Replica", request: HttpRequest, answer: Answer, task: Task
         raise bad_request("Maximum file size exceeded", "audio_filesize_mb", size_mb)
     seconds = audio_seconds(form.file)
     generation = new_generation(replica, answer, request, task, None)
-    prompt = [language.digest(form.file) % language.VOCABULARY_TOKENS]
-    prompt *= DECODER_PROMPT_TOKENS + math.ceil(seconds * FRAMES_PER_SECOND)
+    # The encoder hears one window at a time, so a long sound holds no more of the cache than half a minute does.
+    frames = math.ceil(min(seconds, WINDOW_SECONDS) * FRAMES_PER_SECOND)
+    prompt = [language.digest(form.file) % language.VOCABULARY_TOKENS] * (DECODER_PROMPT_TOKENS + frames)
     options = ReplyOptions(tokens_max=_tokens(form, seconds), ignores_eos=True)
     add_choices(generation, prompt, options, count=1, seed=0, salt="")
     is_stream = form.is_true("stream")

@@ -212,7 +212,7 @@ class ChatStream:
             usage = wire.usage_of_stream(self._generation.usage(), has_details=self._has_details)
             self._send(
                 b'%b,"choices":[],"usage":%b%b}\n\n'
-                % (self._head, orjson.dumps(usage), wire.stream_tail(self._generation))
+                % (self._head, orjson.dumps(usage), wire.stream_tail(self._generation, is_usage=True))
             )
         self._send(DONE)
         self._generation.answer.finish()
@@ -231,7 +231,7 @@ class ChatStream:
         value["token_ids"] = choice.reply.token_ids[start:end] if self._has_ids and is_first else None
         usage = self._running_usage(choice, end) if self._is_continuous else b""
         is_stream_end = is_end and self._unfinished == 0 and not self._body.wants_usage
-        tail = wire.stream_tail(self._generation) if is_stream_end else b""
+        tail = wire.stream_tail(self._generation, is_usage=False) if is_stream_end else b""
         return b'%b,"choices":[%b]%b%b}\n\n' % (self._head, orjson.dumps(value), usage, tail)
 
     def _deltas(self, choice: Choice, start: int, end: int) -> list[dict[str, Any]]:

@@ -156,7 +156,7 @@ class CompletionStream:
             )
         self._unfinished -= is_last
         is_stream_end = is_last and self._unfinished == 0 and not self._body.wants_usage
-        tail = wire.stream_tail(self._generation) if is_stream_end else b""
+        tail = wire.stream_tail(self._generation, is_usage=False) if is_stream_end else b""
         self._send(b'%b,"choices":[%b]%b%b}\n\n' % (self._head, orjson.dumps(value), usage, tail))
 
     def end(self) -> None:
@@ -166,7 +166,7 @@ class CompletionStream:
                 generation.usage(), has_details=generation.replica.spec.has_prompt_tokens_details
             )
             usage.get("prompt_tokens_details", {}).pop("created_cache_tokens", None)  # chat alone tells it
-            tail = wire.stream_tail(generation)
+            tail = wire.stream_tail(generation, is_usage=True)
             self._send(b'%b,"choices":[],"usage":%b%b}\n\n' % (self._head, orjson.dumps(usage), tail))
         self._send(DONE)
         generation.answer.finish()

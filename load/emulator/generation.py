@@ -96,8 +96,7 @@ class Generation:
         self.replica.opened(self)
         if is_stream:
             self.answer.start_stream()
-        for choice in self.choices:
-            pump.submit(choice.sequence, partial(self._progressed, choice))
+        pump.submit([(choice.sequence, partial(self._progressed, choice)) for choice in self.choices])
 
     def abort(self) -> None:
         """Leave nothing behind in the engine."""

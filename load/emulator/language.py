@@ -92,7 +92,7 @@ def _pieces(raw: bytes) -> Iterable[int]:
 
 
 def token_bytes(token: int) -> bytes:
-    """What one token stands for. Raises KeyError when it is not in the vocabulary."""
+    """What one token stands for; nothing, for an id that the vocabulary leaves unused."""
     if token in _ID_WORDS:
         return _ID_WORDS[token].encode()
     if token in SPECIAL:
@@ -100,11 +100,11 @@ def token_bytes(token: int) -> bytes:
     for size in (3, 2, 1):
         if _PIECE_STARTS[size] <= token < _PIECE_STARTS[size] + 256**size:
             return (token - _PIECE_STARTS[size]).to_bytes(size, "big")
-    raise KeyError(token)
+    return b""
 
 
 def decode(ids: Iterable[int]) -> str:
-    """The text of token ids; bytes that are no UTF-8 become U+FFFD, as in vLLM. Raises KeyError for an unknown id."""
+    """The text of token ids; bytes that are no UTF-8 become U+FFFD, as in vLLM."""
     return b"".join(map(token_bytes, ids)).decode("utf-8", "replace")
 
 

@@ -4,7 +4,7 @@ One timer per engine, however many sequences run. What must not live here: HTTP,
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from load.engine import Engine, EngineSequence, Step
 
@@ -32,12 +32,14 @@ class Pump:
         """The engine's time."""
         return (self._loop.time() - self._began) * self._time_factor
 
-    def submit(self, sequence: EngineSequence, listener: Listener) -> None:
-        """Queue a sequence; the listener is called once per wake-up in which it progressed, the last time when it is over.
-        Raises ValueError as the engine does."""
+    def submit(self, work: Sequence[tuple[EngineSequence, Listener]]) -> None:
+        """Queue sequences at one moment. A listener is called after each step in which its sequence progressed, the last
+        time when that is over. Raises ValueError as the engine does."""
         self._tick()
-        self.engine.submit(sequence, self.now_seconds())
-        self._listeners[sequence] = listener
+        now_seconds = self.now_seconds()
+        for sequence, listener in work:
+            self.engine.submit(sequence, now_seconds)
+            self._listeners[sequence] = listener
         self._arm()
 
     def abort(self, sequence: EngineSequence) -> None:
@@ -52,13 +54,17 @@ class Pump:
             self.abort(sequence)
 
     def _tick(self) -> None:
-        steps = self.engine.advance(self.now_seconds())
-        progressed: dict[EngineSequence, None] = {}
-        for step in steps:
-            if self._on_step is not None:
-                self._on_step(step)
-            progressed.update(dict.fromkeys(step.progressed))
-        for sequence in progressed:
+        """Let every step end that is due, one by one: when the loop was late, each token still goes out by itself and in
+        the order of the engine."""
+        now_seconds = self.now_seconds()
+        while (due := self.engine.next_event_seconds) is not None and due <= now_seconds:
+            for step in self.engine.advance(due):
+                self._deliver(step)
+
+    def _deliver(self, step: Step) -> None:
+        if self._on_step is not None:
+            self._on_step(step)
+        for sequence in step.progressed:
             listener = self._listeners.get(sequence)
             if listener is not None:
                 if sequence.is_over:

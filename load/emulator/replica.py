@@ -5,6 +5,7 @@ must not live here: how a path spells its answers, scheduling, listening.
 """
 
 import hmac
+import logging
 import math
 import time
 from collections import deque
@@ -20,7 +21,7 @@ from load.emulator.audio import transcriptions, translations
 from load.emulator.bodies import UnreadableBody
 from load.emulator.chat import chat_completions
 from load.emulator.completions import completions
-from load.emulator.errors import ApiError, unknown_model
+from load.emulator.errors import ApiError, bad_request, unknown_model
 from load.emulator.faults import Fault, FaultSwitch, FaultyAnswer, answer_instead
 from load.emulator.generation import Generation
 from load.emulator.http import Answer, Exchange, HttpRequest
@@ -33,6 +34,8 @@ from load.emulator.responses import responses
 from load.emulator.spec import VERSION, Dialect, Kind, ReplicaSpec
 from load.emulator.tokenize import detokenize, tokenize
 from load.engine import Engine
+
+logger = logging.getLogger(__name__)
 
 PathHandler = Callable[["Replica", HttpRequest, Answer], None]
 SEEN_MAX = 2_000
@@ -125,6 +128,10 @@ class Replica:
         except UnreadableBody:
             status = 400
             exchange.respond(400, b'{"detail":"There was an error parsing the body"}')
+        except Exception:  # what FastAPI does with a bug of the server's own
+            logger.exception("%s %s", request.method, request.path)
+            status = 500
+            exchange.respond(500, b"Internal Server Error", "text/plain; charset=utf-8")
         handler = request.path if request.path in self._routes else "none"
         size = int(request.headers.get("content-length") or 0)
         self.metrics.answered(handler, request.method, status, size, 0, time.monotonic() - began)
@@ -152,6 +159,7 @@ class Replica:
             return 405
         answer: Answer = exchange
         if route.is_inference:
+            _check_rank(request)
             if self._is_over_rate(exchange):
                 return 429
             fault = self._switch.take()
@@ -238,6 +246,13 @@ class Replica:
     def generations(self) -> list[Generation]:
         """Requests under way in the engine, waiting or running."""
         return list(self._generations)
+
+
+def _check_rank(request: HttpRequest) -> None:
+    """One engine, so one data-parallel rank. Raises vLLM's 400 for any other."""
+    rank = request.headers.get("x-data-parallel-rank", "0")
+    if rank.isdigit() and int(rank) > 0:
+        raise bad_request(f"data_parallel_rank {rank} is out of range [0, 1).")
 
 
 def _refuse_origin(exchange: Exchange) -> int:

@@ -88,10 +88,10 @@ def metrics_of_answer(generation: Generation) -> dict[str, Any] | None:
     return request_metrics(generation.choices[0].sequence, is_stream=False)
 
 
-def stream_tail(generation: Generation) -> bytes:
-    """What only the last chunk of a stream says."""
+def stream_tail(generation: Generation, *, is_usage: bool) -> bytes:
+    """What only the last chunk of a stream says; metrics come on a usage chunk alone."""
     tail = b',"system_fingerprint":"%b"' % generation.replica.fingerprint.encode()
-    if generation.replica.spec.has_request_metrics:
+    if is_usage and generation.replica.spec.has_request_metrics:
         tail += b',"metrics":%b' % orjson.dumps(request_metrics(generation.choices[0].sequence, is_stream=True))
     return tail
 

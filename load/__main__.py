@@ -1,0 +1,125 @@
+"""The commands of the load laboratory. `jeton` finds them by the entry-point group `jeton.commands`.
+
+`python -m load emulate …` is the same as `jeton emulate …`.
+"""
+
+import asyncio
+import signal
+from typing import Any
+
+import click
+
+from load.emulator.spec import Dialect, Kind, ReplicaSpec
+from load.profiles import profile_named, profiles_in
+
+DEFAULT_PROFILE = "h100-llama-3.1-8b-fp8"
+
+
+@click.group()
+def main() -> None:
+    """The load laboratory."""
+
+
+@main.command()
+@click.option(
+    "--profile", default=DEFAULT_PROFILE, show_default=True, help="A built-in profile, or FILE.yaml, or FILE.yaml:NAME."
+)
+@click.option("--list-profiles", is_flag=True, help="Print the built-in profiles and leave.")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Of the first replica.")
+@click.option("--replicas", type=click.IntRange(1, 1000), default=1, show_default=True, help="On consecutive ports.")
+@click.option("--model", default=None, help="The model's name; the profile's when left out.")
+@click.option("--served-model-name", multiple=True, help="Names clients use; the first is in the answers. Repeatable.")
+@click.option("--kind", type=click.Choice([*Kind]), default=Kind.GENERATE, show_default=True)
+@click.option("--dialect", type=click.Choice([*Dialect]), default=Dialect.VLLM, show_default=True)
+@click.option("--api-key", default=None, envvar="VLLM_API_KEY", help="Guards /v1/*, as vLLM's.")
+@click.option("--max-model-len", type=click.IntRange(1), default=32_768, show_default=True, help="Context, in tokens.")
+@click.option("--max-num-seqs", type=click.IntRange(1), default=None, help="Sequences running at once.")
+@click.option("--max-num-queued-reqs", type=click.IntRange(1), default=None, help="503 beyond so many at work.")
+@click.option("--stream-interval", type=click.IntRange(1), default=1, show_default=True, help="Tokens per chunk.")
+@click.option(
+    "--time-factor", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="2: twice as fast."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Another seed, other answers.")
+@click.option(
+    "--completion-tokens", type=click.FloatRange(1), default=160, show_default=True, help="Median answer length."
+)
+@click.option("--reasoning-share", type=click.FloatRange(0, 10), default=0.0, help="Tokens thought per token said.")
+@click.option("--requests-per-minute", type=click.IntRange(1), default=None, help="429 with Retry-After beyond.")
+@click.option("--multimodal", is_flag=True, help="Accept images.")
+@click.option("--no-tool-call-parser", is_flag=True, help="Refuse tools, as vLLM does without --tool-call-parser.")
+@click.option("--no-enable-prefix-caching", is_flag=True)
+@click.option("--enable-prompt-tokens-details", is_flag=True)
+@click.option("--enable-request-id-headers", is_flag=True)
+@click.option("--enable-per-request-metrics", is_flag=True)
+@click.option("--enable-server-load-tracking", is_flag=True)
+def emulate(**options: Any) -> None:
+    """Serve an emulated vLLM: its API, errors and /metrics, at the pace of an engine profile.
+
+    Faults are switched on over HTTP: POST /emulator/faults with a body such as {"stall_after_chunks": 3, "times": 1}; GET shows,
+    DELETE clears, ?replica=N reaches another replica of the process.
+    """
+    if options["list_profiles"]:
+        for name, profile in profiles_in().items():
+            single = profile.step_seconds(1, 1000, 0)
+            click.echo(
+                f"{name:32} {1 / single:6.0f} tokens/s alone, {profile.kv_capacity_tokens:9,} tokens of KV cache"
+            )
+        return
+    try:
+        spec = spec_from(options)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--profile") from error
+    import uvloop
+
+    try:
+        uvloop.run(serve([spec] * options["replicas"], options["host"], options["port"]))
+    except OSError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def spec_from(options: dict[str, Any]) -> ReplicaSpec:
+    """What the options describe. Raises ValueError for an unknown profile."""
+    from load.emulator.reply import Style
+
+    served = options["served_model_name"] or (options["model"] or options["profile"],)
+    return ReplicaSpec(
+        model=served[0],
+        aliases=tuple(served[1:]),
+        profile=profile_named(options["profile"]),
+        kind=Kind(options["kind"]),
+        dialect=Dialect(options["dialect"]),
+        api_key=options["api_key"],
+        context_tokens=options["max_model_len"],
+        sequences_max=options["max_num_seqs"],
+        queued_max=options["max_num_queued_reqs"],
+        time_factor=options["time_factor"],
+        style=Style(options["seed"], options["completion_tokens"], reasoning_share=options["reasoning_share"]),
+        stream_interval=options["stream_interval"],
+        requests_per_minute=options["requests_per_minute"],
+        is_multimodal=options["multimodal"],
+        has_tool_parser=not options["no_tool_call_parser"],
+        has_prefix_cache=not options["no_enable_prefix_caching"],
+        has_prompt_tokens_details=options["enable_prompt_tokens_details"],
+        has_request_id_headers=options["enable_request_id_headers"],
+        has_request_metrics=options["enable_per_request_metrics"],
+        has_load_tracking=options["enable_server_load_tracking"],
+    )
+
+
+async def serve(specs: list[ReplicaSpec], host: str, first_port: int) -> None:
+    """Listen until SIGINT or SIGTERM, then end every stream as vLLM does and leave."""
+    from load.emulator.fleet import EmulatedFleet
+
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signum, stopped.set)
+    async with EmulatedFleet.start(specs, host=host, first_port=first_port) as fleet:
+        for replica in fleet.replicas:
+            click.echo(f"{replica.spec.model} at http://{host}:{replica.port}")
+        await stopped.wait()
+
+
+if __name__ == "__main__":
+    main()

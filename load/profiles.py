@@ -1,0 +1,41 @@
+"""Engine profiles by name: those that come with jeton, and those of a YAML file in the shape of router.yaml's `profiles`.
+
+Reading files is all that happens here; the formulas are `router/pricing/profile.py`'s.
+"""
+
+from pathlib import Path
+
+import yaml
+
+from router.config import ProfileConfig
+from router.pricing.profile import EngineProfile, roofline_profile
+
+BUILT_IN = Path(__file__).with_name("profiles.yaml")
+
+
+def profiles_in(path: Path = BUILT_IN) -> dict[str, EngineProfile]:
+    """Every profile of a file. Raises ValueError for one that is not in the shape of `ProfileConfig`, or does not fit its
+    memory; OSError when the file cannot be read."""
+    rows = yaml.safe_load(path.read_text())
+    if not isinstance(rows, dict):
+        raise ValueError(f"{path}: expected a mapping of names to profiles")
+    return {name: roofline_profile(**ProfileConfig.model_validate(row).model_dump()) for name, row in rows.items()}
+
+
+def profile_named(name: str) -> EngineProfile:
+    """A built-in profile by name, or the one of a YAML file by `path` (if it holds one) or `path:name`.
+
+    Raises ValueError, with the names there are, when there is no such profile.
+    """
+    built_in = profiles_in()
+    if name in built_in:
+        return built_in[name]
+    file, _, inner = name.partition(":")
+    if not Path(file).is_file():
+        raise ValueError(f"no profile {name!r}; there are {', '.join(built_in)}, or name a YAML file")
+    found = profiles_in(Path(file))
+    if inner in found:
+        return found[inner]
+    if not inner and len(found) == 1:
+        return next(iter(found.values()))
+    raise ValueError(f"{file} holds {', '.join(found)}: name one as {file}:{next(iter(found))}")
