@@ -100,6 +100,8 @@ class Conversation:
         """From now on cancel the request's task as soon as the client leaves. The body must have been read."""
         if self._connection is not None:
             self._connection.on_gone = self._left
+            if self._connection.is_lost:  # while the last of the body was being looked at
+                self._left()
         else:
             self._watcher = asyncio.create_task(self._until_gone())
 

@@ -25,9 +25,10 @@ BACKLOG = 4096
 
 
 class Connection(Protocol):
-    """What a `Conversation` may do with the connection under it. on_gone: called once it is lost."""
+    """What a `Conversation` may do with the connection under it. on_gone: called once it is lost. is_lost: it was before."""
 
     on_gone: Callable[[], None] | None
+    is_lost: bool
 
     def abort(self) -> None: ...
 
@@ -43,6 +44,7 @@ def guarded_protocol(limits: ServerConfig) -> type[HttpToolsProtocol]:
         _head_bytes = 0
         _refusal: Refusal | None = None
         on_gone: Callable[[], None] | None = None
+        is_lost = False
 
         def abort(self) -> None:
             self.transport.abort()
@@ -54,6 +56,7 @@ def guarded_protocol(limits: ServerConfig) -> type[HttpToolsProtocol]:
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_head_timer()
             super().connection_lost(exc)
+            self.is_lost = True
             if self.on_gone is not None:
                 self.on_gone()
 

@@ -306,10 +306,11 @@ def _choices(members: dict[str, Any], bounds: Bounds) -> int:
 
 
 def _completion_tokens_max(members: dict[str, Any], bounds: Bounds) -> int | None:
+    least = 0 if members.get("echo") else 1  # evaluation harnesses ask for nothing but the prompt's log-probabilities
     found = [
         value
         for name in ("max_completion_tokens", "max_tokens", "max_output_tokens")
-        if (value := _integer(members, name, 1, bounds.completion_tokens_max)) is not None
+        if (value := _integer(members, name, least, bounds.completion_tokens_max)) is not None
     ]
     return found[0] if found else None
 

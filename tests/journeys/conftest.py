@@ -1,0 +1,20 @@
+"""What journeys share: a running router over an emulated fleet, on the event loop that serves in life."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+
+import pytest
+import uvloop
+from whole_app import WholeApp, running
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture
+async def jeton(tmp_path: Path) -> AsyncIterator[WholeApp]:
+    """The router as configured in `whole_app.py`. What it leaves behind is checked at the end of each test."""
+    async with running(tmp_path) as whole:
+        yield whole
