@@ -1,0 +1,52 @@
+"""Keeps books as fast as it can until it is killed: `python busy_books.py LEDGER SEED`.
+
+Prints `durable <attempt>` for every metered attempt once the ledger says that it is on disk, and `posted <nano-dollars>` for
+the sum of all costs that the totals have shown.
+"""
+
+import asyncio
+import random
+import sys
+import time
+from pathlib import Path
+
+from bookkeeping import CLOUD_PRICE, EDGE_PRICE, FLEET, LARGE, PRICES, PROFILES, SMALL, answered, facts
+
+from router.accountant import Accountant
+from router.ledger.sqlite import SqliteLedger
+
+
+async def keep(path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    store = SqliteLedger(path, commit_seconds=0.002)
+    accountant = Accountant(store)
+    accountant.set_fleet(FLEET, PRICES, PROFILES, time.time_ns())
+    async with asyncio.TaskGroup() as group:
+        for worker in range(8):
+            group.create_task(request_for_ever(accountant, f"s{seed}-w{worker}", chance))
+        while True:
+            accountant.advance(time.time_ns())
+            totals = await accountant.posted()
+            shown = sum(total.cost_nanousd for total in totals.lines.values()) + sum(totals.open_nanousd.values())
+            print("posted", shown, flush=True)
+            await asyncio.sleep(0.01)
+
+
+async def request_for_ever(accountant: Accountant, name: str, chance: random.Random) -> None:
+    number = 0
+    while True:
+        number += 1
+        of, price = (LARGE, CLOUD_PRICE) if chance.random() < 0.5 else (SMALL, EDGE_PRICE)
+        one = facts(f"{name}-{number}", of, replica=chance.randrange(len(of.replicas)))
+        accountant.open(one, of, price, 100, 50, time.time_ns())
+        if of is LARGE:
+            await accountant.durable(one.attempt_id)
+            print("durable", one.attempt_id, flush=True)
+        await asyncio.sleep(chance.random() * 0.004)
+        accountant.first_token(one.attempt_id, time.time_ns())
+        await asyncio.sleep(chance.random() * 0.004)
+        accountant.close(one.attempt_id, answered(), time.time_ns())
+
+
+if __name__ == "__main__":
+    asyncio.run(keep(Path(sys.argv[1]), int(sys.argv[2])))
