@@ -16,11 +16,12 @@ class TestStandard(ChatModelIntegrationTests):
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        return {"model": "auto", "base_url": os.environ["OPENAI_BASE_URL"], "api_key": os.environ["OPENAI_API_KEY"]}
-
-    @property
-    def supports_json_mode(self) -> bool:
-        return True
+        return {
+            "model": "auto",
+            "base_url": os.environ["OPENAI_BASE_URL"],
+            "api_key": os.environ["OPENAI_API_KEY"],
+            "stream_usage": True,  # by default LangChain asks only api.openai.com for usage on streams
+        }
 
     @property
     def model_override_value(self) -> str:
