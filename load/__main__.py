@@ -30,8 +30,15 @@ def main() -> None:
 @click.option("--replicas", type=click.IntRange(1, 1000), default=1, show_default=True, help="On consecutive ports.")
 @click.option("--model", default=None, help="The model's name; the profile's when left out.")
 @click.option("--served-model-name", multiple=True, help="Names clients use; the first is in the answers. Repeatable.")
-@click.option("--kind", type=click.Choice([*Kind]), default=Kind.GENERATE, show_default=True)
-@click.option("--dialect", type=click.Choice([*Dialect]), default=Dialect.VLLM, show_default=True)
+@click.option(
+    "--kind", type=click.Choice([kind.value for kind in Kind]), default=Kind.GENERATE.value, show_default=True
+)
+@click.option(
+    "--dialect",
+    type=click.Choice([dialect.value for dialect in Dialect]),
+    default=Dialect.VLLM.value,
+    show_default=True,
+)
 @click.option("--api-key", default=None, envvar="VLLM_API_KEY", help="Guards /v1/*, as vLLM's.")
 @click.option("--max-model-len", type=click.IntRange(1), default=32_768, show_default=True, help="Context, in tokens.")
 @click.option("--max-num-seqs", type=click.IntRange(1), default=None, help="Sequences running at once.")
