@@ -78,6 +78,7 @@ _KNOWLEDGE = _vocabulary("who whom whose what when where which")
 _HOW_MUCH = _vocabulary("many much long far old fast")
 # Longer texts hold numbers and words of quantity by the way.
 _PROBLEM_WORDS = 150
+_FIRST_OPTION = ("\nA.", "\nA)", "\n(A)")
 # An instruction stands near the start; what follows is often the material it is about.
 _INSTRUCTION_WORDS = 24
 
@@ -105,7 +106,7 @@ def categorize(prompt: Prompt, found: list[bytes]) -> Category:
         return Category.WRITING
     if _any(_REASONING, vocabulary):
         return Category.REASONING
-    if _any(_KNOWLEDGE, vocabulary) or ("\nA" in text and "\nB" in text):
+    if _any(_KNOWLEDGE, vocabulary) or any(option in text for option in _FIRST_OPTION):
         return Category.KNOWLEDGE
     return Category.OTHER if _is_foreign(found) else Category.CHAT
 

@@ -11,7 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from router.classify.classifier import Classifier
-from router.classify.outcomes import NON_COMMERCIAL, Outcome, Pair, Split, trainable
+from router.classify.outcomes import (
+    NON_COMMERCIAL,
+    Outcome,
+    Pair,
+    Split,
+    mean_completion_tokens,
+    mean_suffices,
+    trainable,
+)
 from router.classify.rules import difficulty
 from router.classify.words import words
 from router.domain.decision import Prediction
@@ -94,22 +102,41 @@ def apgr_table(score: Doubles, table: Sequence[Cell]) -> tuple[list[Interval], I
         Interval(float(value), *map(float, np.nanquantile(samples, edges)))
         for value, samples in zip(estimates, resampled, strict=True)
     ]
-    macro = Interval(float(np.nanmean(estimates)), *map(float, np.quantile(np.nanmean(resampled, axis=0), edges)))
+    macro = Interval(
+        float(_mean_over_cells(estimates)), *map(float, np.nanquantile(_mean_over_cells(resampled), edges))
+    )
     return each, macro
+
+
+def _mean_over_cells(values: Doubles) -> Doubles:
+    """Along the first axis, over the cells that have a gap to recover; NaN where none has."""
+    counts = np.sum(~np.isnan(values), axis=0)
+    return np.asarray(np.nansum(values, axis=0) / np.where(counts, counts, np.nan))
 
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """brier: mean squared error of the probability; brier_constant: of always saying the base rate. error: expected
+    """brier: mean squared error of the probability; brier_of_base_rate: of always saying the mean. error: expected
     calibration error over CALIBRATION_BINS equally full bins."""
 
     brier: float
-    brier_constant: float
+    brier_of_base_rate: float
     error: float
 
 
-def calibration(probability: Doubles, target: Doubles) -> Calibrated:
-    """Of probabilities against targets in 0–1."""
+def suffices(outcomes: Sequence[Outcome], pairs: Sequence[Pair]) -> Doubles:
+    """The share of pairs whose small model did as well; NaN for rows that may not teach, which calibrate nothing."""
+    shares = np.full(len(outcomes), np.nan)
+    rows = [row for row, outcome in enumerate(outcomes) if trainable((outcome,), pairs)]
+    shares[rows] = mean_suffices([outcomes[row] for row in rows], pairs)
+    return shares
+
+
+def calibration(predictions: Sequence[Prediction], target: Doubles) -> Calibrated:
+    """Of P(small suffices) against targets in 0–1; rows whose target is NaN do not count."""
+    counts = ~np.isnan(target)
+    target = target[counts]
+    probability = np.array([prediction.small_suffices for prediction in predictions])[counts]
     order = np.argsort(probability, kind="stable")
     error = sum(
         len(chunk) * abs(float(probability[chunk].mean() - target[chunk].mean()))
@@ -118,9 +145,37 @@ def calibration(probability: Doubles, target: Doubles) -> Calibrated:
     )
     return Calibrated(
         brier=float(np.mean((probability - target) ** 2)),
-        brier_constant=float(np.mean((target.mean() - target) ** 2)),
+        brier_of_base_rate=float(np.mean((target.mean() - target) ** 2)),
         error=error / len(order),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class LengthError:
+    """ratio_of_means: predicted ÷ actual tokens in all, 1 when costs add up. factor_median: of the larger ÷ the smaller of
+    predicted and actual, per prompt. NaN when no lengths were recorded."""
+
+    ratio_of_means: float
+    factor_median: float
+
+
+def length_error(outcomes: Sequence[Outcome], pairs: Sequence[Pair], predictions: Sequence[Prediction]) -> LengthError:
+    """Of expected completion tokens, over the rows that may teach and have lengths."""
+    predicted, actual = [], []
+    for outcome, prediction in zip(outcomes, predictions, strict=True):
+        tokens = mean_completion_tokens(outcome, pairs)
+        if tokens is not None and outcome.dataset not in NON_COMMERCIAL:
+            predicted.append(prediction.completion_tokens)
+            actual.append(tokens)
+    if not actual:
+        return LengthError(float("nan"), float("nan"))
+    factor = np.exp(np.abs(np.log(np.array(predicted) / np.array(actual))))
+    return LengthError(sum(predicted) / sum(actual), float(np.median(factor)))
+
+
+def random_scores(outcomes: Sequence[Outcome]) -> Doubles:
+    """Equal scores, which count as every random order at once."""
+    return np.zeros(len(outcomes))
 
 
 def length_scores(outcomes: Sequence[Outcome]) -> Doubles:

@@ -104,7 +104,7 @@ class LearnedModel:
                     known_similarity=float(arrays["known_similarity"]),
                     tokens_factor=float(arrays["tokens_factor"]),
                 )
-        except (KeyError, TypeError, EOFError, BadZipFile) as error:
+        except (KeyError, ValueError, TypeError, AttributeError, EOFError, BadZipFile) as error:
             raise ValueError(f"{path} is not a classifier: {error}") from error
         if weights.shape != (1 << FEATURE_BITS, 2) or clusters.ndim != 2 or len(clusters) != 1 << KIND_BITS:
             raise ValueError(f"{path} holds arrays of shape {weights.shape} and {clusters.shape}: train it anew")

@@ -12,12 +12,17 @@ A row of an outcome file is one JSON object; unknown members are ignored:
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
 
+import numpy as np
+import numpy.typing as npt
+
 from router.domain.request import Prompt
+
+Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +80,15 @@ def outcome_from_row(row: Mapping[str, Any]) -> Outcome:
     name = row.get("id", "row without id")
     try:
         text = row["prompt"]
-        if not isinstance(text, str):
-            raise TypeError("prompt is not text")
+        for member in ("id", "dataset", "prompt"):
+            if not isinstance(row[member], str):
+                raise TypeError(f"{member} is not text")
         scores = {str(model): float(score) for model, score in row["scores"].items()}
         if not all(0 <= score <= 1 for score in scores.values()):
             raise ValueError("a score lies outside 0..1")
         prompt = Prompt(text=text, has_tools=bool(row.get("tools")))
         lengths = {str(model): float(tokens) for model, tokens in (row.get("out_tokens") or {}).items() if tokens}
-        return Outcome(str(row["id"]), str(row["dataset"]), prompt, scores, lengths)
+        return Outcome(row["id"], row["dataset"], prompt, scores, lengths)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         what = f"member {error} is missing" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"{name}: {what}") from error
@@ -167,3 +173,32 @@ def trainable(
         and outcome.question not in held_out
         and any(pair.applies(outcome) for pair in pairs)
     ]
+
+
+def mean_gains(outcomes: Sequence[Outcome], pairs: Sequence[Pair]) -> Doubles:
+    """Score of large − score of small, the mean over the pairs that apply to each outcome; one must."""
+    return _mean_over_pairs(outcomes, pairs, lambda small, large: large - small)
+
+
+def mean_suffices(outcomes: Sequence[Outcome], pairs: Sequence[Pair]) -> Doubles:
+    """The share of the pairs that apply in which the small model's score is no lower than the large one's."""
+    return _mean_over_pairs(outcomes, pairs, lambda small, large: float(small >= large))
+
+
+def mean_completion_tokens(outcome: Outcome, pairs: Sequence[Pair]) -> float | None:
+    """Over the models of the pairs that apply; None where no length was recorded."""
+    models = {model for pair in pairs if pair.applies(outcome) for model in (pair.small, pair.large)}
+    lengths = [outcome.completion_tokens[model] for model in sorted(models) if model in outcome.completion_tokens]
+    return sum(lengths) / len(lengths) if lengths else None
+
+
+def _mean_over_pairs(
+    outcomes: Sequence[Outcome], pairs: Sequence[Pair], compare: Callable[[float, float], float]
+) -> Doubles:
+    means = []
+    for outcome in outcomes:
+        values = [
+            compare(outcome.scores[pair.small], outcome.scores[pair.large]) for pair in pairs if pair.applies(outcome)
+        ]
+        means.append(sum(values) / len(values))
+    return np.array(means, np.float64)

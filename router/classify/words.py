@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 HEAD_BYTES = 1536
 TAIL_BYTES = 512
-WORDS_MAX = 512
+WORDS_MAX = 384
 
 # Runs of ASCII letters and digits; any other character stands alone, so that scripts without spaces have words too.
 _WORD = re.compile(rb"[a-z0-9]+|[\xc2-\xf4][\x80-\xbf]*")
@@ -60,8 +60,8 @@ def pair_hashes(single: Hashes) -> Hashes:
 
 
 def buckets(hashes: Hashes, bits: int) -> Hashes:
-    """The distinct buckets, of 2^bits, that the hashes fall in, ascending. Presence alone counts: it transfers better than
-    how often."""
+    """The distinct buckets, of 2^bits, that the hashes fall in, ascending. Presence counts, frequency does not: it
+    ranked unseen questions slightly better."""
     if not hashes.size:
         return hashes
     sorted_buckets = hashes >> np.uint32(32 - bits)

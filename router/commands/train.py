@@ -51,4 +51,5 @@ def train(data: Path, out: Path, named_pairs: tuple[tuple[str, str], ...], exclu
     except (OutcomesRefused, ValueError) as error:
         raise click.ClickException(str(error)) from error
     model.save(out)
-    click.echo(f"{out}: {out.stat().st_size:,} bytes from {len(outcomes):,} outcomes of {len(pairs)} pairs of models")
+    taught = sum(any(pair.applies(outcome) for outcome in outcomes) for pair in pairs)
+    click.echo(f"{out}: {out.stat().st_size:,} bytes from {len(outcomes):,} outcomes of {taught} pairs of models")
