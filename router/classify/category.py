@@ -76,6 +76,8 @@ _REASONING = _vocabulary(
 )
 _KNOWLEDGE = _vocabulary("who whom whose what when where which")
 _HOW_MUCH = _vocabulary("many much long far old fast")
+# In a short text one sign makes a formula; a longer one may hold it by the way.
+_FORMULA_WORDS = 20
 # Longer texts hold numbers and words of quantity by the way.
 _PROBLEM_WORDS = 150
 _FIRST_OPTION = ("\nA.", "\nA)", "\n(A)")
@@ -116,7 +118,8 @@ def _is_math(text: str, found: list[bytes], vocabulary: set[bytes]) -> bool:
     if "\\frac" in text or _count(_MATH, vocabulary) >= 2:
         return True
     numbers = sum(map(bytes.isdigit, found))
-    if numbers >= 2 and sum(map(text.count, "=+*^\\")) >= 2:
+    signs = sum(map(text.count, "=+*×÷^\\"))
+    if numbers >= 2 and signs >= (1 if len(found) <= _FORMULA_WORDS else 2):
         return True
     asks_quantity = b"how" in vocabulary and _any(_HOW_MUCH, vocabulary)
     return len(found) <= _PROBLEM_WORDS and (

@@ -24,8 +24,8 @@ KIND_BITS = 11
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """gain: score of the large tier less that of the small one, relative to its kind of prompt.
-    log_tokens: natural logarithm of the completion's length. similarity: 0–1, cosine to the nearest cluster of training
-    prompts."""
+    log_tokens: natural logarithm of the completion's length. similarity: cosine to the nearest cluster of training prompts,
+    in units of what is usual for a prompt of that kind; from 0, sometimes above 1."""
 
     gain: float
     log_tokens: float
@@ -56,7 +56,7 @@ class Calibration:
 @dataclass(frozen=True, slots=True)
 class LearnedModel:
     """weights: (2^FEATURE_BITS, 2), columns gain and log tokens, without intercepts. log_tokens_mean: the intercept of the
-    latter. clusters: (2^KIND_BITS, number), unit columns."""
+    latter. clusters: (2^KIND_BITS, number), columns of unit length ÷ the usual similarity of their kind."""
 
     weights: Floats
     clusters: Floats

@@ -29,6 +29,7 @@ RULES = (
     Rule("negation", 0.3, 6, "not except least never cannot without neither nor none no false incorrect unlike"),
     # Several things must hold, or be done, at once.
     Rule("conjunction", 0.2, 6, "both and or either also respectively together than"),
+    # Constraints to keep in mind to the end.
     Rule("obligation", 0.1, 6, "must should only exactly most ensure required need needs allowed"),
     # Steps whose order matters.
     Rule("sequence", 0.1, 6, "then after before next first second finally last until while during later"),
@@ -51,12 +52,7 @@ RULES = (
         "sql javascript java regex",
     ),
     # Dense prose with exact terms.
-    Rule(
-        "law",
-        0.2,
-        6,
-        "plaintiff defendant court law contract state rights jury constitutional statute",
-    ),
+    Rule("law", 0.2, 6, "plaintiff defendant court law contract state rights jury constitutional statute"),
 )
 
 # A bare look-up ("who sang …", "when did …"): both tiers know it, or neither does.

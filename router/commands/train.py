@@ -47,9 +47,8 @@ def train(data: Path, out: Path, named_pairs: tuple[tuple[str, str], ...], exclu
     try:
         held_out = frozenset(outcome.question for outcome in read_outcomes(exclude)) if exclude else frozenset()
         outcomes = trainable(read_outcomes(data), pairs, held_out)
-        model = fit(outcomes, pairs)
-    except (OutcomesRefused, ValueError) as error:
+        fit(outcomes, pairs).save(out)
+    except (OutcomesRefused, OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error
-    model.save(out)
     taught = sum(any(pair.applies(outcome) for outcome in outcomes) for pair in pairs)
     click.echo(f"{out}: {out.stat().st_size:,} bytes from {len(outcomes):,} outcomes of {taught} pairs of models")

@@ -18,6 +18,7 @@ def category(prompt: Prompt) -> Category:
         ("Write a function to find the longest common prefix.", Category.CODE),
         ("Evaluate $\\frac{3}{4} + \\frac{1}{8}$.", Category.MATH),
         ("Tom has 3 apples and buys 4 more. How many apples does he have?", Category.MATH),
+        ("What is 17 * 24?", Category.MATH),
         ("Solve the equation for x", Category.MATH),
         ("Summarize the following article in two sentences: …", Category.EXTRACTION),
         ("Draft a polite email to my landlord about the heating", Category.WRITING),

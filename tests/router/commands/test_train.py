@@ -73,3 +73,10 @@ def test_a_directory_without_outcomes_is_refused(tmp_path: Path) -> None:
     result = run("--data", tmp_path, "--out", tmp_path / "model.npz")
     assert result.exit_code == 1
     assert "holds no outcome files" in result.output
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    result = run("--data", OUTCOMES, "--out", tmp_path / "nowhere" / "model.npz")
+    assert result.exit_code == 1
+    assert "nowhere" in result.output
+    assert "Traceback" not in result.output
