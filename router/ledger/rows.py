@@ -40,6 +40,7 @@ CHARGE = {
 CHARGE_COLUMNS = tuple(CHARGE)
 _charge_row = attrgetter(*CHARGE.values())
 
+EVENT_COLUMNS = ("seq", "subject", "kind", "at_ns", "lease_id", "amount", "opening")
 ACCOUNT_COLUMNS = Account._fields
 LINE_COLUMNS = (*ACCOUNT_COLUMNS, "status", "usage_source", *LineTotal._fields)
 

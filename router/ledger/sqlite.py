@@ -8,11 +8,14 @@ a bound on which `is_full` reports. Nothing is dropped here.
 
 import asyncio
 import contextlib
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -32,18 +35,33 @@ CLOSE_SECONDS = 10.0
 log = structlog.get_logger(__name__)
 
 
-def _marks(count: int) -> str:
-    return ", ".join("?" * count)
+# sqlite3 lets go of the interpreter's lock at every statement, and under load gets it back milliseconds later; so many rows
+# go into one statement. Few sizes, so that the statements stay prepared.
+ROWS_PER_STATEMENT = (64, 8, 1)
 
 
-# DO NOTHING rather than INSERT OR IGNORE: the latter would impose itself on the trigger's own conflict clause.
-INSERT_EVENT = f"INSERT INTO journal VALUES ({_marks(7)}) ON CONFLICT DO NOTHING"
-INSERT_CHARGE = (
-    f"INSERT INTO charges ({', '.join(rows.CHARGE_COLUMNS)}) VALUES ({_marks(len(rows.CHARGE_COLUMNS))})"
-    " ON CONFLICT DO NOTHING"
-)
+@cache
+def _insert(table: str, columns: tuple[str, ...], count: int) -> str:
+    """An INSERT of so many rows. DO NOTHING rather than INSERT OR IGNORE: the latter would impose itself on the trigger's own
+    conflict clause."""
+    marks = ", ".join(["(" + ", ".join("?" * len(columns)) + ")"] * count)
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {marks} ON CONFLICT DO NOTHING"
+
+
+def _insert_all(
+    connection: sqlite3.Connection, table: str, columns: tuple[str, ...], values: Sequence[Sequence[Any]]
+) -> None:
+    at = 0
+    for size in ROWS_PER_STATEMENT:
+        while len(values) - at >= size:
+            connection.execute(
+                _insert(table, columns, size), [value for row in values[at : at + size] for value in row]
+            )
+            at += size
+
+
 WRITE_LEASE = f"""
-INSERT INTO leases ({", ".join(Lease._fields)}) VALUES ({_marks(len(Lease._fields))})
+INSERT INTO leases ({", ".join(Lease._fields)}) VALUES ({", ".join("?" * len(Lease._fields))})
 ON CONFLICT (lease_id) DO UPDATE SET
     price_id = excluded.price_id,
     at_ns = excluded.at_ns,
@@ -254,8 +272,10 @@ class SqliteLedger:
         connection, checkpoint, totals = self._connection, batch.checkpoint, None
         connection.execute("BEGIN IMMEDIATE")
         try:
-            connection.executemany(INSERT_EVENT, [rows.event_row(seq, event) for seq, event in batch.events])
-            connection.executemany(INSERT_CHARGE, map(rows.charge_row, batch.charges))
+            events = [rows.event_row(seq, event) for seq, event in batch.events]
+            _insert_all(connection, "journal", rows.EVENT_COLUMNS, events)
+            charges = [rows.charge_row(charge) for charge in batch.charges]
+            _insert_all(connection, "charges", rows.CHARGE_COLUMNS, charges)
             connection.executemany(WRITE_LEASE, map(rows.lease_row, batch.leases.values()))
             if checkpoint is not None:
                 open_from_seq = checkpoint.open_from_seq if checkpoint.open_from_seq is not None else batch.last_seq + 1
