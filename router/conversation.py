@@ -182,9 +182,10 @@ class Conversation:
 
 
 def require_content_type(call: Conversation, right: bytes) -> bytes:
-    """The content type's parameters. Raises BadRequest when it is another, or missing, as vLLM does."""
-    kind, _, parameters = (call.header(b"content-type") or b"").partition(b";")
-    if kind.strip().lower() != right:
+    """The content type, with its parameters. Raises BadRequest when it is another, or missing, as vLLM does."""
+    value = call.header(b"content-type") or b""
+    kind = value.partition(b";")[0].strip().lower()
+    if kind != right:
         got = kind.decode("latin-1")[:60] or "missing"
         raise BadRequest(f"The `Content-Type` must be {right.decode()}; it is {got}.")
-    return parameters
+    return value

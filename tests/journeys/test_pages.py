@@ -1,0 +1,100 @@
+"""What is not inference: models, health, metrics, explain, the OpenAPI page; and which names lead where."""
+
+from typing import Any
+
+import openai
+import pytest
+from test_generation import HELLO
+from whole_app import WholeApp
+
+
+def only_embeddings(config: dict[str, Any]) -> None:
+    config["tenants"][0]["models"] = ["embed-model", "auto"]
+
+
+async def test_models_lists_aliases_backends_and_models_with_tier_context_and_price(jeton: WholeApp) -> None:
+    models = {model.id: model async for model in jeton.sdk.models.list()}
+    assert set(models) == {
+        *("auto", "chat-small", "anything"),
+        *("small", "large", "cloud", "embed", "audio"),
+        *("small-model", "large-model", "cloud-model", "embed-model", "audio-model"),
+    }
+    small: Any = (models["small"].model_extra or {})["jeton"]
+    cloud: Any = (models["cloud"].model_extra or {})["jeton"]
+    assert (small["tier"], small["context_tokens"], small["price"]["usd_per_hour"]) == ("small", 32768, "3.600000000")
+    assert cloud["price"]["usd_per_million"]["completion"] in ("8", "8.00")
+    one = await jeton.sdk.models.retrieve("small")
+    assert one == models["small"]
+
+
+async def test_a_model_that_is_not_there_is_not_found(jeton: WholeApp) -> None:
+    with pytest.raises(openai.NotFoundError, match="Nearest: small-model"):
+        await jeton.sdk.models.retrieve("smal-model")
+
+
+async def test_an_unknown_model_is_refused_with_the_nearest_names(jeton: WholeApp) -> None:
+    with pytest.raises(openai.NotFoundError, match="'smal-modl' does not exist. Nearest: small-model") as caught:
+        await jeton.sdk.chat.completions.create(model="smal-modl", messages=HELLO)
+    assert caught.value.code == "model_not_found"
+    assert caught.value.param == "model"
+    assert await jeton.charges() == []
+
+
+async def test_a_model_that_cannot_do_it_says_who_can(jeton: WholeApp) -> None:
+    with pytest.raises(openai.BadRequestError, match="cannot do embeddings. Models that can: embed-model"):
+        await jeton.sdk.embeddings.create(model="small-model", input="one")
+
+
+async def test_health_says_alive_and_ready_says_that_it_can_serve(jeton: WholeApp) -> None:
+    assert (await jeton.http.get("/health")).status_code == 200
+    ready = await jeton.http.get("/ready")
+    assert (ready.status_code, ready.json()["ready"]) == (200, True)
+    jeton.app.drain()
+    ready = await jeton.http.get("/ready")
+    assert (ready.status_code, ready.json()["why"]) == (503, "shutting down")
+    assert (await jeton.http.get("/health")).status_code == 200
+
+
+async def test_the_money_in_metrics_is_the_ledgers(jeton: WholeApp) -> None:
+    for model in ("small-model", "cloud-model"):
+        await jeton.sdk.chat.completions.create(model=model, messages=HELLO, max_tokens=5)
+    small, cloud = await jeton.charges()
+    text = (await jeton.http.get("/metrics")).text
+    costs = {
+        backend: float(line.rpartition(" ")[2]) * 1e9
+        for line in text.splitlines()
+        for backend in ("small", "cloud")
+        if line.startswith("jeton_cost_usd_total") and f'backend="{backend}"' in line and 'basis="allocated"' in line
+    }
+    assert {backend: round(cost) for backend, cost in costs.items()} == {
+        "small": small["cost_nanousd"],
+        "cloud": cloud["cost_nanousd"],
+    }
+
+
+async def test_explain_shows_the_decision_and_dispatches_nothing(jeton: WholeApp) -> None:
+    body = {"model": "anything", "messages": HELLO, "tools": []}
+    decision = (await jeton.http.post("/jeton/explain", json=body)).json()
+    assert decision["policy"] == "quality_floor"
+    assert {row["backend"] for row in decision["ranking"]} == {"small", "large", "cloud"}
+    assert [jeton.seen(backend) for backend in ("small", "large", "cloud")] == [[], [], []]
+    assert await jeton.charges() == []
+
+
+async def test_explain_says_why_a_backend_is_excluded(jeton: WholeApp) -> None:
+    look = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}]}]
+    decision = (await jeton.http.post("/jeton/explain", json={"model": "anything", "messages": look})).json()
+    excluded = {row["backend"]: row["why"] for row in decision["exclusions"]}
+    assert excluded == {"small": "cannot do vision", "cloud": "cannot do vision"}
+
+
+async def test_the_openapi_page_is_there(jeton: WholeApp) -> None:
+    assert (await jeton.http.get("/docs")).status_code == 200
+    assert "/v1/models" in (await jeton.http.get("/openapi.json")).json()["paths"]
+
+
+async def test_what_is_not_there_is_not_found_in_openais_shape(jeton: WholeApp) -> None:
+    missing = await jeton.http.get("/v1/nothing")
+    wrong = await jeton.http.get("/v1/chat/completions")
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "unknown_path")
+    assert (wrong.status_code, wrong.json()["error"]["code"]) == (405, "method_not_allowed")
