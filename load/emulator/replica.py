@@ -7,6 +7,7 @@ must not live here: how a path spells its answers, scheduling, listening.
 import hmac
 import logging
 import math
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from load.emulator import metrics as metrics_text
 from load.emulator.audio import transcriptions, translations
 from load.emulator.bodies import UnreadableBody
 from load.emulator.chat import chat_completions
+from load.emulator.cloud import CloudAnswer, check_parameters
 from load.emulator.completions import completions
 from load.emulator.errors import ApiError, bad_request, unknown_model
 from load.emulator.faults import Fault, FaultSwitch, FaultyAnswer, answer_instead
@@ -73,7 +75,9 @@ class Replica:
             profile = profile.model_copy(update={"sequences_max": spec.sequences_max})
         self.engine = Engine(profile, has_prefix_cache=spec.has_prefix_cache)
         context_tokens = min(spec.context_tokens, self.engine.sequence_tokens_max)
-        self.spec = replace(spec, context_tokens=context_tokens)
+        is_cloud = spec.dialect is Dialect.OPENAI
+        has_details = spec.has_prompt_tokens_details or is_cloud
+        self.spec = replace(spec, context_tokens=context_tokens, has_prompt_tokens_details=has_details)
         self.metrics = Metrics(self.engine, spec.model)
         self.pump = Pump(self.engine, time_factor=spec.time_factor, on_step=self.metrics.stepped)
         self.fingerprint = f"vllm-{VERSION}-{digest(spec.model, profile) % 16**8:08x}"
@@ -117,8 +121,8 @@ class Replica:
         began = time.monotonic()
         if request.path != FAULTS_PATH:
             self.requests_seen.append(SeenRequest(request.method, request.path, request.headers, request.body))
-        if self.spec.has_request_id_headers:
-            request_id = request.headers.get("x-request-id") or f"{digest(began, request.path, request.body):032x}"
+        if self.spec.has_request_id_headers or self.spec.dialect is Dialect.OPENAI:
+            request_id = request.headers.get("x-request-id") or secrets.token_hex(16)
             exchange.extra_headers = (("x-request-id", request_id),)
         try:
             status = self._dispatch(exchange)
@@ -168,6 +172,8 @@ class Replica:
                 if answer_instead(fault, exchange, hits=self._switch.hits, error_body=error_body):
                     return fault.status or 500
                 answer = FaultyAnswer(exchange, fault, error_body)
+            if self.spec.dialect is Dialect.OPENAI:
+                answer = CloudAnswer(answer, has_usage=check_parameters(request.path, request.body))
         route.handler(self, request, answer)
         return 200
 
@@ -332,7 +338,7 @@ def _routes(kind: Kind, dialect: Dialect) -> dict[str, Route]:
     routes = {"/v1/models": Route(get, _models)}
     routes |= {path: Route(post, handler, is_inference=True) for path, handler in _WORK[kind].items()}
     if dialect is Dialect.OPENAI:
-        return {path: route for path, route in routes.items() if path.startswith("/v1/")}
+        return {path: route for path, route in routes.items() if path.startswith("/v1/") and path not in _ANTHROPIC}
     small = {
         "/health": _health,
         "/version": _version,
@@ -347,6 +353,7 @@ def _routes(kind: Kind, dialect: Dialect) -> dict[str, Route]:
     return routes
 
 
+_ANTHROPIC = ("/v1/messages", "/v1/messages/count_tokens")
 _WORK: dict[Kind, dict[str, PathHandler]] = {
     Kind.GENERATE: {
         "/v1/chat/completions": chat_completions,
