@@ -40,7 +40,9 @@ def test_b45_json_a_hundred_thousand_levels_deep_is_refused(body: bytes) -> None
         parse_object(body)
 
 
-@pytest.mark.parametrize(("body", "got"), [(b"[]", "an array"), (b"null", "null"), (b'"x"', "a string"), (b"1", "a number")])
+@pytest.mark.parametrize(
+    ("body", "got"), [(b"[]", "an array"), (b"null", "null"), (b'"x"', "a string"), (b"1", "a number")]
+)
 def test_b48_a_body_that_is_no_object_is_refused_by_name(body: bytes, got: str) -> None:
     with pytest.raises(BadRequest, match=got):
         parse_object(body)
@@ -77,7 +79,7 @@ def _count_members(value: object) -> int:
 @given(st.dictionaries(st.text(), JSON_VALUES, max_size=5), st.integers(0, 40))
 def test_b45_members_are_counted_exactly_whatever_stands_in_strings(members: dict[str, object], pad: int) -> None:
     # The padding moves escapes and quotes across the boundary between two steps.
-    filler = "\\\"" * (KEY_COUNT_STEP_BYTES // 4) + ":" * pad
+    filler = '\\"' * (KEY_COUNT_STEP_BYTES // 4) + ":" * pad
     body = json.dumps({"filler": filler, "members": members}).encode()
     assert list(key_counts(body))[-1] == 2 + _count_members(members)
 

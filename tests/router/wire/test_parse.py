@@ -118,9 +118,7 @@ def test_what_a_request_needs_follows_from_its_members(members: dict[str, Any], 
     assert chat(**members).needs == needs | {Capability.CHAT}
 
 
-@pytest.mark.parametrize(
-    ("prompt", "choices"), [("a", 2), (["a", "b", "c"], 6), ([1, 2, 3], 2), ([[1, 2], [3]], 4)]
-)
+@pytest.mark.parametrize(("prompt", "choices"), [("a", 2), (["a", "b", "c"], 6), ([1, 2, 3], 2), ([[1, 2], [3]], 4)])
 def test_every_prompt_of_a_completion_makes_its_own_choices(prompt: object, choices: int) -> None:
     parsed = parse(Endpoint.COMPLETIONS, {"model": "m", "prompt": prompt, "n": 2}, BOUNDS)
     assert parsed.choices == choices

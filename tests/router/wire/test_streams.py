@@ -49,7 +49,9 @@ def test_usage_that_we_forced_is_taken_out_again_to_the_byte() -> None:
     out = play(
         stream,
         event(choices=[choice("a")], usage=USAGE),
-        event(choices=[choice("b", "stop")], usage={**USAGE, "prompt_tokens_details": {"cached_tokens": 0, "x": {"y": 1}}}),
+        event(
+            choices=[choice("b", "stop")], usage={**USAGE, "prompt_tokens_details": {"cached_tokens": 0, "x": {"y": 1}}}
+        ),
         event(choices=[], usage=USAGE),
         DONE,
     )
@@ -98,7 +100,9 @@ def test_the_fingerprint_moves_to_the_last_chunk_that_the_client_sees() -> None:
 
 def test_a03_usage_on_a_last_chunk_with_choices_is_read_and_a_later_one_wins() -> None:
     stream = reader(wants_usage=True, is_usage_continuous=False)
-    first = event(choices=[choice("a", "stop")], usage={"prompt_tokens": 15, "completion_tokens": 1, "total_tokens": 16})
+    first = event(
+        choices=[choice("a", "stop")], usage={"prompt_tokens": 15, "completion_tokens": 1, "total_tokens": 16}
+    )
     out = play(stream, first, event(choices=[], usage=USAGE), DONE)
     assert out.startswith(first)
     assert stream.usage() == Usage(15, 2)
