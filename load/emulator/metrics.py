@@ -170,13 +170,13 @@ class Metrics:
             yield from histogram.lines(name, labels)
             yield from self._created(name, [labels])
         cache = {
-            **labels,
+            "engine": labels["engine"],  # this family alone has no model_name
             "block_size": str(engine.block_tokens),
             "cache_dtype": "auto",
+            "enable_prefix_caching": str(engine.has_prefix_cache),
+            "kv_cache_size_tokens": str(engine.sequence_tokens_max),
             "num_gpu_blocks": str(engine.blocks.capacity),
         }
-        cache["enable_prefix_caching"] = str(engine.has_prefix_cache)
-        cache["kv_cache_size_tokens"] = str(engine.sequence_tokens_max)
         yield from _family("vllm:cache_config_info", "gauge", [(cache, 1)])
         yield from self._http_lines()
 

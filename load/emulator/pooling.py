@@ -234,11 +234,15 @@ def _usage(generation: Generation) -> dict[str, Any]:
 
 @lru_cache(maxsize=8192)
 def _direction(token: int, dimensions: int) -> Vector:
-    return np.asarray(np.random.default_rng(token).standard_normal(dimensions), dtype=np.float32)
+    """A word's direction: the same with and without its blank, capital or not."""
+    word = language.token_bytes(token).strip().lower()
+    random = np.random.default_rng(language.digest(word))
+    return np.asarray(random.standard_normal(dimensions), dtype=np.float32)
 
 
 def _vector(prompt: Sequence[int], dimensions: int) -> Vector:
-    total = np.stack([_direction(token, dimensions) for token in prompt]).sum(axis=0)
+    words = [token for token in prompt if token not in (_CLS, _SEP)] or prompt  # the frame says nothing of the text
+    total = np.stack([_direction(token, dimensions) for token in words]).sum(axis=0)
     return np.asarray(total / np.linalg.norm(total), dtype=np.float32)
 
 
