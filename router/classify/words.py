@@ -11,9 +11,9 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
-HEAD_BYTES = 1536
+HEAD_BYTES = 1280
 TAIL_BYTES = 512
-WORDS_MAX = 384
+WORDS_MAX = 320
 
 # Runs of ASCII letters and digits; any other character stands alone, so that scripts without spaces have words too.
 _WORD = re.compile(rb"[a-z0-9]+|[\xc2-\xf4][\x80-\xbf]*")
