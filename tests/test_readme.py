@@ -184,6 +184,11 @@ def test_no_block_goes_untried() -> None:
         assert all(line.startswith(("make ", "export OPENAI_")) for line in text.splitlines())
 
 
+def test_every_policy_is_listed() -> None:
+    [table] = re.findall(r"^\| policy \|.*?\n\n", README, re.MULTILINE | re.DOTALL)
+    assert set(re.findall(r"`(\w+)`", table)) == {path.stem for path in (PROJECT / "policies").glob("[a-z]*.py")}
+
+
 @pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)#]+)\)", README))
 def test_every_link_leads_somewhere(link: str) -> None:
     assert (PROJECT / link).exists()
