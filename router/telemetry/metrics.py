@@ -30,6 +30,7 @@ from router.telemetry.money import MoneyCollector
 # One more series for every counter and histogram, for a time that nobody asks for.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
+VERSION = version("jeton")
 NS_PER_SECOND = 1e9
 TENANTS_MAX = 100
 # Words that our own code makes up are few; this holds if one day some are not.
@@ -42,7 +43,7 @@ CLIENT_GONE_FAULTS = frozenset({"client_gone", "shutdown"})
 # Around what people notice and what the objectives say (1–2 s to a first token), up to the longest time-outs.
 TTFT_BUCKETS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60)
 REQUEST_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 600, 3600)
-# Our own time: a fraction of a millisecond, unless the ledger's disk is waited for or the process is overloaded.
+# Our own time: a fraction of a millisecond, unless the process is overloaded.
 OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
 
 
@@ -53,8 +54,6 @@ class Books(Protocol):
 
     @property
     def is_accepting(self) -> bool: ...
-    @property
-    def open_attempts(self) -> int: ...
     def totals(self) -> Totals: ...
 
 
@@ -113,7 +112,8 @@ class Metrics:
     def attempt(self, charge: Charge, overhead_seconds: float) -> None:
         """An attempt has ended. overhead_seconds: from the request's arrival until the attempt was opened."""
         facts = charge.facts
-        raw = (facts.endpoint, facts.backend, charge.status, charge.fault, facts.policy, facts.tier, facts.reason)
+        place = (facts.pool, facts.backend, facts.tier)
+        raw = (facts.endpoint, *place, facts.policy, facts.reason, charge.status, charge.fault)
         series = self._attempts.get(raw) or self._attempt_series(raw, charge)
         series.attempts.inc()
         if facts.number == 1:
@@ -210,7 +210,7 @@ class _StateCollector(Collector):
                     age.add_metric(labels, max(now_seconds - scrape.at_seconds, 0.0))
         accepting.add_metric((), self._books.is_accepting)
         unrecorded.add_metric((), self._books.unrecorded_attempts)
-        build.add_metric((version("jeton"),), 1)
+        build.add_metric((VERSION,), 1)
         return families
 
     def _families(self) -> tuple[GaugeMetricFamily | CounterMetricFamily, ...]:

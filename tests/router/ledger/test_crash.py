@@ -17,6 +17,37 @@ from router.ledger.schema import open_reader
 from router.ledger.sqlite import SqliteLedger
 
 KILLS = 20
+
+# A disk that is full, to a process: no file may grow beyond what the ledger's own files have reached.
+FULL_DISK = """
+import asyncio, resource, sys, time
+from pathlib import Path
+from bookkeeping import EDGE_PRICE, FLEET, PRICES, PROFILES, SMALL, answered, facts
+from router.accountant import Accountant
+from router.ledger.sqlite import SqliteLedger
+
+path = Path(sys.argv[1])
+store = SqliteLedger(path, commit_seconds=0.001)
+accountant = Accountant(store)
+accountant.set_fleet(FLEET, PRICES, PROFILES, time.time_ns())
+asyncio.run(store.published(10.0))
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+largest = max(file.stat().st_size for file in path.parent.iterdir())
+resource.setrlimit(resource.RLIMIT_FSIZE, (largest + 50_000, hard))
+served = 0
+while accountant.is_accepting or served < 500:
+    one = facts(f"r{served}")
+    accountant.open(one, SMALL, EDGE_PRICE, 100, 50, time.time_ns())
+    accountant.close(one.attempt_id, answered(), time.time_ns())
+    served += 1
+    time.sleep(0.0005)
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+accountant.advance(time.time_ns())
+totals = asyncio.run(store.published(30.0))
+assert accountant.is_accepting
+assert sum(total.attempts for total in totals.lines.values()) == served
+store.close()
+"""
 SUPPORT = Path(busy_books.__file__)
 
 
@@ -44,6 +75,21 @@ def test_f30_f29_a_router_killed_at_any_moment_leaves_a_ledger_that_is_whole(tmp
     assert_file_is_consistent(path, is_quiet=True)
     assert sum(total.cost_nanousd for total in totals.lines.values()) >= shown_nanousd > 0
     assert len(durable) > KILLS
+
+
+def test_f31_a_full_disk_loses_nothing_and_is_caught_up_when_freed(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(path)],
+        cwd=SUPPORT.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ledger commit failed" in done.stdout + done.stderr
+    assert_file_is_consistent(path, is_quiet=True)
 
 
 def killed_after(path: Path, seed: int, lines: int) -> list[tuple[str, str]]:

@@ -46,7 +46,6 @@ class ShownBooks:
 
     unrecorded_attempts = 0
     is_accepting = True
-    open_attempts = 0
 
     def __init__(self, totals: Totals = NOTHING) -> None:
         self.shown = totals
