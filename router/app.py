@@ -16,7 +16,7 @@ from router.config_file import LoadedConfig
 from router.deployment import deploy
 from router.dispatch.relay import Relay
 from router.dispatch.watchdog import Watchdog
-from router.domain.fleet import Health, Replica
+from router.domain.fleet import Health, HealthState, Replica
 from router.fleet.scraper import Scraper
 from router.fleet.state import Fleet
 from router.gateway import Gateway
@@ -38,6 +38,8 @@ class App:
         self._loaded = loaded
         self._day = _today()
         self._is_draining = False
+        self._closing: list[asyncio.Task[None]] = []
+        self._scraper: Scraper
         self._clock = Clock()
         self._watchdog = Watchdog()
         deployment = deploy(loaded, self._day)
@@ -73,23 +75,20 @@ class App:
         self._day = day
         self._accountant.set_fleet(deployment.backends, deployment.prices, deployment.profiles, self._clock.now_ns())
         self._fleet.configure(deployment.backends, deployment.tiers, deployment.rules)
+        if loaded.config.health != self._loaded.config.health:
+            self._closing.append(asyncio.create_task(self._scraper.close()))
+            self._scraper = self._new_scraper(loaded)
         self._scraper.follow(deployment.backends)
         self._pipeline.deployment = deployment
         self._loaded = loaded
 
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
-        health = self._loaded.config.health
         async with AsyncExitStack() as stack:
             stack.callback(self._store.close)
             stack.push_async_callback(self._relay.aclose)
-            self._scraper = Scraper(
-                self._fleet,
-                interval_seconds=health.interval_seconds,
-                timeout_seconds=health.timeout_seconds,
-                jitter_ratio=health.jitter_ratio,
-            )
-            stack.push_async_callback(self._scraper.close)
+            self._scraper = self._new_scraper(self._loaded)
+            stack.push_async_callback(self._close_scrapers)
             self._scraper.follow(self._pipeline.deployment.backends)
             reloader = Reloader(self._loaded, self.apply, self._metrics.reloaded)
             await stack.enter_async_context(reloader.running())
@@ -99,6 +98,18 @@ class App:
             yield
             log.info("ending", open_attempts=self._accountant.open_attempts)
             self._accountant.advance(self._clock.now_ns())
+
+    def _new_scraper(self, loaded: LoadedConfig) -> Scraper:
+        health = loaded.config.health
+        return Scraper(
+            self._fleet,
+            interval_seconds=health.interval_seconds,
+            timeout_seconds=health.timeout_seconds,
+            jitter_ratio=health.jitter_ratio,
+        )
+
+    async def _close_scrapers(self) -> None:
+        await asyncio.gather(self._scraper.close(), *self._closing)
 
     async def _advance_for_ever(self) -> None:
         while True:
@@ -118,9 +129,13 @@ class App:
     def _why_not_ready(self) -> str:
         if self._is_draining:
             return "shutting down"
-        if not any(health.is_usable for health in self._fleet.snapshot.health.values()):
-            return "no replica is usable"
-        return ""
+        now_seconds = self._fleet.clock()
+        for health in self._fleet.snapshot.health.values():
+            if (
+                health.admits(now_seconds) or health.state is HealthState.EJECTED
+            ):  # an ejected one still serves in a panic
+                return ""
+        return "no replica is usable"
 
 
 async def _cancelled(task: "asyncio.Task[None]") -> None:

@@ -14,7 +14,7 @@ import structlog
 from router.conversation import ClientGone, Conversation, Header, Message, Receive, Send
 from router.dispatch.watchdog import Watchdog
 from router.domain.request import Endpoint
-from router.errors import Refusal, WrongMethod
+from router.errors import Refusal, Unavailable, WrongMethod
 from router.pipeline import Pipeline
 from router.wire.error_body import error_body, error_event
 from router.wire.outgoing import PATHS
@@ -35,6 +35,9 @@ _RANDOM = Random(SystemRandom().getrandbits(256))
 def new_request_id() -> str:
     """48 bits of milliseconds, then 80 of chance, as UUIDv7 has them: ids that sort by time keep the ledger's indexes compact."""
     return f"req_{time.time_ns() // 1_000_000:012x}{_RANDOM.getrandbits(80):020x}"
+
+
+SHUTTING_DOWN = "This router is shutting down; try again."
 
 
 class Gateway:
@@ -61,7 +64,8 @@ class Gateway:
         except ClientGone:
             log.debug("client left while sending", request_id=request_id)
         except asyncio.CancelledError:
-            if not call.is_gone:
+            if not call.is_gone:  # we are shutting down, and the time for that is over
+                await self._refuse(call, endpoint, request_id, Unavailable(SHUTTING_DOWN, retry_after_seconds=1))
                 raise
             current = asyncio.current_task()
             if current is not None:

@@ -1,5 +1,6 @@
 """`jeton serve`: the router, on its data port, until a signal ends it."""
 
+import gc
 import resource
 import sys
 from pathlib import Path
@@ -61,6 +62,9 @@ def run(loaded: LoadedConfig, host: str | None = None, port: int | None = None) 
         sys.exit(1)
     server = build_server(app.asgi, server_config, app.drain)
     log.info("starting", url=f"http://{server_config.host}:{server_config.port}", ledger=str(config.ledger.path))
+    # What start-up made lives as long as the process: the collector need not walk it again and again.
+    gc.collect()
+    gc.freeze()
     server.run()
     if not server.started:  # uvicorn has said why: the port is taken, or the start-up failed
         sys.exit(3)
