@@ -89,18 +89,18 @@ class CompletionStream:
 
     def feed(self, event: bytes) -> bytes:
         """The event as the client gets it: b"" when it gets none, or not yet. Sets `fault` when the stream is unusable."""
-        if not event.startswith(b"data: {"):
+        if not event.startswith(b"data: {") or event.find(b"\n") != len(event) - 2:
             data = event_data(event)
             if data == b"[DONE]":
                 self.is_done = True
                 return b""
             if not data:
                 return event
-            if not data.startswith(b"{"):
+            if not _is_one_object(data):
                 self.fault = "bad_event"
                 return b""
-            event = b"data: " + data + b"\n\n"
-        if not event.endswith(b"}\n\n"):
+            event = b"data: " + data.replace(b"\n", b" ") + b"\n\n"
+        if not event.endswith(b"}\n\n") or not _is_utf8(event):
             self.fault = "bad_event"
             return b""
         if b'"error"' in event and self._is_error(event):
@@ -232,7 +232,7 @@ class EventedStream:
         if data == b"[DONE]":  # some send it here too
             self.is_done = True
             return b""
-        if not (data.startswith(b"{") and data.endswith(b"}")):
+        if not (data.endswith(b"}") and _is_one_object(data) and _is_utf8(event)):
             self.fault = "bad_event"
             return b""
         if self.events == 0:
@@ -317,6 +317,22 @@ def without_member(event: bytes, at: int) -> bytes:
     if before.endswith(b","):
         return before[:-1] + after
     return before + after.lstrip(b" ").removeprefix(b",").lstrip(b" ")
+
+
+def _is_one_object(data: bytes) -> bool:
+    """Several `data` lines may be one object on several lines, or two events whose blank line was lost; only then look."""
+    return data.startswith(b"{") and (b"\n" not in data or bool(_loads(data)))
+
+
+def _is_utf8(event: bytes) -> bool:
+    """A client could not decode what is not, and would lose the whole stream."""
+    if event.isascii():
+        return True
+    try:
+        event.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _loads(event: bytes) -> dict[str, Any]:
