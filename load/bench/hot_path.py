@@ -135,7 +135,7 @@ def _steps(directory: Path, replicas: int) -> list[tuple[str, Callable[[], objec
         request_id = f"req_{next(numbers):032x}"
         facts = AttemptFacts(
             f"{request_id}.1", request_id, 1, "bench", "bench", "chat", "mock", "bench", "mock", candidate.replica.id,
-            "mock", "large", "quality_floor", "cheapest", "mock", "chat", 100, 64,
+            "mock", "large", deployment.policy_name, "cheapest", "mock", "chat", 100, 64,
         )  # fmt: skip
         price = deployment.prices["mock"]
         made = Attempt(facts, candidate, price, fleet, accountant, clock.now_ns, is_streaming=False)
