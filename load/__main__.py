@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
+from load.emulator.reply import Style
 from load.emulator.spec import Dialect, Kind, ReplicaSpec
-from load.profiles import profile_named, profiles_in
+from load.profiles import profile_label, profile_named, profiles_in
 
 DEFAULT_PROFILE = "h100-llama-3.1-8b-fp8"
 
@@ -87,9 +88,7 @@ def emulate(**options: Any) -> None:
 
 def spec_from(options: dict[str, Any]) -> ReplicaSpec:
     """What the options describe. Raises ValueError for an unknown profile."""
-    from load.emulator.reply import Style
-
-    served = options["served_model_name"] or (options["model"] or options["profile"],)
+    served = options["served_model_name"] or (options["model"] or profile_label(options["profile"]),)
     return ReplicaSpec(
         model=served[0],
         aliases=tuple(served[1:]),
@@ -101,7 +100,11 @@ def spec_from(options: dict[str, Any]) -> ReplicaSpec:
         sequences_max=options["max_num_seqs"],
         queued_max=options["max_num_queued_reqs"],
         time_factor=options["time_factor"],
-        style=Style(options["seed"], options["completion_tokens"], reasoning_share=options["reasoning_share"]),
+        style=Style(
+            seed=options["seed"],
+            completion_tokens_median=options["completion_tokens"],
+            reasoning_share=options["reasoning_share"],
+        ),
         stream_interval=options["stream_interval"],
         requests_per_minute=options["requests_per_minute"],
         is_multimodal=options["multimodal"],

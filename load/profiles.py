@@ -39,3 +39,11 @@ def profile_named(name: str) -> EngineProfile:
     if not inner and len(found) == 1:
         return next(iter(found.values()))
     raise ValueError(f"{file} holds {', '.join(found)}: name one as {file}:{next(iter(found))}")
+
+
+def profile_label(name: str) -> str:
+    """What to call a model that has no name of its own: the built-in profile, the one inside a file, or the file."""
+    if name in profiles_in():
+        return name
+    file, _, inner = name.partition(":")
+    return inner or Path(file).stem

@@ -17,6 +17,7 @@ from load.emulator.language import VOCABULARY_TOKENS
 Body = TypeVar("Body", bound=BaseModel)
 
 LOGPROBS_MAX = 20  # vLLM's --max-logprobs
+CHOICES_MAX = 16_384  # vLLM's VLLM_MAX_N_SEQUENCES
 
 
 class StreamOptions(BaseModel):
@@ -144,6 +145,11 @@ def check_sampling(body: SamplingBody, context_tokens: int) -> None:
     n = 1 if body.n is None else body.n
     if n < 1:
         raise bad_request(f"n must be at least 1, got {n}.")
+    if n > CHOICES_MAX:
+        raise bad_request(
+            f"n must be at most {CHOICES_MAX}, got {n}. To increase this limit, set the VLLM_MAX_N_SEQUENCES environment"
+            " variable."
+        )
     _check_temperature(body.temperature)
     if body.top_p is not None and not 0 < body.top_p <= 1:
         raise bad_request(f"top_p must be in (0, 1], got {body.top_p}.", "top_p", body.top_p)

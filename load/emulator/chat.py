@@ -145,8 +145,14 @@ def tools_of(tools: Sequence[Mapping[str, Any]] | None) -> tuple[Tool, ...]:
 def tool_choice_of(replica: "Replica", body: ChatBody) -> str:
     """ "none", "auto", "required" or the name of a tool. Raises vLLM's 400s for a server without a tool parser."""
     choice = body.tool_choice if body.tool_choice is not None else ("auto" if body.tools else "none")
-    if choice == "none" or not body.tools:
+    if choice == "none":
         return "none"
+    if not body.tools:
+        raise bad_request("When using `tool_choice`, `tools` must be set.")
+    if isinstance(choice, str) and choice not in ("auto", "required"):
+        raise bad_request(
+            f'Invalid value for `tool_choice`: {choice}! Only named tools, "none", "auto" or "required" are supported.'
+        )
     has_parser = replica.spec.has_tool_parser
     if isinstance(choice, Mapping):
         name = str((choice.get("function") or choice).get("name"))

@@ -18,6 +18,8 @@ from load.emulator.http import Connection
 from load.emulator.replica import Replica
 from load.emulator.spec import ReplicaSpec
 
+GOODBYE_SECONDS = 0.5  # how long a client may take to read its last bytes when the fleet stops
+
 
 class _Listener:
     """A replica's port: open, or refusing."""
@@ -51,13 +53,12 @@ class _Listener:
             self._reopen()
 
     def _refuse(self) -> None:
-        """New connections are refused from here on; idle ones are dropped, those at work go on."""
+        """New connections are refused from here on; idle ones are dropped, those at work end their answer."""
         if self._server is not None:
             self._server.close()
             self._server = None
         for connection in list(self._connections):
-            if connection.exchange is None:
-                connection.transport.close()
+            connection.retire()
 
     def _reopen(self) -> None:
         task = asyncio.get_running_loop().create_task(self.open(self.replica.port))
@@ -78,11 +79,11 @@ class _Listener:
         for generation in self.replica.generations:
             generation.kill()
         self.replica.pump.close()
-        for connection in list(self._connections):
+        leaving = list(self._connections)
+        for connection in leaving:
             connection.transport.close()
-        # One turn of the loop for the transports to say goodbye; those whose client does not read are cut.
-        for _ in range(3):
-            await asyncio.sleep(0)
+        if leaving:
+            await asyncio.wait([connection.closed for connection in leaving], timeout=GOODBYE_SECONDS)
         for connection in list(self._connections):
             connection.transport.abort()
 

@@ -137,8 +137,9 @@ class Generation:
             choice.sent = end
         if is_over:
             self._open -= 1
-            self.replica.metrics.finished(choice.sequence, choice.reply.finish_reason, self)
+            self.replica.metrics.finished(choice.sequence, choice.reply.finish_reason, self.params_max_tokens)
             if self._open == 0:
+                self.replica.metrics.request_over(max(c.sequence.produced_tokens for c in self.choices), self.params_n)
                 self.replica.closed(self)
                 rendering.end()
 

@@ -5,6 +5,8 @@ seconds, a half-closed connection taken for a client that left. What must not li
 """
 
 import asyncio
+import socket
+import struct
 import time
 from collections import deque
 from collections.abc import Callable
@@ -35,10 +37,10 @@ def _date_header() -> bytes:
 class HttpRequest:
     """One request as it came. Header names are lower case; of repeated headers the last one counts."""
 
-    __slots__ = ("body", "headers", "is_http_10", "is_keep_alive", "method", "path", "query")
+    __slots__ = ("body", "headers", "is_keep_alive", "method", "path", "query")
 
     def __init__(
-        self, method: str, target: bytes, headers: dict[str, str], body: bytes, *, is_http_10: bool, is_keep_alive: bool
+        self, method: str, target: bytes, headers: dict[str, str], body: bytes, *, is_keep_alive: bool
     ) -> None:
         path, _, query = target.decode("latin-1").partition("?")
         self.method = method
@@ -46,7 +48,6 @@ class HttpRequest:
         self.query = query
         self.headers = headers
         self.body = body
-        self.is_http_10 = is_http_10
         self.is_keep_alive = is_keep_alive
 
 
@@ -70,9 +71,22 @@ class Answer(Protocol):
 
 
 class Exchange:
-    """The answer to one request on a connection."""
+    """The answer to one request on a connection.
 
-    __slots__ = ("_connection", "_write", "extra_headers", "is_over", "on_disconnect", "request")
+    status and body_bytes: what has gone out so far; status 0: nothing. on_over is called once, however it ends.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_write",
+        "body_bytes",
+        "extra_headers",
+        "is_over",
+        "on_disconnect",
+        "on_over",
+        "request",
+        "status",
+    )
 
     def __init__(self, connection: "Connection", request: HttpRequest) -> None:
         self._connection = connection
@@ -80,7 +94,10 @@ class Exchange:
         self.request = request
         self.extra_headers: Headers = ()
         self.on_disconnect: Callable[[], None] | None = None
+        self.on_over: Callable[[Exchange], None] | None = None
         self.is_over = False
+        self.status = 0
+        self.body_bytes = 0
 
     def respond(self, status: int, body: bytes = b"", content_type: str | None = JSON, headers: Headers = ()) -> None:
         if self.is_over:
@@ -90,6 +107,7 @@ class Exchange:
             head.append(("content-type", content_type))
         if self.request.method == "HEAD":
             body = b""
+        self.body_bytes = len(body)
         self._write(self._head(status, tuple(head)) + body)
         self._end()
 
@@ -100,7 +118,9 @@ class Exchange:
 
     def send(self, event: bytes) -> None:
         if not self.is_over:
-            self._write(b"%x\r\n%b\r\n" % (len(event), event))
+            size = len(event)
+            self.body_bytes += size
+            self._write(b"%x\r\n%b\r\n" % (size, event))
 
     def finish(self) -> None:
         if not self.is_over:
@@ -122,7 +142,7 @@ class Exchange:
 
     def disconnected(self) -> None:
         if not self.is_over:
-            self.is_over = True
+            self._close()
             if self.on_disconnect is not None:
                 self.on_disconnect()
 
@@ -132,14 +152,21 @@ class Exchange:
             _date_header(),
             b"\r\nserver: uvicorn\r\n",
         ]
+        self.status = status
         closing: Headers = () if self.request.is_keep_alive else (("connection", "close"),)
-        for name, value in (*headers, *self.extra_headers, ("vary", "Origin"), *closing, *after):
+        varying: Headers = () if any(name == "vary" for name, _ in headers) else (("vary", "Origin"),)
+        for name, value in (*headers, *self.extra_headers, *varying, *closing, *after):
             lines.append(f"{name}: {value}\r\n".encode("latin-1"))
         lines.append(b"\r\n")
         return b"".join(lines)
 
-    def _end(self) -> None:
+    def _close(self) -> None:
         self.is_over = True
+        if self.on_over is not None:
+            self.on_over(self)
+
+    def _end(self) -> None:
+        self._close()
         self._connection.exchange_ended(is_keep_alive=self.request.is_keep_alive)
 
 
@@ -160,7 +187,9 @@ class Connection(asyncio.Protocol):
         self._target = b""
         self._headers: dict[str, str] = {}
         self._body: list[bytes] = []
+        self._is_last = False
         self.transport: asyncio.Transport
+        self.closed: asyncio.Future[None] = self._loop.create_future()
 
     # ------------------------------------------------------------------ asyncio
 
@@ -173,6 +202,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
         self._stop_idle_timer()
+        self.closed.set_result(None)
         self._queue.clear()
         if self._exchange is not None:
             self._exchange.disconnected()
@@ -214,14 +244,12 @@ class Connection(asyncio.Protocol):
         self._body.append(body)
 
     def on_message_complete(self) -> None:
-        is_http_10 = self._parser.get_http_version() == "1.0"
         request = HttpRequest(
             self._parser.get_method().decode(),
             self._target,
             self._headers,
             b"".join(self._body),
-            is_http_10=is_http_10,
-            is_keep_alive=self._parser.should_keep_alive() and not is_http_10,
+            is_keep_alive=self._parser.should_keep_alive() and self._parser.get_http_version() != "1.0",
         )
         if self._exchange is None:
             self._begin(request)
@@ -237,7 +265,7 @@ class Connection(asyncio.Protocol):
 
     def exchange_ended(self, *, is_keep_alive: bool) -> None:
         self._exchange = None
-        if not is_keep_alive:
+        if not is_keep_alive or self._is_last:
             self.transport.close()
         elif self._queue:
             self._loop.call_soon(self._next)
@@ -257,10 +285,11 @@ class Connection(asyncio.Protocol):
             self._idle_timer.cancel()
             self._idle_timer = None
 
-    @property
-    def exchange(self) -> Exchange | None:
-        """The request being answered, None between requests."""
-        return self._exchange
+    def retire(self) -> None:
+        """Take no further request: close now, or when the answer under way is over."""
+        self._is_last = True
+        if self._exchange is None:
+            self.transport.close()
 
     def reset(self) -> None:
         """Close with RST instead of FIN, dropping what is buffered."""
@@ -270,9 +299,6 @@ class Connection(asyncio.Protocol):
 
 def reset_socket(transport: asyncio.Transport) -> None:
     """Make the close of a transport a reset: SO_LINGER with zero seconds."""
-    import socket
-    import struct
-
     sock = transport.get_extra_info("socket")
     if sock is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -55,7 +55,7 @@ def check_schema(schema: object) -> None:
                 raise bad_request(f"Grammar error: Invalid type: {name}")
         for key, part in schema.items():
             if key not in ("enum", "const", "default", "examples"):
-                if key in ("properties", "$defs", "definitions") and isinstance(part, Mapping):
+                if key in ("properties", "patternProperties", "$defs", "definitions") and isinstance(part, Mapping):
                     for inner in part.values():
                         check_schema(inner)
                 else:

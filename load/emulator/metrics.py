@@ -10,7 +10,6 @@ import platform
 import resource
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from load.emulator.metrics_families import (
     BUCKETS_HTTP,
@@ -21,9 +20,6 @@ from load.emulator.metrics_families import (
     HISTOGRAMS,
 )
 from load.engine import Engine, EngineSequence, Step
-
-if TYPE_CHECKING:
-    from load.emulator.generation import Generation
 
 CONTENT_TYPE = "text/plain; version=1.0.0; charset=utf-8"
 
@@ -84,7 +80,7 @@ class Metrics:
         if gaps:
             self._histograms["vllm:inter_token_latency_seconds"].observe(step.ended_seconds - step.began_seconds, gaps)
 
-    def finished(self, sequence: EngineSequence, reason: str, generation: "Generation | None" = None) -> None:
+    def finished(self, sequence: EngineSequence, reason: str, params_max_tokens: int) -> None:
         """A sequence came to its end by itself; what a disconnect aborts is in no counter, as recorded."""
         self._finished["stop" if reason == "tool_calls" else reason] += 1
         arrived = sequence.arrived_seconds
@@ -95,9 +91,7 @@ class Metrics:
         values: dict[str, float] = {
             "request_prompt_tokens": sequence.prompt_tokens,
             "request_generation_tokens": sequence.produced_tokens,
-            "request_max_num_generation_tokens": sequence.produced_tokens,
-            "request_params_n": generation.params_n if generation else 1,
-            "request_params_max_tokens": generation.params_max_tokens if generation else 0,
+            "request_params_max_tokens": params_max_tokens,
             "time_to_first_token_seconds": first - arrived,
             "request_time_per_output_token_seconds": per_token,
             "e2e_request_latency_seconds": ended - arrived,
@@ -110,6 +104,11 @@ class Metrics:
         }
         for name, value in values.items():
             self._histograms[f"vllm:{name}"].observe(value)
+
+    def request_over(self, generation_tokens_max: int, params_n: int) -> None:
+        """All choices of a request have come to their end: counted once, however many there were."""
+        self._histograms["vllm:request_max_num_generation_tokens"].observe(generation_tokens_max)
+        self._histograms["vllm:request_params_n"].observe(params_n)
 
     def answered(
         self, handler: str, method: str, status: int, request_bytes: int, response_bytes: int, seconds: float

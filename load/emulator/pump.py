@@ -73,8 +73,10 @@ class Pump:
 
     def _wake(self) -> None:
         self._timer = None
-        self._tick()
-        self._arm()
+        try:
+            self._tick()
+        finally:  # one answer that fails must not stop the engine for the others
+            self._arm()
 
     def _arm(self) -> None:
         due = self.engine.next_event_seconds

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from urllib.parse import parse_qs
 
 import orjson
@@ -40,13 +41,15 @@ from load.engine import Engine
 logger = logging.getLogger(__name__)
 
 PathHandler = Callable[["Replica", HttpRequest, Answer], None]
-SEEN_MAX = 2_000
+# What tests and curious people can look back on: so many requests, so much of each body.
+SEEN_MAX = 256
+SEEN_BODY_BYTES_MAX = 2**18
 FAULTS_PATH = "/emulator/faults"
 
 
 @dataclass(frozen=True, slots=True)
 class SeenRequest:
-    """A request as it arrived, for tests to look at."""
+    """A request as it arrived, for tests to look at; a long body is cut."""
 
     method: str
     path: str
@@ -120,62 +123,70 @@ class Replica:
         request = exchange.request
         began = time.monotonic()
         if request.path != FAULTS_PATH:
-            self.requests_seen.append(SeenRequest(request.method, request.path, request.headers, request.body))
+            self.requests_seen.append(
+                SeenRequest(request.method, request.path, request.headers, request.body[:SEEN_BODY_BYTES_MAX])
+            )
         if self.spec.has_request_id_headers or self.spec.dialect is Dialect.OPENAI:
             request_id = request.headers.get("x-request-id") or secrets.token_hex(16)
             exchange.extra_headers = (("x-request-id", request_id),)
+        exchange.on_over = partial(self._tally, began)
         try:
-            status = self._dispatch(exchange)
+            self._dispatch(exchange)
         except ApiError as error:
-            status = error.status
             exchange.respond(error.status, self.error_body(error, request.path))
         except UnreadableBody:
-            status = 400
             exchange.respond(400, b'{"detail":"There was an error parsing the body"}')
         except Exception:  # what FastAPI does with a bug of the server's own
             logger.exception("%s %s", request.method, request.path)
-            status = 500
             exchange.respond(500, b"Internal Server Error", "text/plain; charset=utf-8")
-        handler = request.path if request.path in self._routes else "none"
-        size = int(request.headers.get("content-length") or 0)
-        self.metrics.answered(handler, request.method, status, size, 0, time.monotonic() - began)
 
-    def _dispatch(self, exchange: Exchange) -> int:
-        """Find the path and let it answer. Returns the status, as far as it is known."""
+    def _tally(self, began: float, exchange: Exchange) -> None:
+        """Count an answer that is over. One that never began, because its client left, has no status to count."""
+        request = exchange.request
+        if exchange.status:
+            handler = request.path if request.path in self._routes else "none"
+            sizes = (len(request.body), exchange.body_bytes)
+            self.metrics.answered(handler, request.method, exchange.status, *sizes, time.monotonic() - began)
+
+    def _dispatch(self, exchange: Exchange) -> None:
+        """Find the path and let it answer."""
         request = exchange.request
         if request.path == FAULTS_PATH:
             return self._answer_faults(exchange)
         if request.path.startswith("/v1") and not self._is_authorized(request):
             return self._refuse_stranger(exchange)
-        route = self._routes.get(request.path)
         if request.method == "OPTIONS" and "origin" in request.headers:
             return _refuse_origin(exchange)
+        route = self._routes.get(request.path)
         if route is None:
-            if request.path.rstrip("/") in self._routes and request.path != "/":
-                location = f"http://{request.headers.get('host', '')}{request.path.rstrip('/')}"
-                exchange.respond(307, b"", None, (("location", location),))
-                return 307
-            exchange.respond(404, b'{"detail":"Not Found"}')
-            return 404
+            return self._find_no_path(exchange)
         if request.method not in route.methods:
             allowed = (("allow", ", ".join(route.methods)),)
-            exchange.respond(405, b'{"detail":"Method Not Allowed"}', headers=allowed)
-            return 405
+            return exchange.respond(405, b'{"detail":"Method Not Allowed"}', headers=allowed)
+        if not route.is_inference:
+            return route.handler(self, request, exchange)
+        _check_rank(request)
+        if self._is_over_rate(exchange):
+            return None
         answer: Answer = exchange
-        if route.is_inference:
-            _check_rank(request)
-            if self._is_over_rate(exchange):
-                return 429
-            fault = self._switch.take()
-            if fault is not None:
-                error_body = lambda error: self.error_body(error, request.path)  # noqa: E731
-                if answer_instead(fault, exchange, hits=self._switch.hits, error_body=error_body):
-                    return fault.status or 500
-                answer = FaultyAnswer(exchange, fault, error_body)
-            if self.spec.dialect is Dialect.OPENAI:
-                answer = CloudAnswer(answer, has_usage=check_parameters(request.path, request.body))
-        route.handler(self, request, answer)
-        return 200
+        fault = self._switch.take()
+        if fault is not None:
+            error_body = partial(self.error_body, path=request.path)
+            if answer_instead(fault, exchange, hits=self._switch.hits, error_body=error_body):
+                return None
+            answer = FaultyAnswer(exchange, fault, error_body)
+        if self.spec.dialect is Dialect.OPENAI:
+            answer = CloudAnswer(answer, has_usage=check_parameters(request.path, request.body))
+        return route.handler(self, request, answer)
+
+    def _find_no_path(self, exchange: Exchange) -> None:
+        """Starlette's redirect for a slash too many, FastAPI's 404 for the rest."""
+        request = exchange.request
+        bare = request.path.rstrip("/")
+        if bare in self._routes:
+            exchange.respond(307, b"", None, (("location", f"http://{request.headers.get('host', '')}{bare}"),))
+        else:
+            exchange.respond(404, b'{"detail":"Not Found"}')
 
     def check_model(self, model: str | None) -> None:
         """Raises vLLM's 404 for a name that is not served. None and "" mean the one that is."""
@@ -194,13 +205,12 @@ class Replica:
         given = request.headers.get("authorization", "").encode()
         return hmac.compare_digest(given, f"Bearer {self.spec.api_key}".encode())
 
-    def _refuse_stranger(self, exchange: Exchange) -> int:
+    def _refuse_stranger(self, exchange: Exchange) -> None:
         if self.spec.dialect is Dialect.OPENAI:
             error = ApiError(401, "Incorrect API key provided.", "invalid_request_error")
             exchange.respond(401, error.openai_body())
         else:
             exchange.respond(401, b'{"error":"Unauthorized"}')
-        return 401
 
     def _is_over_rate(self, exchange: Exchange) -> bool:
         """`requests_per_minute` over a sliding minute; says 429 itself."""
@@ -218,27 +228,24 @@ class Replica:
         exchange.respond(429, self.error_body(error, exchange.request.path), headers=wait)
         return True
 
-    def _answer_faults(self, exchange: Exchange) -> int:
+    def _answer_faults(self, exchange: Exchange) -> None:
         """GET, POST, DELETE; `?replica=N` reaches a sibling, which may not be listening."""
         request = exchange.request
         wanted = parse_qs(request.query).get("replica")
         target = self.find_sibling(int(wanted[0])) if wanted and wanted[0].isdigit() else self
         if target is None:
-            exchange.respond(404, b'{"detail":"No such replica"}')
-            return 404
+            return exchange.respond(404, b'{"detail":"No such replica"}')
+        if request.method == "GET":
+            return exchange.respond(200, orjson.dumps(target._switch.seen()))
         fault: Fault | None = None
         if request.method == "POST":
             try:
                 fault = Fault.model_validate_json(request.body)
             except ValidationError as error:
-                exchange.respond(400, orjson.dumps({"detail": error.errors(include_url=False, include_context=False)}))
-                return 400
-        if request.method == "GET":
-            exchange.respond(200, orjson.dumps(target._switch.seen()))
-            return 200
+                detail = error.errors(include_url=False, include_context=False)
+                return exchange.respond(400, orjson.dumps({"detail": detail}))
         exchange.respond(200, orjson.dumps({"fault": fault.model_dump(exclude_defaults=True) if fault else None}))
-        target.apply_fault(fault)
-        return 200
+        return target.apply_fault(fault)
 
     # ------------------------------------------------------------------ generations under way
 
@@ -261,13 +268,14 @@ def _check_rank(request: HttpRequest) -> None:
         raise bad_request(f"data_parallel_rank {rank} is out of range [0, 1).")
 
 
-def _refuse_origin(exchange: Exchange) -> int:
+def _refuse_origin(exchange: Exchange) -> None:
+    names = ("Origin", *(f"Access-Control-Request-{name}" for name in ("Method", "Headers", "Private-Network")))
     headers = (
+        ("vary", ", ".join(names)),
         ("access-control-allow-methods", "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT, QUERY"),
         ("access-control-max-age", "600"),
     )
     exchange.respond(400, b"Disallowed CORS origin", "text/plain; charset=utf-8", headers)
-    return 400
 
 
 # ---------------------------------------------------------------------- small paths
