@@ -2,8 +2,8 @@
 
 It is looked up whole, by its hash: a cache by prefix let strangers in elsewhere (CVE-2026-35030). Whatever is not
 exactly one known key is refused; there is no identity without a key (CVE-2026-59822). The work is the same for a
-right, a wrong and a nearly right key: one HMAC, and one look-up among hashes that a client cannot steer without the
-pepper.
+wrong and a nearly right key: one HMAC, and one look-up among hashes that a client cannot steer without the pepper. A right
+key that was shown before is recognised whole, in memory alone, without the HMAC.
 """
 
 import hmac
@@ -54,6 +54,8 @@ class ApiKeys:
             for tenant in tenants
             for api_key in tenant.api_keys
         }
+        # Right keys, whole, once they were shown: at most as many as there are. Wrong ones are never remembered.
+        self._seen: dict[bytes, Identity] = {}
 
     def authenticate(self, headers: Sequence[tuple[bytes, bytes]]) -> Identity:
         """Who sent these headers (names in lower case, as ASGI has them).
@@ -83,9 +85,12 @@ class ApiKeys:
             raise Unauthenticated(MISSING)
         if len(key) > KEY_BYTES_MAX:
             raise Unauthenticated(WRONG_KEY)
-        identity = self._identities.get(hmac.digest(self._pepper, key, "sha256"))
+        identity = self._seen.get(key)
         if identity is None:
-            raise Unauthenticated(WRONG_KEY)
+            identity = self._identities.get(hmac.digest(self._pepper, key, "sha256"))
+            if identity is None:
+                raise Unauthenticated(WRONG_KEY)
+            self._seen[key] = identity
         return identity
 
 
