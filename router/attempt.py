@@ -96,7 +96,10 @@ class Attempt:
         return self._close(AttemptStatus.FAILED, usage, failure.fault, failure.http_status)
 
     def cancel(self, fault: str) -> Charge:
-        """The client left, or we are shutting down: what was made until now is charged."""
+        """The client left, or we are shutting down: what was made until now is charged. Where all had been said, it was
+        served: a client need not wait for what comes after the finish reason."""
+        if self.stream is not None and self.stream.is_finished:
+            return self.succeed(self.stream.usage(), self.stream.events)
         return self._close(AttemptStatus.CANCELLED, self.usage_so_far(), fault, 0)
 
     def usage_so_far(self) -> Usage:

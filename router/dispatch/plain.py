@@ -1,10 +1,12 @@
 """Our pooled HTTP/1.1 client on httptools, for plain-HTTP backends: the hot half of the relay.
 
 No redirects, no cookies, no compression, no half-close (vLLM takes it for a disconnect). A socket that is read faster than
-its answer is taken is paused, so one exchange buffers `BUFFER_BYTES_MAX` and a read.
+its answer is taken is paused, so one exchange buffers `BUFFER_BYTES_MAX` and a read. A stream's read is no larger than the
+kernel's buffer, which is bounded too: what lies there is lag as well, and Linux would let it grow to 6 MB.
 """
 
 import asyncio
+import socket
 from collections import defaultdict
 from typing import Any
 
@@ -20,6 +22,8 @@ from router.dispatch.upstream import (
 from router.dispatch.watchdog import NEVER, Watchdog
 
 HEADER_BYTES_MAX = 64 * 2**10
+# SO_RCVBUF of a connection that streams; Linux doubles it for its own overhead.
+STREAM_RECEIVE_BYTES = 32 * 2**10
 # How long an answer that is done for us may take to reach its last byte, so that its connection can be kept.
 LINGER_SECONDS = 1.0
 
@@ -244,6 +248,7 @@ class _Connection(asyncio.Protocol):
         self._header_bytes = 0
         self._is_interim = False
         self._ends_at_eof = False
+        self._is_narrow = False
         self._linger: asyncio.TimerHandle | None = None
         self._drained: asyncio.Future[None] | None = None
         self._is_write_paused = False
@@ -308,8 +313,12 @@ class _Connection(asyncio.Protocol):
         self._is_interim = status < 200
         if self._is_interim:
             return
-        framing = {name for name, _ in self._headers if name in (b"content-length", b"transfer-encoding")}
-        self._ends_at_eof = not framing
+        self._ends_at_eof = True
+        for name, value in self._headers:
+            if name == b"content-length" or name == b"transfer-encoding":
+                self._ends_at_eof = False
+            elif name == b"content-type" and not self._is_narrow and value.startswith(b"text/event-stream"):
+                self._narrow()
         if self.exchange is None:
             self.close()
             return
@@ -360,6 +369,10 @@ class _Connection(asyncio.Protocol):
         if self.is_open:
             self.is_open = False
             self.transport.abort()
+
+    def _narrow(self) -> None:
+        self._is_narrow = True
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, STREAM_RECEIVE_BYTES)
 
     def _fail(self, fault: str, detail: str = "") -> None:
         if self.exchange is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 # What one exchange may buffer before its socket is no longer read.
-BUFFER_BYTES_MAX = 64 * 2**10
+BUFFER_BYTES_MAX = 32 * 2**10
 # vLLM closes idle keep-alive connections after 5 s; ours go before.
 IDLE_SECONDS_MAX = 4.0
 
