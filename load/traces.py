@@ -5,6 +5,7 @@ The one format is that of `data/README.md`: gzipped CSV with `arrival_seconds, p
 
 import csv
 import gzip
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +32,6 @@ def read_trace(path: Path = AZURE_CONVERSATION) -> list[Arrival]:
             ]
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}, line {rows.line_num}: {error!r}") from error
-    if not arrivals or any(later.seconds < earlier.seconds for earlier, later in zip(arrivals, arrivals[1:])):
+    if not arrivals or any(later.seconds < earlier.seconds for earlier, later in pairwise(arrivals)):
         raise ValueError(f"{path}: no requests, or not in the order of their arrival")
     return arrivals

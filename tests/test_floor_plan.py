@@ -27,6 +27,10 @@ PURE = {
     "policies": (DOMAIN,),
     "load.engine": (PRICING, "load.kv_cache"),
     "load.kv_cache": (),
+    "load.traces": (),
+    "load.workload": ("load.traces", "load.emulator.language"),
+    "load.demo.figures": ("load.demo.fleet",),
+    "load.demo.view": ("load.demo.figures",),
 }
 
 # They take a slice of the configuration by its class, never `RouterConfig`: see the test of that name.

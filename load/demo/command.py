@@ -1,6 +1,5 @@
 """The `jeton demo` command. What it starts is imported when it is started: `jeton --help` asks for this file, too."""
 
-import asyncio
 import socket
 
 import click

@@ -1,4 +1,4 @@
-"""The demo's processes: each with its log, started in sessions of their own so that Ctrl-C reaches them through the demo alone."""
+"""The demo's processes, each with its log, in sessions of their own so that Ctrl-C reaches them through the demo alone."""
 
 import asyncio
 import contextlib

@@ -104,6 +104,7 @@ async def run(settings: Settings, console: Console) -> None:
                     await screen.last()
                     drain_seconds = description["server"]["drain_seconds"]
                     console.print(f"ending: answers under way have {drain_seconds} s to finish …", style="dim")
+                    traffic.expect_end()
                     await router.end(drain_seconds + END_SECONDS_MAX)
                     await traffic.settled(END_SECONDS_MAX)
             await fleet.end(END_SECONDS_MAX)
@@ -150,9 +151,7 @@ async def _first(*waits: Coroutine[Any, Any, object]) -> None:
 
 
 def _welcome(console: Console, settings: Settings, api_key: str) -> None:
-    console.print(
-        f"jeton listens at {settings.url}; metrics at {settings.url}/metrics. Try it:", style="bold", soft_wrap=True
-    )
+    console.print(f"jeton listens at {settings.url} (metrics: /metrics). Try it:", style="bold", soft_wrap=True)
     for snippet in (snippets.curl(settings.url, api_key), snippets.python(settings.url, api_key)):
         console.print(f"\n{snippet}", soft_wrap=True, markup=False, highlight=False)
     end = (

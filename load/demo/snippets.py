@@ -8,7 +8,8 @@ def curl(url: str, api_key: str) -> str:
         f"curl {url}/v1/chat/completions \\\n"
         f"  -H 'Authorization: Bearer {api_key}' \\\n"
         "  -H 'Content-Type: application/json' \\\n"
-        f'  -d \'{{"model": "auto", "messages": [{{"role": "user", "content": "{QUESTION}"}}]}}\''
+        '  -d \'{"model": "auto",\n'
+        f'       "messages": [{{"role": "user", "content": "{QUESTION}"}}]}}\''
     )
 
 

@@ -15,7 +15,7 @@ from load.workload import TimedRequest
 # A client with more than this under way would measure itself. What is due beyond it is left out, and counted.
 IN_FLIGHT_MAX = 500
 NOT_SENT = "not sent"
-CUT_OFF = "cut off"
+CUT_OFF = "cut off at the end"
 CONNECT_SECONDS_MAX = 5.0
 
 
@@ -27,6 +27,7 @@ class Traffic:
         self._url = f"{url}/v1/chat/completions"
         self._headers = {tenant: {"Authorization": f"Bearer {api_key}"} for tenant, api_key in api_keys.items()}
         self._in_flight: set[asyncio.Task[None]] = set()
+        self._is_ending = False
         self.outcomes: Counter[str] = Counter()
 
     async def __aenter__(self) -> Self:
@@ -56,6 +57,10 @@ class Traffic:
             self._in_flight.add(task)
             task.add_done_callback(self._in_flight.discard)
 
+    def expect_end(self) -> None:
+        """The router is about to be ended: what fails from now on was cut off."""
+        self._is_ending = True
+
     async def settled(self, seconds_max: float) -> None:
         """Wait for the answers under way, not longer than this."""
         if self._in_flight:
@@ -68,8 +73,10 @@ class Traffic:
             async with self._session.post(self._url, json=request.body, headers=headers) as answer:
                 async for _ in answer.content.iter_any():
                     pass
-                outcome = str(answer.status)
+                if answer.status == 200 or not self._is_ending:
+                    outcome = str(answer.status)
         except (aiohttp.ClientError, TimeoutError) as error:
-            outcome = type(error).__name__
+            if not self._is_ending:
+                outcome = type(error).__name__
         finally:
             self.outcomes[outcome] += 1

@@ -18,7 +18,7 @@ def render(figures: Figures, *, baseline: str, elapsed_seconds: float) -> Render
     """baseline: the backend that savings are measured against."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
     for heading in HEADINGS:
-        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+        table.add_column(heading, justify="right" if heading else "left", overflow="fold")
     for row in figures.rows:
         table.add_row(*_cells(row), style="bold" if row.is_pool else "")
     return Group(Text(f"jeton demo, {_clock(elapsed_seconds)}", style="bold"), table, *_lines(figures, baseline))
@@ -93,7 +93,7 @@ def _saved(figures: Figures, baseline: str) -> str:
         return NOTHING
     by_method = ", ".join(f"{usd(amount)} (method {method})" for method, amount in figures.saved_usd.items())
     after_idle_usd = sum(figures.saved_usd.values()) - figures.idle_usd
-    return f"{by_method} against always {baseline}, {usd(after_idle_usd)} after idle"
+    return f"{by_method} vs always {baseline}, {usd(after_idle_usd)} after idle"
 
 
 def _refused(refusals: Mapping[str, int]) -> str:
