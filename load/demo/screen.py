@@ -66,7 +66,7 @@ class Screen:
             async with self._session.get(self._url) as answer:
                 answer.raise_for_status()
                 text = await answer.text()
-        except (aiohttp.ClientConnectionError, TimeoutError):
+        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError):
             return
         self._readings.append(Reading.parse(text, now_seconds))
         while self._readings[0].at_seconds < now_seconds - SPAN_SECONDS:
