@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -26,6 +27,7 @@ KEEP_ALIVE_SECONDS = 75
 # SO_SNDBUF for its own overhead). With the upstream's this makes a stream's lag: 1 MB at most.
 WRITE_BUFFER_BYTES = 32 * 2**10
 SEND_BUFFER_BYTES = 256 * 2**10
+UPGRADE_HEADERS = frozenset({b"connection", b"upgrade", b"http2-settings"})
 BACKLOG = 4096
 
 
@@ -68,7 +70,15 @@ def guarded_protocol(limits: ServerConfig) -> type[HttpToolsProtocol]:
                 self.on_gone()
 
         def data_received(self, data: bytes) -> None:
-            super().data_received(data)
+            self._unset_keepalive_if_required()
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserError:
+                self.send_400_response("")
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                self._decline_upgrade(data[upgrade.args[0] :])
+                return
             if self._is_in_head:
                 self._head_bytes += len(data)
                 if self._head_bytes > limits.header_bytes_max:
@@ -88,6 +98,8 @@ def guarded_protocol(limits: ServerConfig) -> type[HttpToolsProtocol]:
                 raise ValueError  # httptools turns it into the parser error that data_received answers
 
         def on_headers_complete(self) -> None:
+            if self.parser.should_upgrade():
+                return
             self._is_in_head = False
             self._stop_head_timer()
             if sum(len(name) + len(value) for name, value in self.headers) > limits.header_bytes_max:
@@ -95,6 +107,21 @@ def guarded_protocol(limits: ServerConfig) -> type[HttpToolsProtocol]:
                 raise ValueError
             super().on_headers_complete()
             cast(dict[str, Any], self.scope)[CONNECTION_KEY] = self
+
+        def on_message_complete(self) -> None:
+            if not self.parser.should_upgrade():
+                super().on_message_complete()
+
+        def _decline_upgrade(self, rest: bytes) -> None:
+            """An upgrade may be ignored (RFC 9110, 7.8), and Java's client asks every plain server for HTTP/2. The parser
+            would take the body for the other protocol, so it is given the head again, without the wish."""
+            if self.parser.get_method() == b"CONNECT":
+                self._refuse(BadRequest("CONNECT is not served."))
+                return
+            lines = [b"%b %b HTTP/1.1" % (self.parser.get_method(), self.url)]
+            lines += [b"%b: %b" % header for header in self.headers if header[0] not in UPGRADE_HEADERS]
+            self.parser = httptools.HttpRequestParser(self)
+            self.data_received(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
 
         def send_400_response(self, msg: str) -> None:
             self._refuse(self._refusal or BadRequest("The request is not valid HTTP."))

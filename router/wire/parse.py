@@ -89,7 +89,10 @@ def tokens_estimate(text: str) -> int:
 
 
 def _wrong(name: str, right: str, value: object) -> str:
-    got = "missing" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
+    """Only numbers and booleans are quoted: the rest may be a prompt."""
+    got = "missing" if value is None else type(value).__name__
+    if isinstance(value, int | float):
+        got = f"{got} {str(value)[:40]}"
     return f"`{name}` must be {right}; it is {got}."
 
 

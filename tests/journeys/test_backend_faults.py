@@ -345,13 +345,9 @@ async def test_a_deadline_for_the_whole_request_ends_in_504(tmp_path: Any) -> No
         config["timeouts"] = {"total_seconds": 0.5}
 
     async with running(tmp_path, short) as jeton:
-        answer = await jeton.http.post(
-            "/v1/chat/completions", json={**BODY, "max_tokens": 30_000, "ignore_eos": True}
-        )
+        answer = await jeton.http.post("/v1/chat/completions", json={**BODY, "max_tokens": 30_000, "ignore_eos": True})
         assert answer.status_code == 504
         texts, error = await texts_until_error(jeton, max_tokens=30_000, extra_body={"ignore_eos": True})
         assert texts
         assert error.code == "backend_timeout"
         assert [charge["fault"] for charge in await jeton.charges()] == ["deadline", "deadline"]
-
-

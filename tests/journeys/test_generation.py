@@ -31,9 +31,7 @@ CITY: Any = {
     },
 }
 # A one-pixel PNG.
-PIXEL = (
-    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
+PIXEL = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 
 async def chunks_of(stream: AsyncStream[ChatCompletionChunk]) -> list[ChatCompletionChunk]:
@@ -190,9 +188,7 @@ async def test_reasoning_comes_before_the_answer(jeton: WholeApp) -> None:
     answer = await jeton.sdk.chat.completions.create(model="large-model", messages=HELLO)
     assert (answer.choices[0].message.model_extra or {})["reasoning"]
     assert answer.choices[0].message.content
-    chunks = await chunks_of(
-        await jeton.sdk.chat.completions.create(model="large-model", messages=HELLO, stream=True)
-    )
+    chunks = await chunks_of(await jeton.sdk.chat.completions.create(model="large-model", messages=HELLO, stream=True))
     deltas = [chunk.choices[0].delta for chunk in chunks]
     reasoning = "".join((delta.model_extra or {}).get("reasoning") or "" for delta in deltas)
     assert reasoning == (answer.choices[0].message.model_extra or {})["reasoning"]

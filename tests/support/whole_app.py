@@ -92,7 +92,11 @@ def router_config(urls: Mapping[str, Sequence[str]], api_key: str) -> dict[str, 
         "server": {"drain_seconds": 5},
         "health": {"interval_seconds": 0.2},
         "baseline": "large",
-        "aliases": {"auto": {}, "chat-small": {"tiers": ["small"]}, "anything": {"backends": ["small", "large", "cloud"]}},
+        "aliases": {
+            "auto": {},
+            "chat-small": {"tiers": ["small"]},
+            "anything": {"backends": ["small", "large", "cloud"]},
+        },
         "tenants": [{"name": "tests", "api_keys": [{"name": "tests", "hash": api_key_hash(api_key, PEPPER.encode())}]}],
         "profiles": {"gpu": PROFILE},
         "pools": [
