@@ -62,11 +62,6 @@ def pair_hashes(single: Hashes) -> Hashes:
 def buckets(hashes: Hashes, bits: int) -> Hashes:
     """The distinct buckets, of 2^bits, that the hashes fall in, ascending. Presence counts, frequency does not: it
     ranked unseen questions slightly better."""
-    if not hashes.size:
-        return hashes
-    sorted_buckets = hashes >> np.uint32(32 - bits)
-    sorted_buckets.sort()
-    is_first = np.empty(sorted_buckets.size, np.bool_)
-    is_first[0] = True
-    np.not_equal(sorted_buckets[1:], sorted_buckets[:-1], out=is_first[1:])
-    return sorted_buckets[is_first]
+    # Not by numpy's sort: it lets go of the interpreter's lock, and gets it back only when other threads please.
+    found = sorted(set((hashes >> np.uint32(32 - bits)).tolist()))
+    return np.array(found, np.uint32)
