@@ -73,14 +73,11 @@ def difficulty(prompt: Prompt, found: list[bytes]) -> float:
 
     Only the order means something; the classifier calibrates it.
     """
-    counts = [0] * len(RULES)
-    for word in found:
-        number = _RULE_OF.get(word)
-        if number is not None:
-            counts[number] += 1
+    hits = [number for number in map(_RULE_OF.get, found) if number is not None]
     points = LENGTH_POINTS * log2(4 + len(found))
-    for rule, count in zip(RULES, counts, strict=True):
-        points += rule.points * min(count, rule.cap)
+    for number in sorted(set(hits)):  # in the rules' order: a sum of floats depends on it
+        rule = RULES[number]
+        points += rule.points * min(hits.count(number), rule.cap)
     if found and found[0] in LOOKUP_OPENINGS:
         points += LOOKUP_POINTS
     points += TURNS_POINTS * log2(max(1, prompt.turns))
