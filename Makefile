@@ -90,8 +90,8 @@ format: setup ## rewrite the code in the house's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Needs uv. Universal: one file of pins serves every Python from 3.11 on and every platform.
-COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-config
+# Universal, and the same versions everywhere: one file of pins serves every Python from 3.11 on and every platform.
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-header --no-annotate --no-emit-index-url --no-config
 .PHONY: pins
 pins: ## bring every pinned requirements file up to date (needs uv)
 	$(COMPILE) --upgrade pyproject.toml requirements/build.in -o requirements/run.txt
