@@ -55,6 +55,10 @@ test: setup ## lint, types, and every test that needs nothing but .venv
 	$(BIN)/mypy
 	$(BIN)/pytest -n auto
 
+.PHONY: bench
+bench: setup ## what each step of a request costs, in microseconds
+	@$(BIN)/python -m load.bench.hot_path
+
 # -- clients: environments of their own, where their pins conflict ------------------------------------------------------
 
 .PHONY: test-clients

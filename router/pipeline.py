@@ -331,6 +331,7 @@ def _request(request_id: str, identity: Identity, endpoint: Endpoint, parsed: Pa
         needs=parsed.needs,
         completion_tokens_max=parsed.completion_tokens_max,
         choices=parsed.choices,
+        prompts=parsed.prompts,
         wants_usage=parsed.wants_usage,
         wants_continuous_usage=parsed.wants_continuous_usage,
     )
@@ -369,6 +370,7 @@ def _stream_reader(work: _Work, attempt: Attempt) -> Stream:
         endpoint=request.endpoint,
         model=backend.model,
         choices=request.choices,
+        prompts=request.prompts,
         context_tokens=backend.context_tokens,
         wants_usage=request.wants_usage if upload is None else upload.wants_usage,
         wants_continuous_usage=request.wants_continuous_usage,

@@ -69,6 +69,12 @@ def guarded_protocol(limits: ServerConfig) -> type[HttpToolsProtocol]:
             if self.on_gone is not None:
                 self.on_gone()
 
+        def eof_received(self) -> None:
+            """A client that has said its last is taken to have left, as vLLM takes it: the transport closes now."""
+            self.is_lost = True
+            if self.on_gone is not None:
+                self.on_gone()
+
         def data_received(self, data: bytes) -> None:
             self._unset_keepalive_if_required()
             try:

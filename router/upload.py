@@ -79,6 +79,7 @@ async def read_upload(
         needs=frozenset({Capability(endpoint.value)}),
         completion_tokens_max=None,
         choices=1,
+        prompts=1,
         wants_usage=False,
         wants_continuous_usage=False,
     )

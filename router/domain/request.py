@@ -63,7 +63,7 @@ class InferenceRequest:
     """One request after parsing. `model` is what the client asked for: an alias, a backend, or a model's name.
 
     completion_tokens_max: the client's bound per choice, None where it set none.
-    choices: how many completions it asked for (`n`).
+    choices: how many completions it asked for, all prompts together; prompts: how many they share evenly.
     wants_usage, wants_continuous_usage: what the client itself asked of `stream_options`.
     """
 
@@ -77,5 +77,6 @@ class InferenceRequest:
     needs: frozenset[Capability]
     completion_tokens_max: int | None = None
     choices: int = 1
+    prompts: int = 1
     wants_usage: bool = False
     wants_continuous_usage: bool = False

@@ -40,6 +40,7 @@ class ParsedBody:
     needs: frozenset[Capability]
     completion_tokens_max: int | None
     choices: int
+    prompts: int
     wants_usage: bool
     wants_continuous_usage: bool
 
@@ -72,6 +73,7 @@ def parse(endpoint: Endpoint, members: dict[str, Any], bounds: Bounds) -> Parsed
         needs=_needs(endpoint, members, content.prompt),
         completion_tokens_max=_completion_tokens_max(members, bounds),
         choices=choices,
+        prompts=content.parallel_prompts,
         wants_usage=wants_usage,
         wants_continuous_usage=wants_usage and bool(options and options.get("continuous_usage_stats")),
     )

@@ -30,9 +30,10 @@ CostMember = Callable[[Usage | None], bytes]
 class CompletionStream:
     """Chat, text completions and transcriptions: `choices` with finish reasons, a trailing usage chunk, `[DONE]`.
 
-    model: what the client is told was served. choices: how many must finish. wants_usage, wants_continuous_usage: what the
-    client asked for. is_usage_continuous: we asked for running counts. cost_member: called once, when the last usage chunk
-    is passed on, for the JSON put into it as `jeton_cost`.
+    model: what the client is told was served. choices: how many must finish; prompts: how many they share evenly.
+    wants_usage, wants_continuous_usage: what the client asked for. is_usage_continuous: we asked for running counts, which
+    vLLM gives for each choice apart. cost_member: called once, when the last usage chunk is passed on, for the JSON put into
+    it as `jeton_cost`.
     """
 
     __slots__ = (
@@ -43,6 +44,7 @@ class CompletionStream:
         "_is_usage_continuous",
         "_model",
         "_names",
+        "_running_usage",
         "_usage_event",
         "_wants_continuous_usage",
         "_wants_usage",
@@ -52,6 +54,7 @@ class CompletionStream:
         "events",
         "fault",
         "is_done",
+        "prompts",
     )
 
     def __init__(
@@ -65,9 +68,11 @@ class CompletionStream:
         wants_continuous_usage: bool,
         is_usage_continuous: bool,
         cost_member: CostMember,
+        prompts: int = 1,
     ) -> None:
         self.endpoint = endpoint
         self.choices = choices
+        self.prompts = prompts
         self.context_tokens = context_tokens
         self.events = 0
         self.fault = ""
@@ -80,6 +85,7 @@ class CompletionStream:
         self._cost_member = cost_member
         self._finished: set[int] = set()
         self._usage_event = b""
+        self._running_usage: dict[int, bytes] = {}  # by choice, where there are several
         self._held = b""
         self._is_held_usage = False
 
@@ -125,14 +131,21 @@ class CompletionStream:
 
     def usage(self) -> Usage | None:
         """The last usage seen. From a stream cut short it is the running count: `recovered`."""
-        if not self._usage_event:
-            return None
-        try:
-            usage = orjson.loads(event_data(self._usage_event)).get("usage")
-        except (orjson.JSONDecodeError, AttributeError):
-            return None
+        found = self._sum_of_choices() if self._running_usage else _loads(self._usage_event).get("usage")
         source = UsageSource.PROVIDER if self.is_finished else UsageSource.RECOVERED
-        return read_usage(self.endpoint, usage, context_tokens=self.context_tokens, choices=self.choices, source=source)
+        return read_usage(self.endpoint, found, context_tokens=self.context_tokens, choices=self.choices, source=source)
+
+    def _sum_of_choices(self) -> dict[str, int] | None:
+        """The running counts of all choices together: completions add up, a prompt is counted once for its choices."""
+        prompt_tokens: dict[int, int] = {}
+        completion_tokens = 0
+        for index, event in self._running_usage.items():
+            usage = _loads(event).get("usage")
+            if type(usage) is not dict or type(usage.get("completion_tokens")) is not int:
+                return None
+            completion_tokens += usage["completion_tokens"]
+            prompt_tokens[index * self.prompts // self.choices] = usage.get("prompt_tokens", 0)
+        return {"prompt_tokens": sum(prompt_tokens.values()), "completion_tokens": completion_tokens}
 
     @property
     def _drops_usage(self) -> bool:
@@ -144,10 +157,13 @@ class CompletionStream:
             return self._pass(event if self._wants_usage else without_member(event, at), is_held=False)
         self._usage_event = event
         if EMPTY_CHOICES.search(event):
+            self._running_usage.clear()
             if self._wants_usage:
                 return self._pass(event, is_held=True, is_usage=True)
             self._move_fingerprint(event)
             return self._release()
+        if self.choices > 1 and self._is_usage_continuous:
+            self._running_usage[_choice_index(event)] = event
         if not (self._wants_continuous_usage or (self._wants_usage and not self._is_usage_continuous)):
             event = without_member(event, at)
         return self._pass(event, is_held=has_finish and self._drops_usage)
@@ -333,6 +349,12 @@ def _is_utf8(event: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def _choice_index(event: bytes) -> int:
+    choices = _loads(event).get("choices")
+    index = choices[0].get("index") if type(choices) is list and choices and type(choices[0]) is dict else None
+    return index if type(index) is int else 0
 
 
 def _loads(event: bytes) -> dict[str, Any]:

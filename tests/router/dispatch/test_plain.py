@@ -10,7 +10,7 @@ from router.dispatch.plain import PlainUpstream
 from router.dispatch.upstream import BUFFER_BYTES_MAX, Origin, UpstreamFailed, UpstreamRequest
 from router.dispatch.watchdog import Watchdog
 
-Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Script = Callable[["Backend", asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"
 
 
@@ -31,7 +31,7 @@ class Backend:
 
 
 @asynccontextmanager
-async def backend(script: Callable[[Backend, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[Backend]:
+async def backend(script: Script) -> AsyncIterator[Backend]:
     tasks: set[asyncio.Task[None]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
