@@ -10,7 +10,6 @@ import pytest
 from test_generation import HELLO
 from whole_app import WholeApp, running
 
-
 BODY: dict[str, Any] = {"model": "small-model", "messages": HELLO, "max_tokens": 8}
 STREAM: dict[str, Any] = {**BODY, "stream": True}
 # Of these a client never sees anything; each says what the ledger calls it.

@@ -33,7 +33,7 @@ async def test_a_model_that_is_not_there_is_not_found(jeton: WholeApp) -> None:
 
 
 async def test_an_unknown_model_is_refused_with_the_nearest_names(jeton: WholeApp) -> None:
-    with pytest.raises(openai.NotFoundError, match="'smal-modl' does not exist. Nearest: small-model") as caught:
+    with pytest.raises(openai.NotFoundError, match=r"'smal-modl' does not exist\. Nearest: small-model") as caught:
         await jeton.sdk.chat.completions.create(model="smal-modl", messages=HELLO)
     assert caught.value.code == "model_not_found"
     assert caught.value.param == "model"
@@ -41,7 +41,7 @@ async def test_an_unknown_model_is_refused_with_the_nearest_names(jeton: WholeAp
 
 
 async def test_a_model_that_cannot_do_it_says_who_can(jeton: WholeApp) -> None:
-    with pytest.raises(openai.BadRequestError, match="cannot do embeddings. Models that can: embed-model"):
+    with pytest.raises(openai.BadRequestError, match=r"cannot do embeddings\. Models that can: embed-model"):
         await jeton.sdk.embeddings.create(model="small-model", input="one")
 
 

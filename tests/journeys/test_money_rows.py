@@ -1,0 +1,187 @@
+"""What a request cost, however it went: the rows of the ledger beside what was asked and answered."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scripted_backend import json_answer, scripted_backend, stream_answer
+from test_apis import form, sound
+from test_generation import HELLO
+from whole_app import WholeApp, running
+
+from router.domain.request import Endpoint
+
+PATH = "/v1/chat/completions"
+BODY: dict[str, Any] = {"model": "cloud-model", "messages": HELLO, "max_tokens": 40}
+# Of `cloud`, nano-dollars a token.
+PROMPT, CACHED, COMPLETION = 2000, 500, 8000
+
+
+def at_list_price(charge: Any) -> int:
+    uncached = charge["prompt_tokens"] - charge["cached_tokens"]
+    cost: int = uncached * PROMPT + charge["cached_tokens"] * CACHED + charge["completion_tokens"] * COMPLETION
+    return cost
+
+
+def chunk(content: str | None = None, finish: str | None = None, usage: Any = None) -> bytes:
+    choices = [] if content is None else [{"index": 0, "delta": {"content": content}, "finish_reason": finish}]
+    return json.dumps({"model": "gpt-x", "choices": choices, "usage": usage}).encode()
+
+
+def usage(completion_tokens: int, **more: Any) -> dict[str, Any]:
+    return {
+        "prompt_tokens": 10,
+        "completion_tokens": completion_tokens,
+        "total_tokens": 10 + completion_tokens,
+    } | more
+
+
+async def test_a01_the_same_work_costs_the_same_streamed_or_not(jeton: WholeApp) -> None:
+    whole = await jeton.http.post(PATH, json=BODY)
+    quiet = await jeton.http.post(PATH, json={**BODY, "stream": True})
+    told = await jeton.http.post(PATH, json={**BODY, "stream": True, "stream_options": {"include_usage": True}})
+    charges = await jeton.charges()
+    costs = {charge["cost_nanousd"] for charge in charges}
+    assert len(charges) == 3
+    assert costs == {at_list_price(charges[0])}
+    assert whole.headers["x-jeton-cost-usd"] == f"0.{costs.pop():09d}"
+    assert "jeton_cost" not in quiet.text
+    assert f'"jeton_cost":{{"usd":{whole.headers["x-jeton-cost-usd"]},' in told.text
+
+
+@pytest.mark.parametrize("is_streaming", [False, True])
+async def test_a01_a_provider_that_says_it_costs_nothing_is_not_believed(tmp_path: Path, is_streaming: bool) -> None:
+    async with scripted_backend() as backend, running(tmp_path, backend.at(pool=2)) as jeton:
+        said = usage(5, cost=0)
+        message = {"index": 0, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}
+        backend.answer = json_answer(json.dumps({"model": "gpt-x", "choices": [message], "usage": said}).encode())
+        if is_streaming:
+            backend.answer = stream_answer(chunk("Hello", "stop"), chunk(usage=said), b"[DONE]")
+        assert (await jeton.http.post(PATH, json={**BODY, "stream": is_streaming})).status_code == 200
+        (charge,) = await jeton.charges()
+        assert charge["provider_cost_nanousd"] == 0
+        assert charge["cost_nanousd"] == 10 * PROMPT + 5 * COMPLETION
+
+
+STREAMS_WITH_USAGE = {
+    "on the last chunk, with choices": [chunk("a"), chunk("b", "stop", usage(7))],
+    "after the finish, without choices": [chunk("a"), chunk("b", "stop"), chunk(usage=usage(7))],
+    "partial ones before": [chunk("a", usage=usage(1)), chunk("b", "stop", usage(2)), chunk(usage=usage(7))],
+    "an early one without choices": [chunk(usage=usage(1)), chunk("a"), chunk("b", "stop"), chunk(usage=usage(7))],
+    "null on every other": [chunk("a"), chunk("b"), chunk("c", "stop"), chunk(usage=usage(7))],
+}
+
+
+@pytest.mark.parametrize("asks", [False, True])
+@pytest.mark.parametrize("how", STREAMS_WITH_USAGE)
+async def test_a03_the_last_usage_counts_wherever_it_stands(tmp_path: Path, how: str, asks: bool) -> None:
+    async with scripted_backend() as backend, running(tmp_path, backend.at(pool=2)) as jeton:
+        backend.answer = stream_answer(*STREAMS_WITH_USAGE[how], b"[DONE]")
+        body = {**BODY, "stream": True} | ({"stream_options": {"include_usage": True}} if asks else {})
+        answer = await jeton.http.post(PATH, json=body)
+        events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: {")]
+        (charge,) = await jeton.charges()
+        assert (charge["status"], charge["usage_source"], charge["completion_tokens"]) == ("ok", "provider", 7)
+        assert charge["cost_nanousd"] == 10 * PROMPT + 7 * COMPLETION
+        text = "".join(choice["delta"]["content"] for event in events for choice in event["choices"])
+        assert text in ("ab", "abc"), "usage was not taken for the end"
+        assert answer.text.endswith("data: [DONE]\n\n")
+        assert asks or not any(event.get("usage") for event in events)
+
+
+async def test_a04_a05_a06_a_cancelled_stream_has_a_row_priced_by_the_tokens_it_shows(jeton: WholeApp) -> None:
+    for model in ("cloud-model", "small-model"):
+        client = await jeton.raw(jeton.request(PATH, {**BODY, "model": model, "max_tokens": 2000, "stream": True}))
+        for _ in range(5):
+            await client.reader.readuntil(b"}\n\n")
+        client.leave()
+        await jeton.settled()  # the engines too: nobody goes on generating
+    cloud, small = await jeton.charges()
+    assert (cloud["status"], small["status"]) == ("cancelled", "cancelled")
+    assert (cloud["usage_source"], small["usage_source"]) == ("estimated", "recovered")
+    assert cloud["completion_tokens"] >= 4
+    assert cloud["cost_nanousd"] == at_list_price(cloud)
+    assert small["completion_tokens"] >= 4
+    assert small["cost_nanousd"] > 0
+
+
+async def test_a07_a_fallback_is_priced_line_by_line(tmp_path: Path) -> None:
+    def cloud_first(config: dict[str, Any]) -> None:
+        config["policy"] = {"name": "always_large"}
+        config["aliases"]["both"] = {"backends": ["cloud", "small"]}
+        config["health"] = {"interval_seconds": 600}
+
+    async with running(tmp_path, cloud_first) as jeton:
+        jeton.replica("cloud").faults(reset_before_first_byte=True)
+        answer = await jeton.http.post(PATH, json={**BODY, "model": "both"})
+        cloud, small = await jeton.charges()
+        assert (answer.status_code, answer.headers["x-jeton-attempts"]) == (200, "2")
+        assert (cloud["backend"], cloud["status"], cloud["billing"]) == ("cloud", "failed", "metered")
+        assert (small["backend"], small["status"], small["billing"]) == ("small", "ok", "leased")
+        assert cloud["price_id"].startswith("tokens@")
+        assert small["price_id"].startswith("gpu@")
+        # It may have been run before it broke, and then it is on the bill: the prompt at least.
+        assert cloud["cost_nanousd"] == cloud["prompt_tokens"] * PROMPT > 0
+        assert answer.headers["x-jeton-cost-usd"] == f"0.{small['cost_nanousd']:09d}"
+
+
+async def test_a16_f38_every_endpoint_leaves_a_priced_row(jeton: WholeApp) -> None:
+    sounds = {"content": form(("model", "audio-model"), ("file", sound())), "headers": {"content-type": FORM}}
+    small = {"model": "small-model", "max_tokens": 3}
+    requests: dict[Endpoint, tuple[str, dict[str, Any]]] = {
+        Endpoint.CHAT: (PATH, {"json": {**small, "messages": HELLO}}),
+        Endpoint.COMPLETIONS: ("/v1/completions", {"json": {**small, "prompt": "Hello"}}),
+        Endpoint.RESPONSES: ("/v1/responses", {"json": {"model": "small-model", "input": "x", "max_output_tokens": 3}}),
+        Endpoint.MESSAGES: ("/v1/messages", {"json": {**small, "messages": HELLO}}),
+        Endpoint.EMBEDDINGS: ("/v1/embeddings", {"json": {"model": "embed-model", "input": "x"}}),
+        Endpoint.RERANK: ("/v1/rerank", {"json": {"model": "embed-model", "query": "x", "documents": ["y"]}}),
+        Endpoint.SCORE: ("/v1/score", {"json": {"model": "embed-model", "text_1": "x", "text_2": "y"}}),
+        Endpoint.TRANSCRIPTIONS: ("/v1/audio/transcriptions", sounds),
+        Endpoint.TRANSLATIONS: ("/v1/audio/translations", sounds),
+        Endpoint.TOKENIZE: ("/tokenize", {"json": {"model": "small-model", "prompt": "x"}}),
+    }
+    assert set(requests) == set(Endpoint)
+    for path, request in requests.values():
+        answer = await jeton.http.post(path, **request)
+        assert answer.status_code == 200, answer.text
+        assert "x-jeton-cost-usd" in answer.headers
+    charges = await jeton.charges()
+    assert [charge["endpoint"] for charge in charges] == [endpoint.value for endpoint in requests]
+    for charge in charges:
+        assert (charge["tenant"], charge["status"], charge["cost_status"]) == ("tests", "ok", "priced")
+        assert charge["cost_nanousd"] > 0
+
+
+FORM = "multipart/form-data; boundary=limit"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [None, {}, {"tokens": 7}, {"prompt_tokens": "10", "completion_tokens": 5}, [1, 2], "7", {"prompt_tokens": 10}],
+)
+async def test_a21_usage_of_an_unknown_shape_is_estimated_and_flagged(tmp_path: Path, said: Any) -> None:
+    async with scripted_backend() as backend, running(tmp_path, backend.at(pool=2)) as jeton:
+        text = "Nineteen words or so, that somebody may count, to see how many tokens there are in the end."
+        message = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        whole = json_answer(json.dumps({"model": "gpt-x", "choices": [message], "usage": said}).encode())
+        words = [chunk(word + " ") for word in text.split()]
+        stream = stream_answer(*words, chunk("", "stop"), chunk(usage=said), b"[DONE]")
+        for backend.answer, is_streaming in ((whole, False), (stream, True)):
+            answer = await jeton.http.post(PATH, json={**BODY, "stream": is_streaming})
+            assert answer.status_code == 200
+            assert text.split()[-1] in answer.text
+        for charge in await jeton.charges():
+            assert (charge["status"], charge["usage_source"]) == ("ok", "estimated")
+            assert 15 <= charge["completion_tokens"] <= 30
+            assert charge["cost_nanousd"] == at_list_price(charge)
+
+
+async def test_a23_a_vllm_is_made_to_count_whoever_asks(jeton: WholeApp) -> None:
+    for options in ({}, {"stream_options": None}, {"stream_options": {"include_usage": False}}):
+        await jeton.http.post(PATH, json={**BODY, "model": "small-model", "stream": True, **options})
+    for charge in await jeton.charges():
+        assert charge["usage_source"] == "provider"
+        assert charge["completion_tokens"] > 0
+    made = sum(replica.engine.counters.completion_tokens for replica in jeton.fleet["small"])
+    assert made == sum(charge["completion_tokens"] for charge in await jeton.charges())
