@@ -12,7 +12,7 @@ from scipy.sparse import csr_array  # type: ignore[import-untyped]  # scipy ship
 from scipy.sparse.linalg import LinearOperator, cg  # type: ignore[import-untyped]
 
 from router.classify.learned import Floats
-from router.classify.words import Hashes
+from router.classify.words import Buckets
 
 Doubles = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.intp]
@@ -30,7 +30,7 @@ USUAL_MIN = 0.01
 SEED = 20240611
 
 
-def unit_rows(rows: Sequence[Hashes], bits: int) -> csr_array:
+def unit_rows(rows: Sequence[Buckets], bits: int) -> csr_array:
     """(rows, 2^bits), sparse: n distinct buckets weigh 1/√n each."""
     sizes = np.array([len(row) for row in rows])
     ends = np.concatenate(([0], np.cumsum(sizes)))

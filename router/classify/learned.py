@@ -4,7 +4,7 @@ Arrays in, numbers out. How the arrays come about is `training.py`'s; what is ma
 """
 
 from dataclasses import dataclass, fields
-from math import exp
+from math import exp, sqrt
 from pathlib import Path
 from typing import Any, Self
 from zipfile import BadZipFile
@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from router.classify.words import Hashes, buckets, pair_hashes, word_hashes
+from router.classify.words import word_buckets
 
 Floats = npt.NDArray[np.float32]
 
@@ -67,13 +67,14 @@ class LearnedModel:
         """What the models say of these words; for none, the intercepts and similarity 0."""
         if not found:
             return Estimate(0.0, self.log_tokens_mean, 0.0)
-        single = word_hashes(found)
-        kind = self.clusters[buckets(single, KIND_BITS)]
-        feature = self.weights[features(single)]
+        kinds, features = word_buckets(found, KIND_BITS, FEATURE_BITS)
         # Vectors have unit length: every one of n distinct features weighs 1/√n.
-        gain, log_tokens = feature.sum(axis=0) / np.sqrt(len(feature))
-        similarity = kind.sum(axis=0).max() / np.sqrt(len(kind))
-        return Estimate(float(gain), self.log_tokens_mean + float(log_tokens), float(similarity))
+        gain, log_tokens = np.add.reduce(self.weights[features]).tolist()
+        similarity = float(np.maximum.reduce(np.add.reduce(self.clusters[kinds])))
+        feature_length, kind_length = sqrt(len(features)), sqrt(len(kinds))
+        return Estimate(
+            gain / feature_length, self.log_tokens_mean + log_tokens / feature_length, similarity / kind_length
+        )
 
     def save(self, path: Path) -> None:
         """Half precision and compression make the file small; the same arrays make the same bytes."""
@@ -109,11 +110,6 @@ class LearnedModel:
         if weights.shape != (1 << FEATURE_BITS, 2) or clusters.ndim != 2 or len(clusters) != 1 << KIND_BITS:
             raise ValueError(f"{path} holds arrays of shape {weights.shape} and {clusters.shape}: train it anew")
         return cls(weights, clusters, log_tokens_mean, calibration)
-
-
-def features(single: Hashes) -> Hashes:
-    """The distinct feature buckets of a text, from the hashes of its words."""
-    return buckets(np.concatenate((single, pair_hashes(single))), FEATURE_BITS)
 
 
 def nearness(calibration: Calibration, similarity: float) -> float:

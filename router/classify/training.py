@@ -25,7 +25,7 @@ from router.classify.estimators import (
     usual_similarity,
     weighted_median,
 )
-from router.classify.learned import FEATURE_BITS, KIND_BITS, Calibration, LearnedModel, features
+from router.classify.learned import FEATURE_BITS, KIND_BITS, Calibration, LearnedModel
 from router.classify.outcomes import (
     Outcome,
     Pair,
@@ -36,7 +36,7 @@ from router.classify.outcomes import (
     mean_suffices,
 )
 from router.classify.rules import difficulty
-from router.classify.words import buckets, word_hashes, words
+from router.classify.words import word_buckets, words
 
 # Ridge penalties on rows of unit length. Of 1, 3, 5, 10, 15 and 30, cross-validated APGR is flat from 5 on.
 GAIN_PENALTY = 10.0
@@ -101,7 +101,7 @@ def _corpus(outcomes: Sequence[Outcome], pairs: Sequence[Pair]) -> _Corpus:
         raise ValueError("outcomes of at least two datasets are needed, to learn what is unlike what")
     datasets = [outcome.dataset for outcome in outcomes]
     found = [words(outcome.prompt.text) for outcome in outcomes]
-    single = [word_hashes(each) for each in found]
+    word_rows, feature_rows = zip(*(word_buckets(each, KIND_BITS, FEATURE_BITS) for each in found), strict=True)
     tokens = np.array([mean_completion_tokens(outcome, pairs) or np.nan for outcome in outcomes])
     has_tokens = ~np.isnan(tokens)
     log_tokens = np.log(np.where(has_tokens, tokens, 1.0))
@@ -110,8 +110,8 @@ def _corpus(outcomes: Sequence[Outcome], pairs: Sequence[Pair]) -> _Corpus:
         kind=kind,
         kinds_total=len(names),
         weight=1 / np.bincount(kind)[kind],
-        x=unit_rows([features(each) for each in single], FEATURE_BITS),
-        x_kind=unit_rows([buckets(each, KIND_BITS) for each in single], KIND_BITS),
+        x=unit_rows(feature_rows, FEATURE_BITS),
+        x_kind=unit_rows(word_rows, KIND_BITS),
         points=np.array([difficulty(outcome.prompt, each) for outcome, each in zip(outcomes, found, strict=True)]),
         gain=_centred(mean_gains(outcomes, pairs), datasets),
         suffices=mean_suffices(outcomes, pairs),

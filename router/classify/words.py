@@ -6,6 +6,7 @@ process and on every platform; an array file trained elsewhere stays valid.
 """
 
 import re
+from itertools import pairwise
 from zlib import crc32
 
 import numpy as np
@@ -24,6 +25,12 @@ _GOLDEN = np.uint32(0x9E3779B1)
 _MURMUR = np.uint32(0x85EBCA6B)
 
 Hashes = npt.NDArray[np.uint32]
+
+# Distinct buckets in ascending order.
+Buckets = list[int] | Hashes
+
+# Up to so many different words Python's own loops are quicker than numpy's calls.
+FEW_WORDS = 24
 
 
 def clip(text: str) -> str:
@@ -62,6 +69,34 @@ def pair_hashes(single: Hashes) -> Hashes:
 def buckets(hashes: Hashes, bits: int) -> Hashes:
     """The distinct buckets, of 2^bits, that the hashes fall in, ascending. Presence counts, frequency does not: it
     ranked unseen questions slightly better."""
-    # Not by numpy's sort: it lets go of the interpreter's lock, and gets it back only when other threads please.
-    found = sorted(set((hashes >> np.uint32(32 - bits)).tolist()))
-    return np.array(found, np.uint32)
+    if not hashes.size:
+        return hashes
+    sorted_buckets = hashes >> np.uint32(32 - bits)
+    sorted_buckets.sort()
+    is_first = np.empty(sorted_buckets.size, np.bool_)
+    is_first[0] = True
+    np.not_equal(sorted_buckets[1:], sorted_buckets[:-1], out=is_first[1:])
+    return sorted_buckets[is_first]
+
+
+def word_buckets(found: list[bytes], word_bits: int, feature_bits: int) -> tuple[Buckets, Buckets]:
+    """The buckets of the words alone, and those of words and pairs together, ascending.
+
+    A text of few different words goes word by word: numpy's ten calls cost as much as that, the more so in a process that
+    does other things in between. Both ways give the same buckets.
+    """
+    if len(set(found)) > FEW_WORDS:
+        single = word_hashes(found)
+        return buckets(single, word_bits), buckets(np.concatenate((single, pair_hashes(single))), feature_bits)
+    hashes = list(map(crc32, found))
+    distinct = set(hashes)
+    both = distinct.union(map(_pair_hash, set(pairwise(hashes))))
+    word_shift, feature_shift = 32 - word_bits, 32 - feature_bits
+    return sorted({one >> word_shift for one in distinct}), sorted({one >> feature_shift for one in both})
+
+
+def _pair_hash(pair: tuple[int, int]) -> int:
+    """As `pair_hashes`, for one pair."""
+    mixed = (pair[0] * 0x9E3779B1 + pair[1]) & 0xFFFFFFFF
+    mixed = ((mixed ^ mixed >> 15) * 0x85EBCA6B) & 0xFFFFFFFF
+    return mixed ^ mixed >> 13

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from router.classify.classifier import SHIPPED, Classifier
-from router.classify.learned import FEATURE_BITS, KIND_BITS, Calibration, LearnedModel, features, logistic, nearness
+from router.classify.learned import FEATURE_BITS, KIND_BITS, Calibration, LearnedModel, logistic, nearness
 from router.classify.outcomes import Outcome
-from router.classify.words import buckets, word_hashes, words
+from router.classify.words import word_buckets, words
 
 CALIBRATION = Calibration(
     points_mean=6.0,
@@ -22,11 +22,11 @@ CALIBRATION = Calibration(
 
 def test_an_estimate_is_the_sum_over_features_of_unit_length() -> None:
     found = words("one two one")
-    single = word_hashes(found)
+    kinds, features = word_buckets(found, KIND_BITS, FEATURE_BITS)
     weights = np.zeros((1 << FEATURE_BITS, 2), np.float32)
-    weights[features(single)] = (0.5, 0.25)
+    weights[features] = (0.5, 0.25)
     clusters = np.zeros((1 << KIND_BITS, 2), np.float32)
-    clusters[buckets(single, KIND_BITS), 1] = 1.0
+    clusters[kinds, 1] = 1.0
     estimate = LearnedModel(weights, clusters, 4.0, CALIBRATION).estimate(found)
     # Two distinct words and two distinct pairs: four features of 1/√4, two words of 1/√2.
     assert estimate.gain == pytest.approx(4 * 0.5 / 2)

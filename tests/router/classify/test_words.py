@@ -6,7 +6,18 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.classify.words import HEAD_BYTES, TAIL_BYTES, WORDS_MAX, buckets, clip, pair_hashes, word_hashes, words
+from router.classify.words import (
+    FEW_WORDS,
+    HEAD_BYTES,
+    TAIL_BYTES,
+    WORDS_MAX,
+    buckets,
+    clip,
+    pair_hashes,
+    word_buckets,
+    word_hashes,
+    words,
+)
 
 
 def test_words_are_lower_case_runs_of_letters_and_digits() -> None:
@@ -49,6 +60,15 @@ def test_pairs_know_their_order() -> None:
 def test_buckets_are_the_distinct_leading_bits(values: list[int], bits: int) -> None:
     found = buckets(np.array(values, np.uint32), bits)
     assert found.tolist() == sorted({value >> (32 - bits) for value in values})
+
+
+@given(st.lists(st.sampled_from([b"w%d" % n for n in range(2 * FEW_WORDS)]), max_size=4 * FEW_WORDS))
+def test_few_words_and_many_words_fall_in_the_same_buckets(found: list[bytes]) -> None:
+    single = word_hashes(found)
+    both = np.concatenate((single, pair_hashes(single)))
+    words_alone, features = word_buckets(found, 11, 17)
+    assert list(words_alone) == buckets(single, 11).tolist()
+    assert list(features) == buckets(both, 17).tolist()
 
 
 def test_hashes_are_the_same_in_every_process() -> None:
