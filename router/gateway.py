@@ -64,12 +64,11 @@ class Gateway:
         except ClientGone:
             log.debug("client left while sending", request_id=request_id)
         except asyncio.CancelledError:
-            if not call.is_gone:  # we are shutting down, and the time for that is over
-                await self._refuse(call, endpoint, request_id, Unavailable(SHUTTING_DOWN, retry_after_seconds=1))
-                raise
             current = asyncio.current_task()
             if current is not None:
                 current.uncancel()
+            if not call.is_gone:  # we are shutting down, and the time for that is over
+                await self._refuse(call, endpoint, request_id, Unavailable(SHUTTING_DOWN, retry_after_seconds=1))
         except Exception:
             log.exception("unexpected", request_id=request_id, endpoint=endpoint.value)
             await self._refuse(call, endpoint, request_id, Refusal("jeton failed; the fault is not in your request."))

@@ -96,6 +96,7 @@ async def test_f32_what_outlasts_the_bound_is_told_and_booked(tmp_path: Path) ->
         assert len(jeton.charges()) == STREAMS
         assert_file_is_consistent(jeton.directory / "var/jeton.sqlite", is_quiet=True)
         assert all(replica.engine.is_idle for replica in fleet.replicas)
+        assert "Exception" not in (jeton.directory / "jeton.log").read_text(), "an end that was ordered is no error"
 
 
 async def not_ready(balancer: httpx.AsyncClient) -> None:
