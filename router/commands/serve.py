@@ -18,6 +18,8 @@ from router.telemetry.logs import set_up_logs
 
 log = structlog.get_logger("jeton.serve")
 
+# A request makes some hundred objects and no cycles; the collector's own threshold, 700, has it look every few requests.
+YOUNG_OBJECTS_MAX = 20_000
 # A stream takes two file descriptors; below this many, 10,000 of them do not fit.
 FILES_WANTED = 65_536
 
@@ -65,6 +67,7 @@ def run(loaded: LoadedConfig, host: str | None = None, port: int | None = None) 
     # What start-up made lives as long as the process: the collector need not walk it again and again.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS_MAX, 20, 20)
     server.run()
     if not server.started:  # uvicorn has said why: the port is taken, or the start-up failed
         sys.exit(3)

@@ -50,8 +50,8 @@ def charge_row(charge: Charge) -> tuple[Any, ...]:
     return row
 
 
-def event_row(seq: int, event: Event) -> tuple[Any, ...]:
-    opening = None if event.opening is None else orjson.dumps(event.opening).decode()
+def event_row(seq: int, event: Event, *, with_opening: bool = True) -> tuple[Any, ...]:
+    opening = orjson.dumps(event.opening).decode() if with_opening and event.opening is not None else None
     return seq, event.subject, event.kind.value, event.at_ns, event.lease_id, event.amount, opening
 
 

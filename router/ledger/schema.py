@@ -14,6 +14,10 @@ VERSION = 1
 # How long a commit waits for somebody else's lock (a backup, a curious shell) before it counts as failed and is tried again.
 BUSY_SECONDS = 1.0
 
+# Pages in the write-ahead log before they are copied into the file: 16 MB. A page of an index is written again by every
+# commit; the longer the log, the fewer of its versions are copied.
+CHECKPOINT_PAGES = 4000
+
 # A subject's kind is unique: an event that is delivered twice is one event. `seq` orders the journal and is never reused.
 # Totals move by trigger: with a charge row, in its transaction, and only if the row is new; they are kept in the order in
 # which they first appeared.
@@ -187,6 +191,7 @@ def _connect_writer(path: Path) -> sqlite3.Connection:
             _check_version(connection, path)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         if is_new:
             os.chmod(path, 0o600)  # who asked what and paid how much is not everybody's business
             connection.execute("BEGIN IMMEDIATE")

@@ -272,7 +272,11 @@ class SqliteLedger:
         connection, checkpoint, totals = self._connection, batch.checkpoint, None
         connection.execute("BEGIN IMMEDIATE")
         try:
-            events = [rows.event_row(seq, event) for seq, event in batch.events]
+            # What is needed to close an attempt after a crash is needed of those alone that this commit leaves open.
+            closed = {charge.facts.attempt_id for charge in batch.charges}
+            events = [
+                rows.event_row(seq, event, with_opening=event.subject not in closed) for seq, event in batch.events
+            ]
             _insert_all(connection, "journal", rows.EVENT_COLUMNS, events)
             charges = [rows.charge_row(charge) for charge in batch.charges]
             _insert_all(connection, "charges", rows.CHARGE_COLUMNS, charges)
