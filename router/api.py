@@ -175,9 +175,8 @@ def _address(request: Request) -> str:
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
     body = error_body(error)
-    headers = refusal_headers(error, new_request_id(), len(body))
     response = Response(body, status_code=error.status)
-    response.raw_headers = headers
+    response.raw_headers += refusal_headers(error, new_request_id())
     return response
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from router.dispatch.watchdog import NEVER, Deadline, Watchdog
 from router.errors import BadRequest, BodyTooLarge, ClientTooSlow, UnsupportedBody
-from router.server import CONNECTION_KEY, Connection
+from router.server import CONNECTION_KEY, HEAD_KEY, Connection, response_head
 
+START = "http.response.start"
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -57,6 +58,11 @@ class Conversation:
         self._task = asyncio.current_task()
         self._connection: Connection | None = scope.get(CONNECTION_KEY)
         self._watcher: asyncio.Task[None] | None = None
+
+    @property
+    def task(self) -> "asyncio.Task[Any] | None":
+        """The task that answers this request."""
+        return self._task
 
     @property
     def address(self) -> str:
@@ -105,10 +111,21 @@ class Conversation:
         else:
             self._watcher = asyncio.create_task(self._until_gone())
 
-    async def start(self, status: int, headers: Sequence[Header]) -> None:
+    async def start(
+        self, status: int, headers: Sequence[Header], *, length_bytes: int | None = None, closes: bool = False
+    ) -> None:
+        """length_bytes: of the body, None for a stream. closes: the connection ends with this answer."""
         self.has_started = True
         self._watchdog.watch(self)
-        await self._send_in_time({"type": "http.response.start", "status": status, "headers": headers})
+        message: Message
+        if self._connection is not None:
+            head = response_head(status, headers)
+            message = {"type": START, "status": status, HEAD_KEY: head, "length_bytes": length_bytes, "closes": closes}
+        else:
+            framing = [] if length_bytes is None else [(b"content-length", b"%d" % length_bytes)]
+            end = [(b"connection", b"close")] if closes else []
+            message = {"type": START, "status": status, "headers": [*headers, *framing, *end]}
+        await self._send_in_time(message)
 
     async def write(self, data: bytes) -> None:
         """Waits while the client does not read; a client that reads nothing for `write_seconds` is disconnected."""

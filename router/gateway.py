@@ -89,22 +89,19 @@ class Gateway:
             await call.finish(error_event(refusal, endpoint))
             return
         body = error_body(refusal, endpoint)
-        await call.start(refusal.status, refusal_headers(refusal, request_id, len(body)))
+        # Where the body was not read to its end, the connection is of no more use.
+        closes = refusal.status in (408, 413, 415)
+        headers = refusal_headers(refusal, request_id)
+        await call.start(refusal.status, headers, length_bytes=len(body), closes=closes)
         await call.finish(body)
 
 
-def refusal_headers(refusal: Refusal, request_id: str, length_bytes: int) -> list[Header]:
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % length_bytes),
-        (b"x-request-id", request_id.encode()),
-    ]
+def refusal_headers(refusal: Refusal, request_id: str) -> list[Header]:
+    headers = [(b"content-type", b"application/json"), (b"x-request-id", request_id.encode())]
     if refusal.retry_after_seconds is not None:
         headers.append((b"retry-after", b"%d" % math.ceil(refusal.retry_after_seconds)))
     if refusal.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     if refusal.status == 405:
         headers.append((b"allow", b"POST"))
-    if refusal.status in (408, 413, 415):
-        headers.append((b"connection", b"close"))  # the rest of the body is not read
     return headers

@@ -5,8 +5,7 @@ The detail lives in the rooms; here values are passed between them. Rooms that d
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -92,7 +91,7 @@ class Pipeline:
         decision = self.decide(request, identity, deployment)
         if body.upload is None:  # an upload is watched once it has passed
             call.watch()
-        task = asyncio.current_task()
+        task = call.task
         deadline = Deadline(task, asyncio.get_running_loop().time() + deployment.total_seconds)
         self._watchdog.watch(deadline)
         try:
@@ -203,10 +202,10 @@ class Pipeline:
             raise AttemptFailed.from_answer(answer.fault)
         charge = attempt.succeed(answer.usage, answer.completion_tokens_estimate)
         content_type = next(header for header in exchange.headers if header[0] == b"content-type")
-        headers = [content_type, (b"content-length", b"%d" % len(answer.body)), *_labels(attempt)]
+        headers = [content_type, *_labels(attempt)]
         if charge.cost_nanousd is not None:
             headers.append((b"x-jeton-cost-usd", usd_text(charge.cost_nanousd).encode()))
-        await work.call.start(200, headers)
+        await work.call.start(200, headers, length_bytes=len(answer.body))
         await work.call.finish(answer.body)
 
     async def _stream(self, work: "_Work", attempt: Attempt, exchange: Exchange) -> None:
@@ -284,8 +283,7 @@ class Pipeline:
         self.metrics.attempt(charge, overhead_seconds=(attempt.opened_ns - work.received_ns) / 1e9)
 
 
-@dataclass(frozen=True, slots=True)
-class _Body:
+class _Body(NamedTuple):
     """What came in: a JSON body, or a form that is still arriving."""
 
     parsed: ParsedBody
@@ -296,8 +294,7 @@ class _Body:
         return self.upload is None or not self.upload.is_begun
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
+class _Work(NamedTuple):
     """One request on its way: what every attempt at it shares."""
 
     call: Conversation

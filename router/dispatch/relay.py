@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import cache
 from time import time
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from router.dispatch.plain import PlainUpstream
@@ -68,8 +69,7 @@ class Patience:
     chunk_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Parcel:
+class Parcel(NamedTuple):
     """What is sent, whoever it is sent to.
 
     is_streaming: whether an event stream must come back; None: either, as the form that is still arriving will say.

@@ -6,7 +6,7 @@ request); `tls.py`, aiohttp, for TLS and clouds.
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 # What one exchange may buffer before its socket is no longer read.
 BUFFER_BYTES_MAX = 32 * 2**10
@@ -36,8 +36,7 @@ class Origin:
         return host if self.port == (443 if self.scheme == "https" else 80) else f"{host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamRequest:
+class UpstreamRequest(NamedTuple):
     """One POST. body: whole, or an iterator that is read once, as the socket takes it (then it cannot be sent again).
 
     length_bytes: of an iterated body, None where unknown (it is sent chunked).

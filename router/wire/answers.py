@@ -1,7 +1,6 @@
 """What a whole (not streamed) answer says: is it one at all, what did it use; and the body as the client gets it."""
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -15,8 +14,7 @@ from router.wire.usage import read_usage
 TEXT_ANSWERS = frozenset({Endpoint.TRANSCRIPTIONS, Endpoint.TRANSLATIONS})
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """fault: "" when usable. usage: None when the backend said none that can be true; completion_tokens_estimate then
     stands in, from the length of what came."""
 

@@ -5,7 +5,7 @@ Only what we route, bound and bill on is looked at; everything else is the backe
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from router.domain.request import Capability, Endpoint, Prompt
 from router.errors import BadRequest
@@ -29,8 +29,7 @@ class Bounds:
     choices_max: int = 128
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedBody:
+class ParsedBody(NamedTuple):
     """The body's members (ours to copy, never to change) and what was read from them; see `InferenceRequest` for the fields."""
 
     members: dict[str, Any]
