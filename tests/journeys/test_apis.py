@@ -1,34 +1,10 @@
 """The endpoints beside chat: responses, messages, embeddings, rerank, score, audio, tokenize. Each is answered, and booked."""
 
-import io
-import wave
 from collections.abc import AsyncIterator
 from typing import Any
 
-from test_generation import HELLO
+from payloads import HELLO, form, sound
 from whole_app import WholeApp
-
-
-def sound(seconds: float = 1.0) -> bytes:
-    """Silence as a WAV file, 16 kHz mono."""
-    file = io.BytesIO()
-    with wave.open(file, "wb") as writer:
-        writer.setnchannels(1)
-        writer.setsampwidth(2)
-        writer.setframerate(16_000)
-        writer.writeframes(bytes(int(seconds * 32_000)))
-    return file.getvalue()
-
-
-def form(*parts: tuple[str, str | bytes], boundary: str = "limit") -> bytes:
-    """A multipart body with its parts in this order; bytes are a file."""
-    lines = []
-    for name, value in parts:
-        is_file = isinstance(value, bytes)
-        file_name = '; filename="sound.wav"\r\ncontent-type: audio/wav' if is_file else ""
-        head = f'--{boundary}\r\ncontent-disposition: form-data; name="{name}"{file_name}\r\n\r\n'
-        lines.append(head.encode() + (value if isinstance(value, bytes) else value.encode()) + b"\r\n")
-    return b"".join(lines) + f"--{boundary}--\r\n".encode()
 
 
 async def test_a_response_is_whole_or_streamed_by_the_same_text(jeton: WholeApp) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import openai
 import pytest
-from test_generation import HELLO
+from payloads import HELLO
 from whole_app import WholeApp, running
 
 BODY: dict[str, Any] = {"model": "small-model", "messages": HELLO, "max_tokens": 8}

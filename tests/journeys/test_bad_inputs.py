@@ -13,10 +13,11 @@ from typing import Any
 import httpx
 import pytest
 import structlog
+from payloads import HELLO, form, sound
 from scripted_backend import json_answer, scripted_backend
-from test_generation import HELLO
 from whole_app import PEPPER, WholeApp, running
 
+from router.access.keys import api_key_hash
 from router.domain.request import Prompt
 from router.telemetry.logs import set_up_logs
 
@@ -148,8 +149,6 @@ async def test_b44_an_endless_body_is_cut_off_at_the_limit(narrow: WholeApp) -> 
 
 
 async def test_b44_a_form_is_bounded_as_well(narrow: WholeApp) -> None:
-    from test_apis import form, sound
-
     body = form(("model", "audio-model"), ("file", sound(10)))
     headers = {"content-type": "multipart/form-data; boundary=limit"}
 
@@ -327,8 +326,6 @@ async def test_b53_salt_and_request_id_are_ours(jeton: WholeApp) -> None:
 
 
 async def test_b53_two_tenants_never_share_a_salt(tmp_path: Path) -> None:
-    from router.access.keys import api_key_hash
-
     def second_tenant(config: dict[str, Any]) -> None:
         key = {"name": "other", "hash": api_key_hash("sk-the-other", PEPPER.encode())}
         config["tenants"].append({"name": "others", "api_keys": [key]})

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_generation import HELLO
+from payloads import HELLO, form, sound
 from whole_app import WholeApp, running
 
 from router.conversation import Conversation
@@ -78,8 +78,6 @@ async def test_f18_a_client_that_leaves_inside_its_body_starts_nothing(jeton: Wh
 
 
 async def test_f18_an_upload_that_is_broken_off_ends_the_attempt(jeton: WholeApp) -> None:
-    from test_apis import form, sound
-
     body = form(("model", "audio-model"), ("file", sound(30)))
     client = await jeton.raw(
         jeton.request("/v1/audio/transcriptions", body, content_type="multipart/form-data; boundary=limit")[:-1000]

@@ -11,8 +11,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from test_apis import form, sound
-from test_generation import HELLO
+from payloads import HELLO, form, sound
 from whole_app import RawClient, WholeApp, running
 
 CHAT = "/v1/chat/completions"

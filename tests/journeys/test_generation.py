@@ -6,32 +6,8 @@ from typing import Any
 import pytest
 from openai import AsyncStream
 from openai.types.chat import ChatCompletionChunk
+from payloads import CITY, CLOCK, HELLO, PIXEL, WEATHER
 from whole_app import WholeApp
-
-HELLO: Any = [{"role": "user", "content": "Say hello to the world, please."}]
-WEATHER: Any = {
-    "type": "function",
-    "function": {
-        "name": "get_weather",
-        "description": "The weather in a city",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-    },
-}
-CLOCK: Any = {"type": "function", "function": {"name": "get_clock", "parameters": {"type": "object", "properties": {}}}}
-CITY: Any = {
-    "type": "json_schema",
-    "json_schema": {
-        "name": "city",
-        "schema": {
-            "type": "object",
-            "properties": {"name": {"type": "string"}, "people": {"type": "integer"}},
-            "required": ["name", "people"],
-            "additionalProperties": False,
-        },
-    },
-}
-# A one-pixel PNG.
-PIXEL = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 
 async def chunks_of(stream: AsyncStream[ChatCompletionChunk]) -> list[ChatCompletionChunk]:

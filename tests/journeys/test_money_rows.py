@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from payloads import HELLO, form, sound
 from scripted_backend import json_answer, scripted_backend, stream_answer
-from test_apis import form, sound
-from test_generation import HELLO
 from whole_app import WholeApp, running
 
 from router.domain.request import Endpoint

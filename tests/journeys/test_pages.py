@@ -1,15 +1,17 @@
 """What is not inference: models, health, metrics, explain, the OpenAPI page; and which names lead where."""
 
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
-from test_generation import HELLO
-from whole_app import WholeApp
+from payloads import HELLO
+from whole_app import WholeApp, running
 
 
-def only_embeddings(config: dict[str, Any]) -> None:
-    config["tenants"][0]["models"] = ["embed-model", "auto"]
+def few_rights(config: dict[str, Any]) -> None:
+    config["tenants"][0] |= {"models": ["small-model"], "requests_per_minute": 2}
+    config["server"]["body_bytes_max"] = 10_000
 
 
 async def test_models_lists_aliases_backends_and_models_with_tier_context_and_price(jeton: WholeApp) -> None:
@@ -98,3 +100,20 @@ async def test_what_is_not_there_is_not_found_in_openais_shape(jeton: WholeApp) 
     wrong = await jeton.http.get("/v1/chat/completions")
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "unknown_path")
     assert (wrong.status_code, wrong.json()["error"]["code"]) == (405, "method_not_allowed")
+
+
+async def test_our_own_refusals_raise_the_sdks_exceptions(tmp_path: Path) -> None:
+    async with running(tmp_path, few_rights) as jeton:
+        sdk = jeton.sdk
+        with pytest.raises(openai.AuthenticationError):
+            await sdk.with_options(api_key="sk-wrong").models.list()
+        with pytest.raises(openai.PermissionDeniedError, match="may not use the model 'large-model'"):
+            await sdk.chat.completions.create(model="large-model", messages=HELLO)
+        with pytest.raises(openai.APIStatusError) as caught:
+            await sdk.chat.completions.create(model="small-model", messages=[{"role": "user", "content": "x" * 20_000}])
+        assert caught.value.status_code == 413
+        with pytest.raises(openai.RateLimitError) as limited:
+            await sdk.chat.completions.create(model="small-model", messages=HELLO)
+        assert 1 <= int(limited.value.response.headers["retry-after"]) <= 30
+        assert [model.id async for model in sdk.models.list()] == ["small-model"]
+        assert await jeton.charges() == []

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from test_generation import CITY, CLOCK, HELLO, WEATHER
+from payloads import CITY, CLOCK, HELLO, WEATHER
 from whole_app import WholeApp
 
 # Anything that OpenAI, vLLM or nobody knows. A backend gets it all.

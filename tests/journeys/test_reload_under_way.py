@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from bookkeeping import assert_books_balance
-from test_generation import HELLO
+from payloads import HELLO
 from whole_app import CLOUD_KEY, PEPPER, PRICES, WholeApp
 
 PATH = "/v1/chat/completions"

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from bookkeeping import assert_file_is_consistent
 from jeton_server import JetonServer, fleet_config
-from test_generation import HELLO
+from payloads import HELLO
 
 from load.emulator.fleet import EmulatedFleet
 from load.emulator.spec import Kind, ReplicaSpec
