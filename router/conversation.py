@@ -5,6 +5,7 @@ Under our own server the connection tells; under another a task waits on `receiv
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
@@ -163,7 +164,7 @@ class Conversation:
 
     async def _piece(self, bytes_max: int, seconds: float) -> tuple[bytes, bool]:
         """What has come of the body by now, at most `bytes_max`, and whether there is more."""
-        deadline = Deadline(self._task, asyncio.get_running_loop().time() + seconds)
+        deadline = Deadline(self._task, time.monotonic() + seconds)
         self._watchdog.watch(deadline)
         try:
             message = await self._receive()
@@ -183,7 +184,7 @@ class Conversation:
         return piece, message.get("more_body", False)
 
     async def _send_in_time(self, message: Message) -> None:
-        self.deadline_seconds = asyncio.get_running_loop().time() + self._write_seconds
+        self.deadline_seconds = time.monotonic() + self._write_seconds
         await self._send(message)
         self.deadline_seconds = NEVER
 

@@ -4,6 +4,7 @@ The detail lives in the rooms; here values are passed between them. Rooms that d
 """
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -92,7 +93,7 @@ class Pipeline:
         if body.upload is None:  # an upload is watched once it has passed
             call.watch()
         task = call.task
-        deadline = Deadline(task, asyncio.get_running_loop().time() + deployment.total_seconds)
+        deadline = Deadline(task, time.monotonic() + deployment.total_seconds)
         self._watchdog.watch(deadline)
         try:
             await self._dispatch(_Work(call, request, body, decision, deployment, received_ns, deadline))

@@ -7,6 +7,7 @@ kernel's buffer, which is bounded too: what lies there is lag as well, and Linux
 
 import asyncio
 import socket
+import time
 from collections import defaultdict
 from typing import Any
 
@@ -69,7 +70,7 @@ class PlainUpstream:
         self._idle.clear()
 
     def keep(self, connection: "_Connection") -> None:
-        connection.idle_since_seconds = asyncio.get_running_loop().time()
+        connection.idle_since_seconds = time.monotonic()
         idle = self._idle[connection.origin]
         idle.append(connection)
         oldest = idle[0]
@@ -79,7 +80,7 @@ class PlainUpstream:
 
     def _take(self, origin: Origin) -> "_Connection | None":
         idle = self._idle[origin]
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         while idle:
             connection = idle.pop()
             if connection.is_open and now - connection.idle_since_seconds < IDLE_SECONDS_MAX:
@@ -92,7 +93,7 @@ class PlainUpstream:
         try:
             async with asyncio.timeout(seconds):
                 _, connection = await loop.create_connection(
-                    lambda: _Connection(self, origin), origin.host, origin.port
+                    lambda: _Connection(self, origin, loop), origin.host, origin.port
                 )
         except TimeoutError:
             raise UpstreamFailed("connect", "time-out") from None
@@ -136,6 +137,7 @@ class PlainExchange:
         "_failure",
         "_is_complete",
         "_is_paused",
+        "_loop",
         "_pieces",
         "_waiter",
         "_watchdog",
@@ -151,6 +153,7 @@ class PlainExchange:
         self.has_head = False
         self.deadline_seconds = NEVER
         self._connection: _Connection | None = connection
+        self._loop = connection.loop
         self._watchdog = watchdog
         self._pieces: list[bytes] = []
         self._buffered = 0
@@ -224,9 +227,8 @@ class PlainExchange:
             self._waiter.set_result(None)
 
     async def _news(self, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        self._waiter = loop.create_future()
-        self.deadline_seconds = loop.time() + seconds
+        self._waiter = self._loop.create_future()
+        self.deadline_seconds = time.monotonic() + seconds
         try:
             await self._waiter
         finally:
@@ -237,8 +239,9 @@ class PlainExchange:
 class _Connection(asyncio.Protocol):
     """One socket: at most one exchange at a time, an idle place in the pool, or a second's grace to finish."""
 
-    def __init__(self, pool: PlainUpstream, origin: Origin) -> None:
+    def __init__(self, pool: PlainUpstream, origin: Origin, loop: asyncio.AbstractEventLoop) -> None:
         self.pool = pool
+        self.loop = loop
         self.origin = origin
         self.exchange: PlainExchange | None = None
         self.idle_since_seconds = 0.0
@@ -293,7 +296,7 @@ class _Connection(asyncio.Protocol):
 
     async def drained(self) -> None:
         if self._is_write_paused and self.is_open:
-            self._drained = asyncio.get_running_loop().create_future()
+            self._drained = self.loop.create_future()
             await self._drained
 
     # httptools' side.
@@ -357,7 +360,7 @@ class _Connection(asyncio.Protocol):
         if is_complete:
             self.pool.keep(self)
         elif lingers:
-            self._linger = asyncio.get_running_loop().call_later(LINGER_SECONDS, self.close)
+            self._linger = self.loop.call_later(LINGER_SECONDS, self.close)
         else:
             self.close()
 

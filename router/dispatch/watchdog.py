@@ -1,10 +1,12 @@
 """One coarse timer for every deadline on the relay path.
 
 A timer per read would cost more than the read; here arming a deadline is one attribute, and a sweep every quarter of a second
-finds those that passed. A time-out is therefore late by up to `PERIOD_SECONDS`.
+finds those that passed. A time-out is therefore late by up to `PERIOD_SECONDS`. Deadlines are on `time.monotonic`'s clock: to
+ask for the running loop, and its time, is a system call on Python 3.11.
 """
 
 import asyncio
+import time
 from typing import Any, Protocol
 
 PERIOD_SECONDS = 0.25
@@ -12,7 +14,7 @@ NEVER = float("inf")
 
 
 class Watched(Protocol):
-    """deadline_seconds: on the event loop's clock; NEVER while nothing is awaited."""
+    """deadline_seconds: monotonic; NEVER while nothing is awaited."""
 
     deadline_seconds: float
 
@@ -20,7 +22,7 @@ class Watched(Protocol):
 
 
 class Deadline:
-    """Cancels a task at a time, on the event loop's clock, and remembers that it did. For use with `Watchdog.watch`."""
+    """Cancels a task at a time, monotonic seconds, and remembers that it did. For use with `Watchdog.watch`."""
 
     __slots__ = ("_task", "deadline_seconds", "has_passed")
 
@@ -55,9 +57,9 @@ class Watchdog:
         self._watched.discard(item)
 
     def _sweep(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = time.monotonic()
         for item in [item for item in self._watched if item.deadline_seconds <= now]:
             item.deadline_seconds = NEVER
             item.expire()
+        loop = asyncio.get_running_loop()
         self._timer = loop.call_later(self._period_seconds, self._sweep) if self._watched else None
