@@ -70,8 +70,10 @@ def build_api(
     async def explained(request: Request, endpoint: Endpoint | None = None) -> Response:
         members = parse_object(await _bounded_body(request, pipeline.deployment.server.body_bytes_max))
         found = endpoint or _endpoint_of(members)
-        decision = pipeline.explain(_headers(request), _address(request), found, members, new_request_id())
-        return Response(orjson.dumps(explain(decision)), media_type="application/json")
+        inference_request, decision = pipeline.explain(
+            _headers(request), _address(request), found, members, new_request_id()
+        )
+        return Response(orjson.dumps(explain(inference_request, decision)), media_type="application/json")
 
     api.add_exception_handler(Refusal, _refused)
     api.add_exception_handler(HTTPException, _http_refused)

@@ -107,12 +107,13 @@ class Pipeline:
 
     def explain(
         self, headers: Sequence[Header], address: str, endpoint: Endpoint, members: dict[str, Any], request_id: str
-    ) -> Decision:
+    ) -> tuple[InferenceRequest, Decision]:
         """What would be decided for this body now. Nothing is dispatched."""
         deployment = self.deployment
         identity = self.authenticate(headers, address, deployment)
         parsed = parse(endpoint, members, deployment.bounds)
-        return self.decide(_request(request_id, identity, endpoint, parsed), identity, deployment)
+        request = _request(request_id, identity, endpoint, parsed)
+        return request, self.decide(request, identity, deployment)
 
     def authenticate(self, headers: Sequence[Header], address: str, deployment: Deployment) -> Identity:
         try:
@@ -143,7 +144,7 @@ class Pipeline:
         if len(body) > KEY_COUNT_BYTES_MIN:
             for keys in key_counts(body):
                 if keys > server.json_keys_max:
-                    raise BodyTooLarge(f"The body has more than {server.json_keys_max} members.")
+                    raise BodyTooLarge(f"The body has more than {server.json_keys_max} members, objects and arrays.")
                 await asyncio.sleep(0)
         return _Body(parse(endpoint, parse_object(body), deployment.bounds))
 

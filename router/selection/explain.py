@@ -4,12 +4,26 @@ from typing import Any
 
 from router.domain.decision import Candidate, Choice, Decision
 from router.domain.money import usd_text
+from router.domain.request import InferenceRequest
 
 
-def explain(decision: Decision) -> dict[str, Any]:
-    """What was predicted, how every candidate ranks and why, and why the others are none. Money in USD and nano-dollars."""
+def explain(request: InferenceRequest, decision: Decision) -> dict[str, Any]:
+    """What was seen of the request and predicted, how every candidate ranks and why, and why the others are none.
+
+    Money in USD and nano-dollars.
+    """
     prediction = decision.prediction
     return {
+        "features": {
+            "model": request.model,
+            "endpoint": request.endpoint.value,
+            "needs": sorted(request.needs),
+            "prompt_tokens_estimate": request.prompt.tokens_estimate,
+            "completion_tokens_max": request.completion_tokens_max,
+            "choices": request.choices,
+            "turns": request.prompt.turns,
+            "is_streaming": request.is_streaming,
+        },
         "policy": decision.policy,
         "baseline": decision.baseline,
         "prediction": prediction

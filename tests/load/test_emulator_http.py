@@ -27,7 +27,7 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
 
 async def until_running(replica: Replica, count: int) -> None:
     async with asyncio.timeout(5):
-        while replica.engine.running + replica.engine.waiting != count:  # noqa: ASYNC110
+        while replica.engine.running + replica.engine.waiting != count:
             await asyncio.sleep(0.001)
 
 

@@ -112,7 +112,7 @@ async def watch() -> AsyncIterator[Watch]:
 
 async def until(holds: Callable[[], bool]) -> None:
     """Waits for a state that must come about; a test's time-out is the only clock."""
-    while not holds():  # noqa: ASYNC110, the scraper tells nobody
+    while not holds():
         await asyncio.sleep(0.005)
 
 

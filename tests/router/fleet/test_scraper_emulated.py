@@ -12,7 +12,7 @@ from router.fleet.state import Fleet
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    while not holds():  # noqa: ASYNC110, the scraper tells nobody
+    while not holds():
         await asyncio.sleep(0.005)
 
 

@@ -13,7 +13,7 @@ def test_a_decision_is_explained_in_full_and_without_addresses(fleet, ask) -> No
     request, prediction = ask(), Prediction(0.9, 120.0, "chat", 0.1)
     candidates, exclusions = fleet.find(request, prediction)
     choices = QualityFloor().rank(request, candidates)
-    told = explain(Decision("quality_floor", choices, exclusions, prediction, "edge-large"))
+    told = explain(request, Decision("quality_floor", choices, exclusions, prediction, "edge-large"))
 
     assert json.loads(json.dumps(told)) == told
     assert told["prediction"] == {
@@ -22,6 +22,8 @@ def test_a_decision_is_explained_in_full_and_without_addresses(fleet, ask) -> No
         "category": "chat",
         "uncertainty": 0.1,
     }
+    assert told["features"]["prompt_tokens_estimate"] == request.prompt.tokens_estimate
+    assert request.prompt.text not in json.dumps(told["features"]) or not request.prompt.text
     assert told["exclusions"] == [
         {"backend": "edge-small", "replica": "edge-small/1", "why": "failed 5 times in a row"}
     ]
@@ -35,4 +37,4 @@ def test_a_decision_is_explained_in_full_and_without_addresses(fleet, ask) -> No
 
 
 def test_without_a_prediction_there_is_none(fleet, ask) -> None:
-    assert explain(Decision("quality_floor", [], [], None, "edge-large"))["prediction"] is None
+    assert explain(ask(), Decision("quality_floor", [], [], None, "edge-large"))["prediction"] is None

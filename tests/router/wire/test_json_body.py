@@ -71,9 +71,10 @@ def test_what_is_parsed_and_encoded_again_means_the_same(members: dict[str, obje
 
 
 def _count_members(value: object) -> int:
+    """Members, objects and arrays."""
     if isinstance(value, dict):
-        return len(value) + sum(map(_count_members, value.values()))
-    return sum(map(_count_members, value)) if isinstance(value, list) else 0
+        return 1 + len(value) + sum(map(_count_members, value.values()))
+    return 1 + sum(map(_count_members, value)) if isinstance(value, list) else 0
 
 
 @given(st.dictionaries(st.text(), JSON_VALUES, max_size=5), st.integers(0, 40))
@@ -81,11 +82,11 @@ def test_b45_members_are_counted_exactly_whatever_stands_in_strings(members: dic
     # The padding moves escapes and quotes across the boundary between two steps.
     filler = '\\"' * (KEY_COUNT_STEP_BYTES // 4) + ":" * pad
     body = json.dumps({"filler": filler, "members": members}).encode()
-    assert list(key_counts(body))[-1] == 2 + _count_members(members)
+    assert list(key_counts(body))[-1] == 3 + _count_members(members)
 
 
 def test_b45_a_million_members_are_counted_in_small_steps() -> None:
     body = b"{" + b",".join(b'"k%d":0' % n for n in range(1_000_000)) + b"}"
     counts = list(key_counts(body))
-    assert counts[-1] == 1_000_000
+    assert counts[-1] == 1_000_001
     assert len(counts) == -(-len(body) // KEY_COUNT_STEP_BYTES)
