@@ -11,9 +11,10 @@ from typing import Any
 
 from router.dispatch.watchdog import NEVER, Deadline, Watchdog
 from router.errors import BadRequest, BodyTooLarge, ClientTooSlow, UnsupportedBody
-from router.server import CONNECTION_KEY, HEAD_KEY, Connection, response_head
+from router.server import EXCHANGE_KEY, DirectCycle, response_head
 
 START = "http.response.start"
+BODY = "http.response.body"
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -29,7 +30,7 @@ class Conversation:
 
     __slots__ = (
         "_by_name",
-        "_connection",
+        "_exchange",
         "_is_finished",
         "_receive",
         "_scope",
@@ -57,7 +58,7 @@ class Conversation:
         self._write_seconds = write_seconds
         self._is_finished = False
         self._task = asyncio.current_task()
-        self._connection: Connection | None = scope.get(CONNECTION_KEY)
+        self._exchange: DirectCycle | None = scope.get(EXCHANGE_KEY)
         self._watcher: asyncio.Task[None] | None = None
 
     @property
@@ -93,6 +94,12 @@ class Conversation:
     async def body(self, bytes_max: int, silence_seconds: float) -> bytes:
         """The body, whole. Raises as `pieces` does."""
         self._check_body(bytes_max)
+        exchange = self._exchange
+        if exchange is not None and not exchange.more_body and len(exchange.body) <= bytes_max:
+            data = bytes(exchange.body)  # it came with the head, as nearly all do
+            exchange.body = bytearray()
+            exchange.flow.resume_reading()
+            return data
         data, more = await self._piece(bytes_max, silence_seconds)
         if not more:
             return data
@@ -105,45 +112,71 @@ class Conversation:
 
     def watch(self) -> None:
         """From now on cancel the request's task as soon as the client leaves. The body must have been read."""
-        if self._connection is not None:
-            self._connection.on_gone = self._left
-            if self._connection.is_lost:  # while the last of the body was being looked at
+        if self._exchange is not None:
+            connection = self._exchange.connection
+            connection.on_gone = self._left
+            if connection.is_lost:  # while the last of the body was being looked at
                 self._left()
         else:
             self._watcher = asyncio.create_task(self._until_gone())
 
-    async def start(
-        self, status: int, headers: Sequence[Header], *, length_bytes: int | None = None, closes: bool = False
-    ) -> None:
-        """length_bytes: of the body, None for a stream. closes: the connection ends with this answer."""
+    async def answer(self, status: int, headers: Sequence[Header], body: bytes, *, closes: bool = False) -> None:
+        """A whole answer. closes: the connection ends with it."""
         self.has_started = True
         self._watchdog.watch(self)
-        message: Message
-        if self._connection is not None:
-            head = response_head(status, headers)
-            message = {"type": START, "status": status, HEAD_KEY: head, "length_bytes": length_bytes, "closes": closes}
+        exchange = self._exchange
+        if exchange is None:
+            framing = [(b"content-length", b"%d" % len(body)), *([(b"connection", b"close")] if closes else [])]
+            await self._send_in_time({"type": START, "status": status, "headers": [*headers, *framing]})
         else:
-            framing = [] if length_bytes is None else [(b"content-length", b"%d" % length_bytes)]
-            end = [(b"connection", b"close")] if closes else []
-            message = {"type": START, "status": status, "headers": [*headers, *framing, *end]}
-        await self._send_in_time(message)
+            if exchange.flow.write_paused:
+                await self._drained(exchange)
+            exchange.begin(response_head(status, headers), length_bytes=len(body), closes=closes, body=body)
+            body = b""
+        await self.finish(body)
+
+    async def start(self, status: int, headers: Sequence[Header]) -> None:
+        """The head of a stream."""
+        self.has_started = True
+        self._watchdog.watch(self)
+        exchange = self._exchange
+        if exchange is None:
+            await self._send_in_time({"type": START, "status": status, "headers": headers})
+        else:
+            if exchange.flow.write_paused:
+                await self._drained(exchange)
+            exchange.begin(response_head(status, headers), length_bytes=None, closes=False)
 
     async def write(self, data: bytes) -> None:
         """Waits while the client does not read; a client that reads nothing for `write_seconds` is disconnected."""
-        await self._send_in_time({"type": "http.response.body", "body": data, "more_body": True})
+        exchange = self._exchange
+        if not data:  # an empty chunk would end the stream
+            return
+        if exchange is None:
+            await self._send_in_time({"type": BODY, "body": data, "more_body": True})
+        else:
+            if exchange.flow.write_paused:
+                await self._drained(exchange)
+            exchange.put(data)
 
     async def finish(self, data: bytes = b"") -> None:
         self._is_finished = True
+        exchange = self._exchange
         try:
-            await self._send_in_time({"type": "http.response.body", "body": data, "more_body": False})
+            if exchange is None:
+                await self._send_in_time({"type": BODY, "body": data, "more_body": False})
+            else:
+                if exchange.flow.write_paused:
+                    await self._drained(exchange)
+                exchange.end(data)
         finally:
             self._watchdog.unwatch(self)
 
     def close(self) -> None:
         """Leave nothing behind, however the exchange ended; a stream that was begun and not finished is cut."""
         self._watchdog.unwatch(self)
-        if self._connection is not None:
-            self._connection.on_gone = None
+        if self._exchange is not None:
+            self._exchange.connection.on_gone = None
         if self._watcher is not None and not self._is_finished:
             self._watcher.cancel()
         if self.has_started and not self._is_finished:
@@ -151,8 +184,8 @@ class Conversation:
 
     def expire(self) -> None:
         """The client reads nothing: cut the connection, which the watcher then notices."""
-        if self._connection is not None:
-            self._connection.abort()
+        if self._exchange is not None:
+            self._exchange.connection.abort()
 
     def _check_body(self, bytes_max: int) -> None:
         encoding = self.header(b"content-encoding")
@@ -186,6 +219,11 @@ class Conversation:
     async def _send_in_time(self, message: Message) -> None:
         self.deadline_seconds = time.monotonic() + self._write_seconds
         await self._send(message)
+        self.deadline_seconds = NEVER
+
+    async def _drained(self, exchange: DirectCycle) -> None:
+        self.deadline_seconds = time.monotonic() + self._write_seconds
+        await exchange.flow.drain()
         self.deadline_seconds = NEVER
 
     async def _until_gone(self) -> None:

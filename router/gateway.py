@@ -92,8 +92,7 @@ class Gateway:
         # Where the body was not read to its end, the connection is of no more use.
         closes = refusal.status in (408, 413, 415)
         headers = refusal_headers(refusal, request_id)
-        await call.start(refusal.status, headers, length_bytes=len(body), closes=closes)
-        await call.finish(body)
+        await call.answer(refusal.status, headers, body, closes=closes)
 
 
 def refusal_headers(refusal: Refusal, request_id: str) -> list[Header]:

@@ -207,8 +207,7 @@ class Pipeline:
         headers = [content_type, *_labels(attempt)]
         if charge.cost_nanousd is not None:
             headers.append((b"x-jeton-cost-usd", usd_text(charge.cost_nanousd).encode()))
-        await work.call.start(200, headers, length_bytes=len(answer.body))
-        await work.call.finish(answer.body)
+        await work.call.answer(200, headers, answer.body)
 
     async def _stream(self, work: "_Work", attempt: Attempt, exchange: Exchange) -> None:
         """A stream: nothing goes out before the first event that means something; then piece by piece."""
@@ -219,8 +218,7 @@ class Pipeline:
             attempt.first_token()
             await work.call.start(200, [*STREAM_HEADERS, *_labels(attempt)])
             while piece is not None:
-                if piece:
-                    await work.call.write(piece)
+                await work.call.write(piece)
                 piece = await relayed.next()
             last = stream.end()
             attempt.succeed(stream.usage(), stream.events)

@@ -19,12 +19,10 @@ from router.config import ServerConfig
 from router.errors import BadRequest, ClientTooSlow, HeadersTooLarge, Refusal
 from router.wire.error_body import error_body
 
-# Where a request's scope carries its connection, for what ASGI does not offer: hearing at once that the client has left,
-# without a task for each request that waits for it, and cutting a client that reads nothing.
-CONNECTION_KEY = "jeton.connection"
-# Where a response's start message carries its head ready-made. uvicorn looks at every header with two regular expressions,
-# which takes as long as all else that it does for an answer.
-HEAD_KEY = "jeton.head"
+# Where a request's scope carries its exchange with the client, for what ASGI does not offer: hearing at once that the client
+# has left, without a task that waits for it; cutting a client that reads nothing; and writing without a message, two
+# coroutines and two regular expressions for every header.
+EXCHANGE_KEY = "jeton.exchange"
 KEEP_ALIVE_SECONDS = 75
 # What a client has not read yet waits in our buffer and in the kernel's, which Linux would let grow to 4 MB (it doubles
 # SO_SNDBUF for its own overhead). With the upstream's this makes a stream's lag: 1 MB at most.
@@ -42,28 +40,43 @@ def response_head(status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
     return head
 
 
-class QuickCycle(RequestResponseCycle):
-    """uvicorn's exchange of one request and its answer, taking a ready-made head where there is one."""
+class DirectCycle(RequestResponseCycle):
+    """uvicorn's exchange of one request and its answer, which may be written to without ASGI's messages.
 
-    async def send(self, message: Any) -> None:
-        head: bytes | None = message.get(HEAD_KEY)
-        if head is None:
-            await super().send(message)
-            return
-        if self.flow.write_paused and not self.disconnected:
-            await self.flow.drain()
-        if self.disconnected:
-            return
+    Before each call `flow.write_paused` must be looked at. What is written after the client has left goes nowhere.
+    """
+
+    connection: "Connection"
+
+    def begin(self, head: bytes, *, length_bytes: int | None, closes: bool, body: bytes = b"") -> None:
+        """The answer's head, and its first bytes. length_bytes: of the whole body; None: chunked."""
         self.response_started = True
         self.waiting_for_100_continue = False
-        length = message["length_bytes"]
-        self.chunked_encoding = length is None
-        self.expected_content_length = length or 0
-        framing = b"transfer-encoding: chunked\r\n" if length is None else b"content-length: %d\r\n" % length
-        if message["closes"]:
+        if self.disconnected:
+            return
+        self.chunked_encoding = length_bytes is None
+        if closes:
             self.keep_alive = False
-        end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
-        self.transport.write(head + framing + end)
+        framing = b"transfer-encoding: chunked" if length_bytes is None else b"content-length: %d" % length_bytes
+        end = b"\r\n\r\n" if self.keep_alive else b"\r\nconnection: close\r\n\r\n"
+        self.transport.write(head + framing + end + body)
+
+    def put(self, data: bytes) -> None:
+        """The next piece of a chunked answer; not empty."""
+        if not self.disconnected:
+            self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def end(self, data: bytes = b"") -> None:
+        """The last piece of a chunked answer, or nothing further of one whose length was told."""
+        if self.disconnected:
+            return
+        if self.chunked_encoding:
+            self.transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n")
+        self.response_complete = True
+        self.message_event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
 
 
 class Connection(Protocol):
@@ -149,10 +162,12 @@ def guarded_protocol(limits: ServerConfig) -> type[HttpToolsProtocol]:
                 self._refusal = HeadersTooLarge("The request's headers are too large.")
                 raise ValueError
             super().on_headers_complete()
-            cast(dict[str, Any], self.scope)[CONNECTION_KEY] = self
 
         def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-            cycle.__class__ = QuickCycle  # uvicorn offers no other way to have its own class made
+            cycle.__class__ = DirectCycle  # uvicorn offers no other way to have its own class made
+            direct = cast(DirectCycle, cycle)
+            direct.connection = self
+            cast(dict[str, Any], cycle.scope)[EXCHANGE_KEY] = direct
             super()._start_asgi_task(cycle, app)
 
         def on_message_complete(self) -> None:

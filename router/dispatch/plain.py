@@ -9,6 +9,7 @@ import asyncio
 import socket
 import time
 from collections import defaultdict
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httptools
@@ -49,7 +50,11 @@ class PlainUpstream:
             exchange = PlainExchange(connection, self._watchdog)
             connection.exchange = exchange
             try:
-                await self._write(connection, exchange, request)
+                if isinstance(request.body, bytes):
+                    framing = b"content-length: %d\r\n\r\n" % len(request.body)
+                    connection.transport.write(self._head(request) + framing + request.body)
+                else:
+                    await self._stream_body(connection, exchange, request, request.body)
                 await exchange.head(first_byte_seconds)
             except UpstreamFailed as failure:
                 exchange.release()
@@ -101,16 +106,18 @@ class PlainUpstream:
             raise UpstreamFailed("connect", str(error)) from None
         return connection
 
-    async def _write(self, connection: "_Connection", exchange: "PlainExchange", request: UpstreamRequest) -> None:
-        head = self._head(request)
-        if isinstance(request.body, bytes):
-            connection.transport.write(head + b"content-length: %d\r\n\r\n" % len(request.body) + request.body)
-            return
+    async def _stream_body(
+        self,
+        connection: "_Connection",
+        exchange: "PlainExchange",
+        request: UpstreamRequest,
+        body: AsyncIterator[bytes],
+    ) -> None:
         length_bytes = request.length_bytes
         is_chunked = length_bytes is None
         framing = b"transfer-encoding: chunked" if length_bytes is None else b"content-length: %d" % length_bytes
-        connection.transport.write(head + framing + b"\r\n\r\n")
-        async for piece in request.body:
+        connection.transport.write(self._head(request) + framing + b"\r\n\r\n")
+        async for piece in body:
             if exchange.has_news:  # answered early, or gone: the rest is not wanted
                 return
             connection.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if is_chunked else piece)

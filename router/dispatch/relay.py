@@ -146,42 +146,29 @@ class StreamRelay:
     async def first(self) -> bytes:
         """Up to and with the first event that means something: until then nothing is owed to the client."""
         pieces: list[bytes] = []
-        seconds = self._patience.first_byte_seconds
         while self.stream.events == 0:
-            piece = await self._next(seconds)
+            piece = await self.next()
             if piece is None:
-                raise AttemptFailed(
-                    "unfinished", BackendFailed(FAILED, detail="the stream ended before its first event")
-                )
+                break
             pieces.append(piece)
         return b"".join(pieces)
 
     async def next(self) -> bytes | None:
         """The next bytes; None when the stream is over and was really finished. Raises AttemptFailed when it was not."""
-        piece = await self._next(self._patience.chunk_seconds)
-        if piece is None and not self.stream.is_finished:
-            raise AttemptFailed("unfinished", BackendFailed(CUT, detail="no finish reason before the end"))
-        return piece
-
-    def release(self) -> None:
-        self._exchange.release(lingers=self.stream.is_done)
-
-    async def _next(self, seconds: float) -> bytes | None:
         stream = self.stream
-        while True:
+        seconds = self._patience.chunk_seconds if stream.events else self._patience.first_byte_seconds
+        while not stream.is_done:
             if stream.fault:
-                raise AttemptFailed(stream.fault, BackendFailed(CUT, detail=stream.fault))
-            if stream.is_done:
-                return None
+                raise self._failed(stream.fault, stream.fault)
             try:
                 data = await self._exchange.read(seconds)
                 events = self._splitter.feed(data) if data else self._last_event()
             except UpstreamFailed as failure:
                 if stream.is_finished:  # all was said; only the framing is missing
                     return None
-                raise _transport_failure(failure, CUT) from None
+                raise _transport_failure(failure, CUT if stream.events else FAILED) from None
             except EventTooLong:
-                raise AttemptFailed("bad_event", BackendFailed(CUT, detail="an event without end")) from None
+                raise self._failed("bad_event", "an event without end") from None
             if len(events) == 1:
                 out = stream.feed(events[0])
             else:
@@ -189,7 +176,18 @@ class StreamRelay:
             if out:
                 return out
             if not data:
-                return None
+                break
+        if stream.fault:
+            raise self._failed(stream.fault, stream.fault)
+        if not stream.is_finished:
+            raise self._failed("unfinished", "no finish reason before the end")
+        return None
+
+    def _failed(self, fault: str, detail: str) -> AttemptFailed:
+        return AttemptFailed(fault, BackendFailed(CUT if self.stream.events else FAILED, detail=detail))
+
+    def release(self) -> None:
+        self._exchange.release(lingers=self.stream.is_done)
 
     def _last_event(self) -> list[bytes]:
         """What the body ended on without a blank line: taken for an event if it can be one."""
