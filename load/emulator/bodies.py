@@ -93,14 +93,25 @@ def parse_json(raw: bytes, content_type: str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise UnreadableBody from error
     except json.JSONDecodeError as error:
-        ctx = {"error": error.msg}
-        raise _refusal([_problem("json_invalid", f"body.{error.pos}", "JSON decode error", {}, ctx)]) from error
+        message, position = _as_python_311(error)
+        ctx = {"error": message}
+        raise _refusal([_problem("json_invalid", f"body.{position}", "JSON decode error", {}, ctx)]) from error
     if body is None:
         raise _refusal([_problem("missing", "body", "Field required", None)])
     if not isinstance(body, dict):
         message = "Input should be a valid dictionary or object to extract fields from"
         raise _refusal([_problem("model_attributes_type", "body", message, body)])
     return body
+
+
+def _as_python_311(error: json.JSONDecodeError) -> tuple[str, int]:
+    """Message and position as the recorded server gave them: since 3.13 a trailing comma has words of its own."""
+    if not error.msg.startswith("Illegal trailing comma"):
+        return error.msg, error.pos
+    rest = error.doc[error.pos + 1 :]
+    position = len(error.doc) - len(rest.lstrip())
+    is_object = error.doc[position : position + 1] == "}"
+    return ("Expecting property name enclosed in double quotes" if is_object else "Expecting value"), position
 
 
 class UnreadableBody(Exception):
