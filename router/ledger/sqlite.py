@@ -36,8 +36,8 @@ log = structlog.get_logger(__name__)
 
 
 # sqlite3 lets go of the interpreter's lock at every statement, and under load gets it back milliseconds later; so many rows
-# go into one statement. Few sizes, so that the statements stay prepared.
-ROWS_PER_STATEMENT = (64, 8, 1)
+# go into one statement. Powers of two, so that any number of rows takes few statements, and all of them stay prepared.
+ROWS_PER_STATEMENT = (256, 128, 64, 32, 16, 8, 4, 2, 1)
 
 
 @cache
