@@ -3,11 +3,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from router.classify.classifier import SHIPPED, Classifier
 from router.classify.learned import FEATURE_BITS, KIND_BITS, Calibration, LearnedModel, logistic, nearness
 from router.classify.outcomes import Outcome
-from router.classify.words import word_buckets, words
+from router.classify.words import FEW_WORDS, word_buckets, words
 
 CALIBRATION = Calibration(
     points_mean=6.0,
@@ -92,3 +94,16 @@ def test_arrays_of_another_size_are_refused(small_classifier: Classifier, tmp_pa
 def test_a_missing_file_is_named() -> None:
     with pytest.raises(FileNotFoundError, match="nowhere"):
         Classifier.load("nowhere.npz")
+
+
+@given(st.lists(st.sampled_from([b"word%d" % n for n in range(FEW_WORDS)]), min_size=1, max_size=40))
+def test_few_words_are_estimated_as_numpy_would(found: list[bytes]) -> None:
+    learned = Classifier.load().learned
+    kinds, features = word_buckets(found, KIND_BITS, FEATURE_BITS)
+    gain, log_tokens = learned.weights[features].sum(axis=0) / len(features) ** 0.5
+    estimate = learned.estimate(found)
+    assert estimate.gain == pytest.approx(float(gain), abs=1e-5)
+    assert estimate.log_tokens == pytest.approx(learned.log_tokens_mean + float(log_tokens), abs=1e-5)
+    assert estimate.similarity == pytest.approx(
+        float(learned.clusters[kinds].sum(axis=0).max()) / len(kinds) ** 0.5, abs=1e-5
+    )
