@@ -21,6 +21,10 @@ from load.emulator.spec import ReplicaSpec
 GOODBYE_SECONDS = 0.5  # how long a client may take to read its last bytes when the fleet stops
 
 
+REOPEN_ATTEMPTS = 100
+REOPEN_SECONDS = 0.02
+
+
 class _Listener:
     """A replica's port: open, or refusing."""
 
@@ -31,6 +35,7 @@ class _Listener:
         self._connections: set[Connection] = set()
         self._comeback: asyncio.TimerHandle | None = None
         self._pending: set[asyncio.Task[None]] = set()
+        self._is_refusing = False
 
     async def open(self, port: int) -> None:
         loop = asyncio.get_running_loop()
@@ -42,6 +47,7 @@ class _Listener:
     def _apply(self, fault: Fault | None) -> None:
         """Put a fault in force, and open or shut the port as it says."""
         self.replica.set_fault(fault)
+        self._is_refusing = fault is not None and fault.refuse
         if self._comeback is not None:
             self._comeback.cancel()
             self._comeback = None
@@ -49,7 +55,7 @@ class _Listener:
             self._refuse()
             if fault.seconds is not None:
                 self._comeback = asyncio.get_running_loop().call_later(fault.seconds, self._apply, None)
-        elif self._server is None:
+        elif self._server is None and not self._pending:
             self._reopen()
 
     def _refuse(self) -> None:
@@ -61,9 +67,27 @@ class _Listener:
             connection.retire()
 
     def _reopen(self) -> None:
-        task = asyncio.get_running_loop().create_task(self.open(self.replica.port))
+        task = asyncio.get_running_loop().create_task(self._open_again())
         self._pending.add(task)
-        task.add_done_callback(self._pending.discard)
+        task.add_done_callback(self._reopened)
+
+    def _reopened(self, task: asyncio.Task[None]) -> None:
+        self._pending.discard(task)
+        if self._server is None and not self._is_refusing and not task.cancelled() and task.exception() is None:
+            self._reopen()  # told to listen once more while the task was ending
+
+    async def _open_again(self) -> None:
+        """On the same port, which the server that was closed a moment ago may hold for another moment."""
+        for attempts_left in range(REOPEN_ATTEMPTS, 0, -1):
+            try:
+                await self.open(self.replica.port)
+                break
+            except OSError:
+                if attempts_left == 1:
+                    raise
+                await asyncio.sleep(REOPEN_SECONDS)
+        if self._is_refusing:  # told so again meanwhile
+            self._refuse()
 
     async def settled(self) -> None:
         """Wait until a port that is being reopened is open."""
