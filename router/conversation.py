@@ -121,7 +121,8 @@ class Conversation:
             self._watcher = asyncio.create_task(self._until_gone())
 
     async def answer(self, status: int, headers: Sequence[Header], body: bytes, *, closes: bool = False) -> None:
-        """A whole answer. closes: the connection ends with it."""
+        """A whole answer. closes: the connection ends with it. Raises ValueError for a header with a line break, unsent."""
+        head = response_head(status, headers)
         self.has_started = True
         self._watchdog.watch(self)
         exchange = self._exchange
@@ -131,12 +132,13 @@ class Conversation:
         else:
             if exchange.flow.write_paused:
                 await self._drained(exchange)
-            exchange.begin(response_head(status, headers), length_bytes=len(body), closes=closes, body=body)
+            exchange.begin(head, length_bytes=len(body), closes=closes, body=body)
             body = b""
         await self.finish(body)
 
     async def start(self, status: int, headers: Sequence[Header]) -> None:
-        """The head of a stream."""
+        """The head of a stream. Raises ValueError for a header with a line break, unsent."""
+        head = response_head(status, headers)
         self.has_started = True
         self._watchdog.watch(self)
         exchange = self._exchange
@@ -145,7 +147,7 @@ class Conversation:
         else:
             if exchange.flow.write_paused:
                 await self._drained(exchange)
-            exchange.begin(response_head(status, headers), length_bytes=None, closes=False)
+            exchange.begin(head, length_bytes=None, closes=False)
 
     async def write(self, data: bytes) -> None:
         """Waits while the client does not read; a client that reads nothing for `write_seconds` is disconnected."""

@@ -163,9 +163,9 @@ class Pipeline:
                 await self._attempt(work, attempt)
             except AttemptFailed as failure:
                 self._record(work, attempt, attempt.fail(failure))
-                log.warning(
-                    "attempt failed", **_facts_for_log(attempt), fault=failure.fault, detail=failure.refusal.detail
-                )
+                # A request that the backend rightly refused is the client's affair, not the operator's.
+                say = log.info if failure.fault == "refused" else log.warning
+                say("attempt failed", **_facts_for_log(attempt), fault=failure.fault, detail=failure.refusal.detail)
                 if work.call.has_started or not (failure.is_retryable and work.body.can_be_sent_again):
                     raise failure.refusal from None
                 failures.append(failure)
