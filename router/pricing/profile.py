@@ -17,6 +17,24 @@ STEP_OVERHEAD_SECONDS = 1.35e-3
 LAYER_OVERHEAD_SECONDS = 18e-6
 
 
+class Speculation(BaseModel, frozen=True, extra="forbid"):
+    """Speculative decoding: every step drafts some tokens for each decoding sequence, and verifies them all at once.
+
+    draft_tokens: drafted a step and sequence (`num_speculative_tokens`).
+    acceptance_ratio: the chance that a drafted token is right, given that those before it were; 0–1.
+    draft_seconds: what drafting adds to a step that decodes.
+    """
+
+    draft_tokens: int = Field(gt=0, le=32)
+    acceptance_ratio: float = Field(ge=0, le=1)
+    draft_seconds: float = Field(ge=0)
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Tokens that a step yields for a sequence, on average: (1 − αᵏ⁺¹) ÷ (1 − α) (Leviathan et al. 2023, equation 1)."""
+        return sum(self.acceptance_ratio**position for position in range(self.draft_tokens + 1))
+
+
 class EngineProfile(BaseModel, frozen=True, extra="forbid"):
     """Parameters of one engine: model × GPU × parallelism × quantization. Times in seconds, sizes in tokens.
 
@@ -28,6 +46,8 @@ class EngineProfile(BaseModel, frozen=True, extra="forbid"):
     sequences_max: sequences running at once (`max_num_seqs`).
     kv_capacity_tokens: tokens that the KV cache holds.
     sequences_target: the batch at which `standard` prices are reckoned.
+    attention_seconds_per_pair: the arithmetic of one prompt token attending to one token before it (or itself).
+    speculation: None where every step yields one token a sequence.
     """
 
     step_overhead_seconds: float = Field(gt=0)
@@ -38,13 +58,46 @@ class EngineProfile(BaseModel, frozen=True, extra="forbid"):
     sequences_max: int = Field(default=256, gt=0)
     kv_capacity_tokens: int = Field(gt=0)
     sequences_target: int = Field(default=32, gt=0)
+    attention_seconds_per_pair: float = Field(default=0.0, ge=0)
+    speculation: Speculation | None = None
 
-    def step_seconds(self, decoding: int, context_tokens: int, prefill_tokens: int) -> float:
-        """Time of one step that decodes one token of each of `decoding` sequences, which hold `context_tokens` together,
-        and prefills `prefill_tokens`. A roofline: the longer of moving the bytes and doing the arithmetic, plus overhead."""
+    def step_seconds(self, decoding: int, context_tokens: int, prefill_tokens: int, prefill_pairs: int = 0) -> float:
+        """Time of one step that decodes each of `decoding` sequences, which hold `context_tokens` together, and prefills
+        `prefill_tokens`. A roofline: the longer of moving the bytes and doing the arithmetic, plus overhead.
+
+        prefill_pairs: over the step's prompt tokens, the sum of the tokens that each attends to; a chunk of t tokens behind
+        p others has t·p + t·(t + 1) ÷ 2.
+        """
         memory_seconds = self.weight_read_seconds + self.kv_read_seconds_per_token * context_tokens
+        overhead_seconds = self.step_overhead_seconds
+        speculation = self.speculation
+        if speculation is not None and decoding:
+            overhead_seconds += speculation.draft_seconds
+            decoding *= 1 + speculation.draft_tokens
         compute_seconds = self.compute_seconds_per_token * (decoding + prefill_tokens)
-        return self.step_overhead_seconds + max(memory_seconds, compute_seconds)
+        compute_seconds += self.attention_seconds_per_pair * prefill_pairs
+        return overhead_seconds + max(memory_seconds, compute_seconds)
+
+    def decode_steps_seconds(self, decoding: int, context_tokens: int, steps: int, tokens_per_step: int) -> float:
+        """Time of `steps` steps that only decode the same sequences, whose context grows by `tokens_per_step` (all sequences
+        together) from one to the next: the sum of `step_seconds`, without adding them up.
+
+        At a fixed batch a step's time is the larger of two straight lines over its context, so the sum has at most one knee.
+        """
+        if steps <= 0:
+            return 0.0
+        first = self.step_seconds(decoding, context_tokens, 0)
+        if steps == 1 or tokens_per_step == 0:
+            return steps * first
+        floor = self.step_seconds(decoding, 0, 0)
+        slope = self.kv_read_seconds_per_token * tokens_per_step
+        last = self.step_seconds(decoding, context_tokens + (steps - 1) * tokens_per_step, 0)
+        flat = 0  # steps before the knee, where the context does not matter yet
+        if first == floor and slope:
+            flat = min(steps, max(0, steps - int((last - floor) / slope) - 1))
+        rising = steps - flat
+        start = self.step_seconds(decoding, context_tokens + flat * tokens_per_step, 0)
+        return flat * floor + rising * (start + last) / 2
 
 
 def roofline_profile(
