@@ -167,7 +167,9 @@ class Accountant:
         if attempt_id in self._attempts or attempt_id in self._closed:
             raise ValueError(f"attempt {attempt_id} was opened before")
         billing = backend.pool.billing
-        basis = Basis(price, self._bases.get(backend.name, NO_BASIS).profile)
+        basis = self._bases.get(backend.name, NO_BASIS)
+        if basis.price is not price:  # decided before a reload
+            basis = Basis(price, basis.profile)
         baseline = self._bases.get(facts.baseline, NO_BASIS)
         attempt = _Attempt(facts, billing, basis, baseline, prompt_tokens, completion_tokens, at_ns)
         lease_id, weight, estimate = "", 0, None

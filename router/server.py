@@ -8,6 +8,7 @@ that h11 and others let through.
 import asyncio
 import signal
 import socket
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
@@ -16,6 +17,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from router.config import ServerConfig
+from router.dispatch.watchdog import NEVER, Watchdog
 from router.errors import BadRequest, ClientTooSlow, HeadersTooLarge, Refusal
 from router.wire.error_body import error_body
 
@@ -24,6 +26,8 @@ from router.wire.error_body import error_body
 # coroutines and two regular expressions for every header.
 EXCHANGE_KEY = "jeton.exchange"
 KEEP_ALIVE_SECONDS = 75
+# How often idle connections are looked over; one may stay so much longer.
+KEEP_ALIVE_PERIOD_SECONDS = 1.0
 # What a client has not read yet waits in our buffer and in the kernel's, which Linux would let grow to 4 MB (it doubles
 # SO_SNDBUF for its own overhead). With the upstream's this makes a stream's lag: 1 MB at most.
 WRITE_BUFFER_BYTES = 32 * 2**10
@@ -90,13 +94,21 @@ class Connection(Protocol):
 
 def guarded_protocol(limits: ServerConfig) -> type[HttpToolsProtocol]:
     """The protocol class that keeps these limits. uvicorn makes one instance for each connection."""
+    idle_connections = Watchdog(KEEP_ALIVE_PERIOD_SECONDS)
 
     class GuardedProtocol(HttpToolsProtocol):
-        """Times and counts a request's head. A head that arrives in one read, as nearly all do, costs no timer."""
+        """Times and counts a request's head, and closes idle connections, without a timer for each request: a head that
+        arrives in one read, as nearly all do, needs none, and idle connections share one.
+
+        _read_bytes: what came with the read that is being parsed. _head_bytes: what came of the head before that.
+        deadline_seconds: until when the connection may be idle.
+        """
 
         _head_timer: asyncio.TimerHandle | None = None
         _is_in_head = False
         _head_bytes = 0
+        _read_bytes = 0
+        deadline_seconds = NEVER
         _refusal: Refusal | None = None
         on_gone: Callable[[], None] | None = None
         is_lost = False
@@ -109,9 +121,11 @@ def guarded_protocol(limits: ServerConfig) -> type[HttpToolsProtocol]:
             transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
             self._start_head_timer()
+            idle_connections.watch(self)
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_head_timer()
+            idle_connections.unwatch(self)
             super().connection_lost(exc)
             self.is_lost = True
             if self.on_gone is not None:
@@ -125,8 +139,14 @@ def guarded_protocol(limits: ServerConfig) -> type[HttpToolsProtocol]:
             if self.on_gone is not None:
                 self.on_gone()
 
+        def expire(self) -> None:
+            """Nothing was asked for too long."""
+            if not self.transport.is_closing():
+                self.transport.close()
+
         def data_received(self, data: bytes) -> None:
-            self._unset_keepalive_if_required()
+            self.deadline_seconds = NEVER
+            self._read_bytes = len(data)
             try:
                 self.parser.feed_data(data)
             except httptools.HttpParserError:
@@ -148,7 +168,10 @@ def guarded_protocol(limits: ServerConfig) -> type[HttpToolsProtocol]:
             self._head_bytes = 0
 
         def on_header(self, name: bytes, value: bytes) -> None:
-            super().on_header(name, value)
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
             if len(self.headers) > limits.header_count_max:
                 self._refusal = HeadersTooLarge(f"The request has more than {limits.header_count_max} headers.")
                 raise ValueError  # httptools turns it into the parser error that data_received answers
@@ -158,7 +181,10 @@ def guarded_protocol(limits: ServerConfig) -> type[HttpToolsProtocol]:
                 return
             self._is_in_head = False
             self._stop_head_timer()
-            if sum(len(name) + len(value) for name, value in self.headers) > limits.header_bytes_max:
+            if (
+                self._head_bytes + self._read_bytes > limits.header_bytes_max
+                and sum(len(name) + len(value) for name, value in self.headers) > limits.header_bytes_max
+            ):
                 self._refusal = HeadersTooLarge("The request's headers are too large.")
                 raise ValueError
             super().on_headers_complete()
@@ -173,6 +199,18 @@ def guarded_protocol(limits: ServerConfig) -> type[HttpToolsProtocol]:
         def on_message_complete(self) -> None:
             if not self.parser.should_upgrade():
                 super().on_message_complete()
+
+        def on_response_complete(self) -> None:
+            """As uvicorn's, but for the timer of an idle connection."""
+            self.server_state.total_requests += 1
+            if self.transport.is_closing():
+                return
+            self.flow.resume_reading()
+            if self.pipeline:
+                cycle, app = self.pipeline.pop()
+                self._start_asgi_task(cycle, app)
+            else:
+                self.deadline_seconds = time.monotonic() + KEEP_ALIVE_SECONDS
 
         def _decline_upgrade(self, rest: bytes) -> None:
             """An upgrade may be ignored (RFC 9110, 7.8), and Java's client asks every plain server for HTTP/2. The parser

@@ -76,6 +76,7 @@ _REASONING = _vocabulary(
 )
 _KNOWLEDGE = _vocabulary("who whom whose what when where which")
 _HOW_MUCH = _vocabulary("many much long far old fast")
+_ALL = _CODE | _CODE_WEAK | _MATH | _QUANTITY | _REASONING | _KNOWLEDGE | _HOW_MUCH | {b"how"}
 # In a short text one sign makes a formula; a longer one may hold it by the way.
 _FORMULA_WORDS = 20
 # Longer texts hold numbers and words of quantity by the way.
@@ -94,7 +95,7 @@ def categorize(prompt: Prompt, found: list[bytes]) -> Category:
     opening = found[:_INSTRUCTION_WORDS]
     if prompt.system_text:
         opening = opening + words(prompt.system_text[:256])[:_INSTRUCTION_WORDS]
-    vocabulary = set(found)
+    vocabulary = _ALL.intersection(found)
     text = clip(prompt.text)
     if _any(_TRANSLATION, opening):
         return Category.TRANSLATION
@@ -113,7 +114,7 @@ def categorize(prompt: Prompt, found: list[bytes]) -> Category:
     return Category.OTHER if _is_foreign(found) else Category.CHAT
 
 
-def _is_math(text: str, found: list[bytes], vocabulary: set[bytes]) -> bool:
+def _is_math(text: str, found: list[bytes], vocabulary: frozenset[bytes]) -> bool:
     """Formulas, the vocabulary of mathematics, or a word problem: a short text with numbers and words of quantity."""
     if "\\frac" in text or _count(_MATH, vocabulary) >= 2:
         return True
@@ -138,7 +139,7 @@ def _any(vocabulary: frozenset[bytes], found: Collection[bytes]) -> bool:
     return not vocabulary.isdisjoint(found)
 
 
-def _count(vocabulary: frozenset[bytes], found: set[bytes]) -> int:
+def _count(vocabulary: frozenset[bytes], found: frozenset[bytes]) -> int:
     return len(vocabulary & found)
 
 

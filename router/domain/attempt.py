@@ -1,8 +1,8 @@
 """One try at one replica: what is known when it starts, how it ends, and the ledger row it becomes."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 
+from router.domain.immutable import immutable
 from router.domain.usage import Usage, UsageSource
 
 
@@ -22,7 +22,7 @@ class CostStatus(StrEnum):
     UNPRICED = "unpriced"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class AttemptFacts:
     """What is known at dispatch. `attempt_id` is `<request_id>.<number>`, number from 1."""
 
@@ -46,7 +46,7 @@ class AttemptFacts:
     completion_tokens_estimate: int
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class AttemptEnd:
     """How it ended. fault: a short machine word when it did not end well ("connect", "stall", "http_500", …), else ""."""
 
@@ -56,7 +56,7 @@ class AttemptEnd:
     http_status: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Charge:
     """One ledger row: an attempt that has ended, and what it cost.
 

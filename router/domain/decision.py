@@ -1,14 +1,14 @@
 """What was predicted, what could serve the request, and what was chosen."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from router.domain.fleet import Backend, Load, Replica
+from router.domain.immutable import immutable
 from router.domain.request import InferenceRequest
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Prediction:
     """The classifier's word on a prompt.
 
@@ -24,7 +24,7 @@ class Prediction:
     uncertainty: float
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Quote:
     """What the request is expected to cost here, on the three bases, in nano-dollars. On a metered backend all are equal."""
 
@@ -33,7 +33,7 @@ class Quote:
     marginal_nanousd: int
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Candidate:
     """One replica that may serve the request, with its forecasts.
 
@@ -51,7 +51,7 @@ class Candidate:
     tier_level: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Exclusion:
     """Why a replica (or, when replica is empty, a whole backend) could not serve the request."""
 
@@ -60,7 +60,7 @@ class Exclusion:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Choice:
     """A candidate in its rank, with the policy's reason in a few words of a bounded vocabulary (it becomes a label)."""
 
@@ -78,7 +78,7 @@ class Policy(Protocol):
     def rank(self, request: InferenceRequest, candidates: Sequence[Candidate]) -> list[Choice]: ...
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Decision:
     """The outcome of one selection. `baseline` is the backend that savings are measured against."""
 

@@ -5,9 +5,9 @@ with every request (work in flight) is not part of it; `Load` is how it is hande
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
+from router.domain.immutable import immutable
 from router.domain.request import Capability
 
 
@@ -31,7 +31,7 @@ class EngineKind(StrEnum):
     OPENAI = "openai"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Pool:
     name: str
     kind: PoolKind
@@ -40,7 +40,7 @@ class Pool:
     rtt_seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Replica:
     """One endpoint. `id` is `<backend>/<n>` or the configured name; it names the replica everywhere."""
 
@@ -54,7 +54,7 @@ class Replica:
         return f"Replica(id={self.id!r}, url={self.url!r})"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Backend:
     """One model at one quantization and price.
 
@@ -76,7 +76,7 @@ class Backend:
     replicas: tuple[Replica, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Scrape:
     """What a replica's `/metrics` last said. None means it did not say, which is not zero.
 
@@ -102,7 +102,7 @@ class HealthState(StrEnum):
     LOCKED_OUT = "locked_out"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Health:
     """is_usable: new work may be sent. why: for people, when it may not. until_seconds: monotonic, when it is tried
     again (0: at no set time, but when a check passes)."""
@@ -120,7 +120,7 @@ class Health:
 UP = Health()
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Load:
     """Our own work in flight on one replica: attempts, prompt tokens not yet prefilled, tokens of context in decode."""
 
@@ -133,7 +133,7 @@ class Load:
 IDLE = Load()
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Snapshot:
     """The fleet at one instant. Keys: backend name; replica id. A replica without a scrape has none, not zeros.
 

@@ -1,7 +1,8 @@
 """What jeton knows of one inference request once its body is parsed."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from router.domain.immutable import immutable
 
 
 class Endpoint(StrEnum):
@@ -38,7 +39,7 @@ class Capability(StrEnum):
     LOGPROBS = "logprobs"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Prompt:
     """The part of a request that the classifier reads. Never logged, never stored.
 
@@ -58,7 +59,7 @@ class Prompt:
     has_images: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class InferenceRequest:
     """One request after parsing. `model` is what the client asked for: an alias, a backend, or a model's name.
 

@@ -5,11 +5,11 @@ All values are since the ledger began, and immutable. How they are kept is `ledg
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from router.domain.attempt import AttemptStatus
 from router.domain.fleet import Billing
+from router.domain.immutable import immutable
 from router.domain.usage import UsageSource
 
 
@@ -61,7 +61,7 @@ class LeaseTotal(NamedTuple):
     idle_nanousd: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Totals:
     """The ledger at one instant, all of it from one transaction.
 

@@ -1,7 +1,8 @@
 """How many tokens an attempt used, and how we know."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from router.domain.immutable import immutable
 
 
 class UsageSource(StrEnum):
@@ -13,7 +14,7 @@ class UsageSource(StrEnum):
     MISSING = "missing"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Usage:
     """Language tokens. Subsets are not added: cached is inside prompt, reasoning inside completion (OpenAI's convention;
     `wire/usage.py` converts Anthropic's, where cached tokens stand beside).

@@ -9,7 +9,7 @@ from typing import TextIO
 from router.ledger.store import LedgerError
 
 APPLICATION_ID = 0x6A65746F  # "jeto": tells a ledger from any other SQLite file
-VERSION = 1
+VERSION = 2
 
 # How long a commit waits for somebody else's lock (a backup, a curious shell) before it counts as failed and is tried again.
 BUSY_SECONDS = 1.0
@@ -19,8 +19,7 @@ BUSY_SECONDS = 1.0
 CHECKPOINT_PAGES = 4000
 
 # A subject's kind is unique: an event that is delivered twice is one event. `seq` orders the journal and is never reused.
-# Totals move by trigger: with a charge row, in its transaction, and only if the row is new; they are kept in the order in
-# which they first appeared.
+# Totals are kept in the order in which they first appeared; `sqlite.py` moves them in the transaction that writes the charges.
 TABLES = """
 CREATE TABLE journal (
     seq INTEGER PRIMARY KEY,
@@ -97,26 +96,6 @@ CREATE TABLE totals (
     UNIQUE (pool, backend, billing, model, tier, tenant, status, usage_source)
 ) STRICT;
 
-CREATE TRIGGER charges_total AFTER INSERT ON charges BEGIN
-    INSERT INTO totals VALUES (
-        new.pool, new.backend, new.billing, new.model, new.tier, new.tenant, new.status, new.usage_source,
-        1, new.cost_status = 'unpriced',
-        new.prompt_tokens, new.cached_tokens, new.cache_write_tokens, new.completion_tokens, new.reasoning_tokens,
-        ifnull(new.cost_nanousd, 0), ifnull(new.standard_nanousd, 0),
-        ifnull(new.baseline_nanousd - new.cost_nanousd, 0)
-    ) ON CONFLICT DO UPDATE SET
-        attempts = attempts + 1,
-        unpriced = unpriced + excluded.unpriced,
-        prompt_tokens = prompt_tokens + excluded.prompt_tokens,
-        cached_tokens = cached_tokens + excluded.cached_tokens,
-        cache_write_tokens = cache_write_tokens + excluded.cache_write_tokens,
-        completion_tokens = completion_tokens + excluded.completion_tokens,
-        reasoning_tokens = reasoning_tokens + excluded.reasoning_tokens,
-        cost_nanousd = cost_nanousd + excluded.cost_nanousd,
-        standard_nanousd = standard_nanousd + excluded.standard_nanousd,
-        saved_nanousd = saved_nanousd + excluded.saved_nanousd;
-END;
-
 CREATE TABLE leases (
     lease_id TEXT PRIMARY KEY,
     replica TEXT NOT NULL,
@@ -192,7 +171,9 @@ def _connect_writer(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-        if is_new:
+        if not is_new:
+            _upgrade(connection)
+        else:
             os.chmod(path, 0o600)  # who asked what and paid how much is not everybody's business
             connection.execute("BEGIN IMMEDIATE")
             for statement in _statements(TABLES):
@@ -207,6 +188,14 @@ def _connect_writer(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    """Bring the tables of an older jeton up to date. In version 1 a trigger moved the totals, row by row."""
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("DROP TRIGGER IF EXISTS charges_total")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute("COMMIT")
 
 
 def _is_new(connection: sqlite3.Connection) -> bool:

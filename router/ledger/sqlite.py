@@ -42,8 +42,7 @@ ROWS_PER_STATEMENT = (256, 128, 64, 32, 16, 8, 4, 2, 1)
 
 @cache
 def _insert(table: str, columns: tuple[str, ...], count: int) -> str:
-    """An INSERT of so many rows. DO NOTHING rather than INSERT OR IGNORE: the latter would impose itself on the trigger's own
-    conflict clause."""
+    """An INSERT of so many rows, without those that are there already."""
     marks = ", ".join(["(" + ", ".join("?" * len(columns)) + ")"] * count)
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {marks} ON CONFLICT DO NOTHING"
 
@@ -71,6 +70,26 @@ ON CONFLICT (lease_id) DO UPDATE SET
     state = iif(excluded.ended_ns IS NULL, ifnull(excluded.state, state), NULL),
     state_seq = iif(excluded.state IS NULL, state_seq, excluded.state_seq)
 """
+# The charges that a commit has added, by the row ids that it gave them: one that was there already is not added again.
+LAST_CHARGE = "SELECT ifnull(max(rowid), 0) FROM charges"
+SUMS = {
+    "attempts": "count(*)",
+    "unpriced": "sum(cost_status = 'unpriced')",
+    "prompt_tokens": "sum(prompt_tokens)",
+    "cached_tokens": "sum(cached_tokens)",
+    "cache_write_tokens": "sum(cache_write_tokens)",
+    "completion_tokens": "sum(completion_tokens)",
+    "reasoning_tokens": "sum(reasoning_tokens)",
+    "cost_nanousd": "ifnull(sum(cost_nanousd), 0)",
+    "standard_nanousd": "ifnull(sum(standard_nanousd), 0)",
+    "saved_nanousd": "ifnull(sum(baseline_nanousd - cost_nanousd), 0)",
+}
+LINES = "pool, backend, billing, model, tier, tenant, status, usage_source"
+MOVE_TOTALS = f"""
+INSERT INTO totals ({LINES}, {", ".join(SUMS)})
+SELECT {LINES}, {", ".join(SUMS.values())} FROM charges WHERE rowid > ? GROUP BY {LINES} ORDER BY min(rowid)
+ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)}
+"""
 WRITE_POSITION = "UPDATE position SET at_ns = ?, open_from_seq = ?"
 
 
@@ -90,7 +109,8 @@ class _Batch:
         return not (self.events or self.charges or self.leases or self.checkpoint)
 
     def put_lease(self, lease: Lease) -> None:
-        if lease.state is None and (before := self.leases.get(lease.lease_id)) is not None:
+        before = self.leases.get(lease.lease_id)
+        if before is not None and before.state is not None and lease.state is None:
             lease = lease._replace(state=before.state, state_seq=before.state_seq)
         self.leases[lease.lease_id] = lease
 
@@ -278,8 +298,11 @@ class SqliteLedger:
                 rows.event_row(seq, event, with_opening=event.subject not in closed) for seq, event in batch.events
             ]
             _insert_all(connection, "journal", rows.EVENT_COLUMNS, events)
-            charges = [rows.charge_row(charge) for charge in batch.charges]
-            _insert_all(connection, "charges", rows.CHARGE_COLUMNS, charges)
+            if batch.charges:
+                (last_charge,) = connection.execute(LAST_CHARGE).fetchone()
+                charges = [rows.charge_row(charge) for charge in batch.charges]
+                _insert_all(connection, "charges", rows.CHARGE_COLUMNS, charges)
+                connection.execute(MOVE_TOTALS, (last_charge,))
             connection.executemany(WRITE_LEASE, map(rows.lease_row, batch.leases.values()))
             if checkpoint is not None:
                 open_from_seq = checkpoint.open_from_seq if checkpoint.open_from_seq is not None else batch.last_seq + 1

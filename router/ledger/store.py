@@ -11,11 +11,11 @@ meter as it was at the last commit: that is how a restart goes on without losing
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 from router.domain.attempt import AttemptFacts, Charge
+from router.domain.immutable import immutable
 from router.domain.totals import Account, Totals
 
 
@@ -49,7 +49,7 @@ class Event(NamedTuple):
     opening: "Opening | None" = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Opening:
     """What is known of an attempt when it is opened.
 
@@ -83,7 +83,7 @@ class Lease(NamedTuple):
     state_seq: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Checkpoint:
     """Every live lease with its state, and what open attempts owe, all booked up to at_ns.
 
@@ -96,7 +96,7 @@ class Checkpoint:
     open_from_seq: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Recovery:
     """What a previous process left behind.
 

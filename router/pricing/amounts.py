@@ -4,14 +4,14 @@ What a leased attempt cost is not decided here: that is its share of the lease (
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from router.domain.attempt import AttemptEnd, AttemptFacts, AttemptStatus
 from router.domain.usage import Usage, UsageSource
-from router.pricing.cost import list_cost, metered_cost
-from router.pricing.price import MeteredPrice, Price
+from router.pricing.cost import list_cost, metered_cost, tokens_cost
+from router.pricing.price import LeasedPrice, MeteredPrice, Price, TokenRates
 from router.pricing.profile import EngineProfile
-from router.pricing.standard import standard_cost
+from router.pricing.standard import standard_rates
 
 # Above any context window. What is larger is nonsense, and would outgrow the ledger's 64 bits once multiplied by a price.
 TOKENS_MAX = 2**31
@@ -19,12 +19,20 @@ AUDIO_SECONDS_MAX = 10**7  # 115 days
 PROVIDER_COST_NANOUSD_MAX = 10**15  # a million dollars for one request
 
 
-@dataclass(frozen=True, slots=True)
 class Basis:
-    """What prices an attempt at one backend."""
+    """What prices an attempt at one backend. Made once per price and profile, used for every attempt.
 
-    price: Price | None = None
-    profile: EngineProfile | None = None
+    rates: of a token at a leased backend's target utilization; None where tokens have a price of their own, or none.
+    """
+
+    __slots__ = ("price", "profile", "rates")
+
+    def __init__(self, price: Price | None = None, profile: EngineProfile | None = None) -> None:
+        self.price = price
+        self.profile = profile
+        self.rates: TokenRates | None = None
+        if isinstance(price, LeasedPrice) and profile is not None:
+            self.rates = standard_rates(price, profile)
 
 
 def estimated_usage(facts: AttemptFacts) -> Usage:
@@ -64,12 +72,11 @@ def metered_amount(price: MeteredPrice, usage: Usage, status: AttemptStatus) -> 
 
 def standard_amount(basis: Basis, usage: Usage) -> int | None:
     """The usage at list price: per token, or per token of a lease at its target utilization. None: not known."""
+    rates = basis.rates
+    if rates is not None:
+        return tokens_cost(rates, usage)
     price = basis.price
-    if isinstance(price, MeteredPrice):
-        return list_cost(price, usage)
-    if price is None or basis.profile is None:
-        return None
-    return standard_cost(price, basis.profile, usage)
+    return list_cost(price, usage) if isinstance(price, MeteredPrice) else None
 
 
 def baseline_amount(facts: AttemptFacts, status: AttemptStatus, baseline: Basis, usage: Usage, cost: int) -> int | None:

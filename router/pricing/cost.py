@@ -54,7 +54,7 @@ def tokens_millionths(rates: TokenRates, usage: Usage) -> int:
     Raises ValueError on a negative count, or a subset larger than its whole.
     """
     uncached_tokens = usage.prompt_tokens - usage.cached_tokens - usage.cache_write_tokens
-    if min(uncached_tokens, usage.cached_tokens, usage.cache_write_tokens, usage.completion_tokens) < 0:
+    if uncached_tokens < 0 or usage.cached_tokens < 0 or usage.cache_write_tokens < 0 or usage.completion_tokens < 0:
         raise ValueError(f"token counts contradict themselves: {usage}")
     return (
         uncached_tokens * rates.prompt
@@ -62,6 +62,11 @@ def tokens_millionths(rates: TokenRates, usage: Usage) -> int:
         + usage.cache_write_tokens * rates.cache_write
         + usage.completion_tokens * rates.completion
     )
+
+
+def tokens_cost(rates: TokenRates, usage: Usage) -> int:
+    """Cost of the tokens in nano-dollars, halves to even. Raises ValueError as `tokens_millionths` does."""
+    return rounded(tokens_millionths(rates, usage), TOKENS_PER_RATE)
 
 
 def rounded(numerator: int, denominator: int) -> int:

@@ -11,9 +11,6 @@ from typing import Protocol
 from prometheus_client import (
     CONTENT_TYPE_PLAIN_0_0_4,
     CollectorRegistry,
-    Counter,
-    Histogram,
-    disable_created_metrics,
     generate_latest,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -26,9 +23,7 @@ from router.domain.totals import Totals
 from router.errors import Refusal
 from router.telemetry.labels import OTHER, Vocabulary
 from router.telemetry.money import MoneyCollector
-
-# One more series for every counter and histogram, for a time that nobody asks for.
-disable_created_metrics()  # type: ignore[no-untyped-call]
+from router.telemetry.tally import Count, Counter, Distribution, Histogram
 
 VERSION = version("jeton")
 NS_PER_SECOND = 1e9
@@ -107,7 +102,7 @@ class Metrics:
         self._overhead_seconds = self._histogram(
             "jeton_overhead_seconds", "From the request's arrival to its first dispatch: jeton's own time.",
             OVERHEAD_BUCKETS,
-        )  # fmt: skip
+        ).labels()  # fmt: skip
 
     def attempt(self, charge: Charge, overhead_seconds: float) -> None:
         """An attempt has ended. overhead_seconds: from the request's arrival until the attempt was opened."""
@@ -115,12 +110,12 @@ class Metrics:
         place = (facts.pool, facts.backend, facts.tier)
         raw = (facts.endpoint, *place, facts.policy, facts.reason, charge.status, charge.fault)
         series = self._attempts.get(raw) or self._attempt_series(raw, charge)
-        series.attempts.inc()
+        series.attempts.value += 1
         if facts.number == 1:
-            series.decisions.inc()
+            series.decisions.value += 1
             self._overhead_seconds.observe(overhead_seconds)
         if series.requests is not None:
-            series.requests.inc()
+            series.requests.value += 1
         if series.request_seconds is not None:
             series.request_seconds.observe(overhead_seconds + (charge.ended_ns - charge.opened_ns) / NS_PER_SECOND)
         if series.ttft_seconds is not None and charge.first_token_ns is not None:
@@ -130,13 +125,13 @@ class Metrics:
     def refused(self, endpoint: Endpoint, refusal: Refusal) -> None:
         """A request ended without an answer, or in the middle of one."""
         code = refusal.code or type(refusal).__name__
-        self._refusals_total.labels(code if code in self._codes else OTHER).inc()
+        self._refusals_total.labels(code if code in self._codes else OTHER).value += 1
         status = str(refusal.status) if 400 <= refusal.status <= 599 else OTHER
-        self._requests_total.labels(endpoint.value, "", "", "", status).inc()
+        self._requests_total.labels(endpoint.value, "", "", "", status).value += 1
 
     def reloaded(self, result: str) -> None:
         """A configuration was read again; result: one of a few words, such as `applied`."""
-        self._reloads_total.labels(str(result)).inc()
+        self._reloads_total.labels(str(result)).value += 1
 
     def render(self) -> tuple[bytes, str]:
         """The exposition text and its content type. Takes milliseconds for thousands of series: not in the event loop."""
@@ -169,10 +164,10 @@ class Metrics:
         return series
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(name, text, labels, registry=self.registry)
+        return Counter(self.registry, name, text, *labels)
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-        return Histogram(name, text, labels, registry=self.registry, buckets=buckets)
+        return Histogram(self.registry, name, text, buckets, *labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +175,11 @@ class _AttemptSeries:
     """The series of one kind of attempt. requests: None where the request goes on or ends as a refusal; the histograms:
     None where there was no answer."""
 
-    attempts: Counter
-    decisions: Counter
-    requests: Counter | None
-    request_seconds: Histogram | None
-    ttft_seconds: Histogram | None
+    attempts: Count
+    decisions: Count
+    requests: Count | None
+    request_seconds: Distribution | None
+    ttft_seconds: Distribution | None
 
 
 class _StateCollector(Collector):

@@ -4,9 +4,9 @@ Only what we route, bound and bill on is looked at; everything else is the backe
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from router.domain.immutable import immutable
 from router.domain.request import Capability, Endpoint, Prompt
 from router.errors import BadRequest
 
@@ -21,7 +21,7 @@ IMAGE_TOKENS_ESTIMATE = 255
 STEERING_MEMBERS = ("api_base", "base_url", "api_key", "api_version", "custom_llm_provider")
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Bounds:
     """What a request may ask for at most; from the server's configuration."""
 
@@ -78,7 +78,7 @@ def parse(endpoint: Endpoint, members: dict[str, Any], bounds: Bounds) -> Parsed
     )
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class _Content:
     prompt: Prompt
     parallel_prompts: int = 1
