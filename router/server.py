@@ -17,6 +17,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from router.config import ServerConfig
+from router.dispatch.outbox import Outbox
 from router.dispatch.watchdog import NEVER, Watchdog
 from router.errors import BadRequest, ClientTooSlow, HeadersTooLarge, Refusal
 from router.wire.error_body import error_body
@@ -51,6 +52,7 @@ class DirectCycle(RequestResponseCycle):
     """
 
     connection: "Connection"
+    outbox: Outbox
 
     def begin(self, head: bytes, *, length_bytes: int | None, closes: bool, body: bytes = b"") -> None:
         """The answer's head, and its first bytes. length_bytes: of the whole body; None: chunked."""
@@ -63,22 +65,24 @@ class DirectCycle(RequestResponseCycle):
             self.keep_alive = False
         framing = b"transfer-encoding: chunked" if length_bytes is None else b"content-length: %d" % length_bytes
         end = b"\r\n\r\n" if self.keep_alive else b"\r\nconnection: close\r\n\r\n"
-        self.transport.write(head + framing + end + body)
+        self.outbox.write(self.transport, head + framing + end + body)
 
     def put(self, data: bytes) -> None:
         """The next piece of a chunked answer; not empty."""
         if not self.disconnected:
-            self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+            self.outbox.write(self.transport, b"%x\r\n%b\r\n" % (len(data), data))
 
     def end(self, data: bytes = b"") -> None:
         """The last piece of a chunked answer, or nothing further of one whose length was told."""
         if self.disconnected:
             return
         if self.chunked_encoding:
-            self.transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n")
+            last = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n"
+            self.outbox.write(self.transport, last)
         self.response_complete = True
         self.message_event.set()
         if not self.keep_alive:
+            self.outbox.flush()
             self.transport.close()
         self.on_response()
 
@@ -95,6 +99,7 @@ class Connection(Protocol):
 def guarded_protocol(limits: ServerConfig) -> type[HttpToolsProtocol]:
     """The protocol class that keeps these limits. uvicorn makes one instance for each connection."""
     idle_connections = Watchdog(KEEP_ALIVE_PERIOD_SECONDS)
+    outbox = Outbox()
 
     class GuardedProtocol(HttpToolsProtocol):
         """Times and counts a request's head, and closes idle connections, without a timer for each request: a head that
@@ -138,6 +143,10 @@ def guarded_protocol(limits: ServerConfig) -> type[HttpToolsProtocol]:
                 self.cycle.disconnected = True
             if self.on_gone is not None:
                 self.on_gone()
+
+        def shutdown(self) -> None:
+            outbox.flush()  # an answer that has ended may still lie there
+            super().shutdown()
 
         def expire(self) -> None:
             """Nothing was asked for too long."""
@@ -193,6 +202,7 @@ def guarded_protocol(limits: ServerConfig) -> type[HttpToolsProtocol]:
             cycle.__class__ = DirectCycle  # uvicorn offers no other way to have its own class made
             direct = cast(DirectCycle, cycle)
             direct.connection = self
+            direct.outbox = outbox
             cast(dict[str, Any], cycle.scope)[EXCHANGE_KEY] = direct
             super()._start_asgi_task(cycle, app)
 
@@ -246,6 +256,7 @@ def guarded_protocol(limits: ServerConfig) -> type[HttpToolsProtocol]:
                 return
             body = error_body(refusal)
             head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+            outbox.flush()
             self.transport.write(STATUS_LINE[refusal.status] + head + body)
             self.transport.close()
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import httptools
 
+from router.dispatch.outbox import Outbox
 from router.dispatch.upstream import (
     BUFFER_BYTES_MAX,
     IDLE_SECONDS_MAX,
@@ -35,6 +36,7 @@ class PlainUpstream:
 
     def __init__(self, watchdog: Watchdog) -> None:
         self._watchdog = watchdog
+        self._outbox = Outbox()
         self._idle: defaultdict[Origin, list[_Connection]] = defaultdict(list)
         self._heads: dict[tuple[Origin, bytes], bytes] = {}
 
@@ -52,7 +54,7 @@ class PlainUpstream:
             try:
                 if isinstance(request.body, bytes):
                     framing = b"content-length: %d\r\n\r\n" % len(request.body)
-                    connection.transport.write(self._head(request) + framing + request.body)
+                    self._outbox.write(connection.transport, self._head(request) + framing + request.body)
                 else:
                     await self._stream_body(connection, exchange, request, request.body)
                 await exchange.head(first_byte_seconds)
