@@ -57,8 +57,9 @@ class Conversation:
         self._watchdog = watchdog
         self._write_seconds = write_seconds
         self._is_finished = False
-        self._task = asyncio.current_task()
         self._exchange: DirectCycle | None = scope.get(EXCHANGE_KEY)
+        # On Python 3.11 to ask which loop runs is a system call; the connection knows.
+        self._task = asyncio.current_task(self._exchange.connection.loop if self._exchange is not None else None)
         self._watcher: asyncio.Task[None] | None = None
 
     @property
@@ -124,7 +125,6 @@ class Conversation:
         """A whole answer. closes: the connection ends with it. Raises ValueError for a header with a line break, unsent."""
         head = response_head(status, headers)
         self.has_started = True
-        self._watchdog.watch(self)
         exchange = self._exchange
         if exchange is None:
             framing = [(b"content-length", b"%d" % len(body)), *([(b"connection", b"close")] if closes else [])]
@@ -140,7 +140,6 @@ class Conversation:
         """The head of a stream. Raises ValueError for a header with a line break, unsent."""
         head = response_head(status, headers)
         self.has_started = True
-        self._watchdog.watch(self)
         exchange = self._exchange
         if exchange is None:
             await self._send_in_time({"type": START, "status": status, "headers": headers})
@@ -164,19 +163,15 @@ class Conversation:
     async def finish(self, data: bytes = b"") -> None:
         self._is_finished = True
         exchange = self._exchange
-        try:
-            if exchange is None:
-                await self._send_in_time({"type": BODY, "body": data, "more_body": False})
-            else:
-                if exchange.flow.write_paused:
-                    await self._drained(exchange)
-                exchange.end(data)
-        finally:
-            self._watchdog.unwatch(self)
+        if exchange is None:
+            await self._send_in_time({"type": BODY, "body": data, "more_body": False})
+        else:
+            if exchange.flow.write_paused:
+                await self._drained(exchange)
+            exchange.end(data)
 
     def close(self) -> None:
         """Leave nothing behind, however the exchange ended; a stream that was begun and not finished is cut."""
-        self._watchdog.unwatch(self)
         if self._exchange is not None:
             self._exchange.connection.on_gone = None
         if self._watcher is not None and not self._is_finished:
@@ -219,14 +214,12 @@ class Conversation:
         return piece, message.get("more_body", False)
 
     async def _send_in_time(self, message: Message) -> None:
-        self.deadline_seconds = time.monotonic() + self._write_seconds
-        await self._send(message)
-        self.deadline_seconds = NEVER
+        with self._watchdog.timing(self, self._write_seconds):
+            await self._send(message)
 
     async def _drained(self, exchange: DirectCycle) -> None:
-        self.deadline_seconds = time.monotonic() + self._write_seconds
-        await exchange.flow.drain()
-        self.deadline_seconds = NEVER
+        with self._watchdog.timing(self, self._write_seconds):
+            await exchange.flow.drain()
 
     async def _until_gone(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

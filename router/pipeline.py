@@ -6,6 +6,7 @@ The detail lives in the rooms; here values are passed between them. Rooms that d
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import structlog
@@ -18,7 +19,7 @@ from router.classify.classifier import Classifier
 from router.clock import Clock
 from router.conversation import Conversation, Header, require_content_type
 from router.deployment import Deployment
-from router.dispatch.relay import AttemptFailed, Parcel, Relay, StreamRelay, is_event_stream, read_whole
+from router.dispatch.relay import AttemptFailed, Parcel, Relay, StreamRelay, header_value, is_event_stream, read_whole
 from router.dispatch.retries import RetryBudget
 from router.dispatch.upstream import Exchange
 from router.dispatch.watchdog import Deadline, Watchdog
@@ -42,6 +43,8 @@ log = structlog.get_logger("jeton.pipeline")
 
 # Endpoints whose answer is generated text, so that difficulty and length can be predicted.
 GENERATING = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES, Endpoint.MESSAGES})
+# `.value` is a descriptor's call; this is a look-up.
+ENDPOINT_NAMES = {endpoint: endpoint.value for endpoint in Endpoint}
 ANSWER_BYTES_MAX = 256 * 2**20
 UPLOADING = frozenset({Endpoint.TRANSCRIPTIONS, Endpoint.TRANSLATIONS})
 USER_AGENT = (b"user-agent", b"jeton")
@@ -203,8 +206,7 @@ class Pipeline:
         if answer.fault:
             raise AttemptFailed.from_answer(answer.fault)
         charge = attempt.succeed(answer.usage, answer.completion_tokens_estimate)
-        content_type = next(header for header in exchange.headers if header[0] == b"content-type")
-        headers = [content_type, *_labels(attempt)]
+        headers = [(b"content-type", header_value(exchange, b"content-type")), *_labels(attempt)]
         if charge.cost_nanousd is not None:
             headers.append((b"x-jeton-cost-usd", usd_text(charge.cost_nanousd).encode()))
         await work.call.answer(200, headers, answer.body)
@@ -234,7 +236,7 @@ class Pipeline:
             number=number,
             tenant=request.tenant,
             api_key_name=request.api_key_name,
-            endpoint=request.endpoint.value,
+            endpoint=ENDPOINT_NAMES[request.endpoint],
             asked_model=request.model,
             pool=candidate.backend.pool.name,
             backend=candidate.backend.name,
@@ -338,13 +340,21 @@ def _labels(attempt: Attempt) -> list[Header]:
     facts = attempt.facts
     return [
         (b"x-request-id", facts.request_id.encode()),
-        (b"x-jeton-backend", facts.backend.encode()),
-        (b"x-jeton-model", facts.model.encode()),
-        (b"x-jeton-tier", facts.tier.encode()),
-        (b"x-jeton-policy", facts.policy.encode()),
-        (b"x-jeton-reason", facts.reason.encode()),
+        *_place_labels(facts.backend, facts.model, facts.tier, facts.policy, facts.reason),
         (b"x-jeton-attempts", b"%d" % facts.number),
     ]
+
+
+@lru_cache(maxsize=1024)
+def _place_labels(backend: str, model: str, tier: str, policy: str, reason: str) -> tuple[Header, ...]:
+    """The labels that many answers share."""
+    return (
+        (b"x-jeton-backend", backend.encode()),
+        (b"x-jeton-model", model.encode()),
+        (b"x-jeton-tier", tier.encode()),
+        (b"x-jeton-policy", policy.encode()),
+        (b"x-jeton-reason", reason.encode()),
+    )
 
 
 def cost_member(charge: Charge) -> bytes:

@@ -90,6 +90,7 @@ class DirectCycle(RequestResponseCycle):
 class Connection(Protocol):
     """What a `Conversation` may do with the connection under it. on_gone: called once it is lost. is_lost: it was before."""
 
+    loop: asyncio.AbstractEventLoop
     on_gone: Callable[[], None] | None
     is_lost: bool
 

@@ -6,6 +6,7 @@ A decision list read from top to bottom: the first line that holds names the cat
 
 from collections.abc import Collection
 from enum import StrEnum
+from functools import lru_cache
 
 from router.classify.words import clip, words
 from router.domain.request import Prompt
@@ -94,7 +95,7 @@ def categorize(prompt: Prompt, found: list[bytes]) -> Category:
         return Category.OTHER
     opening = found[:_INSTRUCTION_WORDS]
     if prompt.system_text:
-        opening = opening + words(prompt.system_text[:256])[:_INSTRUCTION_WORDS]
+        opening = [*opening, *_system_opening(prompt.system_text[:256])]
     vocabulary = _ALL.intersection(found)
     text = clip(prompt.text)
     if _any(_TRANSLATION, opening):
@@ -111,7 +112,13 @@ def categorize(prompt: Prompt, found: list[bytes]) -> Category:
         return Category.REASONING
     if _any(_KNOWLEDGE, vocabulary) or any(option in text for option in _FIRST_OPTION):
         return Category.KNOWLEDGE
-    return Category.OTHER if _is_foreign(found) else Category.CHAT
+    return Category.CHAT if text.isascii() or not _is_foreign(found) else Category.OTHER
+
+
+@lru_cache(maxsize=256)
+def _system_opening(text: str) -> tuple[bytes, ...]:
+    """An application sends the same system text with every request."""
+    return tuple(words(text)[:_INSTRUCTION_WORDS])
 
 
 def _is_math(text: str, found: list[bytes], vocabulary: frozenset[bytes]) -> bool:
@@ -119,6 +126,8 @@ def _is_math(text: str, found: list[bytes], vocabulary: frozenset[bytes]) -> boo
     if "\\frac" in text or _count(_MATH, vocabulary) >= 2:
         return True
     numbers = sum(map(bytes.isdigit, found))
+    if not numbers:
+        return False
     signs = sum(map(text.count, "=+*×÷^\\"))
     if numbers >= 2 and signs >= (1 if len(found) <= _FORMULA_WORDS else 2):
         return True

@@ -65,7 +65,8 @@ UNREAD_POINTS = 0.25
 # A call has to name one function among several and fill it in exactly.
 TOOLS_POINTS = 0.5
 
-_RULE_OF = {word.encode(): number for number, rule in enumerate(RULES) for word in rule.words.split()}
+# By word: the number of its rule, from 1.
+_RULE_OF = {word.encode(): number for number, rule in enumerate(RULES, 1) for word in rule.words.split()}
 
 
 def difficulty(prompt: Prompt, found: list[bytes]) -> float:
@@ -73,10 +74,10 @@ def difficulty(prompt: Prompt, found: list[bytes]) -> float:
 
     Only the order means something; the classifier calibrates it.
     """
-    hits = [number for number in map(_RULE_OF.get, found) if number is not None]
+    hits = [*filter(None, map(_RULE_OF.get, found))]
     points = LENGTH_POINTS * log2(4 + len(found))
     for number in sorted(set(hits)):  # in the rules' order: a sum of floats depends on it
-        rule = RULES[number]
+        rule = RULES[number - 1]
         points += rule.points * min(hits.count(number), rule.cap)
     if found and found[0] in LOOKUP_OPENINGS:
         points += LOOKUP_POINTS

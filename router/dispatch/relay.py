@@ -214,7 +214,10 @@ def is_event_stream(exchange: Exchange) -> bool:
 
 
 def _kind(exchange: Exchange) -> bytes:
-    return _header(exchange, b"content-type").split(b";", 1)[0].strip().lower()
+    content_type = header_value(exchange, b"content-type")
+    if content_type == b"application/json":
+        return content_type
+    return content_type.split(b";", 1)[0].strip().lower()
 
 
 def _check_kind(exchange: Exchange, parcel: Parcel) -> None:
@@ -242,7 +245,7 @@ async def _status_failure(exchange: Exchange, patience: Patience) -> AttemptFail
     """What a status other than 200 means. Nothing of a 5xx or of a refusal of our own credentials reaches the client."""
     status = exchange.status
     if status == 429:
-        wait = _retry_after_seconds(_header(exchange, b"retry-after"))
+        wait = _retry_after_seconds(header_value(exchange, b"retry-after"))
         refusal: Refusal = RateLimited(
             "Every backend that could answer is at its rate limit.", retry_after_seconds=wait or 1.0
         )
@@ -256,7 +259,7 @@ async def _status_failure(exchange: Exchange, patience: Patience) -> AttemptFail
         return AttemptFailed("refused", refusal, http_status=status, is_retryable=False)
     fault = f"http_{status}" if status in (408, 500, 502, 503, 504) else "http_other"
     if status == 503:
-        wait = _retry_after_seconds(_header(exchange, b"retry-after"))
+        wait = _retry_after_seconds(header_value(exchange, b"retry-after"))
         refusal = Unavailable("Every backend that could answer is busy or away.", retry_after_seconds=wait or 1.0)
         return AttemptFailed(fault, refusal, http_status=status, retry_after_seconds=wait)
     if status in (408, 504):
@@ -271,7 +274,8 @@ async def _error_text(exchange: Exchange, patience: Patience) -> bytes:
         return b""
 
 
-def _header(exchange: Exchange, name: bytes) -> bytes:
+def header_value(exchange: Exchange, name: bytes) -> bytes:
+    """The first header of that name (lower case); b"" where there is none."""
     for found, value in exchange.headers:
         if found == name:
             return value

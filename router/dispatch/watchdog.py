@@ -7,6 +7,8 @@ ask for the running loop, and its time, is a system call on Python 3.11.
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 PERIOD_SECONDS = 0.25
@@ -55,6 +57,17 @@ class Watchdog:
 
     def unwatch(self, item: Watched) -> None:
         self._watched.discard(item)
+
+    @contextmanager
+    def timing(self, item: Watched, seconds: float) -> Iterator[None]:
+        """The item expires if the block takes longer."""
+        item.deadline_seconds = time.monotonic() + seconds
+        self.watch(item)
+        try:
+            yield
+        finally:
+            self.unwatch(item)
+            item.deadline_seconds = NEVER
 
     def _sweep(self) -> None:
         now = time.monotonic()

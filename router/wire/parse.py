@@ -15,10 +15,11 @@ PROMPT_TEXT_CHARACTERS = 4096
 SYSTEM_TEXT_CHARACTERS = 1024
 # vLLM's own default ceiling is 20 (`--max-logprobs`); above this some versions hang.
 LOGPROBS_MAX = 100
+RARE_INTEGERS = frozenset({"best_of", "logprobs", "top_logprobs", "prompt_logprobs", "min_tokens"})
 # What an image costs in language tokens when nothing else is known: a 512 × 512 tile at OpenAI's published 170 + 85.
 IMAGE_TOKENS_ESTIMATE = 255
 # Members that steer other proxies to another host or key. A client must not be able to.
-STEERING_MEMBERS = ("api_base", "base_url", "api_key", "api_version", "custom_llm_provider")
+STEERING_MEMBERS = frozenset({"api_base", "base_url", "api_key", "api_version", "custom_llm_provider"})
 
 
 @immutable
@@ -51,10 +52,8 @@ def parse(endpoint: Endpoint, members: dict[str, Any], bounds: Bounds) -> Parsed
         raise BadRequest(
             _wrong("model", "a string: an alias such as `auto`, or the name of a model", model), param="model"
         )
-    for name in STEERING_MEMBERS:
-        if name in members:
-            members = {key: value for key, value in members.items() if key not in STEERING_MEMBERS}
-            break
+    if not STEERING_MEMBERS.isdisjoint(members):
+        members = {key: value for key, value in members.items() if key not in STEERING_MEMBERS}
     is_streaming = members.get("stream")
     if is_streaming is not None and type(is_streaming) is not bool:
         raise BadRequest(_wrong("stream", "true or false", is_streaming), param="stream")
@@ -301,22 +300,23 @@ def _integer(members: dict[str, Any], name: str, least: int, most: int) -> int |
 
 
 def _choices(members: dict[str, Any], bounds: Bounds) -> int:
-    _integer(members, "best_of", 1, bounds.choices_max)
-    for name in ("logprobs", "top_logprobs", "prompt_logprobs"):
-        if type(members.get(name)) is not bool:
-            _integer(members, name, 0, LOGPROBS_MAX)
-    _integer(members, "min_tokens", 0, bounds.completion_tokens_max)
+    if not RARE_INTEGERS.isdisjoint(members):
+        _integer(members, "best_of", 1, bounds.choices_max)
+        for name in ("logprobs", "top_logprobs", "prompt_logprobs"):
+            if type(members.get(name)) is not bool:
+                _integer(members, name, 0, LOGPROBS_MAX)
+        _integer(members, "min_tokens", 0, bounds.completion_tokens_max)
     return _integer(members, "n", 1, bounds.choices_max) or 1
 
 
 def _completion_tokens_max(members: dict[str, Any], bounds: Bounds) -> int | None:
     least = 0 if members.get("echo") else 1  # evaluation harnesses ask for nothing but the prompt's log-probabilities
-    found = [
-        value
-        for name in ("max_completion_tokens", "max_tokens", "max_output_tokens")
-        if (value := _integer(members, name, least, bounds.completion_tokens_max)) is not None
-    ]
-    return found[0] if found else None
+    found = None
+    for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
+        if name in members:
+            value = _integer(members, name, least, bounds.completion_tokens_max)
+            found = value if found is None else found
+    return found
 
 
 _READERS: dict[Endpoint, Callable[[dict[str, Any]], _Content]] = {

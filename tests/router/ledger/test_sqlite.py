@@ -255,6 +255,26 @@ def test_a_ledger_of_a_newer_schema_is_refused(path: Path) -> None:
     SqliteLedger(path).close()  # the refusal let go of the lock
 
 
+async def test_a_ledger_of_version_1_counts_no_charge_twice(path: Path) -> None:
+    """Its trigger moved the totals by itself."""
+    SqliteLedger(path).close()
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 1")
+    connection.execute(
+        "CREATE TRIGGER charges_total AFTER INSERT ON charges BEGIN"
+        " UPDATE totals SET attempts = attempts + 1, cost_nanousd = cost_nanousd + new.cost_nanousd; END"
+    )
+    connection.close()
+    for number in (1, 2):
+        store = SqliteLedger(path)
+        one = charge(f"req_{number}", cost=5)
+        store.append((closed(one),), one)
+        store.checkpoint(checkpoint())
+        (line,) = (await store.published(PATIENCE_SECONDS)).lines.values()
+        store.close()
+        assert (line.attempts, line.cost_nanousd) == (number, 5 * number)
+
+
 def test_a_file_that_is_no_ledger_is_refused_and_left_alone(tmp_path: Path) -> None:
     text, other = tmp_path / "notes.txt", tmp_path / "other.sqlite"
     text.write_text("not a database, " * 100)
