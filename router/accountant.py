@@ -43,7 +43,7 @@ log = structlog.get_logger(__name__)
 # A replica without a profile: equal shares for all, of the size of a real weight (1 ms of a step) should one be added.
 WEIGHT_WITHOUT_PROFILE = 1_000_000
 # How many closed attempts are remembered, so that closing one again gives its charge again.
-CLOSED_REMEMBERED = 4096
+CLOSED_REMEMBERED = 256
 # How long a metered attempt waits for its journal entry to be on disk before it is refused: a hundred commits.
 DURABLE_SECONDS_MAX = 2.0
 

@@ -182,15 +182,15 @@ def guarded_protocol(limits: ServerConfig) -> type[HttpToolsProtocol]:
             if name == b"expect" and value.lower() == b"100-continue":
                 self.expect_100_continue = True
             self.headers.append((name, value))
-            if len(self.headers) > limits.header_count_max:
-                self._refusal = HeadersTooLarge(f"The request has more than {limits.header_count_max} headers.")
-                raise ValueError  # httptools turns it into the parser error that data_received answers
 
         def on_headers_complete(self) -> None:
             if self.parser.should_upgrade():
                 return
             self._is_in_head = False
             self._stop_head_timer()
+            if len(self.headers) > limits.header_count_max:
+                self._refusal = HeadersTooLarge(f"The request has more than {limits.header_count_max} headers.")
+                raise ValueError  # httptools turns it into the parser error that data_received answers
             if (
                 self._head_bytes + self._read_bytes > limits.header_bytes_max
                 and sum(len(name) + len(value) for name, value in self.headers) > limits.header_bytes_max
@@ -204,7 +204,7 @@ def guarded_protocol(limits: ServerConfig) -> type[HttpToolsProtocol]:
             direct = cast(DirectCycle, cycle)
             direct.connection = self
             direct.outbox = outbox
-            cast(dict[str, Any], cycle.scope)[EXCHANGE_KEY] = direct
+            cycle.scope[EXCHANGE_KEY] = direct  # type: ignore[literal-required]  # (a key of our own)
             super()._start_asgi_task(cycle, app)
 
         def on_message_complete(self) -> None:

@@ -32,7 +32,7 @@ GRAINS_PER_NANOUSD = NS_PER_HOUR << GRAIN_BITS
 
 # How many closed attempts are remembered, so that an `open` delivered twice cannot revive one. A window, not a history: across
 # restarts the journal's unique key (attempt, kind) does this work.
-CLOSED_REMEMBERED = 4096
+CLOSED_REMEMBERED = 256
 
 
 class MeterState(TypedDict):
