@@ -57,8 +57,8 @@ class Pump:
         """Let every step end that is due, one by one: when the loop was late, each token still goes out by itself and in
         the order of the engine."""
         now_seconds = self.now_seconds()
-        while (due := self.engine.next_event_seconds) is not None and due <= now_seconds:
-            for step in self.engine.advance(due):
+        while (due := self.engine.next_step_seconds) is not None and due <= now_seconds:
+            for step in self.engine.advance_steps(due):
                 self._deliver(step)
 
     def _deliver(self, step: Step) -> None:
@@ -79,6 +79,6 @@ class Pump:
             self._arm()
 
     def _arm(self) -> None:
-        due = self.engine.next_event_seconds
+        due = self.engine.next_step_seconds
         if due is not None and self._timer is None:
             self._timer = self._loop.call_at(self._began + due / self._time_factor, self._wake)

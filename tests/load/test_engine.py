@@ -35,8 +35,8 @@ def engine(**members: float) -> Engine:
 
 def run(subject: Engine, until_seconds: float = math.inf) -> list[Step]:
     steps: list[Step] = []
-    while (due := subject.next_event_seconds) is not None and due <= until_seconds:
-        steps += subject.advance(due)
+    while (due := subject.next_step_seconds) is not None and due <= until_seconds:
+        steps += subject.advance_steps(due)
     return steps
 
 
@@ -208,16 +208,16 @@ def play(asks: list[Ask], capacity_blocks: int) -> tuple[Engine, list[EngineSequ
     ]
     steps: list[Step] = []
     for at, kind, position in sorted(events):
-        while (due := subject.next_event_seconds) is not None and due <= at:
-            steps += subject.advance(due)
+        while (due := subject.next_step_seconds) is not None and due <= at:
+            steps += subject.advance_steps(due)
             assert subject.blocks.used <= subject.blocks.capacity
             assert subject.running <= subject.profile.sequences_max
         if kind == 0:
             subject.submit(sequences[position], at)
         else:
             subject.abort(sequences[position], at)
-    while (due := subject.next_event_seconds) is not None:
-        steps += subject.advance(due)
+    while (due := subject.next_step_seconds) is not None:
+        steps += subject.advance_steps(due)
         assert subject.blocks.used <= subject.blocks.capacity
     return subject, sequences, steps
 
