@@ -38,14 +38,17 @@ class BlockPool:
 
         Returns whether there was room.
         """
-        revived = sum(block not in self._holders for block in shared)
-        if self.used + revived + fresh > self.capacity:
+        holders = self._holders
+        revived = sum(block not in holders for block in shared) if shared else 0
+        used = self._private + len(holders) + revived + fresh
+        if used > self.capacity:
             return False
         for block in shared:
             self._idle.pop(block, None)
-            self._holders[block] = self._holders.get(block, 0) + 1
+            holders[block] = holders.get(block, 0) + 1
         self._private += fresh
-        self._evict()
+        while self._idle and used + len(self._idle) > self.capacity:
+            self._idle.popitem(last=False)
         return True
 
     def publish(self, block: int) -> bool:
@@ -75,7 +78,3 @@ class BlockPool:
     def clear(self) -> None:
         """Forget every block that nobody holds."""
         self._idle.clear()
-
-    def _evict(self) -> None:
-        while self.used + len(self._idle) > self.capacity:
-            self._idle.popitem(last=False)

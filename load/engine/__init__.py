@@ -1,4 +1,4 @@
-"""One vLLM engine in time, the only one there is: behind the emulator's HTTP on the wall clock, in simulations on a virtual one."""
+"""One vLLM engine in time, the only one there is: behind the emulator's HTTP, in simulations."""
 
 from load.engine.engine import Engine, EngineCounters, Step
 from load.engine.sequence import EngineSequence, SequenceState

@@ -134,6 +134,7 @@ class Engine:
         self._plan_context_tokens = 0
         self._plan_slope = 0
         self._plan_clock_tokens = 0
+        self._ends_seconds: dict[int, float] = {}  # when its steps end, as far as anybody asked
         self._plan_prefills: list[tuple[EngineSequence, int, int]] = []
         self._plan_prefill_tokens = 0
 
@@ -304,6 +305,7 @@ class Engine:
         self._due_seconds = None
         if self._is_paused:
             return
+        self._ends_seconds.clear()
         self._plan_prefills = []
         self._plan_prefill_tokens = 0
         preempted_before = self.counters.preemptions
@@ -371,9 +373,12 @@ class Engine:
             due_seconds = self._due_seconds
             assert due_seconds is not None
             return due_seconds
-        return self._began_seconds + self.profile.decode_steps_seconds(
-            self._plan_decoding, self._plan_context_tokens, steps, self._plan_slope
-        )
+        ended_seconds = self._ends_seconds.get(steps)
+        if ended_seconds is None:
+            ended_seconds = self._ends_seconds[steps] = self._began_seconds + self.profile.decode_steps_seconds(
+                self._plan_decoding, self._plan_context_tokens, steps, self._plan_slope
+            )
+        return ended_seconds
 
     def _steps_ended_by(self, now_seconds: float) -> int:
         """How many steps of the stretch have ended; the last one never has, for it is `advance` that ends it."""
@@ -564,9 +569,9 @@ class Engine:
         for sequence in entrants:
             fresh += memory.blocks(sequence._base + clock_tokens) - len(sequence._shared) - sequence._private
         budget = self._budget_tokens - self._decoding * self._decode_budget_tokens
-        for sequence, tokens in self._chunks(budget):
-            fresh += self._lacking(sequence, tokens)
-        if self.blocks.used + fresh > self.blocks.capacity:
+        if self._prefilling:
+            fresh += sum(self._lacking(sequence, tokens) for sequence, tokens in self._chunks(budget))
+        if fresh and self.blocks.used + fresh > self.blocks.capacity:
             self._preempt_until_it_fits(budget)
         self._fill(clock_tokens)
         for sequence in entrants:
@@ -576,7 +581,7 @@ class Engine:
                 sequence._private = needed
             memory.join(sequence._base)
         entrants.clear()
-        for sequence, tokens in self._chunks(budget):
+        for sequence, tokens in self._chunks(budget) if self._prefilling else ():
             lacking = self._lacking(sequence, tokens)
             if not self.blocks.take((), lacking):
                 break  # where others were preempted there is budget for more than there was room

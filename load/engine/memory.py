@@ -44,6 +44,8 @@ class DecodeMemory:
         if gained <= 0 or not self.count:
             return 0
         crossing, block_tokens = self._crossing, self._block_tokens
+        if gained == 1:
+            return crossing[tokens % block_tokens]
         whole, rest = divmod(gained, block_tokens)
         start = (self.grown_tokens + 1) % block_tokens
         end = start + rest
