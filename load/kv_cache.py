@@ -39,8 +39,7 @@ class BlockPool:
         Returns whether there was room.
         """
         holders = self._holders
-        revived = sum(block not in holders for block in shared) if shared else 0
-        used = self._private + len(holders) + revived + fresh
+        used = self._used_with(shared, fresh)
         if used > self.capacity:
             return False
         for block in shared:
@@ -50,6 +49,10 @@ class BlockPool:
         while self._idle and used + len(self._idle) > self.capacity:
             self._idle.popitem(last=False)
         return True
+
+    def has_room(self, shared: Sequence[int], fresh: int) -> bool:
+        """Whether `take` would succeed."""
+        return self._used_with(shared, fresh) <= self.capacity
 
     def publish(self, block: int) -> bool:
         """Name a private block by its content, so that others can share it.
@@ -78,3 +81,8 @@ class BlockPool:
     def clear(self) -> None:
         """Forget every block that nobody holds."""
         self._idle.clear()
+
+    def _used_with(self, shared: Sequence[int], fresh: int) -> int:
+        holders = self._holders
+        revived = sum(block not in holders for block in shared) if shared else 0
+        return self._private + len(holders) + revived + fresh

@@ -626,7 +626,9 @@ class Engine:
         tokens = min(total_tokens - cached_tokens, budget)
         fresh = -(-(cached_tokens + tokens) // self.block_tokens) - cached_blocks
         shared = list(hashes[:cached_blocks])
-        if not self.blocks.take(shared, fresh):
+        # The whole of it must fit now, though only a chunk is taken: vLLM's `scheduler_reserve_full_isl`, on by default.
+        whole = -(-total_tokens // self.block_tokens) - cached_blocks
+        if not self.blocks.has_room(shared, whole) or not self.blocks.take(shared, fresh):
             return 0
         sequence._shared = shared
         sequence._private = fresh

@@ -1,17 +1,7 @@
-"""The truth about attribution: how the time of every step was shared among the sequences in it.
+"""The truth about attribution: the time of every step, shared among the sequences in it by the rule of `router/pricing/shares.py`.
 
-A step takes o + max(w + K, C): its overhead, then the longer of moving the bytes (weights w once, K the caches of those that
-decode) and doing the arithmetic C. The overhead and the weights are needed by the first sequence and free to the others, so
-all share them alike (drafting: all that decode). What is left of the maximum is shared by Aumann and Shapley's rule: let the
-batch grow evenly from nothing to all of it, and charge each at every moment by what adds time then. Moving bytes is what
-takes longer up to the fraction s = w ÷ (C − K) of the batch, arithmetic from there on (s = 1 when the bytes take longer to
-the end), so a sequence pays
-
-    o ÷ n + w ÷ n + s · its share of K + (1 − s) · its share of C
-
-which adds up to the step's time, exactly. It is Shapley's value for a batch of many small sequences, and comes near it for
-few (`shapley_seconds`, and the table of `docs/attribution-errors.md`); unlike it, it is cheap, and for decoding sequences a
-straight line over their context, so many steps can be added up at once.
+`ShareBook` adds the steps up without looking at the sequences that decode: their shares are a straight line over their context,
+so one ledger serves them all. `shapley_seconds` is Shapley's value itself, by sampling, to hold the rule against.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,6 +10,7 @@ from random import Random
 from typing import NamedTuple
 
 from router.pricing.profile import EngineProfile, StepParts
+from router.pricing.shares import StepShares, memory_share, step_shares
 
 
 @dataclass(slots=True)
@@ -50,13 +41,6 @@ class Ledger(NamedTuple):
     kv_by_clock: float = 0.0
 
 
-def memory_share(parts: StepParts) -> float:
-    """s: up to which fraction of the batch moving bytes takes longer than arithmetic, 0–1."""
-    if parts.weight_read_seconds + parts.kv_read_seconds >= parts.compute_seconds:
-        return 1.0
-    return parts.weight_read_seconds / (parts.compute_seconds - parts.kv_read_seconds)
-
-
 class ShareBook:
     """Charges steps to the sequences in them, those that decode all at once."""
 
@@ -84,12 +68,9 @@ class ShareBook:
         profile = self._profile
         while steps:
             parts = profile.step_parts(decoding, context_tokens, 0)
-            share = memory_share(parts)
             # The caches only grow: once the bytes take longer, they do so to the end.
-            run = steps if share == 1.0 else 1
-            self._charge(
-                parts, share, decoding, decoding, context_tokens, clock_tokens, gain, run, parts.compute_seconds
-            )
+            run = steps if memory_share(parts) == 1.0 else 1
+            self._charge(parts, step_shares(parts, decoding, ()), decoding, context_tokens, clock_tokens, gain, run)
             steps -= run
             context_tokens += run * slope
             clock_tokens += run * gain
@@ -98,42 +79,37 @@ class ShareBook:
         self, decoding: int, context_tokens: int, clock_tokens: float, prefills: Sequence[tuple[Shares, int, int]]
     ) -> None:
         """One step with prompts in it. prefills: whose, how many tokens, how many pairs of attention."""
+        profile = self._profile
         tokens = sum(tokens for _, tokens, _ in prefills)
         pairs = sum(pairs for _, _, pairs in prefills)
-        parts = self._profile.step_parts(decoding, context_tokens, tokens, pairs)
-        share = memory_share(parts)
-        members = decoding + len(prefills)
-        decode_compute_seconds = parts.compute_seconds
-        for shares, tokens, pairs in prefills:
-            compute_seconds = self._profile.step_parts(0, 0, tokens, pairs).compute_seconds
-            decode_compute_seconds -= compute_seconds
-            shares.overhead_seconds += parts.overhead_seconds / members
-            shares.weight_read_seconds += parts.weight_read_seconds / members
-            shares.compute_seconds += (1 - share) * compute_seconds
+        parts = profile.step_parts(decoding, context_tokens, tokens, pairs)
+        each = [profile.step_parts(0, 0, tokens, pairs).compute_seconds for _, tokens, pairs in prefills]
+        told = step_shares(parts, decoding, each)
+        for (shares, _, _), seconds in zip(prefills, told.prompt_seconds, strict=True):
+            shares.overhead_seconds += told.alike_overhead_seconds
+            shares.weight_read_seconds += told.alike_weight_seconds
+            shares.compute_seconds += seconds
         if decoding:
-            self._charge(
-                parts, share, members, decoding, context_tokens, clock_tokens, 0.0, 1, max(decode_compute_seconds, 0.0)
-            )
+            self._charge(parts, told, decoding, context_tokens, clock_tokens, 0.0, 1)
 
     def _charge(
         self,
         parts: StepParts,
-        share: float,
-        members: int,
+        told: StepShares,
         decoding: int,
         context_tokens: int,
         clock_tokens: float,
         gain: float,
         steps: int,
-        compute_seconds: float,
     ) -> None:
         """Those that decode, for `steps` steps alike but for the context."""
         old = self.ledger
-        per_token = share * parts.kv_read_seconds / context_tokens
+        # By the caches, and where they grow in a run of steps that is bound by them, by what they have become.
+        per_token = told.kv_read_seconds / context_tokens
         self.ledger = Ledger(
-            old.overhead + steps * (parts.overhead_seconds / members + parts.draft_seconds / decoding),
-            old.weight + steps * parts.weight_read_seconds / members,
-            old.compute + steps * (1 - share) * compute_seconds / decoding,
+            old.overhead + steps * (told.alike_overhead_seconds + parts.draft_seconds / decoding),
+            old.weight + steps * told.alike_weight_seconds,
+            old.compute + steps * told.compute_seconds / decoding,
             old.kv_by_token + steps * per_token,
             old.kv_by_clock + per_token * steps * (clock_tokens + gain * (steps - 1) / 2),
         )
@@ -164,17 +140,18 @@ def shares_of_step(profile: EngineProfile, members: Sequence[StepMember]) -> lis
     tokens = sum(member.prefill_tokens for member in members)
     pairs = sum(member.prefill_pairs for member in members)
     parts = profile.step_parts(len(decoding), context_tokens, tokens, pairs)
-    share = memory_share(parts)
-    alike = (parts.overhead_seconds + parts.weight_read_seconds) / len(members)
+    prompts = [member for member in members if member.prefill_tokens]
+    each = [profile.step_parts(0, 0, one.prefill_tokens, one.prefill_pairs).compute_seconds for one in prompts]
+    told = step_shares(parts, len(decoding), each)
+    alike = told.alike_overhead_seconds + told.alike_weight_seconds
+    of_prompts = iter(told.prompt_seconds)
     shares = []
     for member in members:
         if member.prefill_tokens:
-            own = profile.step_parts(0, 0, member.prefill_tokens, member.prefill_pairs)
-            shares.append(alike + (1 - share) * own.compute_seconds)
+            shares.append(alike + next(of_prompts))
         else:
-            own = profile.step_parts(1, member.context_tokens, 0)
-            drafting = parts.draft_seconds / len(decoding)
-            shares.append(alike + drafting + share * own.kv_read_seconds + (1 - share) * own.compute_seconds)
+            own = (parts.draft_seconds + told.compute_seconds) / len(decoding)
+            shares.append(alike + own + told.kv_read_seconds * member.context_tokens / context_tokens)
     return shares
 
 

@@ -140,8 +140,10 @@ class PlainEngine:
         cached = self.blocks.match(one.hashes[: (one.total - 1) // self.block])
         tokens = min(one.total - cached * self.block, budget)
         fresh = math.ceil((cached * self.block + tokens) / self.block) - cached
-        if not self.blocks.take(one.hashes[:cached], fresh):
+        whole = math.ceil(one.total / self.block) - cached
+        if not self.blocks.has_room(one.hashes[:cached], whole):
             return 0
+        assert self.blocks.take(one.hashes[:cached], fresh)
         one.shared, one.private, one.named = one.hashes[:cached], fresh, cached
         one.computed, one.state = cached * self.block, "running"
         if one.admitted is None:
