@@ -144,7 +144,9 @@ def _close_rank(requests: list[Request], row: tuple[float, Seen, int]) -> int:
 
 def _hashes(work: Work) -> list[int]:
     """Names of the blocks that are shared: a prefix's own, nothing of the rest."""
-    return [work.prefix << 20 | block for block in range(work.prefix_tokens // BLOCK_TOKENS)] if work.prefix >= 0 else []
+    return (
+        [work.prefix << 20 | block for block in range(work.prefix_tokens // BLOCK_TOKENS)] if work.prefix >= 0 else []
+    )
 
 
 def _typical_seconds(profile: EngineProfile, mix: Mix, clients: int) -> float:

@@ -1,4 +1,4 @@
-"""The truth about attribution: the time of every step, shared among the sequences in it by the rule of `router/pricing/shares.py`.
+"""The truth about attribution: the time of every step, shared among those in it by the rule of `router/pricing/shares.py`.
 
 `ShareBook` adds the steps up without looking at the sequences that decode: their shares are a straight line over their context,
 so one ledger serves them all. `shapley_seconds` is Shapley's value itself, by sampling, to hold the rule against.

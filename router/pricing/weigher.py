@@ -40,9 +40,7 @@ class _Seat:
 
     __slots__ = ("completion_tokens", "context_tokens", "is_decoding", "profile", "prompt_tokens")
 
-    def __init__(
-        self, profile: EngineProfile, prompt_tokens: int, context_tokens: int, completion_tokens: int
-    ) -> None:
+    def __init__(self, profile: EngineProfile, prompt_tokens: int, context_tokens: int, completion_tokens: int) -> None:
         self.profile = profile
         self.prompt_tokens = max(prompt_tokens, 1)
         self.context_tokens = max(context_tokens, 1)
@@ -108,7 +106,9 @@ class Weigher:
     ) -> int:
         """prompt_tokens: to be computed; context_tokens: with what is cached, the same when None; completion_tokens:
         expected. Returns the weight until the first token, or for good when there will be no telling it (is_streaming)."""
-        seat = _Seat(profile, prompt_tokens, prompt_tokens if context_tokens is None else context_tokens, completion_tokens)
+        seat = _Seat(
+            profile, prompt_tokens, prompt_tokens if context_tokens is None else context_tokens, completion_tokens
+        )
         self._seats[attempt_id] = seat
         decoding = self._decoding
         budget = max(profile.chunk_tokens - decoding, 1)
@@ -152,9 +152,7 @@ class Weigher:
             if there[0] <= tokens:
                 break
             tokens, count = there
-        is_full = (
-            decoding + count > profile.sequences_max or self._context_tokens + tokens > profile.kv_capacity_tokens
-        )
+        is_full = decoding + count > profile.sequences_max or self._context_tokens + tokens > profile.kv_capacity_tokens
         seconds = self._prompt_seconds(seat, 0, 0) if is_full else self._prompt_seconds(seat, tokens, count)
         self._waiting.add(at_ns, -seat.prompt_tokens, -1)
         self._decode(seat)
@@ -246,7 +244,11 @@ class Weigher:
 def _steps(seat: _Seat) -> float:
     """Steps that its completion is expected to take."""
     speculation = seat.profile.speculation
-    return seat.completion_tokens if speculation is None else max(1.0, seat.completion_tokens / speculation.tokens_per_step)
+    return (
+        seat.completion_tokens
+        if speculation is None
+        else max(1.0, seat.completion_tokens / speculation.tokens_per_step)
+    )
 
 
 def _whole(seconds: float) -> int:
