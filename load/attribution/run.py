@@ -10,7 +10,7 @@ from enum import IntEnum
 from random import Random
 
 from load.attribution.mixes import Mix, Work
-from load.engine import Engine, EngineSequence
+from load.engine import Engine, EngineSequence, StepMember
 from router.pricing.profile import EngineProfile
 
 BLOCK_TOKENS = 16
@@ -59,14 +59,14 @@ class Outcome:
     engine: Engine
 
 
-OnStep = Callable[[Engine, float], None]
+OnStep = Callable[[list[StepMember]], None]
 
 
 def run(
     profile: EngineProfile, mix: Mix, clients: int, requests_wanted: int, *, seed: int, on_step: OnStep | None = None
 ) -> Outcome:
     """Until the first so many requests are over; clients go on asking until then, so that the load holds. on_step: called with
-    every step under way, and its seconds, which makes the run take every step by itself."""
+    what every step held, which makes the run take every step by itself."""
     random = Random(seed)
     engine = Engine(profile, block_tokens=BLOCK_TOKENS, has_shares=True)
     requests: list[Request] = []
@@ -96,7 +96,7 @@ def run(
             for step in engine.advance_steps(due):
                 over([sequence for sequence in dict.fromkeys(step.progressed) if sequence.is_over])
                 if members:
-                    on_step(engine, step.ended_seconds - step.began_seconds)
+                    on_step(members)
 
     while True:
         due = engine.next_event_seconds if on_step is None else engine.next_step_seconds

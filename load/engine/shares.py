@@ -158,20 +158,21 @@ def shares_of_step(profile: EngineProfile, members: Sequence[StepMember]) -> lis
 def shapley_seconds(
     members: Sequence[StepMember], value: Callable[[Sequence[StepMember]], float], permutations: int, random: Random
 ) -> list[float]:
-    """Shapley's value by sampling: what each adds to those before it, averaged over random orders and their reverses.
+    """Shapley's value by sampling: what each adds to those before it, averaged over random orders and all their rotations.
 
-    An order and its reverse (antithetic sampling) together have far less variance than two independent ones.
+    Among the rotations of an order each comes first once, and at every other place: who pays for what the first one needs,
+    which is most of a step, is then not left to chance.
     """
     totals = [0.0] * len(members)
     order = list(range(len(members)))
     for _ in range(permutations):
         random.shuffle(order)
-        for turn in (order, order[::-1]):
+        for start in range(len(order)):
             present: list[StepMember] = []
             before = 0.0
-            for position in turn:
+            for position in (*order[start:], *order[:start]):
                 present.append(members[position])
                 after = value(present)
                 totals[position] += after - before
                 before = after
-    return [total / (2 * permutations) for total in totals]
+    return [total / (len(order) * permutations) for total in totals]
