@@ -27,10 +27,36 @@ class Pump:
         self._on_step = on_step
         self._listeners: dict[EngineSequence, Listener] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._frozen_at: float | None = None
 
     def now_seconds(self) -> float:
         """The engine's time."""
-        return (self._loop.time() - self._began) * self._time_factor
+        now = self._loop.time() if self._frozen_at is None else self._frozen_at
+        return (now - self._began) * self._time_factor
+
+    def freeze(self) -> None:
+        """The engine's time stands still."""
+        if self._frozen_at is None:
+            self._tick()
+            self._frozen_at = self._loop.time()
+            self._disarm()
+
+    def thaw(self) -> None:
+        """It goes on from where it stood."""
+        if self._frozen_at is not None:
+            self._began += self._loop.time() - self._frozen_at
+            self._frozen_at = None
+            self._arm()
+
+    def pause(self, *, is_finishing: bool = False) -> None:
+        """Begin no further step; is_finishing: but let those that run come to their end."""
+        self._tick()
+        self.engine.pause(self.now_seconds(), is_finishing=is_finishing)
+
+    def resume(self) -> None:
+        self._tick()
+        self.engine.resume(self.now_seconds())
+        self._arm()
 
     def submit(self, work: Sequence[tuple[EngineSequence, Listener]]) -> None:
         """Queue sequences at one moment. A listener is called after each step in which its sequence progressed, the last
@@ -48,8 +74,7 @@ class Pump:
         self.engine.abort(sequence, self.now_seconds())
 
     def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._disarm()
         for sequence in list(self._listeners):
             self.abort(sequence)
 
@@ -71,6 +96,11 @@ class Pump:
                     del self._listeners[sequence]
                 listener(sequence)
 
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def _wake(self) -> None:
         self._timer = None
         try:
@@ -80,5 +110,5 @@ class Pump:
 
     def _arm(self) -> None:
         due = self.engine.next_step_seconds
-        if due is not None and self._timer is None:
+        if due is not None and self._timer is None and self._frozen_at is None:
             self._timer = self._loop.call_at(self._began + due / self._time_factor, self._wake)
