@@ -39,10 +39,23 @@ def memory_share(parts: StepParts) -> float:
     return parts.weight_read_seconds / (parts.compute_seconds - parts.kv_read_seconds)
 
 
-def prompt_seconds(parts: StepParts, compute_seconds: float) -> float:
-    """What a prompt with so much arithmetic adds to the larger of bytes and arithmetic, beyond its share of the weights."""
-    weight, kv, others = parts.weight_read_seconds, parts.kv_read_seconds, parts.compute_seconds - compute_seconds
-    return _mean_excess(compute_seconds - weight, others - kv) - _mean_excess(-weight, others - kv)
+def prompt_seconds(weight_read: float, kv_read: float, others_compute: float, own_compute: float) -> float:
+    """What a prompt adds to the larger of bytes and arithmetic, beyond its share of the weights. All in seconds; kv_read and
+    others_compute are the others', together."""
+    slope = others_compute - kv_read
+    return _mean_excess(own_compute - weight_read, slope) - _mean_excess(-weight_read, slope)
+
+
+def decode_seconds(parts: StepParts, decoding: int, context_ratio: float) -> float:
+    """What one of those that decode pays of a step without prompts. context_ratio: its part of all their context, 0–1."""
+    overhead, draft, weight, kv, compute = parts
+    alike = (overhead + draft + weight) / decoding
+    if weight + kv >= compute:
+        return alike + kv * context_ratio
+    by_cache = weight / (compute - kv) * kv
+    by_compute = (1 - weight / (compute - kv)) * compute
+    scale = (compute - weight) / (by_cache + by_compute)
+    return alike + scale * (by_cache * context_ratio + by_compute / decoding)
 
 
 def _mean_excess(start: float, slope: float) -> float:
@@ -61,7 +74,8 @@ def step_shares(parts: StepParts, decoding: int, prompts_compute_seconds: Sequen
     members = decoding + len(prompts_compute_seconds)
     memory_seconds = parts.weight_read_seconds + parts.kv_read_seconds
     rest = max(memory_seconds, parts.compute_seconds) - parts.weight_read_seconds
-    prompts = [prompt_seconds(parts, seconds) for seconds in prompts_compute_seconds]
+    weight, kv, compute = parts.weight_read_seconds, parts.kv_read_seconds, parts.compute_seconds
+    prompts = [prompt_seconds(weight, kv, compute - seconds, seconds) for seconds in prompts_compute_seconds]
     total = sum(prompts)
     if total and (total > rest or not decoding):  # the mean of the others is not quite the others
         prompts = [seconds * rest / total for seconds in prompts]

@@ -21,7 +21,7 @@ from collections import deque
 from math import ceil
 
 from router.pricing.profile import EngineProfile, StepParts
-from router.pricing.shares import prompt_seconds, step_shares
+from router.pricing.shares import decode_seconds, prompt_seconds, step_shares
 from router.pricing.weights import WEIGHT_MAX
 
 NS = 1e9
@@ -36,21 +36,34 @@ FULL_SHARE_MIN = 0.02
 
 
 class _Seat:
-    """An open attempt. prompt_tokens: to be computed; context_tokens: with those that are cached."""
+    """An open attempt. prompt_tokens: to be computed; context_tokens: with those that are cached; decode_context_tokens: half
+    way through its completion; compute_seconds: the prompt's arithmetic; steps: that its completion is expected to take."""
 
-    __slots__ = ("completion_tokens", "context_tokens", "is_decoding", "profile", "prompt_tokens")
+    __slots__ = (
+        "completion_tokens",
+        "compute_seconds",
+        "context_tokens",
+        "decode_context_tokens",
+        "is_decoding",
+        "profile",
+        "prompt_tokens",
+        "steps",
+    )
 
     def __init__(self, profile: EngineProfile, prompt_tokens: int, context_tokens: int, completion_tokens: int) -> None:
+        own = prompt_tokens if prompt_tokens > 1 else 1
         self.profile = profile
-        self.prompt_tokens = max(prompt_tokens, 1)
-        self.context_tokens = max(context_tokens, 1)
-        self.completion_tokens = max(completion_tokens, 1)
+        self.prompt_tokens = own
+        self.context_tokens = context_tokens if context_tokens > own else own
+        self.completion_tokens = completion_tokens if completion_tokens > 1 else 1
+        self.decode_context_tokens = self.context_tokens + self.completion_tokens // 2
+        pairs = own * (self.context_tokens - own) + own * (own + 1) // 2
+        self.compute_seconds = profile.step_parts(0, 0, own, pairs).compute_seconds
+        speculation = profile.speculation
+        self.steps = float(self.completion_tokens)
+        if speculation is not None:
+            self.steps = max(1.0, self.steps / speculation.tokens_per_step)
         self.is_decoding = False
-
-    @property
-    def decode_context_tokens(self) -> int:
-        """Half way through its completion."""
-        return self.context_tokens + self.completion_tokens // 2
 
 
 class _Log:
@@ -113,7 +126,9 @@ class Weigher:
         decoding = self._decoding
         budget = max(profile.chunk_tokens - decoding, 1)
         waiting_tokens, waiting_count = self._waiting.tokens, self._waiting.count
-        step_ns = profile.step_seconds(decoding, self._context_tokens, min(waiting_tokens, budget)) * NS
+        step_ns = 0.0
+        if waiting_tokens:
+            step_ns = profile.step_seconds(decoding, self._context_tokens, min(waiting_tokens, budget)) * NS
         before_tokens, before_count = self._arrivals.at(at_ns - int(step_ns * STEP_UNDER_WAY))
         # Prompts that have waited for longer are in the step under way, as many as it holds; the rest are ahead of this one.
         recent_tokens = self._arrivals.tokens - before_tokens
@@ -134,7 +149,7 @@ class Weigher:
             self._waiting.add(at_ns, seat.prompt_tokens, 1)
             return _whole(seconds / steps_until_read * max(decoding, 1))
         self._decode(seat)
-        decode_steps = _steps(seat)
+        decode_steps = seat.steps
         seconds += self._decode_seconds(seat) * decode_steps
         return _whole(seconds / (steps_until_read + decode_steps) * self._decoding)
 
@@ -157,7 +172,7 @@ class Weigher:
         self._waiting.add(at_ns, -seat.prompt_tokens, -1)
         self._decode(seat)
         decode_seconds = self._decode_seconds(seat)
-        settled = decode_seconds + (seconds - paid_seconds) / _steps(seat)
+        settled = decode_seconds + (seconds - paid_seconds) / seat.steps
         return _whole(max(settled, decode_seconds * DECODE_SHARE_MIN) * self._decoding)
 
     def close(self, attempt_id: str, at_ns: int) -> None:
@@ -193,62 +208,57 @@ class Weigher:
             return 0.0
         places = len(self._seats) - profile.sequences_max
         tokens = self._context_tokens + self._waiting.tokens + seat.prompt_tokens - profile.kv_capacity_tokens
-        share = max(places / decoding, tokens / self._context_tokens, 0.0)
-        return share * _steps(seat)
+        if places <= 0 and tokens <= 0:
+            return 0.0
+        return max(places / decoding, tokens / self._context_tokens) * seat.steps
 
     def _prompt_seconds(self, seat: _Seat, tokens: float, count: float) -> float:
         """What its prompt costs, read in steps that hold `tokens` of `count` prompts, its own included."""
-        profile, decoding = seat.profile, self._decoding
-        budget = max(profile.chunk_tokens - decoding, 1)
-        own = seat.prompt_tokens
-        chunk = min(own, budget)
-        together = max(min(budget, int(tokens)), chunk)
-        pairs = own * (seat.context_tokens - own) + own * (own + 1) // 2
-        own_seconds = profile.step_parts(0, 0, own, pairs).compute_seconds * chunk / own
-        parts = profile.step_parts(decoding, self._context_tokens, together - chunk)
-        parts = parts._replace(compute_seconds=parts.compute_seconds + own_seconds)
-        others = (together - chunk) * max(count - 1, 0) / max(tokens - own, 1)
-        alike_seconds = (parts.overhead_seconds + parts.weight_read_seconds) / (decoding + 1 + others)
-        return (alike_seconds + prompt_seconds(parts, own_seconds)) * own / chunk
+        profile, decoding, own = seat.profile, self._decoding, seat.prompt_tokens
+        budget = profile.chunk_tokens - decoding
+        chunk = own if own < budget else max(budget, 1)
+        beside = int(tokens) - chunk if tokens < budget else budget - chunk
+        if beside < 0:
+            beside = 0
+        parts = profile.step_parts(decoding, self._context_tokens, beside)
+        own_seconds = seat.compute_seconds * chunk / own
+        added_seconds = prompt_seconds(parts[2], parts[3], parts[4], own_seconds)
+        members = decoding + 1.0
+        if beside and count > 1 and tokens > own:
+            members += beside * (count - 1) / (tokens - own)
+        return ((parts[0] + parts[2]) / members + added_seconds) * own / chunk
 
     def _decode_seconds(self, seat: _Seat) -> float:
         """Its part of a step, on average over steps without prompts and steps full of them, at the rate that they come."""
         profile, decoding, context_tokens = seat.profile, self._decoding, self._context_tokens
-        own = self._decode_part(profile.step_parts(decoding, context_tokens, 0), seat, ())
-        budget = max(profile.chunk_tokens - decoding, 1)
+        parts = profile.step_parts(decoding, context_tokens, 0)
+        ratio = seat.decode_context_tokens / context_tokens
+        own = decode_seconds(parts, decoding, ratio)
         elapsed_ns, tokens = self._rate
         if not elapsed_ns or decoding == 1:
             return own
+        budget = max(profile.chunk_tokens - decoding, 1)
         full_per_second = tokens / elapsed_ns * NS / budget
-        bare_seconds = profile.step_seconds(decoding, context_tokens, 0)
+        bare_seconds = _step_seconds(parts)
         if full_per_second * bare_seconds < FULL_SHARE_MIN:
             return own
         # Of the steps a share f is full: f = full steps a second × the mean step, which is longer the more of them there are.
-        full_seconds = profile.step_seconds(decoding, context_tokens, budget)
-        idle = 1 - full_per_second * (full_seconds - bare_seconds)
+        full_parts = profile.step_parts(decoding, context_tokens, budget)
+        idle = 1 - full_per_second * (_step_seconds(full_parts) - bare_seconds)
         share = min(1.0, full_per_second * bare_seconds / idle) if idle > 0 else 1.0
-        prompts = (profile.step_parts(0, 0, budget).compute_seconds,)
-        full = self._decode_part(profile.step_parts(decoding, context_tokens, budget), seat, prompts)
-        return (1 - share) * own + share * full
-
-    def _decode_part(self, parts: StepParts, seat: _Seat, prompts_compute_seconds: tuple[float, ...]) -> float:
-        told = step_shares(parts, self._decoding, prompts_compute_seconds)
-        return (
+        told = step_shares(full_parts, decoding, (full_parts.compute_seconds - parts.compute_seconds,))
+        full = (
             told.alike_overhead_seconds
             + told.alike_weight_seconds
-            + (parts.draft_seconds + told.compute_seconds) / self._decoding
-            + told.kv_read_seconds * seat.decode_context_tokens / self._context_tokens
+            + (parts.draft_seconds + told.compute_seconds) / decoding
+            + told.kv_read_seconds * ratio
         )
+        return (1 - share) * own + share * full
 
 
-def _steps(seat: _Seat) -> float:
-    """Steps that its completion is expected to take."""
-    speculation = seat.profile.speculation
-    return (
-        seat.completion_tokens
-        if speculation is None
-        else max(1.0, seat.completion_tokens / speculation.tokens_per_step)
-    )
+def _step_seconds(parts: StepParts) -> float:
+    overhead, draft, weight, kv, compute = parts
+    return overhead + draft + max(weight + kv, compute)
 
 
 def _whole(seconds: float) -> int:
