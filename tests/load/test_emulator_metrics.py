@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from load.emulator import EmulatedFleet, ReplicaSpec
+from load.emulator import QUICK, EmulatedFleet, ReplicaSpec
+from router.pricing.profile import Speculation
 
 RECORDED: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "recorded" / "metrics.json").read_text())
 # Of the process that serves, not of vLLM.
@@ -61,3 +62,11 @@ async def test_the_text_can_be_parsed_and_its_values_are_the_engines() -> None:
     assert samples["vllm:time_to_first_token_seconds_count", ""] == 3
     assert samples["vllm:inter_token_latency_seconds_count", ""] == 3 * 4
     assert samples["vllm:request_generation_tokens_sum", ""] == 15
+
+
+async def test_an_engine_that_speculates_says_how_well() -> None:
+    speculation = Speculation(draft_tokens=4, acceptance_ratio=0.7, draft_seconds=1e-4)
+    text, _ = await scrape(ReplicaSpec(profile=QUICK.model_copy(update={"speculation": speculation})))
+    values = dict(re.findall(r"^vllm:spec_decode_num_(\w+)_total\{.*\} (\S+)$", text, re.M))
+    assert float(values["draft_tokens"]) == 4 * float(values["drafts"]) > 0
+    assert float(values["accepted_tokens"]) == 3 * 4 - float(values["drafts"])
