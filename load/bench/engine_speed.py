@@ -69,29 +69,32 @@ class Run:
 
 @click.command()
 @click.option("--steps", default=10_000_000, show_default=True)
-@click.option("--profile", "is_profiling", is_flag=True, help="Where the time goes, at the middle load.")
-def main(steps: int, is_profiling: bool) -> None:
+@click.option(
+    "--rate", "rates", multiple=True, type=float, default=RATES, show_default=True, help="Requests/s a replica."
+)
+@click.option("--shares", "has_shares", is_flag=True, help="Keep the truth about attribution, too.")
+@click.option("--profile", "is_profiling", is_flag=True, help="Where the time goes, in a tenth of the steps.")
+def main(steps: int, rates: tuple[float, ...], has_shares: bool, is_profiling: bool) -> None:
     """Print a table of steps, sequences and CPU seconds; requests/s and running are a replica's."""
     profile = profile_named(PROFILE)
     if is_profiling:
-        run = Run(profile, RATES[1], has_shares=False)
+        run = Run(profile, rates[-1], has_shares=has_shares)
         profiler = cProfile.Profile()
         profiler.runcall(run.go, steps // 10)
         pstats.Stats(profiler).strip_dirs().sort_stats("tottime").print_stats(18)
         return
     table = Table(
-        "requests/s", "running", "shares", "steps", "sequences", "seconds", "µs a step",
-        "µs a sequence", title=f"{REPLICAS} replicas, {PROFILE}, one core",
-    )  # fmt: skip
-    for rate in RATES:
-        for has_shares in (False, True):
-            run = Run(profile, rate, has_shares=has_shares)
-            run.go(steps)
-            done, seconds = run.steps, run.seconds
-            table.add_row(
-                f"{rate:g}", f"{run.running:.1f}", "yes" if has_shares else "no", f"{done:,}", f"{run.sequences:,}",
-                f"{seconds:.1f}", f"{seconds / done * 1e6:.2f}", f"{seconds / run.sequences * 1e6:.1f}",
-            )  # fmt: skip
+        *("requests/s", "running", "steps", "sequences", "seconds", "µs a step", "µs a sequence"),
+        title=f"{REPLICAS} replicas, {PROFILE}, one core{', with shares' if has_shares else ''}",
+    )
+    for rate in rates:
+        run = Run(profile, rate, has_shares=has_shares)
+        run.go(steps)
+        done, seconds = run.steps, run.seconds
+        table.add_row(
+            *(f"{rate:g}", f"{run.running:.1f}", f"{done:,}", f"{run.sequences:,}", f"{seconds:.1f}"),
+            *(f"{seconds / done * 1e6:.2f}", f"{seconds / run.sequences * 1e6:.1f}"),
+        )
     Console().print(table)
 
 

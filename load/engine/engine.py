@@ -81,6 +81,54 @@ class Engine:
     no step begins before. seed: of speculative decoding.
     """
 
+    # More attributes than an instance dictionary is quick with.
+    __slots__ = (
+        "_base_tokens",
+        "_began_seconds",
+        "_book",
+        "_budget_tokens",
+        "_clock",
+        "_decode_budget_tokens",
+        "_decode_steps",
+        "_decoding",
+        "_due_seconds",
+        "_ended_steps",
+        "_endings",
+        "_ends_seconds",
+        "_entrants",
+        "_fillings",
+        "_is_admitting",
+        "_is_draining",
+        "_is_paused",
+        "_is_speculating",
+        "_leaving",
+        "_looked_seconds",
+        "_memory",
+        "_over",
+        "_phase",
+        "_plan_clock_tokens",
+        "_plan_context_tokens",
+        "_plan_decoding",
+        "_plan_prefill_tokens",
+        "_plan_prefills",
+        "_plan_slope",
+        "_prefilling",
+        "_progressed",
+        "_running",
+        "_sequences_max",
+        "_starts_seconds",
+        "_step_tokens",
+        "_steps",
+        "_submitted",
+        "_waiting",
+        "block_tokens",
+        "blocks",
+        "counters",
+        "has_prefix_cache",
+        "is_by_priority",
+        "profile",
+    )
+
     def __init__(
         self,
         profile: EngineProfile,
@@ -104,6 +152,7 @@ class Engine:
         self._is_speculating = speculation is not None
         self._phase = Random(seed).random() if speculation is not None else 0.0
         self._budget_tokens = profile.chunk_tokens
+        self._sequences_max = profile.sequences_max
         self._decode_budget_tokens = 1 + draft_tokens
         self._starts_seconds = starts_seconds
 
@@ -295,7 +344,7 @@ class Engine:
         """Whether one that has just arrived might find a place in the next step."""
         return (
             self._is_admitting
-            and len(self._running) < self.profile.sequences_max
+            and len(self._running) < self._sequences_max
             and (self.is_by_priority or len(self._waiting) == 1)
         )
 
@@ -315,7 +364,7 @@ class Engine:
         is_preempted = self.counters.preemptions != preempted_before
         is_short_of_blocks = False
         if not is_preempted and self._is_admitting:
-            while self._waiting and budget > 0 and len(self._running) < self.profile.sequences_max:
+            while budget > 0 and self._waiting and len(self._running) < self._sequences_max:
                 sequence = self._waiting.head()
                 tokens = self._admit(sequence, budget, now_seconds)
                 if tokens == 0:
@@ -384,15 +433,15 @@ class Engine:
         """How many steps of the stretch have ended; the last one never has, for it is `advance` that ends it."""
         due_seconds = self._due_seconds
         assert due_seconds is not None
-        mean_seconds = (due_seconds - self._began_seconds) / self._steps
-        last = self._steps - 1
-        steps = min(max(int((now_seconds - self._began_seconds) / mean_seconds), self._ended_steps), last)
-        while steps > self._ended_steps and (late_seconds := self._step_end(steps) - now_seconds) > 0:
-            steps = max(self._ended_steps, steps - max(1, int(late_seconds / mean_seconds)))
+        began_seconds, first, last = self._began_seconds, self._ended_steps, self._steps - 1
+        mean_seconds = (due_seconds - began_seconds) / self._steps
+        steps = min(max(int((now_seconds - began_seconds) / mean_seconds), first), last)
+        # Steps take almost the same time each, so the guess is right or nearly so.
+        while steps > first and (late_seconds := self._step_end(steps) - now_seconds) > 0:
+            steps = max(first, steps - 1 - int(late_seconds / (2 * mean_seconds)))
         while steps < last and (early_seconds := now_seconds - self._step_end(steps + 1)) >= 0:
-            steps += 1 + int(early_seconds / (2 * mean_seconds))
-            steps = min(steps, last)
-            while steps > self._ended_steps and self._step_end(steps) > now_seconds:
+            steps = min(last, steps + 1 + int(early_seconds / (2 * mean_seconds)))
+            while steps > first and self._step_end(steps) > now_seconds:
                 steps -= 1
         return steps
 
@@ -426,7 +475,8 @@ class Engine:
         steps = ended - self._ended_steps
         if steps <= 0:
             return
-        ended_seconds = self._step_end(ended)
+        due_seconds = self._due_seconds
+        ended_seconds = due_seconds if ended == self._steps and due_seconds is not None else self._step_end(ended)
         counters = self.counters
         counters.steps += steps
         counters.busy_seconds += ended_seconds - self._looked_seconds
@@ -565,22 +615,30 @@ class Engine:
         """Blocks and places for those already in the batch, preempting where there are too few. Returns what is left of
         the step's token budget."""
         memory, clock_tokens, entrants = self._memory, self._clock.tokens, self._entrants
-        fresh = memory.growth(clock_tokens)
+        growth = fresh = memory.growth(clock_tokens)
+        lacking_of = []
         for sequence in entrants:
-            fresh += memory.blocks(sequence._base + clock_tokens) - len(sequence._shared) - sequence._private
+            lacking = memory.blocks(sequence._base + clock_tokens) - len(sequence._shared) - sequence._private
+            if lacking > 0:
+                lacking_of.append((sequence, lacking))
+                fresh += lacking
         budget = self._budget_tokens - self._decoding * self._decode_budget_tokens
         if self._prefilling:
             fresh += sum(self._lacking(sequence, tokens) for sequence, tokens in self._chunks(budget))
         if fresh and self.blocks.used + fresh > self.blocks.capacity:
-            self._preempt_until_it_fits(budget)
-        self._fill(clock_tokens)
-        for sequence in entrants:
-            needed = memory.blocks(sequence._base + clock_tokens) - len(sequence._shared)
-            if needed > sequence._private:
-                self.blocks.take((), needed - sequence._private)
-                sequence._private = needed
-            memory.join(sequence._base)
-        entrants.clear()
+            self._preempt_until_it_fits(budget)  # who stays has its blocks, and is an entrant
+            growth, lacking_of = 0, []
+        if self._fillings and self._fillings[0][0] <= clock_tokens:
+            self._fill(clock_tokens)
+        else:
+            memory.grow_by(growth, clock_tokens)
+        for sequence, lacking in lacking_of:
+            self.blocks.take((), lacking)
+            sequence._private += lacking
+        if entrants:
+            for sequence in entrants:
+                memory.join(sequence._base)
+            entrants.clear()
         for sequence, tokens in self._chunks(budget) if self._prefilling else ():
             lacking = self._lacking(sequence, tokens)
             if not self.blocks.take((), lacking):

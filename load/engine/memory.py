@@ -54,7 +54,11 @@ class DecodeMemory:
 
     def grow(self, tokens: int) -> None:
         """Take them. Whoever planned the steps has seen to it that they are there."""
-        fresh = self.growth(tokens)
+        self.grow_by(self.growth(tokens), tokens)
+
+    def grow_by(self, fresh: int, tokens: int) -> None:
+        """`grow`, for a caller that knows the growth already."""
         if fresh and not self._pool.take((), fresh):
             raise AssertionError("a step was planned beyond the KV cache")
-        self.grown_tokens = max(tokens, self.grown_tokens)
+        if tokens > self.grown_tokens:
+            self.grown_tokens = tokens

@@ -108,7 +108,7 @@ class EngineProfile(BaseModel, frozen=True, extra="forbid"):
         if first == floor and slope:
             flat = min(steps, max(0, steps - int((last - floor) / slope) - 1))
         rising = steps - flat
-        start = self.step_seconds(decoding, context_tokens + flat * tokens_per_step, 0)
+        start = self.step_seconds(decoding, context_tokens + flat * tokens_per_step, 0) if flat else first
         return flat * floor + rising * (start + last) / 2
 
     def step_parts(
