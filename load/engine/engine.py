@@ -11,66 +11,22 @@ sequences are moved by one counter (`TokenClock`), so it costs the same however 
 are in it. Something from outside (an arrival, an abort, a pause) cuts the stretch at the end of the step under way. `advance`
 goes from stretch to stretch; `advance_steps` hands out the same steps one by one, for whoever must tell each token.
 
-Speculative decoding yields, in the engine's k-th step, ⌊(k + 1)·τ + φ⌋ − ⌊k·τ + φ⌋ tokens for every sequence that decodes, τ
-being the profile's tokens a step and φ in [0, 1) drawn from the seed. That is the sequence of whole numbers that stays closest
-to its mean: after any number of steps it is less than one token from the expectation, which random draws would reach only on
-average, and it has a closed form. What it leaves out is that acceptance differs between sequences; no step's time depends on it.
-
 What must not live here: clocks, text, HTTP.
 """
 
 import heapq
-import math
-from dataclasses import dataclass
-from random import Random
 
 from load.engine.memory import DecodeMemory
+from load.engine.pace import TokenClock
 from load.engine.queues import ArrivalQueue, PriorityQueue, WaitingQueue
-from load.engine.sequence import EngineSequence, SequenceState, TokenClock
+from load.engine.records import EngineCounters, Step
+from load.engine.sequence import EngineSequence, SequenceState
 from load.engine.shares import ShareBook, Shares, StepMember
 from load.kv_cache import BlockPool
 from router.pricing.profile import EngineProfile
 
 # vLLM's block on CPU, recorded (`cached_tokens` comes in multiples of it); on GPUs 16 is usual.
 BLOCK_TOKENS = 128
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step that has ended. `progressed` lists the sequences that yielded a token in it or came to their end.
-
-    completion_tokens: that it yielded, all sequences together.
-    """
-
-    began_seconds: float
-    ended_seconds: float
-    decoding: int
-    prefill_tokens: int
-    completion_tokens: int
-    progressed: tuple[EngineSequence, ...]
-
-
-@dataclass(slots=True)
-class EngineCounters:
-    """Totals since the start, up to the last step that was looked at. prompt_tokens counts whole prompts at their first
-    token, cached part included.
-
-    draft_rounds: decode steps, one for each sequence in it, where the engine speculates; 0 otherwise. In each,
-        `Speculation.draft_tokens` are drafted, and what is yielded beyond one token was accepted (accepted_tokens).
-    """
-
-    steps: int = 0
-    busy_seconds: float = 0.0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    prefix_queries: int = 0
-    prefix_hits: int = 0
-    preemptions: int = 0
-    finished: int = 0
-    aborted: int = 0
-    draft_rounds: int = 0
-    accepted_tokens: int = 0
 
 
 class Engine:
@@ -89,7 +45,6 @@ class Engine:
         "_budget_tokens",
         "_clock",
         "_decode_budget_tokens",
-        "_decode_steps",
         "_decoding",
         "_due_seconds",
         "_ended_steps",
@@ -100,12 +55,10 @@ class Engine:
         "_is_admitting",
         "_is_draining",
         "_is_paused",
-        "_is_speculating",
         "_leaving",
         "_looked_seconds",
         "_memory",
         "_over",
-        "_phase",
         "_plan_clock_tokens",
         "_plan_context_tokens",
         "_plan_decoding",
@@ -117,7 +70,6 @@ class Engine:
         "_running",
         "_sequences_max",
         "_starts_seconds",
-        "_step_tokens",
         "_steps",
         "_submitted",
         "_waiting",
@@ -148,9 +100,6 @@ class Engine:
         self.counters = EngineCounters()
         speculation = profile.speculation
         draft_tokens = 0 if speculation is None else speculation.draft_tokens
-        self._step_tokens = 1.0 if speculation is None else speculation.tokens_per_step
-        self._is_speculating = speculation is not None
-        self._phase = Random(seed).random() if speculation is not None else 0.0
         self._budget_tokens = profile.chunk_tokens
         self._sequences_max = profile.sequences_max
         self._decode_budget_tokens = 1 + draft_tokens
@@ -159,8 +108,7 @@ class Engine:
         self._waiting: WaitingQueue = PriorityQueue() if is_by_priority else ArrivalQueue()
         self._running: dict[EngineSequence, None] = {}  # in the order of admission
         self._prefilling: dict[EngineSequence, None] = {}  # those of them whose prompt is not read yet
-        self._clock = TokenClock()
-        self._decode_steps = 0  # steps so far; the clock shows ⌊steps · τ + φ⌋
+        self._clock = TokenClock(speculation, seed)
         self._decoding = 0
         self._base_tokens = 0  # Σ `_base` of those that decode
         self._endings: list[tuple[int, int, EngineSequence]] = []  # heap: at which clock value who has all its tokens
@@ -380,7 +328,7 @@ class Engine:
         clock_tokens = self._plan_clock_tokens = self._clock.tokens
         context_tokens = self._plan_context_tokens = self._base_tokens + decoding * clock_tokens
         self._began_seconds = self._looked_seconds = now_seconds
-        self._plan_slope = round(decoding * self._step_tokens) if self._is_speculating else decoding
+        self._plan_slope = self._clock.growth(decoding)
         # After a preemption nobody was admitted: the next step may.
         self._steps = 1 if prefills or is_preempted else self._steps_alike(is_short_of_blocks)
         if prefills:
@@ -396,20 +344,20 @@ class Engine:
         endings, clock_tokens = self._endings, self._clock.tokens
         while endings[0][2]._ends_tokens != endings[0][0] or endings[0][2]._clock is None:
             heapq.heappop(endings)  # of one that was aborted or preempted meanwhile
-        steps = self._steps_until(endings[0][0])
+        steps = self._clock.until(endings[0][0])
         if is_short_of_blocks and self._fillings:
             # A block that gets its name may be the one that the head of the queue lacks.
-            steps = min(steps, max(1, self._steps_until(self._fillings[0][0])))
+            steps = min(steps, max(1, self._clock.until(self._fillings[0][0])))
         free = self.blocks.capacity - self.blocks.used
         memory = self._memory
         safe_tokens = free // memory.count * self.block_tokens
-        if self._tokens_after(steps - 1) - clock_tokens > safe_tokens and (
-            memory.growth(self._tokens_after(steps - 1)) > free
+        if self._clock.after(steps - 1) - clock_tokens > safe_tokens and (
+            memory.growth(self._clock.after(steps - 1)) > free
         ):
             low, high = 1, steps  # the last step for which there are blocks; more tokens never take fewer
             while high - low > 1:
                 middle = (low + high) // 2
-                if memory.growth(self._tokens_after(middle - 1)) > free:
+                if memory.growth(self._clock.after(middle - 1)) > free:
                     high = middle
                 else:
                     low = middle
@@ -453,23 +401,6 @@ class Engine:
             self._steps = ended + 1
             self._due_seconds = self._step_end(ended + 1)
 
-    def _tokens_after(self, steps: int) -> int:
-        """What the token clock shows after so many more steps."""
-        if not self._is_speculating:
-            return self._clock.tokens + steps
-        return math.floor((self._decode_steps + steps) * self._step_tokens + self._phase)
-
-    def _steps_until(self, clock_tokens: int) -> int:
-        """After how many steps the token clock has come that far."""
-        if not self._is_speculating:
-            return clock_tokens - self._clock.tokens
-        steps = math.ceil((clock_tokens - self._phase) / self._step_tokens) - self._decode_steps
-        while self._tokens_after(steps) < clock_tokens:  # what floats may have rounded away
-            steps += 1
-        while steps > 1 and self._tokens_after(steps - 1) >= clock_tokens:
-            steps -= 1
-        return steps
-
     def _apply(self, ended: int) -> None:
         """Book the steps of the stretch up to the `ended`th: tokens, blocks, time and its shares."""
         steps = ended - self._ended_steps
@@ -483,17 +414,17 @@ class Engine:
         self._looked_seconds = ended_seconds
         if self._book is not None:
             self._share(steps)
-        tokens = self._tokens_after(steps)
+        tokens = self._clock.after(steps)
         gained = self._decoding * (tokens - self._clock.tokens)
         counters.completion_tokens += gained
-        if self._is_speculating:
+        if self._clock.is_speculating:
             counters.draft_rounds += steps * self._decoding
             counters.accepted_tokens += gained - steps * self._decoding
         if ended < self._steps:  # of the last step's tokens the blocks are taken by the next plan, if there is one
             self._fill(tokens)
         elif self._steps > 1:
-            self._fill(self._tokens_after(steps - 1))
-        self._decode_steps += steps
+            self._fill(self._clock.after(steps - 1))
+        self._clock.steps += steps
         self._clock.tokens = tokens
         self._ended_steps = ended
 

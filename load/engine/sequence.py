@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from load.engine.pace import TokenClock
 from load.engine.shares import Ledger, Shares
 
 
@@ -12,19 +13,6 @@ class SequenceState(StrEnum):
     RUNNING = "running"
     FINISHED = "finished"
     ABORTED = "aborted"
-
-
-class TokenClock:
-    """How many tokens a sequence that had decoded since the engine started would have made by now.
-
-    All that decode gain alike in a step, so one number moves them all: it is what makes a step cost the same however many
-    sequences are in it.
-    """
-
-    __slots__ = ("tokens",)
-
-    def __init__(self) -> None:
-        self.tokens = 0
 
 
 @dataclass(eq=False, slots=True)
