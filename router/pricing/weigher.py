@@ -33,6 +33,9 @@ DECODE_SHARE_MIN = 0.1
 RATE_DECAY = 0.95
 # Below this share of steps full of prompts, a decode weighs what it does in a step without any.
 FULL_SHARE_MIN = 0.02
+# What happens in a step, and more: where no first token comes, of a replica that fails all it is given, nothing else would end
+# what is remembered.
+ROWS_MAX = 1024
 
 
 class _Seat:
@@ -74,7 +77,7 @@ class _Log:
     def __init__(self) -> None:
         self.tokens = 0
         self.count = 0
-        self._rows: deque[tuple[int, int, int]] = deque(((0, 0, 0),))
+        self._rows: deque[tuple[int, int, int]] = deque(((0, 0, 0),), maxlen=ROWS_MAX)
 
     def add(self, at_ns: int, tokens: int, count: int) -> None:
         self.tokens += tokens
@@ -118,7 +121,7 @@ class Weigher:
         is_streaming: bool = True,
     ) -> int:
         """prompt_tokens: to be computed; context_tokens: with what is cached, the same when None; completion_tokens:
-        expected. Returns the weight until the first token, or for good when there will be no telling it (is_streaming)."""
+        expected. Returns the weight until the first token, or for good when nobody will tell of one (not is_streaming)."""
         seat = _Seat(
             profile, prompt_tokens, prompt_tokens if context_tokens is None else context_tokens, completion_tokens
         )

@@ -71,6 +71,15 @@ def test_the_unit_does_not_depend_on_how_many_are_there() -> None:
     assert max(filter(None, weights)) < 1.1 * min(filter(None, weights))
 
 
+def test_a_replica_that_fails_all_it_is_given_is_not_remembered_without_end() -> None:
+    weigher = Weigher()
+    for number in range(5000):
+        weigher.open(str(number), H100_8B, number * MS, 100, 200)
+        weigher.close(str(number), number * MS)
+    assert len(weigher._waiting._rows) < 2000
+    assert len(weigher._arrivals._rows) < 10
+
+
 @given(
     st.lists(
         st.tuples(
