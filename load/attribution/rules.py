@@ -12,11 +12,17 @@ NS = 1e9
 
 
 def metered(
-    profile: EngineProfile, outcome: Outcome, completion_tokens_expected: float, *, is_hit_known: bool = True
+    profile: EngineProfile,
+    outcome: Outcome,
+    completion_tokens_expected: float,
+    *,
+    is_hit_known: bool = True,
+    is_streaming: bool = True,
 ) -> list[float]:
     """What `ReplicaMeter` charges with the weights of `router/pricing/weigher.py`, on three events a request.
 
-    is_hit_known: whether the router knows, when it sends a request, how much of the prompt is cached.
+    is_hit_known: whether the router knows, when it sends a request, how much of the prompt is cached. is_streaming: whether it
+    sees first tokens; else two events are all there is.
     """
     meter = ReplicaMeter(NANOUSD_PER_HOUR, 0)
     weigher = Weigher()
@@ -28,7 +34,10 @@ def metered(
         if seen is Seen.OPENED:
             context = request.work.prompt_tokens
             prompt = context - request.sequence.cached_tokens if is_hit_known else context
-            meter.open(name, weigher.open(name, profile, at_ns, prompt, expected, context_tokens=context), at_ns)
+            weight: int | None = weigher.open(
+                name, profile, at_ns, prompt, expected, context_tokens=context, is_streaming=is_streaming
+            )
+            meter.open(name, weight or 1, at_ns)
         elif seen is Seen.FIRST_TOKEN:
             meter.advance(at_ns)
             weight = weigher.first_token(name, at_ns, meter.occupied_seconds(name))

@@ -35,7 +35,8 @@ class Errors(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One cell: every rule's errors. unknown_hits: the meter's, when the router does not know what is cached."""
+    """One cell: every rule's errors. unknown_hits: the meter's, when the router does not know what is cached. whole: the
+    meter's, for answers that are not streamed, so that no first token is seen."""
 
     profile: str
     mix: str
@@ -43,6 +44,7 @@ class Row:
     preemptions: int
     meter: Errors
     unknown_hits: Errors | None
+    whole: Errors
     flat: Errors
     fixed: Errors
     wall: Errors
@@ -83,6 +85,7 @@ def row(name: str, profile: EngineProfile, mix: Mix, clients: int, *, seed: int 
         outcome.engine.counters.preemptions,
         errors(rules.metered(profile, outcome, expected)),
         None if unknown is None else errors(unknown),
+        errors(rules.metered(profile, outcome, expected, is_streaming=False)),
         errors(rules.flat_per_token(requests)),
         errors(rules.fixed_ratio(requests)),
         errors(rules.wall_time(requests)),
@@ -189,6 +192,7 @@ def page(found: Sequence[Row], near: Sequence[Nearness], *, date: str, version: 
                     f"| {one.mix} | {one.clients} | {meter} | {one.flat} | {one.fixed} | {one.wall} | {one.preemptions} |"
                 )
     lines += _unknown_hits(found)
+    lines += _whole(found)
     lines += [
         "",
         "## The truth's rule against Shapley's value",
@@ -219,6 +223,24 @@ def _unknown_hits(found: Sequence[Row]) -> list[str]:
     for one in found:
         if one.unknown_hits is not None:
             lines.append(f"| {one.profile} | {one.clients} | {one.meter} | {one.unknown_hits} |")
+    return lines
+
+
+def _whole(found: Sequence[Row]) -> list[str]:
+    lines = [
+        "",
+        "## Answers that are not streamed",
+        "",
+        "Of these the router sees no first token, so one weight, told at dispatch, stands for prompt and completion, whatever",
+        "the lengths turn out to be. If nothing were streamed at all, mean over all profiles and loads:",
+        "",
+        "| mix | streamed | not streamed | flat |",
+        "|---|---|---|---|",
+    ]
+    for mix in dict.fromkeys(one.mix for one in found):
+        cells = [one for one in found if one.mix == mix]
+        means = [_mean([getattr(one, rule) for one in cells]) for rule in ("meter", "whole", "flat")]
+        lines.append(f"| {mix} | {means[0]} | {means[1]} | {means[2]} |")
     return lines
 
 
