@@ -11,7 +11,7 @@ from load.emulator import EmulatedFleet, Replica, ReplicaSpec, lifecycle
 from load.emulator.errors import ENGINE_DEAD_EVENT
 from load.emulator.lifecycle import TEARDOWN_SECONDS, Phase
 
-CHAT = {"messages": [{"role": "user", "content": "hello world"}], "max_tokens": 400, "ignore_eos": True}
+CHAT = {"messages": [{"role": "user", "content": "hello world"}], "max_tokens": 4000, "ignore_eos": True}
 SHORT = {**CHAT, "max_tokens": 8}
 GREEN = ("/health", "/ping", "/v1/models", "/metrics", "/load")
 
