@@ -28,6 +28,7 @@ class Pump:
         self._listeners: dict[EngineSequence, Listener] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._frozen_at: float | None = None
+        self._delivered_seconds: float | None = None  # until when, while listeners are being told
 
     def now_seconds(self) -> float:
         """The engine's time."""
@@ -71,7 +72,11 @@ class Pump:
     def abort(self, sequence: EngineSequence) -> None:
         """Drop a sequence; its listener hears no more."""
         self._listeners.pop(sequence, None)
-        self.engine.abort(sequence, self.now_seconds())
+        if self._delivered_seconds is None:
+            self._tick()  # what is due is told before, else the engine would pass over it
+            self.engine.abort(sequence, self.now_seconds())
+        else:  # asked by a listener: the engine is as far as what it was told
+            self.engine.abort(sequence, self._delivered_seconds)
 
     def close(self) -> None:
         self._disarm()
@@ -84,7 +89,11 @@ class Pump:
         now_seconds = self.now_seconds()
         while (due := self.engine.next_step_seconds) is not None and due <= now_seconds:
             for step in self.engine.advance_steps(due):
-                self._deliver(step)
+                self._delivered_seconds = step.ended_seconds
+                try:
+                    self._deliver(step)
+                finally:
+                    self._delivered_seconds = None
 
     def _deliver(self, step: Step) -> None:
         if self._on_step is not None:

@@ -214,7 +214,7 @@ async def test_requests_are_aborted_by_the_ids_of_their_answers(replica: Replica
     assert (await ask(replica, "/abort_requests", request_ids=["chatcmpl-nobody"])).json()["aborted"] == 1
     assert not stream.ending
     assert (await ask(replica, "/abort_requests", request_ids=[generation.id])).json()["aborted"] == 1
-    assert (await stream.ended(), b'"delta":{}' in stream.got) == ("whole", True)
+    assert (await stream.ended(), b'"finish_reason":"abort"' in stream.got) == ("whole", True)
 
 
 async def test_development_paths_are_there_only_in_development_mode() -> None:

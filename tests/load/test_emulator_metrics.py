@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +71,18 @@ async def test_an_engine_that_speculates_says_how_well() -> None:
     values = dict(re.findall(r"^vllm:spec_decode_num_(\w+)_total\{.*\} (\S+)$", text, re.M))
     assert float(values["draft_tokens"]) == 4 * float(values["drafts"]) > 0
     assert float(values["accepted_tokens"]) == 3 * 4 - float(values["drafts"])
+
+
+async def test_steps_that_a_late_loop_has_missed_are_counted_before_an_abort() -> None:
+    async with EmulatedFleet.start([ReplicaSpec()]) as fleet, httpx.AsyncClient() as client:
+        replica = fleet.replicas[0]
+        body = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 4000, "ignore_eos": True, "stream": True}
+        async with client.stream("POST", f"{replica.url}/v1/chat/completions", json=body) as answer:
+            await anext(answer.aiter_bytes())
+            time.sleep(0.05)  # noqa: ASYNC251 — the loop is late, with some 15 steps due
+            (generation,) = replica.generations
+            generation.abort()
+        text = (await client.get(f"{replica.url}/metrics")).text
+        steps = re.search(r"^vllm:iteration_tokens_total_count\{.*\} (\S+)$", text, re.M)
+        assert steps is not None
+        assert float(steps[1]) >= replica.engine.counters.steps - 1 > 10
