@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import json
 import signal
 from typing import Any
 
@@ -11,8 +12,12 @@ import click
 
 from load.emulator.reply import Style
 from load.emulator.spec import Dialect, Kind, ReplicaSpec
+from load.engine import BLOCK_TOKENS
 from load.profiles import profile_label, profile_named, profiles_in
+from router.pricing.profile import EngineProfile, Speculation
 
+# Of drafted tokens, where --speculative-config does not say.
+ACCEPTANCE_RATIO = 0.7
 DEFAULT_PROFILE = "h100-llama-3.1-8b-fp8"
 
 
@@ -44,6 +49,32 @@ def main() -> None:
 @click.option("--max-model-len", type=click.IntRange(1), default=32_768, show_default=True, help="Context, in tokens.")
 @click.option("--max-num-seqs", type=click.IntRange(1), default=None, help="Sequences running at once.")
 @click.option("--max-num-queued-reqs", type=click.IntRange(1), default=None, help="503 beyond so many at work.")
+@click.option("--max-num-batched-tokens", type=click.IntRange(1), default=None, help="Tokens a step may hold.")
+@click.option(
+    "--scheduling-policy", type=click.Choice(["fcfs", "priority"]), default="fcfs", show_default=True, help="As vLLM's."
+)
+@click.option(
+    "--block-size", type=click.IntRange(2), default=BLOCK_TOKENS, show_default=True, help="Tokens in a KV block."
+)
+@click.option(
+    "--num-gpu-blocks-override", type=click.IntRange(1), default=None, help="KV blocks, instead of the profile's."
+)
+@click.option(
+    "--speculative-config",
+    default=None,
+    help='JSON: "num_speculative_tokens", and, for there is no draft model, "acceptance_ratio" and "draft_seconds".',
+)
+@click.option(
+    "--shutdown-timeout",
+    type=click.FloatRange(0),
+    default=0,
+    show_default=True,
+    help="Seconds that SIGTERM leaves to work.",
+)
+@click.option("--startup-seconds", type=click.FloatRange(0), default=0, help="Refuse connections for so long at first.")
+@click.option(
+    "--dev-mode", is_flag=True, envvar="VLLM_SERVER_DEV_MODE", help="/sleep, /pause, /abort_requests and so on."
+)
 @click.option("--stream-interval", type=click.IntRange(1), default=1, show_default=True, help="Tokens per chunk.")
 @click.option(
     "--time-factor", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="2: twice as fast."
@@ -64,8 +95,27 @@ def main() -> None:
 def emulate(**options: Any) -> None:
     """Serve an emulated vLLM: its API, errors and /metrics, at the pace of an engine profile.
 
-    Faults are switched on over HTTP: POST /emulator/faults with a body such as {"stall_after_chunks": 3, "times": 1}; GET shows,
-    DELETE clears, ?replica=N reaches another replica of the process.
+    Misbehaviour is switched on per replica over HTTP: POST /emulator/faults with a body such as {"stall_after_chunks": 3,
+    "times": 1}; GET shows what is in force, DELETE clears it, ?replica=N reaches another replica of the process.
+
+    \b
+    Of the whole replica, for {"seconds": N} or until cleared:
+      {"refuse": true}      connections are refused
+      {"terminate": true, "shutdown_timeout": 15}
+                            SIGTERM: the zombie that answers 200 on /health
+                            and 500 on work; without the time-out: death
+      {"api_death": true}   streams end in the middle, the port is shut
+      {"freeze": true}      the engine stands still, /health does not
+      {"asleep": 1}         as after /sleep
+    Of requests, the next {"times": N} or all:
+      {"hang": true}        not one byte
+      {"status": 503, "retry_after": 2}
+      {"reset_before_first_byte": true}   {"reset_after_chunks": 3}
+      {"eof_after_chunks": 3}             {"stall_after_chunks": 3}
+      {"stall_before_first_token": true}  {"engine_dead": true}
+      {"abort_finish": true}              {"short_body": true}
+      {"html": true}  {"empty": true}     {"non_json": true}
+      {"bad_sse": "bad_json"}             {"usage": "missing"}
     """
     if options["list_profiles"]:
         for name, profile in profiles_in().items():
@@ -77,7 +127,7 @@ def emulate(**options: Any) -> None:
     try:
         spec = spec_from(options)
     except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--profile") from error
+        raise click.UsageError(str(error)) from error
     import uvloop
 
     try:
@@ -87,18 +137,23 @@ def emulate(**options: Any) -> None:
 
 
 def spec_from(options: dict[str, Any]) -> ReplicaSpec:
-    """What the options describe. Raises ValueError for an unknown profile."""
+    """What the options describe. Raises ValueError for an unknown profile, and for speculation that is not understood."""
     served = options["served_model_name"] or (options["model"] or profile_label(options["profile"]),)
     return ReplicaSpec(
         model=served[0],
         aliases=tuple(served[1:]),
-        profile=profile_named(options["profile"]),
+        profile=_profile_from(options),
         kind=Kind(options["kind"]),
         dialect=Dialect(options["dialect"]),
         api_key=options["api_key"],
         context_tokens=options["max_model_len"],
         sequences_max=options["max_num_seqs"],
         queued_max=options["max_num_queued_reqs"],
+        shutdown_timeout_seconds=options["shutdown_timeout"],
+        startup_seconds=options["startup_seconds"],
+        is_by_priority=options["scheduling_policy"] == "priority",
+        has_dev_mode=options["dev_mode"],
+        block_tokens=options["block_size"],
         time_factor=options["time_factor"],
         style=Style(
             seed=options["seed"],
@@ -117,8 +172,28 @@ def spec_from(options: dict[str, Any]) -> ReplicaSpec:
     )
 
 
+def _profile_from(options: dict[str, Any]) -> EngineProfile:
+    """The profile, with what vLLM's flags change of it."""
+    changed: dict[str, Any] = {}
+    if options["max_num_batched_tokens"] is not None:
+        changed["chunk_tokens"] = options["max_num_batched_tokens"]
+    if options["num_gpu_blocks_override"] is not None:
+        changed["kv_capacity_tokens"] = options["num_gpu_blocks_override"] * options["block_size"]
+    if options["speculative_config"] is not None:
+        told = json.loads(options["speculative_config"])
+        if not isinstance(told, dict):
+            raise ValueError("--speculative-config is a JSON object")
+        changed["speculation"] = Speculation(
+            draft_tokens=told.get("num_speculative_tokens", 0),
+            acceptance_ratio=told.get("acceptance_ratio", ACCEPTANCE_RATIO),
+            draft_seconds=told.get("draft_seconds", 0.0),
+        )
+    return profile_named(options["profile"]).model_copy(update=changed)
+
+
 async def serve(specs: list[ReplicaSpec], host: str, first_port: int) -> None:
-    """Listen until SIGINT or SIGTERM, then end every stream as vLLM does and leave."""
+    """Listen until SIGINT or SIGTERM, then end as vLLM does: at once, or with a shutdown time-out when the work is done (or
+    its clients are gone); a second signal does not wait."""
     from load.emulator.fleet import EmulatedFleet
 
     stopped = asyncio.Event()
@@ -129,6 +204,12 @@ async def serve(specs: list[ReplicaSpec], host: str, first_port: int) -> None:
         for replica in fleet.replicas:
             click.echo(f"{replica.spec.model} at http://{host}:{replica.port}")
         await stopped.wait()
+        if any(spec.shutdown_timeout_seconds for spec in specs):
+            stopped.clear()
+            waits = [asyncio.ensure_future(fleet.drained()), asyncio.ensure_future(stopped.wait())]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
 
 
 if __name__ == "__main__":

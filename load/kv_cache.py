@@ -38,15 +38,21 @@ class BlockPool:
 
         Returns whether there was room.
         """
-        revived = sum(block not in self._holders for block in shared)
-        if self.used + revived + fresh > self.capacity:
+        holders = self._holders
+        used = self._used_with(shared, fresh)
+        if used > self.capacity:
             return False
         for block in shared:
             self._idle.pop(block, None)
-            self._holders[block] = self._holders.get(block, 0) + 1
+            holders[block] = holders.get(block, 0) + 1
         self._private += fresh
-        self._evict()
+        while self._idle and used + len(self._idle) > self.capacity:
+            self._idle.popitem(last=False)
         return True
+
+    def has_room(self, shared: Sequence[int], fresh: int) -> bool:
+        """Whether `take` would succeed."""
+        return self._used_with(shared, fresh) <= self.capacity
 
     def publish(self, block: int) -> bool:
         """Name a private block by its content, so that others can share it.
@@ -76,6 +82,7 @@ class BlockPool:
         """Forget every block that nobody holds."""
         self._idle.clear()
 
-    def _evict(self) -> None:
-        while self.used + len(self._idle) > self.capacity:
-            self._idle.popitem(last=False)
+    def _used_with(self, shared: Sequence[int], fresh: int) -> int:
+        holders = self._holders
+        revived = sum(block not in holders for block in shared) if shared else 0
+        return self._private + len(holders) + revived + fresh

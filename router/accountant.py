@@ -36,7 +36,6 @@ from router.pricing.amounts import (
 from router.pricing.cost import list_cost
 from router.pricing.price import LeasedPrice, MeteredPrice, Price
 from router.pricing.profile import EngineProfile
-from router.pricing.weights import decode_weight, mean_weight, prefill_weight
 
 log = structlog.get_logger(__name__)
 
@@ -184,8 +183,12 @@ class Accountant:
             return
         elif isinstance(price, LeasedPrice):
             lease = attempt.lease = self._leases.joined((facts.replica, facts.pool, facts.backend), price, at_ns)
-            weight = _first_weight(basis.profile, prompt_tokens, completion_tokens, is_streaming)
             at_ns = max(at_ns, lease.meter.last_ns)
+            profile, weight = basis.profile, WEIGHT_WITHOUT_PROFILE
+            if profile is not None:
+                weight = lease.weigher.open(
+                    attempt_id, profile, at_ns, prompt_tokens, completion_tokens, is_streaming=is_streaming
+                )
             lease.meter.open(attempt_id, weight, at_ns)
             lease_id = lease.lease_id
         opening = Opening(facts, billing.value, "" if price is None else price.price_id, estimate)
@@ -209,10 +212,13 @@ class Accountant:
         if attempt is None or attempt.first_token_ns is not None:
             return
         attempt.first_token_ns = at_ns
-        lease, profile = attempt.lease, attempt.basis.profile
-        if lease is not None and profile is not None:
-            weight = decode_weight(profile, attempt.prompt_tokens, attempt.completion_tokens)
-            at_ns = max(at_ns, lease.meter.last_ns)
+        lease = attempt.lease
+        if lease is None:
+            return
+        lease.meter.advance(at_ns)
+        at_ns = lease.meter.last_ns
+        weight = lease.weigher.first_token(attempt_id, at_ns, lease.meter.occupied_seconds(attempt_id))
+        if weight is not None:
             lease.meter.reweigh(attempt_id, weight, at_ns)
             self._store.append((Event(attempt_id, EventKind.FIRST_TOKEN, at_ns, lease.lease_id, weight),))
 
@@ -227,6 +233,7 @@ class Accountant:
         standard: int | None = None
         if lease is not None:
             cost = lease.meter.close(attempt_id, at_ns)
+            lease.weigher.close(attempt_id, lease.meter.last_ns)
             standard = standard_amount(attempt.basis, usage)
         elif attempt.billing is Billing.METERED and isinstance(price, MeteredPrice):
             cost = standard = metered_amount(price, usage, end.status)
@@ -297,11 +304,3 @@ class Accountant:
             lease.meter.abandon()  # of nothing, unless the journal was tampered with
         if recovery.openings:
             log.warning("closed the attempts that a previous process left open", attempts=len(recovery.openings))
-
-
-def _first_weight(profile: EngineProfile | None, prompt_tokens: int, completion_tokens: int, is_streaming: bool) -> int:
-    if profile is None:
-        return WEIGHT_WITHOUT_PROFILE
-    if is_streaming:
-        return prefill_weight(profile, prompt_tokens)
-    return mean_weight(profile, prompt_tokens, completion_tokens)

@@ -5,7 +5,7 @@ are the accountant's own.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 from uuid import uuid4
 
@@ -13,6 +13,7 @@ from router.domain.fleet import Backend
 from router.ledger.store import Event, EventKind, Lease, LedgerStore, Recovery
 from router.pricing.meter import MeterState, ReplicaMeter
 from router.pricing.price import LeasedPrice
+from router.pricing.weigher import Weigher
 
 Place = tuple[str, str, str]
 """(replica, pool, backend): at most one lease runs for each."""
@@ -28,6 +29,7 @@ class RunningLease:
     started_ns: int
     meter: ReplicaMeter
     is_leaving: bool = False
+    weigher: Weigher = field(default_factory=Weigher)
 
     def row(self, *, with_state: bool = False) -> Lease:
         """The lease as the ledger keeps it, as of the meter's last event."""

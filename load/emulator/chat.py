@@ -29,7 +29,15 @@ def chat_completions(replica: "Replica", request: HttpRequest, answer: Answer) -
     prompt = prompt_of(replica, body, messages)
     generation = new_generation(replica, answer, request, "chatcmpl", body.request_id)
     options = reply_options(replica, body, messages, len(prompt))
-    add_choices(generation, prompt, options, count=body.n or 1, seed=body.seed or 0, salt=body.cache_salt or "")
+    add_choices(
+        generation,
+        prompt,
+        options,
+        count=body.n or 1,
+        seed=body.seed or 0,
+        salt=body.cache_salt or "",
+        priority=body.priority,
+    )
     rendering: Rendering
     if body.stream:
         rendering = ChatStream(generation, body)

@@ -42,7 +42,15 @@ def completions(replica: "Replica", request: HttpRequest, answer: Answer) -> Non
             schema=schema,
             choices=choices,
         )
-        add_choices(generation, prompt, options, count=body.n or 1, seed=body.seed or 0, salt=body.cache_salt or "")
+        add_choices(
+            generation,
+            prompt,
+            options,
+            count=body.n or 1,
+            seed=body.seed or 0,
+            salt=body.cache_salt or "",
+            priority=body.priority,
+        )
     rendering: Rendering = CompletionStream(generation, body) if body.stream else CompletionAnswer(generation, body)
     generation.start(rendering, is_stream=bool(body.stream))
 

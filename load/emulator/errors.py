@@ -5,7 +5,8 @@ ApiError
 ├── invalid_body         400  Bad Request           a body that pydantic refused
 ├── unknown_model        404  NotFoundError
 ├── overloaded           503  Service Unavailable   the queue is full (--max-num-queued-reqs)
-└── engine_dead          500  InternalServerError   the engine has died under the API server
+├── engine_dead          500  InternalServerError   the engine has died under the API server
+└── after_shutdown       500  InternalServerError   the API server drains after SIGTERM (--shutdown-timeout)
 """
 
 from collections.abc import Sequence
@@ -89,3 +90,7 @@ def overloaded() -> ApiError:
 
 def engine_dead() -> ApiError:
     return ApiError(500, ENGINE_DEAD, "InternalServerError")
+
+
+def after_shutdown() -> ApiError:
+    return ApiError(500, "cannot schedule new futures after shutdown", "InternalServerError")

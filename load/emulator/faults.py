@@ -1,8 +1,9 @@
 """Faults on demand: what a replica does wrong, for how many requests, and how a wrong answer is made out of a right one.
 
-A fault is one member of `Fault`; it applies to inference requests alone, so that `/health` stays green while generation
-breaks, as it does in life. `FaultyAnswer` wraps the answer that a handler writes to; handlers know nothing of faults.
-What must not live here: which path is inference, and listening (that is the replica's).
+A fault is one member of `Fault`. Most apply to inference requests alone, so that `/health` stays green while generation
+breaks, as it does in life; a few befall the replica as a whole, and are carried out by `lifecycle.py` and the fleet.
+`FaultyAnswer` wraps the answer that a handler writes to; handlers know nothing of faults. What must not live here: which path
+is inference, and listening (that is the replica's).
 """
 
 from collections.abc import Callable
@@ -27,7 +28,17 @@ BadSse = Literal[
 class Fault(BaseModel, frozen=True, extra="forbid"):
     """What goes wrong. Exactly one kind; `times` bounds it to the next so many requests.
 
-    refuse: stop listening and drop idle connections; `seconds` brings the replica back.
+    Of the whole replica, whatever it is asked; `seconds` brings it back, and so does clearing the fault:
+    refuse: stop listening and drop idle connections.
+    terminate: SIGTERM, with `shutdown_timeout` seconds. 0: streams end with vLLM's error event and [DONE], answers are 500, then
+        the port closes. More: what runs may end; new work gets a 500, or a 200 that was aborted, while /health says 200 (the
+        zombie); what has not ended in time is never heard of again.
+    api_death: SIGKILL of the API server. Streams end in the middle, without a final chunk; the port is shut.
+    freeze: SIGSTOP of the engine. Silence, and 200 on /health.
+    asleep: 1 or 2, the level of `/sleep`. What runs ends with finish_reason "abort", what comes waits.
+
+    Of single requests:
+    hang: not one byte, not even a status line.
     reset_before_first_byte: RST instead of an answer.
     reset_after_chunks, eof_after_chunks, stall_after_chunks: so many SSE events, then RST; FIN without the final chunk;
         silence. On an answer that is no stream, 0 bytes of it arrive.
@@ -43,6 +54,12 @@ class Fault(BaseModel, frozen=True, extra="forbid"):
     """
 
     refuse: bool = False
+    terminate: bool = False
+    shutdown_timeout: float | None = Field(default=None, ge=0)
+    api_death: bool = False
+    freeze: bool = False
+    asleep: Literal[1, 2] | None = None
+    hang: bool = False
     seconds: float | None = Field(default=None, gt=0)
     reset_before_first_byte: bool = False
     reset_after_chunks: int | None = Field(default=None, ge=0)
@@ -63,11 +80,16 @@ class Fault(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _one_kind(self) -> "Fault":
-        modifiers = {"seconds", "retry_after", "times"}
+        modifiers = {"seconds", "retry_after", "times", "shutdown_timeout"}
         kinds = [name for name, value in self if name not in modifiers and value is not None and value is not False]
         if len(kinds) != 1:
             raise ValueError(f"name exactly one fault, not {kinds or 'none'}")
         return self
+
+    @property
+    def is_of_replica(self) -> bool:
+        """Whether it befalls the replica as a whole (`lifecycle.py`), not single requests."""
+        return bool(self.refuse or self.terminate or self.api_death or self.freeze or self.asleep)
 
 
 class FaultSwitch:
@@ -84,7 +106,7 @@ class FaultSwitch:
     def take(self) -> Fault | None:
         """The fault for one more request."""
         fault = self.fault
-        if fault is None or (fault.times is not None and self.hits >= fault.times):
+        if fault is None or fault.is_of_replica or (fault.times is not None and self.hits >= fault.times):
             return None
         self.hits += 1
         return fault
@@ -97,7 +119,9 @@ class FaultSwitch:
 
 def answer_instead(fault: Fault, exchange: Exchange, *, hits: int, error_body: Callable[[ApiError], bytes]) -> bool:
     """Faults that need no work of the model. Returns whether the request is dealt with."""
-    if fault.reset_before_first_byte:
+    if fault.hang:
+        pass
+    elif fault.reset_before_first_byte:
         exchange.reset()
     elif fault.status is not None:
         kind = {401: "Unauthorized", 404: "NotFoundError", 429: "Too Many Requests", 503: "Service Unavailable"}

@@ -36,6 +36,7 @@ class _Listener:
         self._comeback: asyncio.TimerHandle | None = None
         self._pending: set[asyncio.Task[None]] = set()
         self._is_refusing = False
+        self._shut = asyncio.Event()
 
     async def open(self, port: int) -> None:
         loop = asyncio.get_running_loop()
@@ -43,26 +44,49 @@ class _Listener:
         self._server = await loop.create_server(make, self._host, port, backlog=4096, reuse_address=True)
         self.replica.port = self._server.sockets[0].getsockname()[1]
         self.replica.apply_fault = self._apply
+        self.replica.lifecycle.close_port = self._refuse
+        self._shut.clear()
 
     def _apply(self, fault: Fault | None) -> None:
         """Put a fault in force, and open or shut the port as it says."""
         self.replica.set_fault(fault)
-        self._is_refusing = fault is not None and fault.refuse
+        lifecycle = self.replica.lifecycle
+        lifecycle.restore()
+        self._is_refusing = fault is not None and (fault.refuse or fault.api_death)
         if self._comeback is not None:
             self._comeback.cancel()
             self._comeback = None
-        if fault is not None and fault.refuse:
+        if fault is not None and fault.seconds is not None and fault.is_of_replica:
+            self._comeback = asyncio.get_running_loop().call_later(fault.seconds, self._apply, None)
+        if self._is_refusing:
             self._refuse()
-            if fault.seconds is not None:
-                self._comeback = asyncio.get_running_loop().call_later(fault.seconds, self._apply, None)
         elif self._server is None and not self._pending:
             self._reopen()
+        if fault is None:
+            return
+        if fault.api_death:
+            for connection in list(self._connections):
+                connection.transport.close()
+        elif fault.terminate:
+            lifecycle.terminate(fault.shutdown_timeout or 0.0)
+        elif fault.freeze:
+            lifecycle.freeze()
+        elif fault.asleep is not None:
+            lifecycle.sleep(fault.asleep)
+
+    async def drained(self) -> None:
+        """SIGTERM with the replica's own shutdown time-out: return when the port is shut and its clients are gone."""
+        self.replica.lifecycle.terminate(self.replica.spec.shutdown_timeout_seconds)
+        await self._shut.wait()
+        while self._connections:
+            await asyncio.wait([connection.closed for connection in self._connections])
 
     def _refuse(self) -> None:
         """New connections are refused from here on; idle ones are dropped, those at work end their answer."""
         if self._server is not None:
             self._server.close()
             self._server = None
+        self._shut.set()
         for connection in list(self._connections):
             connection.retire()
 
@@ -133,6 +157,8 @@ class EmulatedFleet:
                 listener = _Listener(Replica(spec), host)
                 await listener.open(first_port + position if first_port else 0)
                 listeners.append(listener)
+                if spec.startup_seconds:
+                    listener.replica.faults(refuse=True, seconds=spec.startup_seconds)
             fleet = cls(listeners)
             for replica in fleet.replicas:
                 replica.find_sibling = fleet.sibling
@@ -140,6 +166,11 @@ class EmulatedFleet:
         finally:
             for listener in listeners:
                 await listener.close()
+
+    async def drained(self) -> None:
+        """SIGTERM to every replica, with its shutdown time-out: return when all have ended their work and shut their ports,
+        and every client is gone. A client whose stream hangs keeps it waiting, as it keeps vLLM."""
+        await asyncio.gather(*(listener.drained() for listener in self._listeners))
 
     def sibling(self, position: int) -> Replica | None:
         return self.replicas[position] if 0 <= position < len(self.replicas) else None

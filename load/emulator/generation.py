@@ -105,6 +105,33 @@ class Generation:
         self._open = 0
         self.replica.closed(self)
 
+    def cut_short(self) -> None:
+        """The engine gives it up: what there is goes out, with finish_reason "abort". Of a stream that has not begun, [DONE]."""
+        rendering = self._rendering
+        for choice in self.choices:
+            if rendering is None or choice.sequence.is_over:
+                continue
+            self.replica.pump.abort(choice.sequence)
+            made = choice.sequence.produced_tokens
+            reply = choice.reply
+            choice.reply = replace(
+                reply,
+                token_ids=reply.token_ids[:made],
+                deltas=reply.deltas[:made],
+                finish_reason="abort",
+                stop_reason=None,
+            )
+            if self._has_begun:
+                rendering.tokens(choice, choice.sent, made)
+            self.replica.metrics.finished(choice.sequence, "abort", self.params_max_tokens)
+        self._open = 0
+        self.replica.closed(self)
+        if self._is_stream and not self._has_begun:
+            self.answer.send(DONE)
+            self.answer.finish()
+        elif rendering is not None:
+            rendering.end()
+
     def kill(self) -> None:
         """The engine dies under the request: vLLM's error event and [DONE], or its 500."""
         self.abort()
@@ -153,7 +180,14 @@ def new_generation(
 
 
 def add_choices(
-    generation: Generation, prompt: list[int], options: ReplyOptions, *, count: int, seed: int, salt: str
+    generation: Generation,
+    prompt: list[int],
+    options: ReplyOptions,
+    *,
+    count: int,
+    seed: int,
+    salt: str,
+    priority: int = 0,
 ) -> None:
     """Plan `count` answers to a prompt and append them to the generation's choices."""
     replica = generation.replica
@@ -162,7 +196,7 @@ def add_choices(
         hashes: list[int] = []
         if replica.spec.has_prefix_cache:
             hashes = block_hashes([*prompt, *reply.token_ids], replica.engine.block_tokens, salt)
-        sequence = EngineSequence(len(prompt), len(reply.token_ids), hashes)
+        sequence = EngineSequence(len(prompt), len(reply.token_ids), hashes, priority)
         generation.choices.append(Choice(len(generation.choices), prompt, reply, sequence))
     generation.params_n = max(generation.params_n, count)
     generation.params_max_tokens = options.tokens_max

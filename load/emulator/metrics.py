@@ -74,8 +74,7 @@ class Metrics:
 
     def stepped(self, step: Step) -> None:
         """An engine step has ended."""
-        yielded = sum(sequence.produced_tokens > 0 for sequence in step.progressed)
-        self._histograms["vllm:iteration_tokens_total"].observe(step.prefill_tokens + yielded)
+        self._histograms["vllm:iteration_tokens_total"].observe(step.prefill_tokens + step.completion_tokens)
         gaps = sum(sequence.produced_tokens > 1 for sequence in step.progressed)
         if gaps:
             self._histograms["vllm:inter_token_latency_seconds"].observe(step.ended_seconds - step.began_seconds, gaps)
@@ -124,10 +123,11 @@ class Metrics:
 
     # ------------------------------------------------------------------ text
 
-    def text(self) -> bytes:
-        return ("\n".join(self._lines()) + "\n").encode()
+    def text(self, *, sleep_level: int = 0) -> bytes:
+        """sleep_level: of `/sleep`, 0 when awake."""
+        return ("\n".join(self._lines(sleep_level)) + "\n").encode()
 
-    def _lines(self) -> Iterable[str]:
+    def _lines(self, sleep_level: int) -> Iterable[str]:
         yield from self._process()
         labels = self._labels
         engine, counters = self._engine, self._engine.counters
@@ -138,8 +138,8 @@ class Metrics:
         reasons = [({**labels, "reason": "capacity"}, engine.waiting), ({**labels, "reason": "deferred"}, 0)]
         yield from _family("vllm:num_requests_waiting_by_reason", "gauge", reasons)
         sleep = [
-            ({**labels, "sleep_state": state}, float(state == "awake"))
-            for state in ("awake", "weights_offloaded", "discard_all")
+            ({**labels, "sleep_state": state}, float(level == sleep_level))
+            for level, state in enumerate(("awake", "weights_offloaded", "discard_all"))
         ]
         yield from _family("vllm:engine_sleep_state", "gauge", sleep)
         yield from _family("vllm:kv_cache_usage_perc", "gauge", [(labels, engine.kv_usage_ratio)])
@@ -148,6 +148,7 @@ class Metrics:
         for name in COUNTERS_AT_REST[3:]:
             yield from self._counter(name, {"": 0})
         yield from self._counter("vllm:num_preemptions", {"": counters.preemptions})
+        yield from self._speculation()
         yield from self._counter("vllm:prompt_tokens", {"": counters.prompt_tokens})
         sources = {
             "local_compute": counters.prompt_tokens - counters.cached_tokens,
@@ -178,6 +179,16 @@ class Metrics:
         }
         yield from _family("vllm:cache_config_info", "gauge", [(cache, 1)])
         yield from self._http_lines()
+
+    def _speculation(self) -> Iterable[str]:
+        """vLLM's families of speculative decoding, which are there only where it is on."""
+        speculation, counters = self._engine.profile.speculation, self._engine.counters
+        if speculation is None:
+            return
+        drafts = counters.draft_rounds
+        yield from self._counter("vllm:spec_decode_num_drafts", {"": drafts})
+        yield from self._counter("vllm:spec_decode_num_draft_tokens", {"": drafts * speculation.draft_tokens})
+        yield from self._counter("vllm:spec_decode_num_accepted_tokens", {"": counters.accepted_tokens})
 
     def _process(self) -> Iterable[str]:
         stats = gc.get_stats()

@@ -27,10 +27,37 @@ class Pump:
         self._on_step = on_step
         self._listeners: dict[EngineSequence, Listener] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._frozen_at: float | None = None
+        self._delivered_seconds: float | None = None  # until when, while listeners are being told
 
     def now_seconds(self) -> float:
         """The engine's time."""
-        return (self._loop.time() - self._began) * self._time_factor
+        now = self._loop.time() if self._frozen_at is None else self._frozen_at
+        return (now - self._began) * self._time_factor
+
+    def freeze(self) -> None:
+        """The engine's time stands still."""
+        if self._frozen_at is None:
+            self._tick()
+            self._frozen_at = self._loop.time()
+            self._disarm()
+
+    def thaw(self) -> None:
+        """It goes on from where it stood."""
+        if self._frozen_at is not None:
+            self._began += self._loop.time() - self._frozen_at
+            self._frozen_at = None
+            self._arm()
+
+    def pause(self, *, is_finishing: bool = False) -> None:
+        """Begin no further step; is_finishing: but let those that run come to their end."""
+        self._tick()
+        self.engine.pause(self.now_seconds(), is_finishing=is_finishing)
+
+    def resume(self) -> None:
+        self._tick()
+        self.engine.resume(self.now_seconds())
+        self._arm()
 
     def submit(self, work: Sequence[tuple[EngineSequence, Listener]]) -> None:
         """Queue sequences at one moment. A listener is called after each step in which its sequence progressed, the last
@@ -45,11 +72,14 @@ class Pump:
     def abort(self, sequence: EngineSequence) -> None:
         """Drop a sequence; its listener hears no more."""
         self._listeners.pop(sequence, None)
-        self.engine.abort(sequence, self.now_seconds())
+        if self._delivered_seconds is None:
+            self._tick()  # what is due is told before, else the engine would pass over it
+            self.engine.abort(sequence, self.now_seconds())
+        else:  # asked by a listener: the engine is as far as what it was told
+            self.engine.abort(sequence, self._delivered_seconds)
 
     def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._disarm()
         for sequence in list(self._listeners):
             self.abort(sequence)
 
@@ -57,9 +87,13 @@ class Pump:
         """Let every step end that is due, one by one: when the loop was late, each token still goes out by itself and in
         the order of the engine."""
         now_seconds = self.now_seconds()
-        while (due := self.engine.next_event_seconds) is not None and due <= now_seconds:
-            for step in self.engine.advance(due):
-                self._deliver(step)
+        while (due := self.engine.next_step_seconds) is not None and due <= now_seconds:
+            for step in self.engine.advance_steps(due):
+                self._delivered_seconds = step.ended_seconds
+                try:
+                    self._deliver(step)
+                finally:
+                    self._delivered_seconds = None
 
     def _deliver(self, step: Step) -> None:
         if self._on_step is not None:
@@ -71,6 +105,11 @@ class Pump:
                     del self._listeners[sequence]
                 listener(sequence)
 
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def _wake(self) -> None:
         self._timer = None
         try:
@@ -79,6 +118,6 @@ class Pump:
             self._arm()
 
     def _arm(self) -> None:
-        due = self.engine.next_event_seconds
-        if due is not None and self._timer is None:
+        due = self.engine.next_step_seconds
+        if due is not None and self._timer is None and self._frozen_at is None:
             self._timer = self._loop.call_at(self._began + due / self._time_factor, self._wake)

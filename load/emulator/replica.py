@@ -18,6 +18,7 @@ from urllib.parse import parse_qs
 import orjson
 from pydantic import ValidationError
 
+from load.emulator import dev
 from load.emulator import metrics as metrics_text
 from load.emulator.audio import transcriptions, translations
 from load.emulator.bodies import UnreadableBody
@@ -29,6 +30,7 @@ from load.emulator.faults import Fault, FaultSwitch, FaultyAnswer, answer_instea
 from load.emulator.generation import Generation
 from load.emulator.http import Answer, Exchange, HttpRequest
 from load.emulator.language import digest
+from load.emulator.lifecycle import Lifecycle
 from load.emulator.messages import count_tokens, messages
 from load.emulator.metrics import Metrics
 from load.emulator.pooling import embeddings, pooling, rerank, score
@@ -76,12 +78,19 @@ class Replica:
         profile = spec.profile
         if spec.sequences_max is not None:
             profile = profile.model_copy(update={"sequences_max": spec.sequences_max})
-        self.engine = Engine(profile, has_prefix_cache=spec.has_prefix_cache)
+        self.engine = Engine(
+            profile,
+            block_tokens=spec.block_tokens,
+            has_prefix_cache=spec.has_prefix_cache,
+            is_by_priority=spec.is_by_priority,
+            seed=spec.style.seed,
+        )
         context_tokens = min(spec.context_tokens, self.engine.sequence_tokens_max)
         is_cloud = spec.dialect is Dialect.OPENAI
         has_details = spec.has_prompt_tokens_details or is_cloud
         self.spec = replace(spec, context_tokens=context_tokens, has_prompt_tokens_details=has_details)
         self.metrics = Metrics(self.engine, spec.model)
+        self.lifecycle = Lifecycle(self)
         self.pump = Pump(self.engine, time_factor=spec.time_factor, on_step=self.metrics.stepped)
         self.fingerprint = f"vllm-{VERSION}-{digest(spec.model, profile) % 16**8:08x}"
         self.created = int(time.time())
@@ -90,7 +99,7 @@ class Replica:
         self.apply_fault: Callable[[Fault | None], None] = self.set_fault
         self.find_sibling: Callable[[int], Replica | None] = lambda _: self
         self._switch = FaultSwitch()
-        self._routes = _routes(spec.kind, spec.dialect)
+        self._routes = _routes(spec.kind, spec.dialect) | (_DEV_ROUTES if spec.has_dev_mode else {})
         self._in_flight = 0
         self._generations: set[Generation] = set()
         self._recent: deque[float] = deque()
@@ -163,6 +172,9 @@ class Replica:
         if request.method not in route.methods:
             allowed = (("allow", ", ".join(route.methods)),)
             return exchange.respond(405, b'{"detail":"Method Not Allowed"}', headers=allowed)
+        needs_engine = route.is_inference or request.path in _TOKENIZING
+        if needs_engine and self.lifecycle.answer_instead(exchange):
+            return None
         if not route.is_inference:
             return route.handler(self, request, exchange)
         _check_rank(request)
@@ -254,6 +266,7 @@ class Replica:
 
     def closed(self, generation: Generation) -> None:
         self._generations.discard(generation)
+        self.lifecycle.work_ended()
 
     @property
     def generations(self) -> list[Generation]:
@@ -295,7 +308,8 @@ def _load(replica: Replica, request: HttpRequest, answer: Answer) -> None:
 
 
 def _metrics(replica: Replica, request: HttpRequest, answer: Answer) -> None:
-    answer.respond(200, replica.metrics.text(), metrics_text.CONTENT_TYPE)
+    text = replica.metrics.text(sleep_level=replica.lifecycle.sleep_level)
+    answer.respond(200, text, metrics_text.CONTENT_TYPE)
 
 
 def _kv_event_sources(replica: Replica, request: HttpRequest, answer: Answer) -> None:
@@ -361,6 +375,18 @@ def _routes(kind: Kind, dialect: Dialect) -> dict[str, Route]:
     return routes
 
 
+_TOKENIZING = ("/tokenize", "/detokenize")
+_DEV_ROUTES = {
+    "/sleep": Route(("POST",), dev.sleep),
+    "/wake_up": Route(("POST",), dev.wake_up),
+    "/is_sleeping": Route(("GET",), dev.is_sleeping),
+    "/pause": Route(("POST",), dev.pause),
+    "/resume": Route(("POST",), dev.resume),
+    "/is_paused": Route(("GET",), dev.is_paused),
+    "/abort_requests": Route(("POST",), dev.abort_requests),
+    "/reset_prefix_cache": Route(("POST",), dev.reset_prefix_cache),
+    "/reset_mm_cache": Route(("POST",), dev.reset_mm_cache),
+}
 _ANTHROPIC = ("/v1/messages", "/v1/messages/count_tokens")
 _WORK: dict[Kind, dict[str, PathHandler]] = {
     Kind.GENERATE: {

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from load.emulator.reply import Style
+from load.engine import BLOCK_TOKENS
 from router.pricing.profile import EngineProfile
 
 VERSION = "0.32.0"
@@ -39,6 +40,9 @@ class ReplicaSpec:
 
     model: the first served name; aliases: the others. context_tokens: `--max-model-len`.
     sequences_max: `--max-num-seqs`, the profile's when None. queued_max: `--max-num-queued-reqs`, no limit when None.
+    shutdown_timeout_seconds: `--shutdown-timeout`. is_by_priority: `--scheduling-policy priority`. has_dev_mode:
+        `VLLM_SERVER_DEV_MODE`. startup_seconds: how long the port stays shut at first, as while vLLM loads a model.
+    block_tokens: `--block-size`, vLLM's on a CPU when left out.
     time_factor: engine seconds per second. stream_interval: tokens per streamed chunk.
     requests_per_minute: 429 with Retry-After beyond it (the openai dialect's).
     """
@@ -52,6 +56,11 @@ class ReplicaSpec:
     context_tokens: int = 32_768
     sequences_max: int | None = None
     queued_max: int | None = None
+    shutdown_timeout_seconds: float = 0.0
+    is_by_priority: bool = False
+    has_dev_mode: bool = False
+    startup_seconds: float = 0.0
+    block_tokens: int = BLOCK_TOKENS
     time_factor: float = 1.0
     style: Style = field(default_factory=Style)
     stream_interval: int = 1

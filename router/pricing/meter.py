@@ -26,7 +26,8 @@ from typing import TypedDict
 
 from router.pricing.weights import WEIGHT_MAX
 
-NS_PER_HOUR = 3_600 * 10**9
+NS_PER_SECOND = 10**9
+NS_PER_HOUR = 3_600 * NS_PER_SECOND
 GRAIN_BITS = 32
 GRAINS_PER_NANOUSD = NS_PER_HOUR << GRAIN_BITS
 
@@ -229,6 +230,13 @@ class ReplicaMeter:
         """What an open attempt owes so far, whole nano-dollars; None when it is not open."""
         attempt = self._attempts.get(attempt_id)
         return None if attempt is None else self._owed(attempt) // GRAINS_PER_NANOUSD
+
+    def occupied_seconds(self, attempt_id: str) -> float:
+        """What an open attempt owes so far, as time of the replica at today's price; 0 when it is not open or costs nothing."""
+        attempt = self._attempts.get(attempt_id)
+        if attempt is None or not self._rate:
+            return 0.0
+        return self._owed(attempt) / (self._rate << GRAIN_BITS) / NS_PER_SECOND
 
     @property
     def accrued_nanousd(self) -> dict[str, int]:

@@ -4,6 +4,8 @@ Four users share it: quotes and metering weights in the router, the emulated bac
 What may not live here: queues, clocks, randomness; an engine *in time* is `load/engine.py`.
 """
 
+from typing import NamedTuple
+
 from pydantic import BaseModel, Field
 
 GIGA = 1e9
@@ -33,6 +35,16 @@ class Speculation(BaseModel, frozen=True, extra="forbid"):
     def tokens_per_step(self) -> float:
         """Tokens that a step yields for a sequence, on average: (1 − αᵏ⁺¹) ÷ (1 − α) (Leviathan et al. 2023, equation 1)."""
         return sum(self.acceptance_ratio**position for position in range(self.draft_tokens + 1))
+
+
+class StepParts(NamedTuple):
+    """The parts of a step: overhead + draft + max(weight read + KV read, compute) is its time. Seconds."""
+
+    overhead_seconds: float
+    draft_seconds: float
+    weight_read_seconds: float
+    kv_read_seconds: float
+    compute_seconds: float
 
 
 class EngineProfile(BaseModel, frozen=True, extra="forbid"):
@@ -96,8 +108,25 @@ class EngineProfile(BaseModel, frozen=True, extra="forbid"):
         if first == floor and slope:
             flat = min(steps, max(0, steps - int((last - floor) / slope) - 1))
         rising = steps - flat
-        start = self.step_seconds(decoding, context_tokens + flat * tokens_per_step, 0)
+        start = self.step_seconds(decoding, context_tokens + flat * tokens_per_step, 0) if flat else first
         return flat * floor + rising * (start + last) / 2
+
+    def step_parts(
+        self, decoding: int, context_tokens: float, prefill_tokens: int, prefill_pairs: int = 0
+    ) -> "StepParts":
+        """What the time of a step is made of; the arguments are those of `step_seconds`."""
+        draft_seconds, computed = 0.0, decoding
+        if self.speculation is not None and decoding:
+            draft_seconds = self.speculation.draft_seconds
+            computed *= 1 + self.speculation.draft_tokens
+        return StepParts(
+            self.step_overhead_seconds,
+            draft_seconds,
+            self.weight_read_seconds,
+            self.kv_read_seconds_per_token * context_tokens,
+            self.compute_seconds_per_token * (computed + prefill_tokens)
+            + self.attention_seconds_per_pair * prefill_pairs,
+        )
 
 
 def roofline_profile(

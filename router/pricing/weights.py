@@ -1,12 +1,11 @@
-"""What an attempt weighs while it prefills and while it decodes: the part of an engine step that it occupies.
+"""What an attempt weighs in a typical batch while it prefills and while it decodes: the part of an engine step that it occupies.
+
+This is for quotes, which reckon with a replica that is known by numbers alone. What an attempt is metered with comes from
+`weigher.py`, which knows who else is there at each of its events.
 
 Weights divide a bill (`meter.py`), so only their ratios matter; they are in nanoseconds of a step to be whole numbers. Both
 phases are measured in the time the step's resources are taken up, which is what makes the ratio of output to input right at
 any concurrency: alone, a decoding attempt pays for the whole step; in a batch it pays for its share of the weights read.
-
-Against the true shares of every step of `load/engine.py` (Llama 8B on an H100 and an L4, lengths of Azure's conversation
-trace, Poisson arrivals, 1 to 30 concurrent) a request's charge is off by 1–7 % (median) and 14–24 % (95th percentile); flat
-per token by 39–53 % and 147–912 %, at a fixed 1:4 by 24–44 % and 82–618 %. Without the overhead in w it is 1–8 % and 19–28 %.
 """
 
 from math import ceil

@@ -2,13 +2,15 @@
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from load.emulator import EmulatedFleet, ReplicaSpec
+from load.emulator import QUICK, EmulatedFleet, ReplicaSpec
+from router.pricing.profile import Speculation
 
 RECORDED: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "recorded" / "metrics.json").read_text())
 # Of the process that serves, not of vLLM.
@@ -61,3 +63,26 @@ async def test_the_text_can_be_parsed_and_its_values_are_the_engines() -> None:
     assert samples["vllm:time_to_first_token_seconds_count", ""] == 3
     assert samples["vllm:inter_token_latency_seconds_count", ""] == 3 * 4
     assert samples["vllm:request_generation_tokens_sum", ""] == 15
+
+
+async def test_an_engine_that_speculates_says_how_well() -> None:
+    speculation = Speculation(draft_tokens=4, acceptance_ratio=0.7, draft_seconds=1e-4)
+    text, _ = await scrape(ReplicaSpec(profile=QUICK.model_copy(update={"speculation": speculation})))
+    values = dict(re.findall(r"^vllm:spec_decode_num_(\w+)_total\{.*\} (\S+)$", text, re.M))
+    assert float(values["draft_tokens"]) == 4 * float(values["drafts"]) > 0
+    assert float(values["accepted_tokens"]) == 3 * 4 - float(values["drafts"])
+
+
+async def test_steps_that_a_late_loop_has_missed_are_counted_before_an_abort() -> None:
+    async with EmulatedFleet.start([ReplicaSpec()]) as fleet, httpx.AsyncClient() as client:
+        replica = fleet.replicas[0]
+        body = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 4000, "ignore_eos": True, "stream": True}
+        async with client.stream("POST", f"{replica.url}/v1/chat/completions", json=body) as answer:
+            await anext(answer.aiter_bytes())
+            time.sleep(0.05)  # noqa: ASYNC251 — the loop is late, with some 15 steps due
+            (generation,) = replica.generations
+            generation.abort()
+        text = (await client.get(f"{replica.url}/metrics")).text
+        steps = re.search(r"^vllm:iteration_tokens_total_count\{.*\} (\S+)$", text, re.M)
+        assert steps is not None
+        assert float(steps[1]) >= replica.engine.counters.steps - 1 > 10

@@ -35,8 +35,8 @@ def engine(**members: float) -> Engine:
 
 def run(subject: Engine, until_seconds: float = math.inf) -> list[Step]:
     steps: list[Step] = []
-    while (due := subject.next_event_seconds) is not None and due <= until_seconds:
-        steps += subject.advance(due)
+    while (due := subject.next_step_seconds) is not None and due <= until_seconds:
+        steps += subject.advance_steps(due)
     return steps
 
 
@@ -208,16 +208,16 @@ def play(asks: list[Ask], capacity_blocks: int) -> tuple[Engine, list[EngineSequ
     ]
     steps: list[Step] = []
     for at, kind, position in sorted(events):
-        while (due := subject.next_event_seconds) is not None and due <= at:
-            steps += subject.advance(due)
+        while (due := subject.next_step_seconds) is not None and due <= at:
+            steps += subject.advance_steps(due)
             assert subject.blocks.used <= subject.blocks.capacity
             assert subject.running <= subject.profile.sequences_max
         if kind == 0:
             subject.submit(sequences[position], at)
         else:
             subject.abort(sequences[position], at)
-    while (due := subject.next_event_seconds) is not None:
-        steps += subject.advance(due)
+    while (due := subject.next_step_seconds) is not None:
+        steps += subject.advance_steps(due)
         assert subject.blocks.used <= subject.blocks.capacity
     return subject, sequences, steps
 
@@ -263,3 +263,107 @@ def test_how_often_the_clock_is_read_changes_nothing(asks: list[Ask]) -> None:
     late.advance(1e9)
     assert late.counters.completion_tokens == subject.counters.completion_tokens
     assert sorted(s.ended_seconds or 0 for s in again) == pytest.approx(sorted(s.ended_seconds or 0 for s in sequences))
+
+
+def test_a_pause_ends_with_the_step_under_way_and_resuming_goes_on() -> None:
+    subject = engine()
+    sequence = EngineSequence(10, 20)
+    subject.submit(sequence, 0.0)
+    subject.advance(0.05)
+    subject.pause(0.05)
+    subject.advance(10.0)
+    made = sequence.produced_tokens
+    assert 0 < made < 20
+    assert subject.next_event_seconds is None
+    subject.submit(EngineSequence(10, 5), 11.0)
+    assert (subject.next_event_seconds, subject.waiting) == (None, 1)
+    subject.resume(12.0)
+    run(subject)
+    assert sequence.produced_tokens == 20
+    assert sequence.ended_seconds is not None
+    assert sequence.ended_seconds > 12.0
+
+
+def test_a_pause_that_lets_work_end_admits_nobody_until_it_is_over() -> None:
+    subject = engine()
+    running, late = EngineSequence(10, 20), EngineSequence(10, 5)
+    subject.submit(running, 0.0)
+    subject.advance(0.05)
+    subject.pause(0.05, is_finishing=True)
+    subject.submit(late, 0.06)
+    run(subject)
+    assert running.state is SequenceState.FINISHED
+    assert (late.state, subject.waiting) == (SequenceState.WAITING, 1)
+    subject.resume(5.0)
+    run(subject)
+    assert late.state is SequenceState.FINISHED
+
+
+def test_one_that_drains_ends_its_work_and_takes_no_more() -> None:
+    subject = engine()
+    sequence = EngineSequence(10, 20)
+    subject.submit(sequence, 0.0)
+    subject.drain()
+    with pytest.raises(ValueError, match="draining"):
+        subject.submit(EngineSequence(10, 20), 0.0)
+    run(subject)
+    assert sequence.state is SequenceState.FINISHED
+
+
+def test_no_step_begins_before_the_engine_has_started() -> None:
+    subject = Engine(profile(), block_tokens=BLOCK, starts_seconds=40.0)
+    sequence = EngineSequence(10, 1)
+    subject.submit(sequence, 3.0)
+    run(subject)
+    assert sequence.admitted_seconds == 40.0
+
+
+def test_prefixes_that_are_forgotten_are_computed_again() -> None:
+    subject = engine()
+    for arrival, cached in ((0.0, 0), (10.0, 2 * BLOCK), (20.0, 0)):
+        if arrival == 20.0:
+            subject.forget_prefixes()
+        sequence = EngineSequence(40, 1, [1, 2])
+        subject.submit(sequence, arrival)
+        run(subject)
+        assert sequence.cached_tokens == cached
+
+
+def test_by_priority_the_urgent_overtake_and_the_least_urgent_is_preempted() -> None:
+    subject = Engine(profile(kv_capacity_tokens=9 * BLOCK, sequences_max=2), block_tokens=BLOCK, is_by_priority=True)
+    first, idle, urgent = (EngineSequence(3 * BLOCK, 3 * BLOCK, priority=priority) for priority in (5, 9, 0))
+    for sequence in (first, idle, urgent):
+        subject.submit(sequence, 0.0)
+    run(subject)
+    assert urgent.admitted_seconds == first.admitted_seconds == 0.0
+    assert idle.admitted_seconds is not None
+    assert idle.admitted_seconds > 0.0
+    assert urgent.preemptions == 0
+    assert first.preemptions == 1
+    assert all(sequence.state is SequenceState.FINISHED for sequence in (first, idle, urgent))
+
+
+def test_a_prompt_is_admitted_only_when_all_of_it_would_fit() -> None:
+    """vLLM's `scheduler_reserve_full_isl`: else long prompts would be admitted by their first chunk, and preempted."""
+    subject = engine(kv_capacity_tokens=12 * BLOCK)
+    first, second = EngineSequence(6 * BLOCK, BLOCK), EngineSequence(8 * BLOCK, 1)
+    for sequence in (first, second):
+        subject.submit(sequence, 0.0)
+    run(subject)
+    assert second.admitted_seconds == first.ended_seconds
+    assert subject.counters.preemptions == 0
+
+
+def test_speculation_makes_what_it_should_on_average_and_counts_it() -> None:
+    speculation = {"draft_tokens": 3, "acceptance_ratio": 0.5, "draft_seconds": 0.001}
+    for seed in range(5):
+        subject = Engine(profile(speculation=speculation), block_tokens=BLOCK, seed=seed)  # type: ignore[arg-type]
+        sequence = EngineSequence(10, 301)
+        subject.submit(sequence, 0.0)
+        run(subject)
+        assert sequence.produced_tokens == 301
+        per_step = 1 + 0.5 + 0.25 + 0.125
+        assert subject.counters.steps - 1 in (math.floor(300 / per_step), math.ceil(300 / per_step))
+        counters = subject.counters
+        assert counters.draft_rounds == counters.steps - 1
+        assert counters.accepted_tokens == 300 - counters.draft_rounds

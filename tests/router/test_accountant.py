@@ -38,7 +38,7 @@ from router.ledger.sqlite import SqliteLedger
 from router.pricing.cost import list_cost
 from router.pricing.price import LeasedPrice, Price, Purchase, TokenRates
 from router.pricing.standard import standard_cost
-from router.pricing.weights import decode_weight, mean_weight, prefill_weight
+from router.pricing.weigher import Weigher
 
 START = 1_795_000_000 * SECOND
 PATIENCE_SECONDS = 10.0
@@ -118,15 +118,18 @@ def test_a_metered_attempt_costs_price_times_usage(books: Books) -> None:
     assert charge.cost_nanousd == charge.standard_nanousd == list_cost(CLOUD_PRICE, Usage(1000, 500))
 
 
-def test_a_prefill_pays_more_than_a_decode_beside_it(books: Books) -> None:
-    decoding, prefilling = books.open("r1"), books.open("r2")
-    books.accountant.first_token(decoding, books.now_ns)
+def test_a_long_prefill_pays_more_than_a_decode_beside_it(books: Books) -> None:
+    decoding = books.open("r1")
     books.wait(1)
-    cheap, dear = books.close(decoding), books.close(prefilling)
-    assert cheap.cost_nanousd is not None
-    assert dear.cost_nanousd is not None
-    assert cheap.cost_nanousd < dear.cost_nanousd
-    assert cheap.cost_nanousd + dear.cost_nanousd in (999_999, 1_000_000)
+    books.accountant.first_token(decoding, books.now_ns)
+    long = facts("r2")
+    books.accountant.open(long, SMALL, EDGE_PRICE, 8000, 400, books.now_ns)
+    books.wait(1)
+    first, dear = books.close(decoding).cost_nanousd, books.close(long.attempt_id).cost_nanousd
+    assert first is not None
+    assert dear is not None
+    assert first - 1_000_000 < dear
+    assert first + dear in (1_999_999, 2_000_000)
 
 
 def test_a_first_token_told_twice_or_too_late_changes_nothing(books: Books) -> None:
@@ -299,7 +302,7 @@ def test_what_open_attempts_owe_is_posted_before_they_end(books: Books) -> None:
     attempt = books.open("r1")
     books.wait(10)
     totals = books.posted()
-    assert sum(totals.open_nanousd.values()) == 10_000_000
+    assert sum(totals.open_nanousd.values()) in (9_999_999, 10_000_000)
     assert not totals.lines
     assert_books_balance(totals, open_attempts=1)
     books.close(attempt)
@@ -355,14 +358,18 @@ def test_a_replica_without_a_profile_shares_its_bill_evenly(books: Books) -> Non
     assert {books.close(one).cost_nanousd, books.close(two).cost_nanousd} == {1_000_000}
 
 
-def test_without_a_first_token_to_come_prefill_and_decode_weigh_one_mean(books: Books) -> None:
+def test_without_a_first_token_to_come_one_weight_stands_for_prefill_and_decode(books: Books) -> None:
     whole, streamed = facts("whole"), facts("streamed")
+    weigher = Weigher()
+    weights = [
+        weigher.open("whole", PROFILE, books.now_ns, 4000, 400, is_streaming=False),
+        weigher.open("streamed", PROFILE, books.now_ns, 4000, 400),
+    ]
     books.accountant.open(whole, SMALL, EDGE_PRICE, 4000, 400, books.now_ns, is_streaming=False)
     books.accountant.open(streamed, SMALL, EDGE_PRICE, 4000, 400, books.now_ns)
+    books.accountant.first_token(whole.attempt_id, books.now_ns)
     books.wait(1)
-    mean, prefill = mean_weight(PROFILE, 4000, 400), prefill_weight(PROFILE, 4000)
-    assert decode_weight(PROFILE, 4000, 400) < mean < prefill
-    assert books.close(whole.attempt_id).cost_nanousd == 1_000_000 * mean // (mean + prefill)
+    assert books.close(whole.attempt_id).cost_nanousd == 1_000_000 * weights[0] // sum(weights)
 
 
 # The ledger in trouble
@@ -434,7 +441,8 @@ def test_a17_what_open_attempts_had_run_up_stays_theirs_when_the_router_dies(boo
     books.restart(down_seconds=100)
     after = books.posted()
     assert not after.open_nanousd
-    assert cost_of(after) == sum(before.open_nanousd.values()) == 5_000_000
+    assert 0 <= cost_of(after) - sum(before.open_nanousd.values()) <= 1, "a nano-dollar of residue comes with the end"
+    assert cost_of(after) == 5_000_000
     assert_books_balance(after, open_attempts=0)
 
 

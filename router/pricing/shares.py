@@ -1,0 +1,91 @@
+"""How the time of one engine step is shared among the sequences in it: the rule that the engine's truth and the weights share.
+
+A step takes o + max(w + K, C): its overhead, then the longer of moving the bytes (weights w once, K the caches of those that
+decode) and doing the arithmetic C. Overhead and weights are needed by the first sequence in the step and free to the others,
+so all n share them alike (drafting: all that decode). What is left of the maximum is shared by what each adds to it: let the
+others be there to a fraction u, evenly, and let u go from nothing to all.
+
+- A prompt with arithmetic c adds the mean over u of max(w + u·K, c + u·(C − c)) − max(w + u·K, u·(C − c)).
+- One decoding sequence is too small to move the maximum by itself: up to the fraction s = w ÷ (C − K) of the batch it is the
+  bytes that add time, from there on the arithmetic (s = 1 when the bytes take longer to the end). All that decode share what
+  the prompts leave, s parts by their caches and 1 − s by their arithmetic.
+
+This is Shapley's value with the others taken at their mean (Owen's multilinear extension, along its diagonal), and comes near
+it: see the table of `docs/attribution-errors.md`. Unlike it, it is cheap, and for those that decode it is a straight line over
+their context, so that many steps can be added up at once.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from router.pricing.profile import StepParts
+
+
+class StepShares(NamedTuple):
+    """Seconds. alike: of overhead and weights, each sequence's. prompts: each one's own part of the maximum, in order.
+    kv_read and compute: what all that decode pay together, by their caches and by their arithmetic."""
+
+    alike_overhead_seconds: float
+    alike_weight_seconds: float
+    prompt_seconds: Sequence[float]
+    kv_read_seconds: float
+    compute_seconds: float
+
+
+def memory_share(parts: StepParts) -> float:
+    """s: up to which fraction of the batch moving bytes takes longer than arithmetic, 0–1."""
+    if parts.weight_read_seconds + parts.kv_read_seconds >= parts.compute_seconds:
+        return 1.0
+    return parts.weight_read_seconds / (parts.compute_seconds - parts.kv_read_seconds)
+
+
+def prompt_seconds(weight_read: float, kv_read: float, others_compute: float, own_compute: float) -> float:
+    """What a prompt adds to the larger of bytes and arithmetic, beyond its share of the weights. All in seconds; kv_read and
+    others_compute are the others', together."""
+    slope = others_compute - kv_read
+    return _mean_excess(own_compute - weight_read, slope) - _mean_excess(-weight_read, slope)
+
+
+def decode_seconds(parts: StepParts, decoding: int, context_ratio: float) -> float:
+    """What one of those that decode pays of a step without prompts. context_ratio: its part of all their context, 0–1."""
+    overhead, draft, weight, kv, compute = parts
+    alike = (overhead + draft + weight) / decoding
+    if weight + kv >= compute:
+        return alike + kv * context_ratio
+    by_cache = weight / (compute - kv) * kv
+    by_compute = (1 - weight / (compute - kv)) * compute
+    scale = (compute - weight) / (by_cache + by_compute)
+    return alike + scale * (by_cache * context_ratio + by_compute / decoding)
+
+
+def _mean_excess(start: float, slope: float) -> float:
+    """The mean over u in 0..1 of max(0, start + u · slope)."""
+    end = start + slope
+    if start >= 0 and end >= 0:
+        return (start + end) / 2
+    if start <= 0 and end <= 0:
+        return 0.0
+    positive = start if start > 0 else end
+    return positive * positive / (2 * abs(slope))
+
+
+def step_shares(parts: StepParts, decoding: int, prompts_compute_seconds: Sequence[float]) -> StepShares:
+    """The whole step. prompts_compute_seconds: the arithmetic of each prompt in it. Everything adds up to the step's time."""
+    members = decoding + len(prompts_compute_seconds)
+    memory_seconds = parts.weight_read_seconds + parts.kv_read_seconds
+    rest = max(memory_seconds, parts.compute_seconds) - parts.weight_read_seconds
+    weight, kv, compute = parts.weight_read_seconds, parts.kv_read_seconds, parts.compute_seconds
+    prompts = [prompt_seconds(weight, kv, compute - seconds, seconds) for seconds in prompts_compute_seconds]
+    total = sum(prompts)
+    if total and (total > rest or not decoding):  # the mean of the others is not quite the others
+        prompts = [seconds * rest / total for seconds in prompts]
+        total = rest
+    elif prompts and not decoding:  # what they add to bytes that must be moved anyway is nothing
+        prompts, total = [rest / len(prompts)] * len(prompts), rest
+    share = memory_share(parts)
+    kv = share * parts.kv_read_seconds
+    compute = (1 - share) * max(0.0, parts.compute_seconds - sum(prompts_compute_seconds))
+    scale = (rest - total) / (kv + compute) if kv + compute else 0.0
+    return StepShares(
+        parts.overhead_seconds / members, parts.weight_read_seconds / members, prompts, kv * scale, compute * scale
+    )

@@ -1,0 +1,268 @@
+"""What the attempts at one replica weigh, from what the router knows at each one's three events: who else is there.
+
+A weight is an attempt's part of an engine step (`shares.py`) as it will be for as long as the weight holds, so that the money
+of a step, divided by weights, goes where its time went. Three things make that more than the formula of a step:
+
+- **A prompt pays by amount, not by time.** From dispatch to first token an attempt mostly waits: for the step under way, for
+  the prompts before it, for a place or for blocks when the replica is full. It weighs what its prompt costs, divided by the
+  steps until it is read, so a queue of prompts does not pay for what it does not use yet.
+- **Accounts are settled at the first token.** By then it is known how long it took, which prompts were waiting when its step
+  began, and what the attempt has paid. The difference to what its prompt cost is spread over the decode that is expected.
+- **Weights are multiples of a step's overhead and weight read.** These are shared alike by all that decode, however many come
+  and go later, so in that unit an attempt's main part does not depend on the moment it was weighed at. (They are kept in
+  nanoseconds of a step × sequences in it, to be whole numbers.)
+
+Errors against the engine's truth, beside other rules: `docs/attribution-errors.md`. An attempt of which no first token will
+be seen has one weight: what all of it costs, by its steps. Pure bookkeeping, O(1) an event (what is remembered of the queue
+is dropped when it is older than a step).
+"""
+
+from collections import deque
+from math import ceil
+
+from router.pricing.profile import EngineProfile, StepParts
+from router.pricing.shares import decode_seconds, prompt_seconds, step_shares
+from router.pricing.weights import WEIGHT_MAX
+
+NS = 1e9
+# From dispatch to the next step the one under way must end: half of it on average.
+STEP_UNDER_WAY = 0.5
+# An attempt that has paid too much before its first token still pays this share of its decode.
+DECODE_SHARE_MIN = 0.1
+# What the rate of prompts is remembered of: each attempt counts for 5 % less than the next one.
+RATE_DECAY = 0.95
+# Below this share of steps full of prompts, a decode weighs what it does in a step without any.
+FULL_SHARE_MIN = 0.02
+# What happens in a step, and more: where no first token comes, of a replica that fails all it is given, nothing else would end
+# what is remembered.
+ROWS_MAX = 1024
+
+
+class _Seat:
+    """An open attempt. prompt_tokens: to be computed; context_tokens: with those that are cached; decode_context_tokens: half
+    way through its completion; compute_seconds: the prompt's arithmetic; steps: that its completion is expected to take."""
+
+    __slots__ = (
+        "completion_tokens",
+        "compute_seconds",
+        "context_tokens",
+        "decode_context_tokens",
+        "is_decoding",
+        "profile",
+        "prompt_tokens",
+        "steps",
+    )
+
+    def __init__(self, profile: EngineProfile, prompt_tokens: int, context_tokens: int, completion_tokens: int) -> None:
+        own = prompt_tokens if prompt_tokens > 1 else 1
+        self.profile = profile
+        self.prompt_tokens = own
+        self.context_tokens = context_tokens if context_tokens > own else own
+        self.completion_tokens = completion_tokens if completion_tokens > 1 else 1
+        self.decode_context_tokens = self.context_tokens + self.completion_tokens // 2
+        pairs = own * (self.context_tokens - own) + own * (own + 1) // 2
+        self.compute_seconds = profile.step_parts(0, 0, own, pairs).compute_seconds
+        speculation = profile.speculation
+        self.steps = float(self.completion_tokens)
+        if speculation is not None:
+            self.steps = max(1.0, self.steps / speculation.tokens_per_step)
+        self.is_decoding = False
+
+
+class _Log:
+    """A pair of counters, and what they were up to a step ago."""
+
+    __slots__ = ("_rows", "count", "tokens")
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.count = 0
+        self._rows: deque[tuple[int, int, int]] = deque(((0, 0, 0),), maxlen=ROWS_MAX)
+
+    def add(self, at_ns: int, tokens: int, count: int) -> None:
+        self.tokens += tokens
+        self.count += count
+        self._rows.append((at_ns, self.tokens, self.count))
+
+    def at(self, at_ns: int) -> tuple[int, int]:
+        """Tokens and count at that time; what was before it is forgotten."""
+        rows = self._rows
+        while len(rows) > 1 and rows[1][0] <= at_ns:
+            rows.popleft()
+        return rows[0][1:]
+
+
+class Weigher:
+    """Weights of one replica's attempts, in nanoseconds of a step times the sequences that decode, 1..WEIGHT_MAX.
+
+    Events of attempts that are not open change nothing. Times are nanoseconds of any one clock.
+    """
+
+    __slots__ = ("_arrivals", "_context_tokens", "_decoding", "_last_ns", "_rate", "_seats", "_waiting")
+
+    def __init__(self) -> None:
+        self._seats: dict[str, _Seat] = {}
+        self._decoding = 0
+        self._context_tokens = 0  # of those that decode
+        self._waiting = _Log()  # prompts that are not read yet
+        self._arrivals = _Log()  # prompts that have come, ever
+        self._last_ns: int | None = None
+        self._rate = (0.0, 0.0)  # nanoseconds, and prompt tokens that came in them; both fade
+
+    def open(
+        self,
+        attempt_id: str,
+        profile: EngineProfile,
+        at_ns: int,
+        prompt_tokens: int,
+        completion_tokens: int,
+        *,
+        context_tokens: int | None = None,
+        is_streaming: bool = True,
+    ) -> int:
+        """prompt_tokens: to be computed; context_tokens: with what is cached, the same when None; completion_tokens:
+        expected. Returns the weight until the first token, or for good when nobody will tell of one (not is_streaming)."""
+        seat = _Seat(
+            profile, prompt_tokens, prompt_tokens if context_tokens is None else context_tokens, completion_tokens
+        )
+        self._seats[attempt_id] = seat
+        decoding = self._decoding
+        budget = max(profile.chunk_tokens - decoding, 1)
+        waiting_tokens, waiting_count = self._waiting.tokens, self._waiting.count
+        step_ns = 0.0
+        if waiting_tokens:
+            step_ns = profile.step_seconds(decoding, self._context_tokens, min(waiting_tokens, budget)) * NS
+        before_tokens, before_count = self._arrivals.at(at_ns - int(step_ns * STEP_UNDER_WAY))
+        # Prompts that have waited for longer are in the step under way, as many as it holds; the rest are ahead of this one.
+        recent_tokens = self._arrivals.tokens - before_tokens
+        under_way_tokens = min(budget, max(0, waiting_tokens - recent_tokens))
+        if under_way_tokens < budget:
+            waiting_count = min(waiting_count, self._arrivals.count - before_count)
+        self._arrivals.add(at_ns, seat.prompt_tokens, 1)
+        self._remember(at_ns, seat.prompt_tokens)
+        ahead_tokens = waiting_tokens - under_way_tokens + seat.prompt_tokens
+        steps = ceil(ahead_tokens / budget)
+        room_steps = self._steps_until_room(seat)
+        if room_steps:  # then they come in one by one, as others end
+            seconds = self._prompt_seconds(seat, 0, 0)
+        else:
+            seconds = self._prompt_seconds(seat, ahead_tokens - (steps - 1) * budget, waiting_count / steps + 1)
+        steps_until_read = steps + room_steps + STEP_UNDER_WAY
+        if is_streaming:
+            self._waiting.add(at_ns, seat.prompt_tokens, 1)
+            return _whole(seconds / steps_until_read * max(decoding, 1))
+        self._decode(seat)
+        decode_steps = seat.steps
+        seconds += self._decode_seconds(seat) * decode_steps
+        return _whole(seconds / (steps_until_read + decode_steps) * self._decoding)
+
+    def first_token(self, attempt_id: str, at_ns: int, paid_seconds: float) -> int | None:
+        """paid_seconds: what it has paid so far, in seconds of the replica's time. Returns the weight from here to the end;
+        None when it is not open, or has one weight for good."""
+        seat = self._seats.get(attempt_id)
+        if seat is None or seat.is_decoding:
+            return None
+        profile, decoding = seat.profile, self._decoding
+        tokens, count = seat.prompt_tokens, 1
+        for _ in range(2):  # the step's length says who was in it, which says its length
+            step_seconds = profile.step_seconds(decoding, self._context_tokens, min(tokens, profile.chunk_tokens))
+            there = self._waiting.at(at_ns - int(step_seconds * NS * 0.999))
+            if there[0] <= tokens:
+                break
+            tokens, count = there
+        is_full = decoding + count > profile.sequences_max or self._context_tokens + tokens > profile.kv_capacity_tokens
+        seconds = self._prompt_seconds(seat, 0, 0) if is_full else self._prompt_seconds(seat, tokens, count)
+        self._waiting.add(at_ns, -seat.prompt_tokens, -1)
+        self._decode(seat)
+        decode_seconds = self._decode_seconds(seat)
+        settled = decode_seconds + (seconds - paid_seconds) / seat.steps
+        return _whole(max(settled, decode_seconds * DECODE_SHARE_MIN) * self._decoding)
+
+    def close(self, attempt_id: str, at_ns: int) -> None:
+        seat = self._seats.pop(attempt_id, None)
+        if seat is None:
+            return
+        if seat.is_decoding:
+            self._decoding -= 1
+            self._context_tokens -= seat.decode_context_tokens
+        else:
+            self._waiting.add(at_ns, -seat.prompt_tokens, -1)
+
+    def _decode(self, seat: _Seat) -> None:
+        seat.is_decoding = True
+        self._decoding += 1
+        self._context_tokens += seat.decode_context_tokens
+
+    def _remember(self, at_ns: int, prompt_tokens: int) -> None:
+        elapsed_ns, tokens = self._rate
+        if self._last_ns is not None:
+            elapsed_ns = elapsed_ns * RATE_DECAY + max(0, at_ns - self._last_ns)
+            tokens = tokens * RATE_DECAY + prompt_tokens
+        self._last_ns = at_ns
+        self._rate = elapsed_ns, tokens
+
+    def _steps_until_room(self, seat: _Seat) -> float:
+        """How many steps until those who decode have left a place, and blocks, for this one and those before it.
+
+        Of n sequences that make C tokens each, one ends every C ÷ n steps, and with it 1 ÷ n of the context goes.
+        """
+        profile, decoding = seat.profile, self._decoding
+        if not decoding:
+            return 0.0
+        places = len(self._seats) - profile.sequences_max
+        tokens = self._context_tokens + self._waiting.tokens + seat.prompt_tokens - profile.kv_capacity_tokens
+        if places <= 0 and tokens <= 0:
+            return 0.0
+        return max(places / decoding, tokens / self._context_tokens) * seat.steps
+
+    def _prompt_seconds(self, seat: _Seat, tokens: float, count: float) -> float:
+        """What its prompt costs, read in steps that hold `tokens` of `count` prompts, its own included."""
+        profile, decoding, own = seat.profile, self._decoding, seat.prompt_tokens
+        budget = profile.chunk_tokens - decoding
+        chunk = own if own < budget else max(budget, 1)
+        beside = int(tokens) - chunk if tokens < budget else budget - chunk
+        if beside < 0:
+            beside = 0
+        parts = profile.step_parts(decoding, self._context_tokens, beside)
+        own_seconds = seat.compute_seconds * chunk / own
+        added_seconds = prompt_seconds(parts[2], parts[3], parts[4], own_seconds)
+        members = decoding + 1.0
+        if beside and count > 1 and tokens > own:
+            members += beside * (count - 1) / (tokens - own)
+        return ((parts[0] + parts[2]) / members + added_seconds) * own / chunk
+
+    def _decode_seconds(self, seat: _Seat) -> float:
+        """Its part of a step, on average over steps without prompts and steps full of them, at the rate that they come."""
+        profile, decoding, context_tokens = seat.profile, self._decoding, self._context_tokens
+        parts = profile.step_parts(decoding, context_tokens, 0)
+        ratio = seat.decode_context_tokens / context_tokens
+        own = decode_seconds(parts, decoding, ratio)
+        elapsed_ns, tokens = self._rate
+        if not elapsed_ns or decoding == 1:
+            return own
+        budget = max(profile.chunk_tokens - decoding, 1)
+        full_per_second = tokens / elapsed_ns * NS / budget
+        bare_seconds = _step_seconds(parts)
+        if full_per_second * bare_seconds < FULL_SHARE_MIN:
+            return own
+        # Of the steps a share f is full: f = full steps a second × the mean step, which is longer the more of them there are.
+        full_parts = profile.step_parts(decoding, context_tokens, budget)
+        idle = 1 - full_per_second * (_step_seconds(full_parts) - bare_seconds)
+        share = min(1.0, full_per_second * bare_seconds / idle) if idle > 0 else 1.0
+        told = step_shares(full_parts, decoding, (full_parts.compute_seconds - parts.compute_seconds,))
+        full = (
+            told.alike_overhead_seconds
+            + told.alike_weight_seconds
+            + (parts.draft_seconds + told.compute_seconds) / decoding
+            + told.kv_read_seconds * ratio
+        )
+        return (1 - share) * own + share * full
+
+
+def _step_seconds(parts: StepParts) -> float:
+    overhead, draft, weight, kv, compute = parts
+    return overhead + draft + max(weight + kv, compute)
+
+
+def _whole(seconds: float) -> int:
+    return min(max(round(seconds * NS), 1), WEIGHT_MAX)

@@ -1,0 +1,111 @@
+"""The weigher: an attempt's weight from who else is there at its three events."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from priced_engines import H100_8B
+
+from router.pricing.weigher import Weigher
+from router.pricing.weights import WEIGHT_MAX
+
+MS = 1_000_000
+
+
+def alone_in_decode(completion_tokens: int = 200) -> int:
+    weigher = Weigher()
+    weigher.open("a", H100_8B, 0, 1000, completion_tokens)
+    prompt_seconds = H100_8B.step_seconds(0, 0, 1000)
+    weight = weigher.first_token("a", round(prompt_seconds * 1e9), prompt_seconds)
+    assert weight is not None
+    return weight
+
+
+def test_alone_in_decode_an_attempt_weighs_its_whole_step() -> None:
+    assert alone_in_decode() == pytest.approx(H100_8B.step_seconds(1, 1100, 0) * 1e9, rel=1e-3)
+
+
+def test_a_prompt_behind_others_weighs_less_because_it_waits_longer() -> None:
+    weights = []
+    weigher = Weigher()
+    for position in range(6):
+        weights.append(weigher.open(str(position), H100_8B, position, H100_8B.chunk_tokens, 200))
+    assert weights == sorted(weights, reverse=True)
+    assert weights[-1] < weights[0] / 3
+
+
+def test_when_there_is_no_place_a_prompt_weighs_next_to_nothing_until_one_is_free() -> None:
+    weigher = Weigher()
+    for position in range(H100_8B.sequences_max):
+        weigher.open(str(position), H100_8B, 0, 100, 200)
+        weigher.first_token(str(position), 10 * MS, 0.01)
+    waiting = weigher.open("waiting", H100_8B, 20 * MS, 100, 200)
+    assert waiting < weigher.open("decoding", H100_8B, 20 * MS, 100, 200, is_streaming=False) * 50
+    weigher.close("0", 30 * MS)
+    weigher.close("waiting", 30 * MS)
+    weigher.close("decoding", 30 * MS)
+    assert weigher.open("next", H100_8B, 40 * MS, 100, 200) > waiting
+
+
+def test_what_was_not_paid_before_the_first_token_is_paid_after_it() -> None:
+    def weight(paid_seconds: float) -> int:
+        weigher = Weigher()
+        weigher.open("a", H100_8B, 0, 4000, 100)
+        made = weigher.first_token("a", 50 * MS, paid_seconds)
+        assert made is not None
+        return made
+
+    # 10 ms over 100 steps: 0.1 ms a step.
+    assert weight(0.0) - weight(0.010) == pytest.approx(0.010 / 100 * 1e9, abs=2)
+    assert weight(100.0) >= 1
+
+
+def test_the_unit_does_not_depend_on_how_many_are_there() -> None:
+    """One that was weighed alone and one that joined thirty others share overhead and weights alike."""
+    weigher = Weigher()
+    weights = []
+    for position in range(32):
+        at = position * 100 * MS
+        weigher.open(str(position), H100_8B, at, 10, 200)
+        paid = weigher._prompt_seconds(weigher._seats[str(position)], 0, 0)
+        weights.append(weigher.first_token(str(position), at + 6 * MS, paid))
+    assert max(filter(None, weights)) < 1.1 * min(filter(None, weights))
+
+
+def test_a_replica_that_fails_all_it_is_given_is_not_remembered_without_end() -> None:
+    weigher = Weigher()
+    for number in range(5000):
+        weigher.open(str(number), H100_8B, number * MS, 100, 200)
+        weigher.close(str(number), number * MS)
+    assert len(weigher._waiting._rows) < 2000
+    assert len(weigher._arrivals._rows) < 10
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 10**6), st.integers(0, 10**6), st.floats(0, 1e6), st.booleans(), st.sampled_from("obfc")
+        ),
+        max_size=40,
+    )
+)
+def test_every_weight_is_one_that_the_meter_accepts_and_nothing_is_left_behind(
+    moves: list[tuple[int, int, float, bool, str]],
+) -> None:
+    weigher = Weigher()
+    opened: list[str] = []
+    at = 0
+    for number, (prompt, completion, paid, is_streaming, move) in enumerate(moves):
+        at += prompt
+        if move in "ob" or not opened:
+            opened.append(str(number))
+            weight: int | None = weigher.open(str(number), H100_8B, at, prompt, completion, is_streaming=is_streaming)
+        elif move == "f":
+            weight = weigher.first_token(opened[completion % len(opened)], at, paid)
+        else:
+            weight = None
+            weigher.close(opened.pop(), at)
+        assert weight is None or 1 <= weight <= WEIGHT_MAX
+    for name in [*opened, *opened]:
+        weigher.close(name, at)
+    assert (weigher._decoding, weigher._context_tokens, weigher._waiting.tokens, weigher._waiting.count) == (0, 0, 0, 0)
+    assert weigher.first_token("nobody", at, 0.0) is None
