@@ -64,7 +64,8 @@ def forecast_tpot_seconds(
 
 
 def ttft_seconds(profile: EngineProfile, busy: Occupancy, uncached_prompt_tokens: float) -> float:
-    """Half of the step under way, a free slot, then the prompts ahead and our own, chunk by chunk."""
+    """What a request waits before it is scheduled, half of the step under way, a free slot, then the prompts ahead and our
+    own, chunk by chunk. Of attention only our own prompt's within itself is known: t · (t + 1) ÷ 2 pairs."""
     decoding, context_tokens = busy.decoding, busy.context_tokens
     tokens = busy.prefill_tokens + int(uncached_prompt_tokens) or 1
     endings = _endings_awaited(profile, busy, tokens)
@@ -72,9 +73,10 @@ def ttft_seconds(profile: EngineProfile, busy: Occupancy, uncached_prompt_tokens
         decoding = min(decoding, profile.sequences_max)
         context_tokens = min(context_tokens, profile.kv_capacity_tokens)
     step_seconds = profile.step_seconds
-    seconds = 0.0
+    seconds = profile.request_overhead_seconds + profile.request_seconds_per_token * uncached_prompt_tokens
+    seconds += profile.attention_seconds_per_pair * uncached_prompt_tokens * (uncached_prompt_tokens + 1) / 2
     if decoding:
-        seconds = step_seconds(decoding, context_tokens, 0) * (0.5 + endings * CHAT.completion_tokens / decoding)
+        seconds += step_seconds(decoding, context_tokens, 0) * (0.5 + endings * CHAT.completion_tokens / decoding)
     chunk_tokens = max(profile.chunk_tokens - decoding, 1)
     if tokens >= chunk_tokens:
         full_steps, tokens = divmod(tokens, chunk_tokens)

@@ -1,20 +1,13 @@
 """The engine profile: one vLLM engine as a function from work to time.
 
 Four users share it: quotes and metering weights in the router, the emulated backend, the simulator, capacity planning.
-What may not live here: queues, clocks, randomness; an engine *in time* is `load/engine.py`.
+Where its numbers come from is `roofline.py`'s. What may not live here: queues, clocks, randomness; an engine *in time* is
+`load/engine.py`.
 """
 
+from math import sqrt
+
 from pydantic import BaseModel, Field
-
-GIGA = 1e9
-TERA = 1e12
-
-# Fitted to 570 vLLM rows of measured TPOT (InferenceX runs, 2025-10..2026-04): share of peak bandwidth and FLOPs that the
-# engine achieves, and the fixed time of a step. Median error 11 %. The calibration issue replaces them by fits per engine.
-BANDWIDTH_EFFICIENCY = 0.79
-FLOPS_EFFICIENCY = 0.63
-STEP_OVERHEAD_SECONDS = 1.35e-3
-LAYER_OVERHEAD_SECONDS = 18e-6
 
 
 class Speculation(BaseModel, frozen=True, extra="forbid"):
@@ -38,16 +31,23 @@ class Speculation(BaseModel, frozen=True, extra="forbid"):
 class EngineProfile(BaseModel, frozen=True, extra="forbid"):
     """Parameters of one engine: model × GPU × parallelism × quantization. Times in seconds, sizes in tokens.
 
-    step_overhead_seconds: what every step costs, however little it does.
-    weight_read_seconds: reading the weights once, shared by everything in the step.
+    step_overhead_seconds: what every step costs, however little it does: launches, synchronization, the scheduler.
+    weight_read_seconds: reading the weights that every step needs once, shared by everything in the step.
     kv_read_seconds_per_token: reading one token of context for one decoding sequence.
-    compute_seconds_per_token: the arithmetic of one token, prompt or completion.
+    compute_seconds_per_token: the arithmetic of one token, prompt or completion, that may hide behind the weight read.
     chunk_tokens: prefill tokens a step may hold (`max_num_batched_tokens`).
     sequences_max: sequences running at once (`max_num_seqs`).
     kv_capacity_tokens: tokens that the KV cache holds.
     sequences_target: the batch at which `standard` prices are reckoned.
     attention_seconds_per_pair: the arithmetic of one prompt token attending to one token before it (or itself).
     speculation: None where every step yields one token a sequence.
+    expert_read_seconds: reading all experts of a mixture once; 0 for a dense model.
+    expert_miss_ratio: the chance that one token leaves a given expert untouched, 0–1.
+    token_seconds: what one token costs that hides behind nothing: its activations in memory, its share of an all-reduce.
+    sequence_seconds: what one decoding sequence costs a step beside its token: sampling, scheduling, its answer's chunk.
+    prefill_overhead_seconds: what a step costs more when it prefills at all: no CUDA graph fits it.
+    request_overhead_seconds, request_seconds_per_token: what a request and each token of its prompt wait before the
+        scheduler sees them: HTTP, tokenizer. They occupy no step.
     """
 
     step_overhead_seconds: float = Field(gt=0)
@@ -60,44 +60,83 @@ class EngineProfile(BaseModel, frozen=True, extra="forbid"):
     sequences_target: int = Field(default=32, gt=0)
     attention_seconds_per_pair: float = Field(default=0.0, ge=0)
     speculation: Speculation | None = None
+    expert_read_seconds: float = Field(default=0.0, ge=0)
+    expert_miss_ratio: float = Field(default=0.0, ge=0, le=1)
+    token_seconds: float = Field(default=0.0, ge=0)
+    sequence_seconds: float = Field(default=0.0, ge=0)
+    prefill_overhead_seconds: float = Field(default=0.0, ge=0)
+    request_overhead_seconds: float = Field(default=0.0, ge=0)
+    request_seconds_per_token: float = Field(default=0.0, ge=0)
 
     def step_seconds(self, decoding: int, context_tokens: int, prefill_tokens: int, prefill_pairs: int = 0) -> float:
         """Time of one step that decodes each of `decoding` sequences, which hold `context_tokens` together, and prefills
-        `prefill_tokens`. A roofline: the longer of moving the bytes and doing the arithmetic, plus overhead.
+        `prefill_tokens`.
+
+        A layer's matrix products take the longer of reading their weights and doing their arithmetic, more near the knee,
+        where neither runs at its best: √(read² + arithmetic²). Attention comes between them and hides behind neither.
 
         prefill_pairs: over the step's prompt tokens, the sum of the tokens that each attends to; a chunk of t tokens behind
         p others has t·p + t·(t + 1) ÷ 2.
         """
-        memory_seconds = self.weight_read_seconds + self.kv_read_seconds_per_token * context_tokens
-        overhead_seconds = self.step_overhead_seconds
+        seconds = (
+            self.step_overhead_seconds
+            + self.kv_read_seconds_per_token * context_tokens
+            + self.sequence_seconds * decoding
+        )
         speculation = self.speculation
         if speculation is not None and decoding:
-            overhead_seconds += speculation.draft_seconds
+            seconds += speculation.draft_seconds
             decoding *= 1 + speculation.draft_tokens
-        compute_seconds = self.compute_seconds_per_token * (decoding + prefill_tokens)
-        compute_seconds += self.attention_seconds_per_pair * prefill_pairs
-        return overhead_seconds + max(memory_seconds, compute_seconds)
+        tokens = decoding + prefill_tokens
+        if prefill_tokens:
+            seconds += self.prefill_overhead_seconds + self.attention_seconds_per_pair * prefill_pairs
+        read = self.weight_read_seconds
+        if self.expert_read_seconds:
+            read += self.expert_read_seconds * (1 - self.expert_miss_ratio**tokens)
+        arithmetic = self.compute_seconds_per_token * tokens
+        return seconds + self.token_seconds * tokens + sqrt(read * read + arithmetic * arithmetic)
 
     def decode_steps_seconds(self, decoding: int, context_tokens: int, steps: int, tokens_per_step: int) -> float:
         """Time of `steps` steps that only decode the same sequences, whose context grows by `tokens_per_step` (all sequences
         together) from one to the next: the sum of `step_seconds`, without adding them up.
 
-        At a fixed batch a step's time is the larger of two straight lines over its context, so the sum has at most one knee.
+        At a fixed batch a step's time is a straight line over its context.
         """
         if steps <= 0:
             return 0.0
-        first = self.step_seconds(decoding, context_tokens, 0)
-        if steps == 1 or tokens_per_step == 0:
-            return steps * first
-        floor = self.step_seconds(decoding, 0, 0)
-        slope = self.kv_read_seconds_per_token * tokens_per_step
-        last = self.step_seconds(decoding, context_tokens + (steps - 1) * tokens_per_step, 0)
-        flat = 0  # steps before the knee, where the context does not matter yet
-        if first == floor and slope:
-            flat = min(steps, max(0, steps - int((last - floor) / slope) - 1))
-        rising = steps - flat
-        start = self.step_seconds(decoding, context_tokens + flat * tokens_per_step, 0)
-        return flat * floor + rising * (start + last) / 2
+        growth = self.kv_read_seconds_per_token * tokens_per_step * (steps - 1) / 2
+        return steps * (self.step_seconds(decoding, context_tokens, 0) + growth)
+
+    def read_seconds(self, tokens: float) -> float:
+        """Reading the weights for a step of `tokens` tokens: more of a mixture's experts the more tokens there are."""
+        touched_ratio: float = 1 - self.expert_miss_ratio**tokens
+        return self.weight_read_seconds + self.expert_read_seconds * touched_ratio
+
+    def shared_seconds(self, tokens: float) -> float:
+        """What a step of `tokens` tokens takes whoever is in it: overhead and weight read."""
+        return self.step_overhead_seconds + self.read_seconds(tokens)
+
+    @property
+    def prompt_token_seconds(self) -> float:
+        """What one prompt token adds to a step, if nothing hid."""
+        return self.compute_seconds_per_token + self.token_seconds
+
+    @property
+    def completion_token_seconds(self) -> float:
+        """What one decoding sequence adds to a step beside its context, if nothing hid."""
+        return self.compute_seconds_per_token + self.token_seconds + self.sequence_seconds
+
+
+GIGA = 1e9
+TERA = 1e12
+
+# For a profile of which no more is known than the sheet's figures (`roofline.py` knows more): share of peak bandwidth and
+# FLOPs that an engine achieves, and the fixed time of a step. Rounded from the fit that comes with jeton (`router/profiles.yaml`,
+# constants bandwidth_fp8, rate_hopper_fp8, step, layer and reduce).
+BANDWIDTH_EFFICIENCY = 0.85
+FLOPS_EFFICIENCY = 0.55
+STEP_OVERHEAD_SECONDS = 0.3e-3
+LAYER_OVERHEAD_SECONDS = 50e-6
 
 
 def roofline_profile(
@@ -114,7 +153,7 @@ def roofline_profile(
     sequences_max: int = 256,
     sequences_target: int = 32,
 ) -> EngineProfile:
-    """A profile from the model's shape and the GPU's sheet: bytes moved ÷ bandwidth, 2 FLOPs a parameter a token ÷ rate.
+    """A profile from the sheets' figures alone: bytes moved ÷ bandwidth, 2 FLOPs a parameter a token ÷ rate.
 
     The KV cache gets 90 % of memory (vLLM's default `gpu_memory_utilization`) less the weights. Raises ValueError when the
     weights do not fit.

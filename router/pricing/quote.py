@@ -163,9 +163,10 @@ def _delay(ratio: float, limit: float) -> float:
 def _weight_of_others(profile: EngineProfile, busy: Occupancy) -> float:
     """Sum of the weights of what is there, in seconds of a step (`weights.py` over all of it at once)."""
     prefill_tokens = min(busy.prefill_tokens, busy.prefilling * profile.chunk_tokens)
-    shared_seconds = profile.step_overhead_seconds + profile.weight_read_seconds
-    return (
-        busy.decoding * shared_seconds / profile.sequences_target
-        + profile.kv_read_seconds_per_token * busy.context_tokens
-        + profile.compute_seconds_per_token * (busy.decoding + prefill_tokens)
-    )
+    weight = profile.kv_read_seconds_per_token * busy.context_tokens
+    if busy.decoding:
+        sequences = profile.sequences_target
+        weight += busy.decoding * (profile.shared_seconds(sequences) / sequences + profile.completion_token_seconds)
+    if prefill_tokens:
+        weight += prefill_tokens * profile.prompt_token_seconds + busy.prefilling * profile.prefill_overhead_seconds
+    return weight

@@ -66,17 +66,22 @@ def operating_point(profile: EngineProfile, mix: Mix = CHAT) -> OperatingPoint:
     context_tokens = round(sequences * mix.context_tokens)
     prefill_tokens = round(sequences * prompts_per_completion)
     step_seconds = profile.step_seconds(sequences, context_tokens, prefill_tokens)
-    compute_seconds = profile.compute_seconds_per_token
     kv_seconds = profile.kv_read_seconds_per_token
-    shared_seconds = profile.step_overhead_seconds + profile.weight_read_seconds
-    decode = shared_seconds + kv_seconds * context_tokens + compute_seconds * sequences
-    scale = step_seconds / (decode + compute_seconds * prefill_tokens)
+    decode = (
+        profile.shared_seconds(sequences + prefill_tokens)
+        + kv_seconds * context_tokens
+        + profile.completion_token_seconds * sequences
+    )
+    prefill = profile.prompt_token_seconds * prefill_tokens
+    if prefill_tokens:
+        prefill += profile.prefill_overhead_seconds
+    scale = step_seconds / (decode + prefill)
     return OperatingPoint(
         sequences=sequences,
         prefill_tokens=prefill_tokens,
         step_seconds=step_seconds,
         scale=scale,
-        prompt_seconds=scale * compute_seconds,
+        prompt_seconds=scale * (prefill / prefill_tokens if prefill_tokens else profile.prompt_token_seconds),
         cached_seconds=scale * kv_seconds,
         completion_seconds=scale * decode / sequences,
     )

@@ -20,21 +20,26 @@ WEIGHT_MAX = 2**40
 
 
 def prefill_step_seconds(profile: EngineProfile, uncached_prompt_tokens: float) -> float:
-    """Arithmetic of the prompt tokens that one step can hold: c · min(prompt, chunk)."""
-    return profile.compute_seconds_per_token * min(uncached_prompt_tokens, profile.chunk_tokens)
+    """What the prompt tokens that one step can hold take of it: c · min(prompt, chunk), and what a step costs more for
+    prefilling at all. 0 for a prompt that is all cached."""
+    if uncached_prompt_tokens <= 0:
+        return 0.0
+    tokens = min(uncached_prompt_tokens, profile.chunk_tokens)
+    return profile.prompt_token_seconds * tokens + profile.prefill_overhead_seconds
 
 
 def decode_step_seconds(profile: EngineProfile, context_tokens: float, completion_tokens: float) -> float:
     """One sequence's part of a decode step: w/n + k·context + c.
 
-    w is what a step takes whoever is in it, its overhead and the read of the weights, shared by the n sequences of a typical
-    batch (`sequences_target`); k the read of one token of its own KV, over a context that grows from the prompt by the
-    expected completion, half of it on average; c the arithmetic of its one token.
+    w is what a step takes whoever is in it, its overhead and the read of the weights (of the experts, those that the batch
+    touches), shared by the n sequences of a typical batch (`sequences_target`); k the read of one token of its own KV, over
+    a context that grows from the prompt by the expected completion, half of it on average; c what its one token costs.
     """
+    sequences = profile.sequences_target
     return (
-        (profile.step_overhead_seconds + profile.weight_read_seconds) / profile.sequences_target
+        profile.shared_seconds(sequences) / sequences
         + profile.kv_read_seconds_per_token * (context_tokens + completion_tokens / 2)
-        + profile.compute_seconds_per_token
+        + profile.completion_token_seconds
     )
 
 

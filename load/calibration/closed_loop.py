@@ -1,0 +1,96 @@
+"""What a closed-loop benchmark would measure of an engine: n clients, each with one request after the other.
+
+In formulas, so that a fit can run through thousands of rows; `load/engine.py` does the same in time. Pure. Only + − × ÷ and
+absolute values, so that a column of many engines goes through the same lines as one does.
+"""
+
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from router.pricing.roofline import Coefficients
+
+Q = TypeVar("Q")
+
+# vLLM's token budget of a step on these GPUs; of TensorRT-LLM's and SGLang's nothing is known that is better.
+CHUNK_TOKENS = 8192
+
+# Sequences are admitted at their first token and evicted when the cache is full: on average they hold about half of what they
+# will make.
+ADMITTED_COMPLETION_RATIO = 0.55
+
+
+class Bench(NamedTuple, Generic[Q]):
+    """has_random_lengths: 1 or 0. prompt_steps: chunks that a prompt takes."""
+
+    prompt_tokens: Q
+    completion_tokens: Q
+    concurrency: Q
+    has_random_lengths: Q
+    prompt_steps: Q
+
+
+class Habits(NamedTuple, Generic[Q]):
+    """How requests of a closed loop get in each other's way, by engine.
+
+    random_burst, fixed_burst: prompts ahead of a request's own, per client, when lengths are random (clients drift apart; what
+        remains is the start, where all come at once, a tenth of all requests) and when all are equal.
+    fixed_group: of the prompts that fit one step, those that come together again and again when lengths are equal.
+    interference: the share of others' prefill that falls into a request's decoding. SGLang prefills first: of clients in
+        step, half of it comes before the first token.
+    """
+
+    random_burst: Q
+    fixed_burst: Q
+    fixed_group: Q
+    interference: Q
+
+
+def step(c: Coefficients[Any], decoding: Any, context_tokens: Any, prefill_tokens: Any, prefill_pairs: Any) -> Any:
+    """`EngineProfile.step_seconds` of a step that prefills, for columns."""
+    return _decode(c, decoding, context_tokens, prefill_tokens) + (
+        c.prefill_overhead_seconds + c.attention_seconds_per_pair * prefill_pairs
+    )
+
+
+def measure(c: Coefficients[Any], kv_capacity_tokens: Any, bench: Bench[Any], habits: Habits[Any]) -> tuple[Any, Any]:
+    """TTFT and TPOT, seconds, means."""
+    prompt, completion = bench.prompt_tokens, bench.completion_tokens
+    room = kv_capacity_tokens / (prompt + completion * ADMITTED_COMPLETION_RATIO)
+    running = least(bench.concurrency, most(room, 1.0))
+    context = running * (prompt + completion / 2)
+    decode = _decode(c, running, context, 0.0)
+    chunk = prompt / bench.prompt_steps
+    prefill = bench.prompt_steps * step(c, running, context, chunk, chunk * prompt / 2)
+    added = prefill - bench.prompt_steps * decode  # what one prompt adds to the steps of all others
+    is_random = bench.has_random_lengths
+    interference = is_random + (1 - is_random) * habits.interference
+    tpot = decode + (running - 1) * added / completion * interference
+    together = most(least(running, CHUNK_TOKENS / prompt) - 1, 0.0)
+    wait = is_random * prefill * (running - 1) * habits.random_burst + (1 - is_random) * (
+        prefill * (running - 1) * habits.fixed_burst + habits.fixed_group * together * added
+    )
+    request = c.request_overhead_seconds + c.request_seconds_per_token * prompt
+    admitted = request + decode / 2 + prefill + wait
+    # Whoever finds no room in the KV cache waits for it as long as the others take (Little's law).
+    queue = (bench.concurrency - running) * (admitted + completion * tpot) / running
+    return admitted + queue, tpot
+
+
+def least(a: Any, b: Any) -> Any:
+    return (a + b - abs(a - b)) / 2
+
+
+def most(a: Any, b: Any) -> Any:
+    return (a + b + abs(a - b)) / 2
+
+
+def _decode(c: Coefficients[Any], decoding: Any, context_tokens: Any, prefill_tokens: Any) -> Any:
+    tokens = decoding + prefill_tokens
+    read = c.weight_read_seconds + c.expert_read_seconds * (1 - c.expert_miss_ratio**tokens)
+    arithmetic = c.compute_seconds_per_token * tokens
+    return (
+        c.step_overhead_seconds
+        + c.kv_read_seconds_per_token * context_tokens
+        + c.sequence_seconds * decoding
+        + c.token_seconds * tokens
+        + (read * read + arithmetic * arithmetic) ** 0.5
+    )
