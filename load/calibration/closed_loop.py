@@ -36,12 +36,32 @@ class Habits(NamedTuple, Generic[Q]):
     fixed_group: of the prompts that fit one step, those that come together again and again when lengths are equal.
     interference: the share of others' prefill that falls into a request's decoding. SGLang prefills first: of clients in
         step, half of it comes before the first token.
+    request_seconds, request_token_seconds: what a request and each token of its prompt wait before they are scheduled. Far
+        more than at a fixed rate (`request_live` of the profiles), and least with the newest engines.
     """
 
     random_burst: Q
     fixed_burst: Q
     fixed_group: Q
     interference: Q
+    request_seconds: Q
+    request_token_seconds: Q
+
+
+def habit_terms(engine: str, engine_version: str) -> Habits[tuple[str, ...]]:
+    """As `efficiency_terms`, of the benchmark."""
+
+    def by_engine(name: str, *others: str) -> tuple[str, ...]:
+        return (name, f"{name}_{engine}", *others)
+
+    return Habits(
+        by_engine("random_burst"),
+        by_engine("fixed_burst"),
+        by_engine("fixed_group"),
+        by_engine("interference"),
+        by_engine("request", f"request_{engine}_{engine_version}"),
+        by_engine("request_token"),
+    )
 
 
 def step(c: Coefficients[Any], decoding: Any, context_tokens: Any, prefill_tokens: Any, prefill_pairs: Any) -> Any:
@@ -68,7 +88,7 @@ def measure(c: Coefficients[Any], kv_capacity_tokens: Any, bench: Bench[Any], ha
     wait = is_random * prefill * (running - 1) * habits.random_burst + (1 - is_random) * (
         prefill * (running - 1) * habits.fixed_burst + habits.fixed_group * together * added
     )
-    request = c.request_overhead_seconds + c.request_seconds_per_token * prompt
+    request = habits.request_seconds + habits.request_token_seconds * prompt
     admitted = request + decode / 2 + prefill + wait
     # Whoever finds no room in the KV cache waits for it as long as the others take (Little's law).
     queue = (bench.concurrency - running) * (admitted + completion * tpot) / running

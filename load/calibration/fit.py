@@ -6,9 +6,10 @@ physics stays shared. Needs scipy (`jeton[train]`); the router does not.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, exp, log
+from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,8 +17,9 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares  # type: ignore[import-untyped]  # scipy ships no types
 from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
 
-from load.calibration.closed_loop import CHUNK_TOKENS, Bench, Habits, measure
-from load.calibration.rows import Run
+from load.calibration.closed_loop import CHUNK_TOKENS, Bench, Habits, habit_terms, measure
+from load.calibration.open_loop import OpenLoad, measure_open
+from load.calibration.rows import OpenRun, Run
 from router.pricing.roofline import (
     Coefficients,
     Correction,
@@ -26,6 +28,7 @@ from router.pricing.roofline import (
     Ideal,
     coefficients,
     correct,
+    derive,
     efficiency_terms,
     ideal,
     kv_capacity_tokens,
@@ -100,8 +103,9 @@ PRIORS: dict[str, Prior] = {
     "step": Prior(0.5e-3, 0.7),
     "sequence": Prior(12e-6, 0.7),
     "prefill": Prior(4e-3, 0.7),
-    "request": Prior(18e-3, 0.7),
+    "request": Prior(8e-3, 0.7),
     "request_token": Prior(5e-6, 1.0),
+    "request_live": Prior(6e-3, 0.7),
     "memory": Prior(0.86, 0.05),
     "random_burst": Prior(0.055, 0.3),
     "fixed_burst": Prior(0.05, 0.5),
@@ -121,15 +125,6 @@ CORRECTION_WIDTHS = Correction(overhead=0.10, read=0.10, compute=0.15, request=0
 POINTS_MIN = 6
 
 
-def habit_terms(engine: str) -> Habits[tuple[str, ...]]:
-    def by_engine(name: str) -> tuple[str, ...]:
-        return (name, f"{name}_{engine}")
-
-    return Habits(
-        by_engine("random_burst"), by_engine("fixed_burst"), by_engine("fixed_group"), by_engine("interference")
-    )
-
-
 def prior_of(name: str) -> Prior:
     if name in PRIORS:
         return PRIORS[name]
@@ -147,7 +142,7 @@ class Table:
         self.tpot: Column = np.array([run.tpot_seconds for run in runs])
         self.ttft: Column = np.array([run.ttft_seconds for run in runs])
         efficiencies = [efficiency_terms(deployment) for deployment in deployments]
-        habits = [habit_terms(deployment.engine) for deployment in deployments]
+        habits = [habit_terms(one.engine, one.engine_version) for one in deployments]
         terms = [(*efficiency, *habit) for efficiency, habit in zip(efficiencies, habits, strict=True)]
         self._fields = len(terms[0])
         self.names = sorted({name for row in terms for names in row for name in names})
@@ -173,7 +168,12 @@ class Table:
         habits: Habits[Any] = Habits._make(fields[len(Efficiency._fields) :])
         table: Coefficients[Any] = coefficients(self.times, efficiency)
         if corrections is not None:
-            table = correct(table, _columns(corrections))
+            factors = _columns(corrections)
+            table = correct(table, factors)
+            habits = habits._replace(
+                request_seconds=habits.request_seconds * factors.request,
+                request_token_seconds=habits.request_token_seconds * factors.request,
+            )
         spread = np.clip(table.expert_miss_ratio, 0.0, 1.0)
         capacity = self._capacity_0 + (self._capacity_1 - self._capacity_0) * memory_ratio
         return measure(table._replace(expert_miss_ratio=spread), np.maximum(capacity, 1.0), self.bench, habits)
@@ -246,6 +246,28 @@ def predict(
     """TTFT and TPOT that these constants forecast, seconds."""
     table = Table(runs)
     return table.measure(logs_of(table, constants), constants["memory"], corrections)
+
+
+def fit_request_live(runs: Sequence[OpenRun], constants: dict[str, float]) -> float:
+    """What a request waits before it is scheduled when requests come at a fixed rate, seconds: the median of what TTFT has
+    beyond the queue, the step under way and the prefill."""
+    bare = constants | {"request_live": 0.0}
+    waits = [run.ttft_seconds - forecast_open(run, bare)[0] for run in runs]
+    return max(median(waits), 0.0) if waits else constants["request_live"]
+
+
+def forecast_open(run: OpenRun, constants: Mapping[str, float]) -> tuple[float, float, float]:
+    """TTFT, TPOT and E2E of an open-loop run, seconds: means over its stages, which last equally long, so that requests weigh
+    by their rate."""
+    engine = derive(run.deployment, constants, chunk_tokens=run.chunk_tokens, sequences_max=run.sequences_max)
+    total = sum(run.rates_per_second)
+    ttft = tpot = 0.0
+    for rate in run.rates_per_second:
+        load = OpenLoad(rate, run.system_tokens + run.question_tokens, run.question_tokens, run.completion_tokens)
+        outcome = measure_open(engine, load)
+        ttft += outcome.ttft_seconds * rate / total
+        tpot += outcome.tpot_seconds * rate / total
+    return ttft, tpot, ttft + (run.completion_tokens - 1) * tpot
 
 
 @dataclass(frozen=True, slots=True)

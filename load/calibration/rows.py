@@ -121,7 +121,7 @@ def read_runs(path: Path, models: Mapping[str, ModelShape], gpus: Mapping[str, G
                     quantization=precision,
                     gpus=gpus_count,
                     engine=row["engine"],
-                    engine_version=row["engine_version"],
+                    engine_version=row["engine_version"] or "unnamed",
                     attention_groups=groups,
                 ),
                 prompt_tokens=int(row["isl"]) * ratio,
@@ -190,3 +190,52 @@ def _shape(row: Mapping[str, str]) -> ModelShape:
         reduces_per_layer=3 if name.startswith("minimax") else 2,
         has_qk_norm=name.startswith(("qwen3", "minimax")),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRun:
+    """One open-loop measurement of vLLM on H100s, over one or more stages of a fixed rate. Means, seconds.
+
+    spec: whether the workload was recorded (`exact`) or `inferred from category`. system_tokens: of every prompt, shared and
+    so cached.
+    """
+
+    experiment: str
+    deployment: Deployment
+    chunk_tokens: int
+    sequences_max: int
+    rates_per_second: tuple[float, ...]
+    system_tokens: float
+    question_tokens: float
+    completion_tokens: float
+    spec: str
+    ttft_seconds: float
+    tpot_seconds: float
+    e2e_seconds: float
+
+
+def read_open_runs(path: Path, models: Mapping[str, ModelShape], gpus: Mapping[str, Gpu]) -> list[OpenRun]:
+    """All whose workload is known."""
+    return [
+        OpenRun(
+            experiment=row["experiment"],
+            deployment=Deployment(models[short_name(row["model"])], gpus[gpu_name(row["gpu"])], "bf16", int(row["tp"])),
+            chunk_tokens=int(row["max_num_batched_tokens"]),
+            sequences_max=int(row["max_num_seqs"] or 128),
+            rates_per_second=tuple(float(rate) for rate in row["rate_req_s"].split("+")),
+            system_tokens=float(row["system_prompt_tokens"]),
+            question_tokens=float(row["question_tokens"]),
+            completion_tokens=float(row["output_tokens"]),
+            spec=row["workload_spec"],
+            ttft_seconds=float(row["ttft_mean_ms"]) / 1e3,
+            tpot_seconds=float(row["itl_mean_ms"]) / 1e3,
+            e2e_seconds=float(row["e2e_mean_ms"]) / 1e3,
+        )
+        for row in _rows(path)
+        if row["workload_spec"] != "unknown"
+    ]
+
+
+def read_gpu_prices(path: Path) -> dict[str, float]:
+    """US dollars that an hour of a GPU costs its owner at a neocloud, by GPU."""
+    return {gpu_name(row["gpu"]): float(row["tco_neocloud_usd_per_gpu_hr"]) for row in _rows(path)}

@@ -153,8 +153,6 @@ class Efficiency(NamedTuple, Generic[Q]):
     launch_ratio: Q
     sequence_seconds: Q
     prefill_seconds: Q
-    request_seconds: Q
-    request_token_seconds: Q
 
 
 class Coefficients(NamedTuple, Generic[Q]):
@@ -170,14 +168,12 @@ class Coefficients(NamedTuple, Generic[Q]):
     token_seconds: Q
     sequence_seconds: Q
     prefill_overhead_seconds: Q
-    request_overhead_seconds: Q
-    request_seconds_per_token: Q
 
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """What the runs of one deployment say of it beyond the shared constants, as factors: of its overheads, of what it reads,
-    of what it computes, and of what a request waits before it is scheduled."""
+    """What the runs of one deployment say of it beyond the shared constants, as factors: of its overheads, of what it reads, of
+    what it computes, and of what the requests of a closed loop wait before they are scheduled (`load/calibration`)."""
 
     overhead: float = 1.0
     read: float = 1.0
@@ -250,7 +246,7 @@ def efficiency_terms(deployment: Deployment) -> Efficiency[tuple[str, ...]]:
     compute = peak_tflops(deployment.gpu, quantization.compute)[0]
     expert_compute = peak_tflops(deployment.gpu, quantization.expert_compute)[0]
     expert_rate = quantization.expert_kind if quantization.expert_kind in ("mxfp4", "int4") else expert_compute
-    version = f"{engine}_{deployment.engine_version or 'unnamed'}"
+    version = f"{engine}_{deployment.engine_version}"
 
     def by_engine(name: str, *others: str) -> tuple[str, ...]:
         return (name, f"{name}_{engine}", *others)
@@ -276,8 +272,6 @@ def efficiency_terms(deployment: Deployment) -> Efficiency[tuple[str, ...]]:
         launch_ratio=by_engine("launch", f"launch_{version}", f"launch_{deployment.model.name}"),
         sequence_seconds=by_engine("sequence"),
         prefill_seconds=by_engine("prefill"),
-        request_seconds=by_engine("request", f"request_{version}"),
-        request_token_seconds=by_engine("request_token"),
     )
 
 
@@ -305,8 +299,6 @@ def _coefficients(t: Ideal, e: Efficiency) -> Coefficients:  # type: ignore[type
         token_seconds=t.reduce_transfer / e.link + t.activation * e.activation_passes,
         sequence_seconds=e.sequence_seconds,
         prefill_overhead_seconds=e.prefill_seconds,
-        request_overhead_seconds=e.request_seconds,
-        request_seconds_per_token=e.request_token_seconds,
     )
 
 
@@ -326,8 +318,6 @@ def _correct(c: Coefficients, by: Correction) -> Coefficients:  # type: ignore[t
         token_seconds=c.token_seconds * by.compute,
         sequence_seconds=c.sequence_seconds * by.overhead,
         prefill_overhead_seconds=c.prefill_overhead_seconds * by.overhead,
-        request_overhead_seconds=c.request_overhead_seconds * by.request,
-        request_seconds_per_token=c.request_seconds_per_token * by.request,
     )
 
 
@@ -377,6 +367,7 @@ def derive(
     times["expert_miss_ratio"] = max(table.expert_miss_ratio, 0.0) if deployment.model.expert_parameters else 0.0
     return EngineProfile(
         **times,
+        request_overhead_seconds=constants["request_live"],
         chunk_tokens=chunk_tokens,
         sequences_max=sequences_max,
         kv_capacity_tokens=capacity,

@@ -65,16 +65,19 @@ def operating_point(profile: EngineProfile, mix: Mix = CHAT) -> OperatingPoint:
     )
     context_tokens = round(sequences * mix.context_tokens)
     prefill_tokens = round(sequences * prompts_per_completion)
-    step_seconds = profile.step_seconds(sequences, context_tokens, prefill_tokens)
+    # The share of steps that prefill: with many short prompts, every one.
+    prefilling = min(prefill_tokens / min(mix.prompt_tokens, profile.chunk_tokens), 1.0)
+    overhead_seconds = profile.prefill_overhead_seconds * prefilling
+    step_seconds = profile.step_seconds(sequences, context_tokens, prefill_tokens) + overhead_seconds
+    if prefill_tokens:
+        step_seconds -= profile.prefill_overhead_seconds
     kv_seconds = profile.kv_read_seconds_per_token
     decode = (
         profile.shared_seconds(sequences + prefill_tokens)
         + kv_seconds * context_tokens
         + profile.completion_token_seconds * sequences
     )
-    prefill = profile.prompt_token_seconds * prefill_tokens
-    if prefill_tokens:
-        prefill += profile.prefill_overhead_seconds
+    prefill = profile.prompt_token_seconds * prefill_tokens + overhead_seconds
     scale = step_seconds / (decode + prefill)
     return OperatingPoint(
         sequences=sequences,
