@@ -118,6 +118,16 @@ def fit(calibration: Path, prices: Path | None, profiles_path: Path, errors_path
     click.echo(f"{errors_path}: by deployment")
 
 
+@profile.command(name="list")
+def list_profiles() -> None:
+    """Name the measured profiles, and the models and GPUs that can be combined into others."""
+    catalogue = shipped()
+    for name, fit_of in catalogue.fits.items():
+        click.echo(f"{name:44} {fit_of.points:4} runs")
+    click.echo(f"models: {', '.join(catalogue.models)}")
+    click.echo(f"GPUs: {', '.join(catalogue.gpus)}")
+
+
 @profile.command()
 @click.argument("model")
 @click.argument("quantization")

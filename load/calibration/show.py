@@ -93,7 +93,7 @@ def _table(found: list[Point]) -> Table:
             f"{point.ttft_seconds * 1e3:,.0f}",
             f"{point.tpot_seconds * 1e3:.1f}",
             f"{point.prompt_usd_per_million:.3f}",
-            f"{point.cached_usd_per_million:.4f}",
+            f"{point.cached_usd_per_million:.6f}",
             f"{point.completion_usd_per_million:.3f}",
         )
     return table
