@@ -99,7 +99,9 @@ def fit(calibration: Path, prices: Path | None, profiles_path: Path, errors_path
         others = fit_constants([run for run in runs if run.group != group], constants)
         unseen = [run for run in runs if run.group == group]
         left_out += [Forecast(*row) for row in zip(unseen, *predict(unseen, others), strict=True)]
-    ambiguous = [Forecast(*row) for row in zip(flagged, *predict(flagged, constants), strict=True)]
+    ambiguous = []
+    if flagged:
+        ambiguous = [Forecast(*row) for row in zip(flagged, *predict(flagged, constants), strict=True)]
 
     text = catalogue_text(about, constants, models, gpus, read_gpu_prices(paths[4]), fitted)
     profiles_path.write_text(text, encoding="utf-8")

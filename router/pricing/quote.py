@@ -9,6 +9,7 @@ from typing import NamedTuple
 from router.domain.decision import Quote
 from router.domain.fleet import Load, Scrape
 from router.pricing.cost import TOKENS_PER_RATE, rates_for
+from router.pricing.drift import Drift
 from router.pricing.forecast import Occupancy, occupancy, tpot_seconds, ttft_seconds
 from router.pricing.price import LeasedPrice, MeteredPrice, Price
 from router.pricing.profile import EngineProfile
@@ -54,8 +55,12 @@ class Lease:
         prompt_tokens: float,
         completion_tokens: float,
         cached_tokens: float = 0.0,
+        drift: Drift | None = None,
     ) -> Appraisal:
         """Forecasts and quote in one go, for they rest on the same occupancy (about 5 µs; it runs per candidate).
+
+        drift: how far the replica was found to be from its profile; it bears on the forecasts, and so on how long the
+        request would pay its share.
 
         allocated: what the meter would charge if the present load stayed: over the forecast prefill and decode, the
         request's share of all weight × π. It falls as the batch grows.
@@ -71,6 +76,9 @@ class Lease:
         uncached_tokens = prompt_tokens - cached_tokens
         ttft = ttft_seconds(profile, busy, uncached_tokens)
         tpot = tpot_seconds(profile, busy, prompt_tokens, completion_tokens)
+        if drift is not None:
+            ttft *= drift.ttft.ratio
+            tpot *= drift.tpot.ratio
 
         prefill = prefill_step_seconds(profile, uncached_tokens)
         decode = decode_step_seconds(profile, prompt_tokens, completion_tokens)
