@@ -35,7 +35,8 @@ ADVANCE_SECONDS = 1.0
 
 
 class App:
-    """One router. `asgi` is what a server runs; `drain` makes it not ready while it still serves."""
+    """One router. `asgi` is what a server runs; `drain` makes it not ready while it still serves; `drifts` is what it has
+    learned of its replicas."""
 
     def __init__(self, loaded: LoadedConfig) -> None:
         self._loaded = loaded
@@ -45,9 +46,9 @@ class App:
         self._scraper: Scraper
         self._clock = Clock()
         self._watchdog = Watchdog()
-        self._drifts = Drifts()
-        deployment = deploy(loaded, self._day, self._drifts)
-        self._drifts.follow(_replica_profiles(deployment))
+        self.drifts = Drifts()
+        deployment = deploy(loaded, self._day, self.drifts)
+        self.drifts.follow(_replica_profiles(deployment))
         config = loaded.config
         self._store = SqliteLedger(config.ledger.path, commit_seconds=config.ledger.commit_seconds)
         self._accountant = Accountant(self._store)
@@ -77,8 +78,8 @@ class App:
     def apply(self, loaded: LoadedConfig) -> None:
         """Put a checked configuration into effect. Requests in flight end on what they started with."""
         day = _today()
-        deployment = deploy(loaded, day, self._drifts)
-        self._drifts.follow(_replica_profiles(deployment))
+        deployment = deploy(loaded, day, self.drifts)
+        self.drifts.follow(_replica_profiles(deployment))
         self._day = day
         self._accountant.set_fleet(deployment.backends, deployment.prices, deployment.profiles, self._clock.now_ns())
         self._fleet.configure(deployment.backends, deployment.tiers, deployment.rules)
@@ -126,7 +127,7 @@ class App:
                     self.apply(self._loaded)
                 now_ns = self._clock.now_ns()
                 self._accountant.advance(now_ns)
-                self._drifts.advance(now_ns)
+                self.drifts.advance(now_ns)
             except Exception:
                 log.exception("time could not be booked")
 
@@ -139,7 +140,7 @@ class App:
         backends = {
             replica.id: backend.name for backend in self._pipeline.deployment.backends for replica in backend.replicas
         }
-        for replica, kind, ratio in self._drifts.ratios():
+        for replica, kind, ratio in self.drifts.ratios():
             yield backends.get(replica, ""), replica, kind, ratio
 
     def _why_not_ready(self) -> str:

@@ -202,12 +202,13 @@ class ModelProfileConfig(Shape):
 def _profile_kind(value: Any) -> str:
     """By its members: one that names a model is looked up, any other spells out its figures."""
     if isinstance(value, dict):
-        return "model" if "model" in value or "gpu" in value else "figures"
-    return "model" if isinstance(value, ModelProfileConfig) else "figures"
+        return "catalogue" if "model" in value or "gpu" in value else "figures"
+    return "catalogue" if isinstance(value, ModelProfileConfig) else "figures"
 
 
 AnyProfileConfig = Annotated[
-    Annotated[ProfileConfig, Tag("figures")] | Annotated[ModelProfileConfig, Tag("model")], Discriminator(_profile_kind)
+    Annotated[ProfileConfig, Tag("figures")] | Annotated[ModelProfileConfig, Tag("catalogue")],
+    Discriminator(_profile_kind),
 ]
 
 

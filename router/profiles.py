@@ -5,7 +5,7 @@ sheet. The file is written by `jeton profile fit`; the formulas are `pricing/roo
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
@@ -68,10 +68,12 @@ class Catalogue:
     def profile(self, deployment: Deployment, **limits: int) -> EngineProfile:
         """limits: `chunk_tokens`, `sequences_max`, `sequences_target` where they are not vLLM's defaults. Raises ValueError
         when the model does not fit, or the quantization is unknown."""
-        gpu = deployment.gpu
+        gpu, own = deployment.gpu, self.fit_of(deployment)
+        if not deployment.engine_version:  # a correction goes with the version that its runs had
+            deployment = replace(deployment, engine_version=own.engine_version)
         is_large = gpu.memory_gib >= LARGE_GPU_GIB and not gpu.name.startswith("a100")
         defaults = LARGE_DEFAULTS if is_large else SMALL_DEFAULTS
-        return derive(deployment, self.constants, self.fit_of(deployment).correction, **(defaults | limits))
+        return derive(deployment, self.constants, own.correction, **(defaults | limits))
 
     def named(self, name: str) -> EngineProfile:
         """A measured deployment's profile. Raises LookupError for a name that is not in `fits`."""

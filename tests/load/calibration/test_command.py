@@ -74,7 +74,7 @@ def test_fit_writes_profiles_and_the_table_of_their_errors(tmp_path: Path) -> No
     with (calibration / "e2e_agg.csv").open("w", newline="") as lines:
         writer = csv.DictWriter(lines, rows[0].keys())
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(rows * 6)  # of each deployment, enough for a profile of its own
     # A made-up run, in the columns of the source.
     (calibration / "open_loop_vllm_h100.csv").write_text(
         "experiment,model,gpu,tp,max_num_batched_tokens,max_num_seqs,rate_req_s,system_prompt_tokens,question_tokens,"
