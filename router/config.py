@@ -165,6 +165,15 @@ class PoolConfig(Shape):
     backends: tuple[BackendConfig, ...] = Field(min_length=1)
 
 
+class SpeculationConfig(Shape):
+    """Speculative decoding, as `/metrics` of vLLM tells it: draft_tokens is `num_speculative_tokens`, acceptance_ratio the
+    chance that a drafted token is right, given that those before it were, draft_seconds what drafting adds to a step."""
+
+    draft_tokens: int = Field(gt=0, le=32)
+    acceptance_ratio: float = Field(ge=0, le=1)
+    draft_seconds: float = Field(default=0.0, ge=0)
+
+
 class ProfileConfig(Shape):
     """An engine profile, from no more than the sheets' figures (see `pricing/profile.py` for the formulas)."""
 
@@ -197,6 +206,7 @@ class ModelProfileConfig(Shape):
     sequences_max: int | None = Field(default=None, gt=0)
     sequences_target: int | None = Field(default=None, gt=0)
     kv_capacity_tokens: int | None = Field(default=None, gt=0)
+    speculation: SpeculationConfig | None = None
 
 
 def _profile_kind(value: Any) -> str:

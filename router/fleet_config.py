@@ -9,7 +9,7 @@ from datetime import date
 from router.config import BackendConfig, ModelProfileConfig, ProfileConfig, ReplicaConfig, RouterConfig
 from router.domain.fleet import Backend, Pool, Replica
 from router.pricing.book import Price, PriceBook
-from router.pricing.profile import EngineProfile, roofline_profile
+from router.pricing.profile import EngineProfile, Speculation, roofline_profile
 from router.profiles import shipped
 
 
@@ -53,6 +53,8 @@ def build_profile(profile: ProfileConfig | ModelProfileConfig) -> EngineProfile:
     built = catalogue.profile(deployment, **limits)
     if profile.kv_capacity_tokens is not None:
         built = built.model_copy(update={"kv_capacity_tokens": profile.kv_capacity_tokens})
+    if profile.speculation is not None:
+        built = built.model_copy(update={"speculation": Speculation(**profile.speculation.model_dump())})
     return built
 
 

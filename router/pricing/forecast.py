@@ -73,8 +73,9 @@ def ttft_seconds(profile: EngineProfile, busy: Occupancy, uncached_prompt_tokens
         decoding = min(decoding, profile.sequences_max)
         context_tokens = min(context_tokens, profile.kv_capacity_tokens)
     step_seconds = profile.step_seconds
-    seconds = profile.request_overhead_seconds + profile.request_seconds_per_token * uncached_prompt_tokens
-    seconds += profile.attention_seconds_per_pair * uncached_prompt_tokens * (uncached_prompt_tokens + 1) / 2
+    seconds = profile.request_overhead_seconds + uncached_prompt_tokens * (
+        profile.request_seconds_per_token + profile.attention_seconds_per_pair * (uncached_prompt_tokens + 1) / 2
+    )
     if decoding:
         seconds += step_seconds(decoding, context_tokens, 0) * (0.5 + endings * CHAT.completion_tokens / decoding)
     chunk_tokens = max(profile.chunk_tokens - decoding, 1)
@@ -91,17 +92,18 @@ def tpot_seconds(
 ) -> float:
     """A step with all that is there now, by then in decode, and this request half way through its completion."""
     context_tokens = busy.context_tokens + busy.prefill_tokens + int(prompt_tokens + completion_tokens / 2)
-    return profile.step_seconds(
+    step = profile.step_seconds(
         min(busy.decoding + busy.prefilling + 1, profile.sequences_max),
         min(context_tokens, profile.kv_capacity_tokens),
         0,
     )
+    return step if profile.speculation is None else step / profile.tokens_per_step
 
 
 def _endings_awaited(profile: EngineProfile, busy: Occupancy, tokens: int) -> float:
     """How many sequences must end before this one and those ahead of it fit the engine's slots and its KV cache.
 
-    Of n sequences that make C tokens each, one ends every C ÷ n steps.
+    Of n sequences that take C steps each, one ends every C ÷ n steps.
     """
     for_slots = busy.decoding + busy.prefilling + 1 - profile.sequences_max
     tokens_over = busy.context_tokens + tokens - profile.kv_capacity_tokens

@@ -107,14 +107,25 @@ class EngineProfile(BaseModel, frozen=True, extra="forbid"):
         growth = self.kv_read_seconds_per_token * tokens_per_step * (steps - 1) / 2
         return steps * (self.step_seconds(decoding, context_tokens, 0) + growth)
 
+    @property
+    def tokens_per_step(self) -> float:
+        """Completion tokens that a step yields for each decoding sequence."""
+        return 1.0 if self.speculation is None else self.speculation.tokens_per_step
+
+    @property
+    def verified_tokens(self) -> int:
+        """Tokens that a step computes for each decoding sequence: the next one, and those drafted."""
+        return 1 if self.speculation is None else 1 + self.speculation.draft_tokens
+
     def read_seconds(self, tokens: float) -> float:
         """Reading the weights for a step of `tokens` tokens: more of a mixture's experts the more tokens there are."""
         touched_ratio: float = 1 - self.expert_miss_ratio**tokens
         return self.weight_read_seconds + self.expert_read_seconds * touched_ratio
 
     def shared_seconds(self, tokens: float) -> float:
-        """What a step of `tokens` tokens takes whoever is in it: overhead and weight read."""
-        return self.step_overhead_seconds + self.read_seconds(tokens)
+        """What a step of `tokens` tokens, some of them decoding, takes whoever is in it: overhead, drafting, weight read."""
+        draft_seconds = 0.0 if self.speculation is None else self.speculation.draft_seconds
+        return self.step_overhead_seconds + draft_seconds + self.read_seconds(tokens)
 
     @property
     def prompt_token_seconds(self) -> float:
@@ -122,19 +133,26 @@ class EngineProfile(BaseModel, frozen=True, extra="forbid"):
         return self.compute_seconds_per_token + self.token_seconds
 
     @property
-    def completion_token_seconds(self) -> float:
-        """What one decoding sequence adds to a step beside its context, if nothing hid."""
-        return self.compute_seconds_per_token + self.token_seconds + self.sequence_seconds
+    def decode_seconds(self) -> float:
+        """What one decoding sequence adds to a step beside reading its context, if nothing hid."""
+        return self.verified_tokens * (self.compute_seconds_per_token + self.token_seconds) + self.sequence_seconds
+
+    @property
+    def target_share_seconds(self) -> float:
+        """What a decoding sequence takes of a step at the target batch beside reading its context: its part of what the step
+        takes whoever is in it, and what it adds."""
+        sequences = self.sequences_target
+        return self.shared_seconds(sequences * self.verified_tokens) / sequences + self.decode_seconds
 
 
 GIGA = 1e9
 TERA = 1e12
 
 # For a profile of which no more is known than the sheet's figures (`roofline.py` knows more): share of peak bandwidth and
-# FLOPs that an engine achieves, and the fixed time of a step. Rounded from the fit that comes with jeton (`router/profiles.yaml`,
-# constants bandwidth_fp8, rate_hopper_fp8, step, layer and reduce).
+# FLOPs that an engine achieves, and the fixed time of a step. Rounded from the fit that comes with jeton (`router/profiles.yaml`:
+# bandwidth_bf16 and _fp8; between rate_hopper_fp8 and _bf16; step; layer, quantize and two of reduce).
 BANDWIDTH_EFFICIENCY = 0.85
-FLOPS_EFFICIENCY = 0.55
+FLOPS_EFFICIENCY = 0.6
 STEP_OVERHEAD_SECONDS = 0.3e-3
 LAYER_OVERHEAD_SECONDS = 50e-6
 

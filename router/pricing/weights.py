@@ -4,9 +4,10 @@ Weights divide a bill (`meter.py`), so only their ratios matter; they are in nan
 phases are measured in the time the step's resources are taken up, which is what makes the ratio of output to input right at
 any concurrency: alone, a decoding attempt pays for the whole step; in a batch it pays for its share of the weights read.
 
-Against the true shares of every step of `load/engine.py` (Llama 8B on an H100 and an L4, lengths of Azure's conversation
-trace, Poisson arrivals, 1 to 30 concurrent) a request's charge is off by 1–7 % (median) and 14–24 % (95th percentile); flat
-per token by 39–53 % and 147–912 %, at a fixed 1:4 by 24–44 % and 82–618 %. Without the overhead in w it is 1–8 % and 19–28 %.
+With the profile's first form, a roofline of five constants, and against the true shares of every step of `load/engine.py`
+(Llama 8B on an H100 and an L4, lengths of Azure's conversation trace, Poisson arrivals, 1 to 30 concurrent), a request's charge
+was off by 1–7 % (median) and 14–24 % (95th percentile); flat
+per token by 39–53 % and 147–912 %, at a fixed 1:4 by 24–44 % and 82–618 %. Without the overhead in w it was 1–8 % and 19–28 %.
 """
 
 from math import ceil
@@ -25,7 +26,7 @@ def prefill_step_seconds(profile: EngineProfile, uncached_prompt_tokens: float) 
     if uncached_prompt_tokens <= 0:
         return 0.0
     tokens = min(uncached_prompt_tokens, profile.chunk_tokens)
-    return profile.prompt_token_seconds * tokens + profile.prefill_overhead_seconds
+    return (profile.compute_seconds_per_token + profile.token_seconds) * tokens + profile.prefill_overhead_seconds
 
 
 def decode_step_seconds(profile: EngineProfile, context_tokens: float, completion_tokens: float) -> float:
@@ -35,12 +36,7 @@ def decode_step_seconds(profile: EngineProfile, context_tokens: float, completio
     touches), shared by the n sequences of a typical batch (`sequences_target`); k the read of one token of its own KV, over
     a context that grows from the prompt by the expected completion, half of it on average; c what its one token costs.
     """
-    sequences = profile.sequences_target
-    return (
-        profile.shared_seconds(sequences) / sequences
-        + profile.kv_read_seconds_per_token * (context_tokens + completion_tokens / 2)
-        + profile.completion_token_seconds
-    )
+    return profile.target_share_seconds + profile.kv_read_seconds_per_token * (context_tokens + completion_tokens / 2)
 
 
 def prefill_weight(profile: EngineProfile, uncached_prompt_tokens: float) -> int:
@@ -56,12 +52,14 @@ def decode_weight(profile: EngineProfile, context_tokens: float, expected_comple
 def mean_weight(profile: EngineProfile, uncached_prompt_tokens: float, completion_tokens: float) -> int:
     """One weight for the whole attempt, where its first token will not be seen: the mean of both phases' over its steps.
 
-    It takes ⌈prompt / chunk⌉ steps of prefill (at least one), and one of decode for every token it makes.
+    It takes ⌈prompt / chunk⌉ steps of prefill (at least one), and one of decode for every token it makes, or for as many as
+    one step yields.
     """
     prefill_steps = max(ceil(uncached_prompt_tokens / profile.chunk_tokens), 1)
+    decode_steps = completion_tokens / profile.tokens_per_step
     prefill = prefill_step_seconds(profile, uncached_prompt_tokens) * prefill_steps
-    decode = decode_step_seconds(profile, uncached_prompt_tokens, completion_tokens) * completion_tokens
-    return _whole((prefill + decode) / (prefill_steps + completion_tokens))
+    decode = decode_step_seconds(profile, uncached_prompt_tokens, completion_tokens) * decode_steps
+    return _whole((prefill + decode) / (prefill_steps + decode_steps))
 
 
 def _whole(seconds: float) -> int:

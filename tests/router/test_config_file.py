@@ -13,6 +13,7 @@ from router.config_source import ConfigRefused
 from router.domain.fleet import Billing, EngineKind
 from router.domain.request import Capability
 from router.pricing.price import LeasedPrice
+from router.pricing.profile import Speculation
 from router.profiles import shipped
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "config"
@@ -671,10 +672,19 @@ def test_the_fleet_is_what_the_file_says(tmp_path: Path) -> None:
 
 
 def test_a_profile_may_name_a_model_and_a_gpu_instead_of_its_figures(tmp_path: Path) -> None:
-    short = "    {model: llama-3.1-70b, gpu: h200, quantization: fp8, gpus: 2, chunk_tokens: 4096, kv_capacity_tokens: 500000}\n"
+    short = """\
+    {model: llama-3.1-70b, gpu: h200, quantization: fp8, gpus: 2, chunk_tokens: 4096, kv_capacity_tokens: 500000,
+     speculation: {draft_tokens: 3, acceptance_ratio: 0.8}}
+"""
     profile = loaded(write(tmp_path, ROUTER.replace(FIGURES, short))).profiles["engine"]
     measured = shipped().named("llama-3.1-70b-fp8-h200-x2")
-    assert profile == measured.model_copy(update={"chunk_tokens": 4096, "kv_capacity_tokens": 500_000})
+    assert profile == measured.model_copy(
+        update={
+            "chunk_tokens": 4096,
+            "kv_capacity_tokens": 500_000,
+            "speculation": Speculation(draft_tokens=3, acceptance_ratio=0.8, draft_seconds=0),
+        }
+    )
 
 
 def test_a_backend_may_name_a_measured_profile_that_comes_with_jeton(tmp_path: Path) -> None:
