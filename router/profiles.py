@@ -83,7 +83,7 @@ class Catalogue:
 
 
 def fit_name(deployment: Deployment) -> str:
-    """`llama-3.1-70b-fp8-h200`, `llama-3.1-70b-fp8-h200-x2-trtllm`. Ends in neither for one GPU and vLLM."""
+    """`llama-3.1-70b-fp8-h200`; with `-x2` on two GPUs, `-dp2` with attention in two groups, `-trtllm` on another engine."""
     parts = [deployment.model.name, deployment.quantization, deployment.gpu.name]
     if deployment.gpus > 1:
         parts.append(f"x{deployment.gpus}")
@@ -120,6 +120,7 @@ def read_catalogue(path: Path) -> Catalogue:
             gpus=row["gpus"],
             engine=row["engine"],
             engine_version=row["engine_version"],
+            attention_groups=row["attention_groups"],
         )
     return Catalogue(
         about=tables["about"],

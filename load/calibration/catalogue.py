@@ -1,6 +1,7 @@
 """Writes `router/profiles.yaml`: the constants, the shapes and sheets they go with, and what each measured deployment adds."""
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import yaml
@@ -48,8 +49,7 @@ def catalogue_text(
         "gpus": {name: _Flow(_gpu(gpus[name], gpu_usd_per_hour.get(name))) for name in sorted(gpus)},
         "fits": {
             name: _Flow(_fit(one))
-            for name, one in sorted((fit_name(one.deployment), one) for one in fitted)
-            if one.deployment.attention_groups == 1
+            for name, one in sorted(((fit_name(one.deployment), one) for one in fitted), key=itemgetter(0))
         },
     }
     body = yaml.dump(tables, Dumper=_Dumper, sort_keys=False, width=200, allow_unicode=True)
@@ -75,6 +75,7 @@ def _fit(one: Fitted) -> dict[str, Any]:
         "quantization": deployment.quantization,
         "gpu": deployment.gpu.name,
         "gpus": deployment.gpus,
+        "attention_groups": deployment.attention_groups,
         "engine": deployment.engine,
         "engine_version": deployment.engine_version,
         "points": one.points,

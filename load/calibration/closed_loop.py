@@ -13,10 +13,6 @@ Q = TypeVar("Q")
 # vLLM's token budget of a step on these GPUs; of TensorRT-LLM's and SGLang's nothing is known that is better.
 CHUNK_TOKENS = 8192
 
-# Sequences are admitted at their first token and evicted when the cache is full: on average they hold about half of what they
-# will make.
-ADMITTED_COMPLETION_RATIO = 0.55
-
 
 class Bench(NamedTuple, Generic[Q]):
     """has_random_lengths: 1 or 0. prompt_steps: chunks that a prompt takes."""
@@ -36,6 +32,7 @@ class Habits(NamedTuple, Generic[Q]):
     fixed_group: of the prompts that fit one step, those that come together again and again when lengths are equal.
     interference: the share of others' prefill that falls into a request's decoding. SGLang prefills first: of clients in
         step, half of it comes before the first token.
+    admitted_ratio: how much of their completion running sequences hold room for in a full cache, on average.
     request_seconds, request_token_seconds: what a request and each token of its prompt wait before they are scheduled. Far
         more than at a fixed rate (`request_live` of the profiles), and least with the newest engines.
     """
@@ -44,6 +41,7 @@ class Habits(NamedTuple, Generic[Q]):
     fixed_burst: Q
     fixed_group: Q
     interference: Q
+    admitted_ratio: Q
     request_seconds: Q
     request_token_seconds: Q
 
@@ -59,6 +57,7 @@ def habit_terms(engine: str, engine_version: str) -> Habits[tuple[str, ...]]:
         by_engine("fixed_burst"),
         by_engine("fixed_group"),
         by_engine("interference"),
+        by_engine("admitted"),
         by_engine("request", f"request_{engine}_{engine_version}"),
         by_engine("request_token"),
     )
@@ -74,7 +73,7 @@ def step(c: Coefficients[Any], decoding: Any, context_tokens: Any, prefill_token
 def measure(c: Coefficients[Any], kv_capacity_tokens: Any, bench: Bench[Any], habits: Habits[Any]) -> tuple[Any, Any]:
     """TTFT and TPOT, seconds, means."""
     prompt, completion = bench.prompt_tokens, bench.completion_tokens
-    room = kv_capacity_tokens / (prompt + completion * ADMITTED_COMPLETION_RATIO)
+    room = kv_capacity_tokens / (prompt + completion * habits.admitted_ratio)
     running = least(bench.concurrency, most(room, 1.0))
     context = running * (prompt + completion / 2)
     decode = _decode(c, running, context, 0.0)

@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from load.calibration.report import Forecast, headline, markdown
+from load.calibration.report import Forecast, by_deployment, errors_of, grouped, headline, markdown
 from load.calibration.rows import (
     AMBIGUOUS_MODELS,
     OpenRun,
@@ -26,6 +26,8 @@ from router.profiles import SHIPPED, fit_name, read_catalogue, shipped
 
 ERRORS = Path(__file__).with_name("errors.md")
 COMMAND = "jeton profile fit"
+# In a file or pipe, where rich would assume 80.
+COLUMNS_PIPE = 120
 
 
 @click.group()
@@ -118,6 +120,42 @@ def fit(calibration: Path, prices: Path | None, profiles_path: Path, errors_path
     click.echo(open_loop)
     click.echo(f"{profiles_path}: {len(catalogue.fits)} measured deployments, {len(models)} models × {len(gpus)} GPUs")
     click.echo(f"{errors_path}: by deployment")
+
+
+@profile.command()
+@click.argument("runs_path", metavar="RUNS", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def check(runs_path: Path) -> None:
+    """Say how far the profiles that come with jeton are from runs of your own.
+
+    RUNS is a CSV file with the columns model, gpu, n_gpus, engine, engine_version, precision, attn_dp, isl, osl, concurrency,
+    ttft_ms, tpot_ms and random_len_0.8_to_1.0 (1: lengths are uniform between 0.8 and 1.0 of isl and osl): closed-loop runs,
+    as `vllm bench serve --max-concurrency` makes them. Nothing is fitted.
+    """
+    try:
+        from load.calibration.fit import predict
+    except ImportError as error:
+        raise click.ClickException(f"this needs scipy: pip install 'jeton[train]' ({error})") from error
+    catalogue = shipped()
+    try:
+        runs = read_runs(runs_path, catalogue.models, catalogue.gpus)
+    except KeyError as error:
+        raise click.ClickException(f"{runs_path}: there is no column, model or GPU {error}") from error
+    except ValueError as error:
+        raise click.ClickException(f"{runs_path}: {error}") from error
+    if not runs:
+        raise click.ClickException(f"{runs_path} holds no runs")
+    corrections = [catalogue.fit_of(run.deployment).correction for run in runs]
+    found = predict(runs, dict(catalogue.constants), corrections)
+    forecasts = [Forecast(*row) for row in zip(runs, *found, strict=True)]
+    table = Table(box=SIMPLE_HEAD, title="median |error| (and with sign)")
+    table.add_column("deployment")
+    for name in ("runs", "TPOT", "TTFT", "throughput"):
+        table.add_column(name, justify="right")
+    for name, own in [*grouped(forecasts, by_deployment).items(), ("all", forecasts)]:
+        errors = errors_of(own)
+        cells = [f"{size:.1%} ({bias:+.1%})" for size, bias in zip(errors.medians, errors.biases, strict=True)]
+        table.add_row(name, str(errors.count), *cells)
+    _console().print(table, soft_wrap=True)
 
 
 @profile.command(name="list")
@@ -215,4 +253,7 @@ def _headline(in_sample: Sequence[Forecast], left_out: Sequence[Forecast]) -> Ta
 
 
 def _console() -> Console:
-    return Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = COLUMNS_PIPE
+    return console

@@ -84,6 +84,15 @@ def test_mla_keeps_a_whole_cache_on_every_gpu_and_data_parallel_attention_divide
     assert kv_capacity_tokens(data, 0.85) > 4 * kv_capacity_tokens(tensor, 0.85)
 
 
+@pytest.mark.parametrize(
+    ("model", "gpus", "blocks"),
+    # Blocks of 16 tokens that vLLM reported on H100s (inference-sim/sim-to-real-accuracy-validation @dcec3fd).
+    [("llama-2-7b", 1, 7463), ("llama-3.1-70b", 4, 30_251), ("mistral-nemo", 2, 48_009), ("yi-34b", 2, 20_793)],
+)
+def test_the_cache_is_as_large_as_vllm_reports(model: str, gpus: int, blocks: int) -> None:
+    assert derived(model, "h100", "bf16", gpus).kv_capacity_tokens == pytest.approx(16 * blocks, rel=0.03)
+
+
 def test_sliding_layers_keep_no_context() -> None:
     shape = shipped().models["gpt-oss-120b"]
     assert shape.kv_values_per_token * 2 == 36_864  # half of its 36 layers, 8 heads of 64, keys and values of 16 bits

@@ -14,7 +14,7 @@ from load.calibration.show import _coefficients
 from router.pricing.profile import EngineProfile
 from router.profiles import shipped
 
-HABITS: Habits[Any] = Habits(0.05, 0.05, 0.4, 1.0, 0.01, 0.0)
+HABITS: Habits[Any] = Habits(0.05, 0.05, 0.4, 1.0, 0.55, 0.01, 0.0)
 
 
 def profile(name: str = "llama-3.1-70b-fp8-h200") -> EngineProfile:

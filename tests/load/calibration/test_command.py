@@ -56,6 +56,19 @@ def test_what_cannot_be_shown_is_said(arguments: tuple[str, ...], says: str) -> 
     assert says in result.output
 
 
+def test_check_tells_how_far_the_profiles_are_from_runs_without_fitting_anything(tmp_path: Path) -> None:
+    result = run("check", str(DATA / "e2e_agg.csv"))
+    assert result.exit_code == 0, result.output
+    assert "vllm: llama-3.1-70b fp8 on h200" in result.output
+    (total,) = [line for line in result.output.splitlines() if line.split()[:1] == ["all"]]
+    assert float(total.split()[2].rstrip("%")) < 8
+    unknown = tmp_path / "runs.csv"
+    unknown.write_text((DATA / "e2e_agg.csv").read_text().replace("H200-SXM", "H2000"))
+    assert "there is no column, model or GPU 'h2000'" in run("check", str(unknown)).output
+    unknown.write_text((DATA / "e2e_agg.csv").read_text().partition("\n")[0])
+    assert "holds no runs" in run("check", str(unknown)).output
+
+
 def test_list_names_what_there_is() -> None:
     listed = run("list").output
     assert "llama-3.1-70b-fp8-h200 " in listed

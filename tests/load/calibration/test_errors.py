@@ -9,7 +9,6 @@ from load.calibration.command import ERRORS
 from load.calibration.fit import fit_constants, predict
 from load.calibration.report import GOALS, Errors, Forecast, by_engine, errors_of, grouped
 from load.calibration.rows import AMBIGUOUS_MODELS, Run, read_runs
-from router.pricing.roofline import UNCORRECTED
 from router.profiles import shipped
 
 DATA = Path(__file__).parent / "data"
@@ -45,10 +44,7 @@ def test_the_subset_is_what_it_says(runs: list[Run]) -> None:
 def test_shipped_profiles_are_as_near_to_measurements_as_they_should_be(runs: list[Run], engine: str) -> None:
     catalogue = shipped()
     own = [run for run in runs if run.deployment.engine == engine]
-    corrections = [
-        catalogue.fit_of(run.deployment).correction if run.deployment.attention_groups == 1 else UNCORRECTED
-        for run in own
-    ]
+    corrections = [catalogue.fit_of(run.deployment).correction for run in own]
     errors = errors_of(
         Forecast(*row) for row in zip(own, *predict(own, dict(catalogue.constants), corrections), strict=True)
     )
@@ -66,7 +62,7 @@ def test_a_model_and_gpu_that_nobody_measured_is_forecast_as_well_as_it_should_b
 
 def test_a_correction_brings_a_deployment_nearer_to_its_own_runs(runs: list[Run]) -> None:
     catalogue = shipped()
-    own = [run for run in runs if run.deployment.attention_groups == 1 and catalogue.fit_of(run.deployment).points]
+    own = [run for run in runs if catalogue.fit_of(run.deployment).points]
     corrections = [catalogue.fit_of(run.deployment).correction for run in own]
     constants = dict(catalogue.constants)
     bare = errors_of(Forecast(*row) for row in zip(own, *predict(own, constants), strict=True))
