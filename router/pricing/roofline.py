@@ -10,7 +10,7 @@ Written so that a column of many engines goes through the same lines as one does
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log2
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from router.pricing.profile import EngineProfile
 
@@ -275,12 +275,8 @@ def efficiency_terms(deployment: Deployment) -> Efficiency[tuple[str, ...]]:
     )
 
 
-def coefficients(times: Ideal[Q], efficiency: Efficiency[Q]) -> Coefficients[Q]:
-    """Ideal times over efficiencies. Q is float, or whatever adds, multiplies and divides as a float does."""
-    return _coefficients(times, efficiency)
-
-
-def _coefficients(t: Ideal, e: Efficiency) -> Coefficients:  # type: ignore[type-arg]
+def coefficients(t: Ideal[Any], e: Efficiency[Any]) -> Coefficients[Any]:
+    """Ideal times over efficiencies: of one engine in floats, or of a column of them."""
     launches = (
         t.layers * e.layer_seconds
         + t.reduces * e.reduce_seconds
@@ -302,11 +298,7 @@ def _coefficients(t: Ideal, e: Efficiency) -> Coefficients:  # type: ignore[type
     )
 
 
-def correct(table: Coefficients[Q], correction: Correction) -> Coefficients[Q]:
-    return _correct(table, correction)
-
-
-def _correct(c: Coefficients, by: Correction) -> Coefficients:  # type: ignore[type-arg]
+def correct(c: Coefficients[Any], by: Correction) -> Coefficients[Any]:
     return Coefficients(
         step_overhead_seconds=c.step_overhead_seconds * by.overhead,
         weight_read_seconds=c.weight_read_seconds * by.read,

@@ -5,9 +5,9 @@ phases are measured in the time the step's resources are taken up, which is what
 any concurrency: alone, a decoding attempt pays for the whole step; in a batch it pays for its share of the weights read.
 
 With the profile's first form, a roofline of five constants, and against the true shares of every step of `load/engine.py`
-(Llama 8B on an H100 and an L4, lengths of Azure's conversation trace, Poisson arrivals, 1 to 30 concurrent), a request's charge
-was off by 1–7 % (median) and 14–24 % (95th percentile); flat
-per token by 39–53 % and 147–912 %, at a fixed 1:4 by 24–44 % and 82–618 %. Without the overhead in w it was 1–8 % and 19–28 %.
+(Llama 8B on an H100 and an L4, lengths of Azure's conversation trace, Poisson arrivals, 1 to 30 concurrent), a request's
+charge was off by 1–7 % (median) and 14–24 % (95th percentile); flat per token by 39–53 % and 147–912 %, at a fixed 1:4 by
+24–44 % and 82–618 %. Without the overhead in w it was 1–8 % and 19–28 %.
 """
 
 from math import ceil
