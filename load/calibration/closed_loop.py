@@ -65,9 +65,7 @@ def habit_terms(engine: str, engine_version: str) -> Habits[tuple[str, ...]]:
 
 def step(c: Coefficients[Any], decoding: Any, context_tokens: Any, prefill_tokens: Any, prefill_pairs: Any) -> Any:
     """`EngineProfile.step_seconds` of a step that prefills, for columns."""
-    return _decode(c, decoding, context_tokens, prefill_tokens) + (
-        c.prefill_overhead_seconds + c.attention_seconds_per_pair * prefill_pairs
-    )
+    return _step(c, decoding, context_tokens, prefill_tokens, prefill_pairs) + c.prefill_overhead_seconds
 
 
 def measure(c: Coefficients[Any], kv_capacity_tokens: Any, bench: Bench[Any], habits: Habits[Any]) -> tuple[Any, Any]:
@@ -76,7 +74,7 @@ def measure(c: Coefficients[Any], kv_capacity_tokens: Any, bench: Bench[Any], ha
     room = kv_capacity_tokens / (prompt + completion * habits.admitted_ratio)
     running = least(bench.concurrency, most(room, 1.0))
     context = running * (prompt + completion / 2)
-    decode = _decode(c, running, context, 0.0)
+    decode = _step(c, running, context, 0.0, 0.0)
     chunk = prompt / bench.prompt_steps
     prefill = bench.prompt_steps * step(c, running, context, chunk, chunk * prompt / 2)
     added = prefill - bench.prompt_steps * decode  # what one prompt adds to the steps of all others
@@ -102,14 +100,9 @@ def most(a: Any, b: Any) -> Any:
     return (a + b + abs(a - b)) / 2
 
 
-def _decode(c: Coefficients[Any], decoding: Any, context_tokens: Any, prefill_tokens: Any) -> Any:
+def _step(c: Coefficients[Any], decoding: Any, context_tokens: Any, prefill_tokens: Any, prefill_pairs: Any) -> Any:
     tokens = decoding + prefill_tokens
     read = c.weight_read_seconds + c.expert_read_seconds * (1 - c.expert_miss_ratio**tokens)
-    arithmetic = c.compute_seconds_per_token * tokens
-    return (
-        c.step_overhead_seconds
-        + c.kv_read_seconds_per_token * context_tokens
-        + c.sequence_seconds * decoding
-        + c.token_seconds * tokens
-        + (read * read + arithmetic * arithmetic) ** 0.5
-    )
+    memory = read + c.kv_read_seconds_per_token * context_tokens
+    compute = c.compute_seconds_per_token * tokens + c.attention_seconds_per_pair * prefill_pairs
+    return c.step_overhead_seconds + c.sequence_seconds * decoding + c.token_seconds * tokens + most(memory, compute)

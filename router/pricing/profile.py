@@ -5,8 +5,6 @@ Where its numbers come from is `roofline.py`'s. What may not live here: queues, 
 `load/engine.py`.
 """
 
-from math import sqrt
-
 from pydantic import BaseModel, Field
 
 
@@ -34,7 +32,7 @@ class EngineProfile(BaseModel, frozen=True, extra="forbid"):
     step_overhead_seconds: what every step costs, however little it does: launches, synchronization, the scheduler.
     weight_read_seconds: reading the weights that every step needs once, shared by everything in the step.
     kv_read_seconds_per_token: reading one token of context for one decoding sequence.
-    compute_seconds_per_token: the arithmetic of one token, prompt or completion, that may hide behind the weight read.
+    compute_seconds_per_token: the arithmetic of one token, prompt or completion, that may hide behind moving the bytes.
     chunk_tokens: prefill tokens a step may hold (`max_num_batched_tokens`).
     sequences_max: sequences running at once (`max_num_seqs`).
     kv_capacity_tokens: tokens that the KV cache holds.
@@ -70,42 +68,47 @@ class EngineProfile(BaseModel, frozen=True, extra="forbid"):
 
     def step_seconds(self, decoding: int, context_tokens: int, prefill_tokens: int, prefill_pairs: int = 0) -> float:
         """Time of one step that decodes each of `decoding` sequences, which hold `context_tokens` together, and prefills
-        `prefill_tokens`.
-
-        A layer's matrix products take the longer of reading their weights and doing their arithmetic, more near the knee,
-        where neither runs at its best: √(read² + arithmetic²). Attention comes between them and hides behind neither.
+        `prefill_tokens`. A roofline: the longer of moving the bytes and doing the arithmetic, plus what hides behind neither.
 
         prefill_pairs: over the step's prompt tokens, the sum of the tokens that each attends to; a chunk of t tokens behind
         p others has t·p + t·(t + 1) ÷ 2.
         """
-        seconds = (
-            self.step_overhead_seconds
-            + self.kv_read_seconds_per_token * context_tokens
-            + self.sequence_seconds * decoding
-        )
+        seconds = self.step_overhead_seconds + self.sequence_seconds * decoding
         speculation = self.speculation
         if speculation is not None and decoding:
             seconds += speculation.draft_seconds
             decoding *= 1 + speculation.draft_tokens
         tokens = decoding + prefill_tokens
+        compute_seconds = self.compute_seconds_per_token * tokens
         if prefill_tokens:
-            seconds += self.prefill_overhead_seconds + self.attention_seconds_per_pair * prefill_pairs
-        read = self.weight_read_seconds
+            seconds += self.prefill_overhead_seconds
+            compute_seconds += self.attention_seconds_per_pair * prefill_pairs
+        memory_seconds = self.weight_read_seconds + self.kv_read_seconds_per_token * context_tokens
         if self.expert_read_seconds:
-            read += self.expert_read_seconds * (1 - self.expert_miss_ratio**tokens)
-        arithmetic = self.compute_seconds_per_token * tokens
-        return seconds + self.token_seconds * tokens + sqrt(read * read + arithmetic * arithmetic)
+            memory_seconds += self.expert_read_seconds * (1 - self.expert_miss_ratio**tokens)
+        longer = memory_seconds if memory_seconds > compute_seconds else compute_seconds
+        return seconds + self.token_seconds * tokens + longer
 
     def decode_steps_seconds(self, decoding: int, context_tokens: int, steps: int, tokens_per_step: int) -> float:
         """Time of `steps` steps that only decode the same sequences, whose context grows by `tokens_per_step` (all sequences
         together) from one to the next: the sum of `step_seconds`, without adding them up.
 
-        At a fixed batch a step's time is a straight line over its context.
+        At a fixed batch a step's time is the larger of two straight lines over its context, so the sum has at most one knee.
         """
         if steps <= 0:
             return 0.0
-        growth = self.kv_read_seconds_per_token * tokens_per_step * (steps - 1) / 2
-        return steps * (self.step_seconds(decoding, context_tokens, 0) + growth)
+        first = self.step_seconds(decoding, context_tokens, 0)
+        if steps == 1 or tokens_per_step == 0:
+            return steps * first
+        floor = self.step_seconds(decoding, 0, 0)
+        slope = self.kv_read_seconds_per_token * tokens_per_step
+        last = self.step_seconds(decoding, context_tokens + (steps - 1) * tokens_per_step, 0)
+        flat = 0  # steps before the knee, where the context does not matter yet
+        if first == floor and slope:
+            flat = min(steps, max(0, steps - int((last - floor) / slope) - 1))
+        rising = steps - flat
+        start = self.step_seconds(decoding, context_tokens + flat * tokens_per_step, 0)
+        return flat * floor + rising * (start + last) / 2
 
     @property
     def tokens_per_step(self) -> float:
