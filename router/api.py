@@ -73,7 +73,8 @@ def build_api(
         inference_request, decision = pipeline.explain(
             _headers(request), _address(request), found, members, new_request_id()
         )
-        return Response(orjson.dumps(explain(inference_request, decision)), media_type="application/json")
+        answer = explain(inference_request, decision, pipeline.deployment.finder.drifts)
+        return Response(orjson.dumps(answer), media_type="application/json")
 
     api.add_exception_handler(Refusal, _refused)
     api.add_exception_handler(HTTPException, _http_refused)

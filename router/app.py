@@ -1,7 +1,7 @@
 """Builds every room from the configuration and joins them; the only file that knows all."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, date, datetime
 
@@ -13,16 +13,19 @@ from router.api import build_api
 from router.classify.classifier import Classifier
 from router.clock import Clock
 from router.config_file import LoadedConfig
-from router.deployment import deploy
+from router.deployment import Deployment, deploy
 from router.dispatch.relay import Relay
 from router.dispatch.watchdog import Watchdog
-from router.domain.fleet import Health, HealthState, Replica
+from router.domain.fleet import Billing, Health, HealthState, Replica
 from router.fleet.scraper import Scraper
 from router.fleet.state import Fleet
 from router.gateway import Gateway
 from router.ledger.sqlite import SqliteLedger
 from router.pipeline import Pipeline
+from router.pricing.drift import Drifts
+from router.pricing.profile import EngineProfile
 from router.reload import Reloader
+from router.telemetry.drift import DriftCollector
 from router.telemetry.metrics import Metrics
 
 log = structlog.get_logger("jeton.app")
@@ -32,7 +35,8 @@ ADVANCE_SECONDS = 1.0
 
 
 class App:
-    """One router. `asgi` is what a server runs; `drain` makes it not ready while it still serves."""
+    """One router. `asgi` is what a server runs; `drain` makes it not ready while it still serves; `drifts` is what it has
+    learned of its replicas."""
 
     def __init__(self, loaded: LoadedConfig) -> None:
         self._loaded = loaded
@@ -42,12 +46,15 @@ class App:
         self._scraper: Scraper
         self._clock = Clock()
         self._watchdog = Watchdog()
-        deployment = deploy(loaded, self._day)
+        self.drifts = Drifts()
+        deployment = deploy(loaded, self._day, self.drifts)
+        self.drifts.follow(_replica_profiles(deployment))
         config = loaded.config
         self._store = SqliteLedger(config.ledger.path, commit_seconds=config.ledger.commit_seconds)
         self._accountant = Accountant(self._store)
         self._fleet = Fleet(deployment.backends, deployment.tiers, deployment.rules, on_health=_log_health)
         self._metrics = Metrics(self._accountant, self._fleet)
+        self._metrics.registry.register(DriftCollector(self._drift_ratios))
         self._relay = Relay(self._watchdog)
         self._pipeline = Pipeline(
             deployment,
@@ -71,7 +78,8 @@ class App:
     def apply(self, loaded: LoadedConfig) -> None:
         """Put a checked configuration into effect. Requests in flight end on what they started with."""
         day = _today()
-        deployment = deploy(loaded, day)
+        deployment = deploy(loaded, day, self.drifts)
+        self.drifts.follow(_replica_profiles(deployment))
         self._day = day
         self._accountant.set_fleet(deployment.backends, deployment.prices, deployment.profiles, self._clock.now_ns())
         self._fleet.configure(deployment.backends, deployment.tiers, deployment.rules)
@@ -117,7 +125,9 @@ class App:
             try:
                 if _today() != self._day:  # another day's prices may be in force
                     self.apply(self._loaded)
-                self._accountant.advance(self._clock.now_ns())
+                now_ns = self._clock.now_ns()
+                self._accountant.advance(now_ns)
+                self.drifts.advance(now_ns)
             except Exception:
                 log.exception("time could not be booked")
 
@@ -125,6 +135,13 @@ class App:
         self._accountant.advance(self._clock.now_ns())
         await self._accountant.posted()
         return await asyncio.to_thread(self._metrics.render)
+
+    def _drift_ratios(self) -> Iterator[tuple[str, str, str, float]]:
+        backends = {
+            replica.id: backend.name for backend in self._pipeline.deployment.backends for replica in backend.replicas
+        }
+        for replica, kind, ratio in self.drifts.ratios():
+            yield backends.get(replica, ""), replica, kind, ratio
 
     def _why_not_ready(self) -> str:
         if self._is_draining:
@@ -136,6 +153,16 @@ class App:
             ):  # an ejected one still serves in a panic
                 return ""
         return "no replica is usable"
+
+
+def _replica_profiles(deployment: Deployment) -> dict[str, EngineProfile]:
+    """By replica's id, of leased backends."""
+    return {
+        replica.id: deployment.profiles[backend.name]
+        for backend in deployment.backends
+        if backend.pool.billing is Billing.LEASED and backend.name in deployment.profiles
+        for replica in backend.replicas
+    }
 
 
 async def _cancelled(task: "asyncio.Task[None]") -> None:

@@ -12,13 +12,13 @@ from datetime import date, timedelta
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from router.config import NAME, AliasConfig, BackendConfig, PoolConfig, RouterConfig
+from router.config import NAME, AliasConfig, BackendConfig, PoolConfig, ProfileConfig, RouterConfig
 from router.config_shape import nearest_name
 from router.config_source import Finding, Place, Source
 from router.domain.fleet import Billing
-from router.fleet_config import replica_id
+from router.fleet_config import build_profile, replica_id
 from router.pricing.book import LeasedPrice, PriceBook
-from router.pricing.profile import roofline_profile
+from router.profiles import shipped
 
 PRICE_ENDS_SOON = timedelta(days=30)
 
@@ -203,21 +203,34 @@ def _prices(reading: Reading) -> Iterator[Finding]:
 def _profiles(reading: Reading) -> Iterator[Finding]:
     for name, profile in reading.config.profiles.items():
         try:
-            roofline_profile(**profile.model_dump())
+            build_profile(profile)
+        except LookupError as error:
+            what, _, remedy = str(error.args[0]).partition("; ")
+            remedy = remedy or "spell out its figures (parameters_billion, layers, …)"
+            yield reading.source.finding(("profiles", name), f"the profile `{name}`: {what}", remedy, at_member=True)
         except ValueError as error:
-            remedy = (
-                "check parameters_billion, weight_bytes_per_parameter and memory_gb (of all GPUs of a replica together)"
-            )
+            remedy = "check quantization, gpu and gpus (of one replica)"
+            if isinstance(profile, ProfileConfig):
+                remedy = (
+                    "check parameters_billion, weight_bytes_per_parameter and memory_gb"
+                    " (of all GPUs of a replica together)"
+                )
             yield reading.source.finding(("profiles", name), f"the profile `{name}`: {error}", remedy, at_member=True)
+    own = reading.config.profiles
     for place, pool, backend in reading.backends():
-        if backend.profile is not None:
-            known = reading.config.profiles
-            yield from _unknown(reading, (*place, "profile"), "profile", backend.profile, known)
-        elif pool.billing is Billing.LEASED:
+        if backend.profile is not None and backend.profile not in own:
+            measured = shipped().deployments
+            if backend.profile not in measured:
+                remedy = nearest_name(backend.profile, (*own, *measured))
+                if remedy.startswith("there is"):  # not all that come with jeton: they are many
+                    remedy = f"{nearest_name('', own)}, and `jeton profile list` tells those that come with jeton"
+                what = f"there is no profile named `{backend.profile}`"
+                yield reading.source.finding((*place, "profile"), what, remedy)
+        elif backend.profile is None and pool.billing is Billing.LEASED:
             what = (
                 f"the leased backend `{backend.name}` has no profile, by which its hours are shared out among requests"
             )
-            remedy = "add `profile: …` with " + nearest_name("", reading.config.profiles).removeprefix("there is ")
+            remedy = "add `profile: …` with " + nearest_name("", own).removeprefix("there is ")
             yield reading.source.finding(place, what, remedy)
 
 

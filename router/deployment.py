@@ -12,6 +12,7 @@ from router.domain.decision import Policy
 from router.domain.fleet import Backend
 from router.fleet.health import HealthRules
 from router.fleet_config import build_prices
+from router.pricing.drift import Drifts
 from router.pricing.price import Price
 from router.pricing.profile import EngineProfile
 from router.selection.candidates import Finder
@@ -43,8 +44,8 @@ class Deployment:
     tenants: tuple[str, ...]
 
 
-def deploy(loaded: LoadedConfig, day: date) -> Deployment:
-    """From checked files to a deployment, with the prices in force on `day`."""
+def deploy(loaded: LoadedConfig, day: date, drifts: Drifts | None = None) -> Deployment:
+    """From checked files to a deployment, with the prices in force on `day`. drifts: what was learned before it."""
     config = loaded.config
     prices = build_prices(config, loaded.book, day)
     return Deployment(
@@ -67,6 +68,7 @@ def deploy(loaded: LoadedConfig, day: date) -> Deployment:
             prices=prices,
             profiles=loaded.profiles,
             stale_seconds=config.health.stale_seconds,
+            drifts=drifts,
         ),
         prices=prices,
         profiles={backend.name: loaded.profiles[backend.profile] for backend in loaded.backends if backend.profile},

@@ -6,10 +6,11 @@ The configuration has been checked by then (`config_checks.py`); nothing is refu
 from collections.abc import Mapping
 from datetime import date
 
-from router.config import BackendConfig, ReplicaConfig, RouterConfig
+from router.config import BackendConfig, ModelProfileConfig, ProfileConfig, ReplicaConfig, RouterConfig
 from router.domain.fleet import Backend, Pool, Replica
 from router.pricing.book import Price, PriceBook
-from router.pricing.profile import EngineProfile, roofline_profile
+from router.pricing.profile import EngineProfile, Speculation, roofline_profile
+from router.profiles import shipped
 
 
 def build_fleet(config: RouterConfig, environ: Mapping[str, str]) -> tuple[Backend, ...]:
@@ -35,8 +36,26 @@ def build_fleet(config: RouterConfig, environ: Mapping[str, str]) -> tuple[Backe
 
 
 def build_profiles(config: RouterConfig) -> dict[str, EngineProfile]:
-    """Engine profiles by name. ValueError when a model's weights do not fit its GPU's memory."""
-    return {name: roofline_profile(**profile.model_dump()) for name, profile in config.profiles.items()}
+    """Engine profiles by name: the file's own, and those that come with jeton and are named by a backend."""
+    profiles = {name: build_profile(profile) for name, profile in config.profiles.items()}
+    named = {backend.profile for pool in config.pools for backend in pool.backends if backend.profile}
+    return profiles | {name: shipped().named(name) for name in sorted(named - profiles.keys())}
+
+
+def build_profile(profile: ProfileConfig | ModelProfileConfig) -> EngineProfile:
+    """ValueError when a model's weights do not fit its GPU's memory or its quantization is unknown; LookupError for a model or
+    a GPU that jeton does not know."""
+    if isinstance(profile, ProfileConfig):
+        return roofline_profile(**profile.model_dump())
+    catalogue = shipped()
+    deployment = catalogue.deployment(profile.model, profile.gpu, profile.quantization, profile.gpus)
+    limits = profile.model_dump(include={"chunk_tokens", "sequences_max", "sequences_target"}, exclude_none=True)
+    built = catalogue.profile(deployment, **limits)
+    if profile.kv_capacity_tokens is not None:
+        built = built.model_copy(update={"kv_capacity_tokens": profile.kv_capacity_tokens})
+    if profile.speculation is not None:
+        built = built.model_copy(update={"speculation": Speculation(**profile.speculation.model_dump())})
+    return built
 
 
 def build_prices(config: RouterConfig, book: PriceBook, day: date) -> dict[str, Price]:

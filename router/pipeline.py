@@ -283,6 +283,7 @@ class Pipeline:
 
     def _record(self, work: "_Work", attempt: Attempt, charge: Charge) -> None:
         self.metrics.attempt(charge, overhead_seconds=(attempt.opened_ns - work.received_ns) / 1e9)
+        work.deployment.finder.drifts.observe(attempt.candidate, charge)
 
 
 class _Body(NamedTuple):

@@ -33,6 +33,9 @@ PURE = {
     "load.attribution.table": (PRICING, "load.engine", "load.attribution"),
     "load.traces": (),
     "load.workload": ("load.traces", "load.emulator.language"),
+    "load.calibration.closed_loop": (PRICING,),
+    "load.calibration.open_loop": (PRICING,),
+    "load.calibration.report": ("load.calibration.rows",),
     "load.demo.figures": ("load.demo.fleet",),
     "load.demo.view": ("load.demo.figures",),
 }
@@ -48,11 +51,15 @@ IO = {
 
 # What joins the rooms: files directly in `router`. First those of the configuration, then those that one request passes
 # through, then those that know everything.
-CONFIG = ("router.config", "router.config_source", "router.config_shape", "router.config_checks", "router.fleet_config")
+CONFIG = (
+    "router.config", "router.config_source", "router.config_shape", "router.config_checks", "router.fleet_config",
+    "router.profiles",
+)  # fmt: skip
 JOINTS = {
     "router": (),
     "router.config": (DOMAIN,),
     "router.config_source": (),
+    "router.profiles": (PRICING,),
     "router.config_shape": CONFIG,
     "router.config_checks": (DOMAIN, PRICING, *CONFIG),
     "router.fleet_config": (DOMAIN, PRICING, *CONFIG),

@@ -6,6 +6,7 @@ so one ledger serves them all. `shapley_seconds` is Shapley's value itself, by s
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import add
 from random import Random
 from typing import NamedTuple
 
@@ -83,11 +84,11 @@ class ShareBook:
         tokens = sum(tokens for _, tokens, _ in prefills)
         pairs = sum(pairs for _, _, pairs in prefills)
         parts = profile.step_parts(decoding, context_tokens, tokens, pairs)
-        each = [profile.step_parts(0, 0, tokens, pairs).compute_seconds for _, tokens, pairs in prefills]
-        told = step_shares(parts, decoding, each)
-        for (shares, _, _), seconds in zip(prefills, told.prompt_seconds, strict=True):
+        told = step_shares(parts, decoding, [profile.step_parts(0, 0, tokens, pairs) for _, tokens, pairs in prefills])
+        of_prompts = zip(prefills, told.prompt_weight_seconds, told.prompt_seconds, strict=True)
+        for (shares, _, _), weight_seconds, seconds in of_prompts:
             shares.overhead_seconds += told.alike_overhead_seconds
-            shares.weight_read_seconds += told.alike_weight_seconds
+            shares.weight_read_seconds += weight_seconds
             shares.compute_seconds += seconds
         if decoding:
             self._charge(parts, told, decoding, context_tokens, clock_tokens, 0.0, 1)
@@ -107,8 +108,8 @@ class ShareBook:
         # By the caches, and where they grow in a run of steps that is bound by them, by what they have become.
         per_token = told.kv_read_seconds / context_tokens
         self.ledger = Ledger(
-            old.overhead + steps * (told.alike_overhead_seconds + parts.draft_seconds / decoding),
-            old.weight + steps * told.alike_weight_seconds,
+            old.overhead + steps * (told.alike_overhead_seconds + parts.decoders_seconds / decoding),
+            old.weight + steps * told.decode_weight_seconds,
             old.compute + steps * told.compute_seconds / decoding,
             old.kv_by_token + steps * per_token,
             old.kv_by_clock + per_token * steps * (clock_tokens + gain * (steps - 1) / 2),
@@ -141,17 +142,17 @@ def shares_of_step(profile: EngineProfile, members: Sequence[StepMember]) -> lis
     pairs = sum(member.prefill_pairs for member in members)
     parts = profile.step_parts(len(decoding), context_tokens, tokens, pairs)
     prompts = [member for member in members if member.prefill_tokens]
-    each = [profile.step_parts(0, 0, one.prefill_tokens, one.prefill_pairs).compute_seconds for one in prompts]
+    each = [profile.step_parts(0, 0, one.prefill_tokens, one.prefill_pairs) for one in prompts]
     told = step_shares(parts, len(decoding), each)
-    alike = told.alike_overhead_seconds + told.alike_weight_seconds
-    of_prompts = iter(told.prompt_seconds)
+    of_prompts = map(add, told.prompt_weight_seconds, told.prompt_seconds)
     shares = []
     for member in members:
         if member.prefill_tokens:
-            shares.append(alike + next(of_prompts))
+            shares.append(told.alike_overhead_seconds + next(of_prompts))
         else:
-            own = (parts.draft_seconds + told.compute_seconds) / len(decoding)
-            shares.append(alike + own + told.kv_read_seconds * member.context_tokens / context_tokens)
+            own = told.decode_weight_seconds + (parts.decoders_seconds + told.compute_seconds) / len(decoding)
+            own += told.kv_read_seconds * member.context_tokens / context_tokens
+            shares.append(told.alike_overhead_seconds + own)
     return shares
 
 

@@ -64,7 +64,8 @@ def forecast_tpot_seconds(
 
 
 def ttft_seconds(profile: EngineProfile, busy: Occupancy, uncached_prompt_tokens: float) -> float:
-    """Half of the step under way, a free slot, then the prompts ahead and our own, chunk by chunk."""
+    """What a request waits before it is scheduled, half of the step under way, a free slot, then the prompts ahead and our
+    own, chunk by chunk. Of attention only our own prompt's within itself is known: t · (t + 1) ÷ 2 pairs."""
     decoding, context_tokens = busy.decoding, busy.context_tokens
     tokens = busy.prefill_tokens + int(uncached_prompt_tokens) or 1
     endings = _endings_awaited(profile, busy, tokens)
@@ -72,9 +73,11 @@ def ttft_seconds(profile: EngineProfile, busy: Occupancy, uncached_prompt_tokens
         decoding = min(decoding, profile.sequences_max)
         context_tokens = min(context_tokens, profile.kv_capacity_tokens)
     step_seconds = profile.step_seconds
-    seconds = 0.0
+    seconds = profile.request_overhead_seconds + uncached_prompt_tokens * (
+        profile.request_seconds_per_token + profile.attention_seconds_per_pair * (uncached_prompt_tokens + 1) / 2
+    )
     if decoding:
-        seconds = step_seconds(decoding, context_tokens, 0) * (0.5 + endings * CHAT.completion_tokens / decoding)
+        seconds += step_seconds(decoding, context_tokens, 0) * (0.5 + endings * CHAT.completion_tokens / decoding)
     chunk_tokens = max(profile.chunk_tokens - decoding, 1)
     if tokens >= chunk_tokens:
         full_steps, tokens = divmod(tokens, chunk_tokens)
@@ -89,17 +92,18 @@ def tpot_seconds(
 ) -> float:
     """A step with all that is there now, by then in decode, and this request half way through its completion."""
     context_tokens = busy.context_tokens + busy.prefill_tokens + int(prompt_tokens + completion_tokens / 2)
-    return profile.step_seconds(
+    step = profile.step_seconds(
         min(busy.decoding + busy.prefilling + 1, profile.sequences_max),
         min(context_tokens, profile.kv_capacity_tokens),
         0,
     )
+    return step if profile.speculation is None else step / profile.tokens_per_step
 
 
 def _endings_awaited(profile: EngineProfile, busy: Occupancy, tokens: int) -> float:
     """How many sequences must end before this one and those ahead of it fit the engine's slots and its KV cache.
 
-    Of n sequences that make C tokens each, one ends every C ÷ n steps.
+    Of n sequences that take C steps each, one ends every C ÷ n steps.
     """
     for_slots = busy.decoding + busy.prefilling + 1 - profile.sequences_max
     tokens_over = busy.context_tokens + tokens - profile.kv_capacity_tokens

@@ -1,22 +1,13 @@
 """The engine profile: one vLLM engine as a function from work to time.
 
 Four users share it: quotes and metering weights in the router, the emulated backend, the simulator, capacity planning.
-What may not live here: queues, clocks, randomness; an engine *in time* is `load/engine.py`.
+Where its numbers come from is `roofline.py`'s. What may not live here: queues, clocks, randomness; an engine *in time* is
+`load/engine.py`.
 """
 
 from typing import NamedTuple
 
 from pydantic import BaseModel, Field
-
-GIGA = 1e9
-TERA = 1e12
-
-# Fitted to 570 vLLM rows of measured TPOT (InferenceX runs, 2025-10..2026-04): share of peak bandwidth and FLOPs that the
-# engine achieves, and the fixed time of a step. Median error 11 %. The calibration issue replaces them by fits per engine.
-BANDWIDTH_EFFICIENCY = 0.79
-FLOPS_EFFICIENCY = 0.63
-STEP_OVERHEAD_SECONDS = 1.35e-3
-LAYER_OVERHEAD_SECONDS = 18e-6
 
 
 class Speculation(BaseModel, frozen=True, extra="forbid"):
@@ -38,28 +29,48 @@ class Speculation(BaseModel, frozen=True, extra="forbid"):
 
 
 class StepParts(NamedTuple):
-    """The parts of a step: overhead + draft + max(weight read + KV read, compute) is its time. Seconds."""
+    """The parts of a step, in seconds: overhead + decoders + prompts + max(weight read + KV read, compute) is its time.
+
+    weight_read: with the experts that its tokens touch; experts: what of it those are. decoders, prompts: what hides behind
+    nothing and is taken by those that decode (drafting, their tokens, their sampling) and by the prompts (their tokens, and
+    that there are any). decoder_experts: what of the experts one decoding sequence alone would touch.
+    """
 
     overhead_seconds: float
-    draft_seconds: float
+    decoders_seconds: float
     weight_read_seconds: float
     kv_read_seconds: float
     compute_seconds: float
+    prompts_seconds: float = 0.0
+    experts_seconds: float = 0.0
+    decoder_experts_seconds: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        longer = max(self.weight_read_seconds + self.kv_read_seconds, self.compute_seconds)
+        return self.overhead_seconds + self.decoders_seconds + self.prompts_seconds + longer
 
 
 class EngineProfile(BaseModel, frozen=True, extra="forbid"):
     """Parameters of one engine: model × GPU × parallelism × quantization. Times in seconds, sizes in tokens.
 
-    step_overhead_seconds: what every step costs, however little it does.
-    weight_read_seconds: reading the weights once, shared by everything in the step.
+    step_overhead_seconds: what every step costs, however little it does: launches, synchronization, the scheduler.
+    weight_read_seconds: reading the weights that every step needs once, shared by everything in the step.
     kv_read_seconds_per_token: reading one token of context for one decoding sequence.
-    compute_seconds_per_token: the arithmetic of one token, prompt or completion.
+    compute_seconds_per_token: the arithmetic of one token, prompt or completion, that may hide behind moving the bytes.
     chunk_tokens: prefill tokens a step may hold (`max_num_batched_tokens`).
     sequences_max: sequences running at once (`max_num_seqs`).
     kv_capacity_tokens: tokens that the KV cache holds.
     sequences_target: the batch at which `standard` prices are reckoned.
     attention_seconds_per_pair: the arithmetic of one prompt token attending to one token before it (or itself).
     speculation: None where every step yields one token a sequence.
+    expert_read_seconds: reading all experts of a mixture once; 0 for a dense model.
+    expert_miss_ratio: the chance that one token leaves a given expert untouched, 0–1.
+    token_seconds: what one token costs that hides behind nothing: its activations in memory, its share of an all-reduce.
+    sequence_seconds: what one decoding sequence costs a step beside its token: sampling, scheduling, its answer's chunk.
+    prefill_overhead_seconds: what a step costs more when it prefills at all: no CUDA graph fits it.
+    request_overhead_seconds, request_seconds_per_token: what a request and each token of its prompt wait before the
+        scheduler sees them: HTTP, tokenizer. They occupy no step.
     """
 
     step_overhead_seconds: float = Field(gt=0)
@@ -72,23 +83,36 @@ class EngineProfile(BaseModel, frozen=True, extra="forbid"):
     sequences_target: int = Field(default=32, gt=0)
     attention_seconds_per_pair: float = Field(default=0.0, ge=0)
     speculation: Speculation | None = None
+    expert_read_seconds: float = Field(default=0.0, ge=0)
+    expert_miss_ratio: float = Field(default=0.0, ge=0, le=1)
+    token_seconds: float = Field(default=0.0, ge=0)
+    sequence_seconds: float = Field(default=0.0, ge=0)
+    prefill_overhead_seconds: float = Field(default=0.0, ge=0)
+    request_overhead_seconds: float = Field(default=0.0, ge=0)
+    request_seconds_per_token: float = Field(default=0.0, ge=0)
 
     def step_seconds(self, decoding: int, context_tokens: int, prefill_tokens: int, prefill_pairs: int = 0) -> float:
         """Time of one step that decodes each of `decoding` sequences, which hold `context_tokens` together, and prefills
-        `prefill_tokens`. A roofline: the longer of moving the bytes and doing the arithmetic, plus overhead.
+        `prefill_tokens`. A roofline: the longer of moving the bytes and doing the arithmetic, plus what hides behind neither.
 
         prefill_pairs: over the step's prompt tokens, the sum of the tokens that each attends to; a chunk of t tokens behind
         p others has t·p + t·(t + 1) ÷ 2.
         """
-        memory_seconds = self.weight_read_seconds + self.kv_read_seconds_per_token * context_tokens
-        overhead_seconds = self.step_overhead_seconds
+        seconds = self.step_overhead_seconds + self.sequence_seconds * decoding
         speculation = self.speculation
         if speculation is not None and decoding:
-            overhead_seconds += speculation.draft_seconds
+            seconds += speculation.draft_seconds
             decoding *= 1 + speculation.draft_tokens
-        compute_seconds = self.compute_seconds_per_token * (decoding + prefill_tokens)
-        compute_seconds += self.attention_seconds_per_pair * prefill_pairs
-        return overhead_seconds + max(memory_seconds, compute_seconds)
+        tokens = decoding + prefill_tokens
+        compute_seconds = self.compute_seconds_per_token * tokens
+        if prefill_tokens:
+            seconds += self.prefill_overhead_seconds
+            compute_seconds += self.attention_seconds_per_pair * prefill_pairs
+        memory_seconds = self.weight_read_seconds + self.kv_read_seconds_per_token * context_tokens
+        if self.expert_read_seconds:
+            memory_seconds += self.expert_read_seconds * (1 - self.expert_miss_ratio**tokens)
+        longer = memory_seconds if memory_seconds > compute_seconds else compute_seconds
+        return seconds + self.token_seconds * tokens + longer
 
     def decode_steps_seconds(self, decoding: int, context_tokens: int, steps: int, tokens_per_step: int) -> float:
         """Time of `steps` steps that only decode the same sequences, whose context grows by `tokens_per_step` (all sequences
@@ -115,18 +139,80 @@ class EngineProfile(BaseModel, frozen=True, extra="forbid"):
         self, decoding: int, context_tokens: float, prefill_tokens: int, prefill_pairs: int = 0
     ) -> "StepParts":
         """What the time of a step is made of; the arguments are those of `step_seconds`."""
-        draft_seconds, computed = 0.0, decoding
-        if self.speculation is not None and decoding:
-            draft_seconds = self.speculation.draft_seconds
-            computed *= 1 + self.speculation.draft_tokens
+        decoders_seconds, computed = 0.0, decoding
+        if decoding:
+            computed = decoding * self.verified_tokens
+            decoders_seconds = self.sequence_seconds * decoding + self.token_seconds * computed
+            if self.speculation is not None:
+                decoders_seconds += self.speculation.draft_seconds
+        compute_seconds = self.compute_seconds_per_token * (computed + prefill_tokens)
+        prompts_seconds = 0.0
+        if prefill_tokens:
+            compute_seconds += self.attention_seconds_per_pair * prefill_pairs
+            prompts_seconds = self.token_seconds * prefill_tokens + self.prefill_overhead_seconds
+        kv_seconds = self.kv_read_seconds_per_token * context_tokens
+        if not self.expert_read_seconds:
+            return StepParts(
+                self.step_overhead_seconds, decoders_seconds, self.weight_read_seconds, kv_seconds, compute_seconds,
+                prompts_seconds,
+            )  # fmt: skip
+        experts_seconds = self.experts_seconds(computed + prefill_tokens)
         return StepParts(
-            self.step_overhead_seconds,
-            draft_seconds,
-            self.weight_read_seconds,
-            self.kv_read_seconds_per_token * context_tokens,
-            self.compute_seconds_per_token * (computed + prefill_tokens)
-            + self.attention_seconds_per_pair * prefill_pairs,
-        )
+            self.step_overhead_seconds, decoders_seconds, self.weight_read_seconds + experts_seconds, kv_seconds,
+            compute_seconds, prompts_seconds, experts_seconds, self.experts_seconds(self.verified_tokens),
+        )  # fmt: skip
+
+    def experts_seconds(self, tokens: float) -> float:
+        """Reading the experts that so many tokens touch: more of them the more tokens there are."""
+        return self.expert_read_seconds * (1 - self.expert_miss_ratio**tokens) if self.expert_read_seconds else 0.0
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Completion tokens that a step yields for each decoding sequence."""
+        return 1.0 if self.speculation is None else self.speculation.tokens_per_step
+
+    @property
+    def verified_tokens(self) -> int:
+        """Tokens that a step computes for each decoding sequence: the next one, and those drafted."""
+        return 1 if self.speculation is None else 1 + self.speculation.draft_tokens
+
+    def read_seconds(self, tokens: float) -> float:
+        """Reading the weights for a step of `tokens` tokens, with the experts that they touch."""
+        return self.weight_read_seconds + self.experts_seconds(tokens)
+
+    def shared_seconds(self, tokens: float) -> float:
+        """What a step of `tokens` tokens, some of them decoding, takes whoever is in it: overhead, drafting, weight read."""
+        draft_seconds = 0.0 if self.speculation is None else self.speculation.draft_seconds
+        return self.step_overhead_seconds + draft_seconds + self.read_seconds(tokens)
+
+    @property
+    def prompt_token_seconds(self) -> float:
+        """What one prompt token adds to a step, if nothing hid."""
+        return self.compute_seconds_per_token + self.token_seconds
+
+    @property
+    def decode_seconds(self) -> float:
+        """What one decoding sequence adds to a step beside reading its context, if nothing hid."""
+        return self.verified_tokens * (self.compute_seconds_per_token + self.token_seconds) + self.sequence_seconds
+
+    @property
+    def target_share_seconds(self) -> float:
+        """What a decoding sequence takes of a step at the target batch beside reading its context: its part of what the step
+        takes whoever is in it, and what it adds."""
+        sequences = self.sequences_target
+        return self.shared_seconds(sequences * self.verified_tokens) / sequences + self.decode_seconds
+
+
+GIGA = 1e9
+TERA = 1e12
+
+# For a profile of which no more is known than the sheet's figures (`roofline.py` knows more): share of peak bandwidth and
+# FLOPs that an engine achieves, and the fixed time of a step. Rounded from the fit that comes with jeton (`router/profiles.yaml`:
+# bandwidth_bf16 and _fp8; between rate_hopper_fp8 and _bf16; step; layer, quantize and two of reduce).
+BANDWIDTH_EFFICIENCY = 0.85
+FLOPS_EFFICIENCY = 0.6
+STEP_OVERHEAD_SECONDS = 0.3e-3
+LAYER_OVERHEAD_SECONDS = 50e-6
 
 
 def roofline_profile(
@@ -143,7 +229,7 @@ def roofline_profile(
     sequences_max: int = 256,
     sequences_target: int = 32,
 ) -> EngineProfile:
-    """A profile from the model's shape and the GPU's sheet: bytes moved ÷ bandwidth, 2 FLOPs a parameter a token ÷ rate.
+    """A profile from the sheets' figures alone: bytes moved ÷ bandwidth, 2 FLOPs a parameter a token ÷ rate.
 
     The KV cache gets 90 % of memory (vLLM's default `gpu_memory_utilization`) less the weights. Raises ValueError when the
     weights do not fit.

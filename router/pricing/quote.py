@@ -9,6 +9,7 @@ from typing import NamedTuple
 from router.domain.decision import Quote
 from router.domain.fleet import Load, Scrape
 from router.pricing.cost import TOKENS_PER_RATE, rates_for
+from router.pricing.drift import Drift
 from router.pricing.forecast import Occupancy, occupancy, tpot_seconds, ttft_seconds
 from router.pricing.price import LeasedPrice, MeteredPrice, Price
 from router.pricing.profile import EngineProfile
@@ -19,7 +20,7 @@ from router.pricing.standard import (
     operating_point,
     standard_rates,
 )
-from router.pricing.weights import decode_step_seconds, prefill_step_seconds
+from router.pricing.weights import prefill_step_seconds
 
 # On an idle lease a request adds no cost but energy. An H100 draws 1.73 kW all in (SemiAnalysis, 2026); at $0.146 a kWh that
 # is 7 % of $3.78 an hour, less what it draws when idle. Never 0: between two idle replicas the smaller job still wins.
@@ -39,13 +40,14 @@ class Appraisal(NamedTuple):
 class Lease:
     """A leased price on a known engine: all that does not change between two requests. Make one per backend."""
 
-    __slots__ = ("_per_second", "_point", "_profile", "_rates")
+    __slots__ = ("_per_second", "_point", "_profile", "_rates", "_share_seconds")
 
     def __init__(self, price: LeasedPrice, profile: EngineProfile) -> None:
         self._profile = profile
         self._per_second = price.nanousd_per_hour / SECONDS_PER_HOUR
         self._rates = standard_rates(price, profile)
         self._point = operating_point(profile)
+        self._share_seconds = profile.target_share_seconds
 
     def appraise(
         self,
@@ -54,8 +56,12 @@ class Lease:
         prompt_tokens: float,
         completion_tokens: float,
         cached_tokens: float = 0.0,
+        drift: Drift | None = None,
     ) -> Appraisal:
         """Forecasts and quote in one go, for they rest on the same occupancy (about 5 µs; it runs per candidate).
+
+        drift: how far the replica was found to be from its profile; it bears on the forecasts, and so on how long the
+        request would pay its share.
 
         allocated: what the meter would charge if the present load stayed: over the forecast prefill and decode, the
         request's share of all weight × π. It falls as the batch grows.
@@ -71,10 +77,14 @@ class Lease:
         uncached_tokens = prompt_tokens - cached_tokens
         ttft = ttft_seconds(profile, busy, uncached_tokens)
         tpot = tpot_seconds(profile, busy, prompt_tokens, completion_tokens)
+        if drift is not None:
+            ttft *= drift.ttft.ratio
+            tpot *= drift.tpot.ratio
 
         prefill = prefill_step_seconds(profile, uncached_tokens)
-        decode = decode_step_seconds(profile, prompt_tokens, completion_tokens)
-        others = _weight_of_others(profile, busy)
+        # `weights.decode_step_seconds`, of which most does not change between two requests.
+        decode = self._share_seconds + profile.kv_read_seconds_per_token * (prompt_tokens + completion_tokens / 2)
+        others = _weight_of_others(profile, self._share_seconds, busy)
         allocated = completion_tokens * tpot * decode / (decode + others)
         if prefill:
             allocated += ttft * prefill / (prefill + others)
@@ -84,7 +94,7 @@ class Lease:
         engine_seconds = (
             uncached_tokens * point.prompt_seconds
             + cached_tokens * point.cached_seconds
-            + completion_tokens * point.scale * decode
+            + completion_tokens / point.tokens_per_step * point.scale * decode
         )
         marginal = engine_seconds * scarcity(profile, point, busy)
         quote = Quote(
@@ -160,12 +170,11 @@ def _delay(ratio: float, limit: float) -> float:
     return 1 / max(slack_ratio, SLACK_RATIO_MIN)
 
 
-def _weight_of_others(profile: EngineProfile, busy: Occupancy) -> float:
-    """Sum of the weights of what is there, in seconds of a step (`weights.py` over all of it at once)."""
+def _weight_of_others(profile: EngineProfile, share_seconds: float, busy: Occupancy) -> float:
+    """Sum of the weights of what is there, in seconds of a step (`weights.py` over all of it at once). share_seconds: the
+    profile's `target_share_seconds`."""
     prefill_tokens = min(busy.prefill_tokens, busy.prefilling * profile.chunk_tokens)
-    shared_seconds = profile.step_overhead_seconds + profile.weight_read_seconds
-    return (
-        busy.decoding * shared_seconds / profile.sequences_target
-        + profile.kv_read_seconds_per_token * busy.context_tokens
-        + profile.compute_seconds_per_token * (busy.decoding + prefill_tokens)
-    )
+    weight = busy.decoding * share_seconds + profile.kv_read_seconds_per_token * busy.context_tokens
+    if prefill_tokens:
+        weight += prefill_tokens * profile.prompt_token_seconds + busy.prefilling * profile.prefill_overhead_seconds
+    return weight

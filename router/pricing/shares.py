@@ -2,8 +2,9 @@
 
 A step takes o + max(w + K, C): its overhead, then the longer of moving the bytes (weights w once, K the caches of those that
 decode) and doing the arithmetic C. Overhead and weights are needed by the first sequence in the step and free to the others,
-so all n share them alike (drafting: all that decode). What is left of the maximum is shared by what each adds to it: let the
-others be there to a fraction u, evenly, and let u go from nothing to all.
+so all n share them alike; the experts of a mixture in proportion to those that each would touch alone. What hides behind
+nothing is paid by whose it is. What is left of the maximum is shared by what each adds to it: let the others be there to a
+fraction u, evenly, and let u go from nothing to all.
 
 - A prompt with arithmetic c adds the mean over u of max(w + u·K, c + u·(C − c)) − max(w + u·K, u·(C − c)).
 - One decoding sequence is too small to move the maximum by itself: up to the fraction s = w ÷ (C − K) of the batch it is the
@@ -22,11 +23,13 @@ from router.pricing.profile import StepParts
 
 
 class StepShares(NamedTuple):
-    """Seconds. alike: of overhead and weights, each sequence's. prompts: each one's own part of the maximum, in order.
-    kv_read and compute: what all that decode pay together, by their caches and by their arithmetic."""
+    """Seconds. alike_overhead: each sequence's. decode_weight: of the weights, each one's that decodes; prompt_weight: each
+    prompt's, in order. prompt: each prompt's own part of the maximum, with what hides behind nothing. kv_read and compute: what
+    all that decode pay together, by their caches and by their arithmetic."""
 
     alike_overhead_seconds: float
-    alike_weight_seconds: float
+    decode_weight_seconds: float
+    prompt_weight_seconds: Sequence[float]
     prompt_seconds: Sequence[float]
     kv_read_seconds: float
     compute_seconds: float
@@ -48,8 +51,8 @@ def prompt_seconds(weight_read: float, kv_read: float, others_compute: float, ow
 
 def decode_seconds(parts: StepParts, decoding: int, context_ratio: float) -> float:
     """What one of those that decode pays of a step without prompts. context_ratio: its part of all their context, 0–1."""
-    overhead, draft, weight, kv, compute = parts
-    alike = (overhead + draft + weight) / decoding
+    weight, kv, compute = parts.weight_read_seconds, parts.kv_read_seconds, parts.compute_seconds
+    alike = (parts.overhead_seconds + parts.decoders_seconds + weight) / decoding
     if weight + kv >= compute:
         return alike + kv * context_ratio
     by_cache = weight / (compute - kv) * kv
@@ -69,23 +72,33 @@ def _mean_excess(start: float, slope: float) -> float:
     return positive * positive / (2 * abs(slope))
 
 
-def step_shares(parts: StepParts, decoding: int, prompts_compute_seconds: Sequence[float]) -> StepShares:
-    """The whole step. prompts_compute_seconds: the arithmetic of each prompt in it. Everything adds up to the step's time."""
-    members = decoding + len(prompts_compute_seconds)
-    memory_seconds = parts.weight_read_seconds + parts.kv_read_seconds
-    rest = max(memory_seconds, parts.compute_seconds) - parts.weight_read_seconds
+def step_shares(parts: StepParts, decoding: int, prompts: Sequence[StepParts]) -> StepShares:
+    """The whole step. prompts: each one's parts of a step of its own. Everything adds up to the step's time."""
+    members = decoding + len(prompts)
     weight, kv, compute = parts.weight_read_seconds, parts.kv_read_seconds, parts.compute_seconds
-    prompts = [prompt_seconds(weight, kv, compute - seconds, seconds) for seconds in prompts_compute_seconds]
-    total = sum(prompts)
+    rest = max(weight + kv, compute) - weight
+    computes = [prompt.compute_seconds for prompt in prompts]
+    added = [prompt_seconds(weight, kv, compute - seconds, seconds) for seconds in computes]
+    total = sum(added)
     if total and (total > rest or not decoding):  # the mean of the others is not quite the others
-        prompts = [seconds * rest / total for seconds in prompts]
+        added = [seconds * rest / total for seconds in added]
         total = rest
-    elif prompts and not decoding:  # what they add to bytes that must be moved anyway is nothing
-        prompts, total = [rest / len(prompts)] * len(prompts), rest
+    elif added and not decoding:  # what they add to bytes that must be moved anyway is nothing
+        added, total = [rest / len(added)] * len(added), rest
     share = memory_share(parts)
-    kv = share * parts.kv_read_seconds
-    compute = (1 - share) * max(0.0, parts.compute_seconds - sum(prompts_compute_seconds))
+    kv *= share
+    compute = (1 - share) * max(0.0, compute - sum(computes))
     scale = (rest - total) / (kv + compute) if kv + compute else 0.0
+    alike_weight = (weight - parts.experts_seconds) / members
+    touched = decoding * parts.decoder_experts_seconds + sum(prompt.experts_seconds for prompt in prompts)
+    per_touch = parts.experts_seconds / touched if touched else 0.0
+    unhidden = sum(prompt.prompts_seconds for prompt in prompts)
+    per_unhidden = parts.prompts_seconds / unhidden if unhidden else 0.0
     return StepShares(
-        parts.overhead_seconds / members, parts.weight_read_seconds / members, prompts, kv * scale, compute * scale
+        parts.overhead_seconds / members,
+        alike_weight + per_touch * parts.decoder_experts_seconds,
+        [alike_weight + per_touch * prompt.experts_seconds for prompt in prompts],
+        [own + per_unhidden * prompt.prompts_seconds for own, prompt in zip(added, prompts, strict=True)],
+        kv * scale,
+        compute * scale,
     )

@@ -1,6 +1,7 @@
 """The `standard` basis: what a token costs on a leased replica that is as full as it should be.
 
-At the operating point n sequences decode, each with the mix's mean context, and requests end as fast as they come, so that a
+At the operating point n sequences decode, each with the mix's mean context, one token a step (with speculative decoding τ on
+average, which divides what follows by τ for a completion token), and requests end as fast as they come, so that a
 step also prefills m = n · prompt ÷ completion tokens. The step takes T seconds (`EngineProfile.step_seconds`). Its parts are
 what the meter's weights measure (`weights.py`): w overhead and weight read, k the KV read and c the compute per token:
 
@@ -38,10 +39,12 @@ TARGET_UTILIZATION_RATIO = 0.7
 class OperatingPoint:
     """Where standard prices are reckoned, and the engine-seconds that a token of each class takes there.
 
-    scale: f above, engine-seconds per second of weight.
+    scale: f above, engine-seconds per second of weight. tokens_per_step: completion tokens of each sequence in a step; more
+    than 1 with speculative decoding.
     """
 
     sequences: int
+    tokens_per_step: float
     prefill_tokens: int
     step_seconds: float
     scale: float
@@ -53,32 +56,44 @@ class OperatingPoint:
 @lru_cache(maxsize=256)
 def operating_point(profile: EngineProfile, mix: Mix = CHAT) -> OperatingPoint:
     """The target batch, or what of it fits the engine's slots, its KV cache and its token budget per step."""
-    prompts_per_completion = mix.prompt_tokens / mix.completion_tokens
+    tokens_per_step = profile.tokens_per_step
+    prompts_per_completion = (
+        mix.prompt_tokens / mix.completion_tokens * tokens_per_step
+    )  # prompt tokens a sequence and step
     sequences = max(
         1,
         min(
             profile.sequences_target,
             profile.sequences_max,
             int(profile.kv_capacity_tokens / mix.context_tokens),
-            int(profile.chunk_tokens / (1 + prompts_per_completion)),
+            int(profile.chunk_tokens / (profile.verified_tokens + prompts_per_completion)),
         ),
     )
     context_tokens = round(sequences * mix.context_tokens)
     prefill_tokens = round(sequences * prompts_per_completion)
-    step_seconds = profile.step_seconds(sequences, context_tokens, prefill_tokens)
-    compute_seconds = profile.compute_seconds_per_token
+    # The share of steps that prefill: with many short prompts, every one.
+    prefilling = min(prefill_tokens / min(mix.prompt_tokens, profile.chunk_tokens), 1.0)
+    overhead_seconds = profile.prefill_overhead_seconds * prefilling
+    step_seconds = profile.step_seconds(sequences, context_tokens, prefill_tokens) + overhead_seconds
+    if prefill_tokens:
+        step_seconds -= profile.prefill_overhead_seconds
     kv_seconds = profile.kv_read_seconds_per_token
-    shared_seconds = profile.step_overhead_seconds + profile.weight_read_seconds
-    decode = shared_seconds + kv_seconds * context_tokens + compute_seconds * sequences
-    scale = step_seconds / (decode + compute_seconds * prefill_tokens)
+    decode = (
+        profile.shared_seconds(sequences * profile.verified_tokens + prefill_tokens)
+        + kv_seconds * context_tokens
+        + profile.decode_seconds * sequences
+    )
+    prefill = profile.prompt_token_seconds * prefill_tokens + overhead_seconds
+    scale = step_seconds / (decode + prefill)
     return OperatingPoint(
         sequences=sequences,
+        tokens_per_step=tokens_per_step,
         prefill_tokens=prefill_tokens,
         step_seconds=step_seconds,
         scale=scale,
-        prompt_seconds=scale * compute_seconds,
+        prompt_seconds=scale * (prefill / prefill_tokens if prefill_tokens else profile.prompt_token_seconds),
         cached_seconds=scale * kv_seconds,
-        completion_seconds=scale * decode / sequences,
+        completion_seconds=scale * decode / (sequences * tokens_per_step),
     )
 
 

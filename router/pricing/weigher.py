@@ -20,7 +20,7 @@ is dropped when it is older than a step).
 from collections import deque
 from math import ceil
 
-from router.pricing.profile import EngineProfile, StepParts
+from router.pricing.profile import EngineProfile
 from router.pricing.shares import decode_seconds, prompt_seconds, step_shares
 from router.pricing.weights import WEIGHT_MAX
 
@@ -224,12 +224,23 @@ class Weigher:
         if beside < 0:
             beside = 0
         parts = profile.step_parts(decoding, self._context_tokens, beside)
-        own_seconds = seat.compute_seconds * chunk / own
-        added_seconds = prompt_seconds(parts[2], parts[3], parts[4], own_seconds)
-        members = decoding + 1.0
+        prompts = 1.0
         if beside and count > 1 and tokens > own:
-            members += beside * (count - 1) / (tokens - own)
-        return ((parts[0] + parts[2]) / members + added_seconds) * own / chunk
+            prompts += beside * (count - 1) / (tokens - own)
+        weight_seconds = alike_seconds = profile.weight_read_seconds
+        experts_seconds = 0.0
+        if parts.experts_seconds:  # all that the step touches, in proportion to what each would touch alone
+            weight_seconds += profile.experts_seconds(decoding * profile.verified_tokens + chunk + beside)
+            alone = profile.experts_seconds(chunk)
+            others = decoding * parts.decoder_experts_seconds
+            if prompts > 1:
+                others += (prompts - 1) * profile.experts_seconds(beside / (prompts - 1))
+            experts_seconds = (weight_seconds - alike_seconds) * alone / (alone + others)
+        own_seconds = seat.compute_seconds * chunk / own
+        seconds = prompt_seconds(weight_seconds, parts.kv_read_seconds, parts.compute_seconds, own_seconds)
+        seconds += (parts.overhead_seconds + alike_seconds) / (decoding + prompts) + experts_seconds
+        seconds += profile.token_seconds * chunk + profile.prefill_overhead_seconds / prompts
+        return seconds * own / chunk
 
     def _decode_seconds(self, seat: _Seat) -> float:
         """Its part of a step, on average over steps without prompts and steps full of them, at the rate that they come."""
@@ -242,26 +253,21 @@ class Weigher:
             return own
         budget = max(profile.chunk_tokens - decoding, 1)
         full_per_second = tokens / elapsed_ns * NS / budget
-        bare_seconds = _step_seconds(parts)
+        bare_seconds = parts.seconds
         if full_per_second * bare_seconds < FULL_SHARE_MIN:
             return own
         # Of the steps a share f is full: f = full steps a second × the mean step, which is longer the more of them there are.
         full_parts = profile.step_parts(decoding, context_tokens, budget)
-        idle = 1 - full_per_second * (_step_seconds(full_parts) - bare_seconds)
+        idle = 1 - full_per_second * (full_parts.seconds - bare_seconds)
         share = min(1.0, full_per_second * bare_seconds / idle) if idle > 0 else 1.0
-        told = step_shares(full_parts, decoding, (full_parts.compute_seconds - parts.compute_seconds,))
+        told = step_shares(full_parts, decoding, (profile.step_parts(0, 0, budget),))
         full = (
             told.alike_overhead_seconds
-            + told.alike_weight_seconds
-            + (parts.draft_seconds + told.compute_seconds) / decoding
+            + told.decode_weight_seconds
+            + (parts.decoders_seconds + told.compute_seconds) / decoding
             + told.kv_read_seconds * ratio
         )
         return (1 - share) * own + share * full
-
-
-def _step_seconds(parts: StepParts) -> float:
-    overhead, draft, weight, kv, compute = parts
-    return overhead + draft + max(weight + kv, compute)
 
 
 def _whole(seconds: float) -> int:

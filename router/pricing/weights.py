@@ -19,22 +19,22 @@ WEIGHT_MAX = 2**40
 
 
 def prefill_step_seconds(profile: EngineProfile, uncached_prompt_tokens: float) -> float:
-    """Arithmetic of the prompt tokens that one step can hold: c · min(prompt, chunk)."""
-    return profile.compute_seconds_per_token * min(uncached_prompt_tokens, profile.chunk_tokens)
+    """What the prompt tokens that one step can hold take of it: c · min(prompt, chunk), and what a step costs more for
+    prefilling at all. 0 for a prompt that is all cached."""
+    if uncached_prompt_tokens <= 0:
+        return 0.0
+    tokens = min(uncached_prompt_tokens, profile.chunk_tokens)
+    return (profile.compute_seconds_per_token + profile.token_seconds) * tokens + profile.prefill_overhead_seconds
 
 
 def decode_step_seconds(profile: EngineProfile, context_tokens: float, completion_tokens: float) -> float:
     """One sequence's part of a decode step: w/n + k·context + c.
 
-    w is what a step takes whoever is in it, its overhead and the read of the weights, shared by the n sequences of a typical
-    batch (`sequences_target`); k the read of one token of its own KV, over a context that grows from the prompt by the
-    expected completion, half of it on average; c the arithmetic of its one token.
+    w is what a step takes whoever is in it, its overhead and the read of the weights (of the experts, those that the batch
+    touches), shared by the n sequences of a typical batch (`sequences_target`); k the read of one token of its own KV, over
+    a context that grows from the prompt by the expected completion, half of it on average; c what its one token costs.
     """
-    return (
-        (profile.step_overhead_seconds + profile.weight_read_seconds) / profile.sequences_target
-        + profile.kv_read_seconds_per_token * (context_tokens + completion_tokens / 2)
-        + profile.compute_seconds_per_token
-    )
+    return profile.target_share_seconds + profile.kv_read_seconds_per_token * (context_tokens + completion_tokens / 2)
 
 
 def prefill_weight(profile: EngineProfile, uncached_prompt_tokens: float) -> int:
@@ -50,12 +50,14 @@ def decode_weight(profile: EngineProfile, context_tokens: float, expected_comple
 def mean_weight(profile: EngineProfile, uncached_prompt_tokens: float, completion_tokens: float) -> int:
     """One weight for the whole attempt, where its first token will not be seen: the mean of both phases' over its steps.
 
-    It takes ⌈prompt / chunk⌉ steps of prefill (at least one), and one of decode for every token it makes.
+    It takes ⌈prompt / chunk⌉ steps of prefill (at least one), and one of decode for every token it makes, or for as many as
+    one step yields.
     """
     prefill_steps = max(ceil(uncached_prompt_tokens / profile.chunk_tokens), 1)
+    decode_steps = completion_tokens / profile.tokens_per_step
     prefill = prefill_step_seconds(profile, uncached_prompt_tokens) * prefill_steps
-    decode = decode_step_seconds(profile, uncached_prompt_tokens, completion_tokens) * completion_tokens
-    return _whole((prefill + decode) / (prefill_steps + completion_tokens))
+    decode = decode_step_seconds(profile, uncached_prompt_tokens, completion_tokens) * decode_steps
+    return _whole((prefill + decode) / (prefill_steps + decode_steps))
 
 
 def _whole(seconds: float) -> int:

@@ -12,6 +12,7 @@ from router.domain.decision import Candidate, Exclusion, Prediction
 from router.domain.fleet import IDLE, UP, HealthState, Load, Replica, Snapshot
 from router.domain.request import Capability, Endpoint, InferenceRequest
 from router.errors import Refusal
+from router.pricing.drift import Drifts
 from router.pricing.price import MeteredPrice, Price
 from router.pricing.profile import EngineProfile
 from router.pricing.quote import Lease
@@ -40,7 +41,7 @@ class Finder:
     """Finds candidates under one configuration; make a new one when prices, profiles or tiers change.
 
     tiers: weakest first. prices: in force, by backend. profiles: by profile name. stale_seconds: the age from which on a
-    scrape is not believed.
+    scrape is not believed. drifts: how far replicas are from their profiles; it outlives this configuration.
     """
 
     def __init__(
@@ -50,11 +51,13 @@ class Finder:
         prices: Mapping[str, Price],
         profiles: Mapping[str, EngineProfile],
         stale_seconds: float,
+        drifts: Drifts | None = None,
     ) -> None:
         self._levels = {tier: level for level, tier in enumerate(tiers)}
         self._prices = prices
         self._profiles = profiles
         self._stale_seconds = stale_seconds
+        self.drifts = drifts or Drifts()
         # By model name and needs, both from bounded sets: only configured names have a scope, and needs follow from the
         # endpoint and a few features of the body.
         self._able: dict[tuple[str, frozenset[Capability]], _Able] = {}
@@ -89,7 +92,7 @@ class Finder:
                     doubtful.append(site)
                 case Fit.NO:
                     exclusions.append(Exclusion(site.backend.name, "", why_too_long(site.backend, request)))
-        sight = _Sight(snapshot, loads, now_seconds, now_seconds - self._stale_seconds)
+        sight = _Sight(snapshot, loads, now_seconds, now_seconds - self._stale_seconds, self.drifts)
         ask = _Ask(request, prediction, len(self._levels))
         ejected: list[tuple[Site, Replica]] = []
         candidates = _admitted(fitting, ask, sight, exclusions, ejected)
@@ -158,6 +161,7 @@ class _Sight(NamedTuple):
     loads: Mapping[str, Load]
     now_seconds: float
     fresh_from: float
+    drifts: Drifts
 
 
 def _admitted(
@@ -195,7 +199,7 @@ def _candidate(site: Site, replica: Replica, ask: _Ask, sight: _Sight) -> Candid
         silent_seconds = sight.now_seconds - scrape.at_seconds
         scrape = None
     ttft_seconds, tpot_seconds, quote = site.appraise(
-        load, scrape, ask.prompt_tokens, ask.completion_tokens, ask.audio_seconds
+        load, scrape, ask.prompt_tokens, ask.completion_tokens, ask.audio_seconds, sight.drifts.of(replica.id)
     )
     level = site.level
     return Candidate(

@@ -5,12 +5,13 @@ from typing import Any
 from router.domain.decision import Candidate, Choice, Decision
 from router.domain.money import usd_text
 from router.domain.request import InferenceRequest
+from router.pricing.drift import Drifts
 
 
-def explain(request: InferenceRequest, decision: Decision) -> dict[str, Any]:
+def explain(request: InferenceRequest, decision: Decision, drifts: Drifts | None = None) -> dict[str, Any]:
     """What was seen of the request and predicted, how every candidate ranks and why, and why the others are none.
 
-    Money in USD and nano-dollars.
+    Money in USD and nano-dollars. drifts: what is in the forecasts of each replica's distance from its profile.
     """
     prediction = decision.prediction
     return {
@@ -33,7 +34,7 @@ def explain(request: InferenceRequest, decision: Decision) -> dict[str, Any]:
             "category": prediction.category,
             "uncertainty": prediction.uncertainty,
         },
-        "ranking": [_choice(rank, choice) for rank, choice in enumerate(decision.choices, start=1)],
+        "ranking": [_choice(rank, choice, drifts) for rank, choice in enumerate(decision.choices, start=1)],
         "exclusions": [
             {"backend": exclusion.backend, "replica": exclusion.replica or None, "why": exclusion.why}
             for exclusion in decision.exclusions
@@ -41,8 +42,9 @@ def explain(request: InferenceRequest, decision: Decision) -> dict[str, Any]:
     }
 
 
-def _choice(rank: int, choice: Choice) -> dict[str, Any]:
+def _choice(rank: int, choice: Choice, drifts: Drifts | None) -> dict[str, Any]:
     candidate = choice.candidate
+    drift = drifts.of(candidate.replica.id) if drifts else None
     backend = candidate.backend
     return {
         "rank": rank,
@@ -57,6 +59,7 @@ def _choice(rank: int, choice: Choice) -> dict[str, Any]:
         "quality": candidate.quality,
         "ttft_seconds": candidate.ttft_seconds,
         "tpot_seconds": candidate.tpot_seconds,
+        "profile_correction": drift and {"ttft_ratio": drift.ttft.ratio, "tpot_ratio": drift.tpot.ratio},
         "completion_tokens": candidate.completion_tokens,
         "quote": _quote(candidate),
         "load": {

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from router.domain.decision import Quote
 from router.domain.fleet import Backend, Load, Scrape
+from router.pricing.drift import Drift
 from router.pricing.price import MeteredPrice
 from router.pricing.quote import Lease, metered_quote
 
@@ -30,11 +31,14 @@ class Site:
         prompt_tokens: int,
         completion_tokens: float,
         audio_seconds: float,
+        drift: Drift | None = None,
     ) -> tuple[float, float, Quote]:
-        """Forecast TTFT, the network included, and TPOT, in seconds, and the quote."""
+        """Forecast TTFT, the network included, and TPOT, in seconds, and the quote. drift: the replica's from its profile."""
         price, rtt_seconds = self.price, self.backend.pool.rtt_seconds
         if isinstance(price, Lease):
-            ttft_seconds, tpot_seconds, quote = price.appraise(load, scrape, prompt_tokens, completion_tokens)
+            ttft_seconds, tpot_seconds, quote = price.appraise(
+                load, scrape, prompt_tokens, completion_tokens, drift=drift
+            )
             return rtt_seconds + ttft_seconds, tpot_seconds, quote
         ttft_seconds = rtt_seconds + METERED_TTFT_SECONDS + METERED_TTFT_SECONDS_PER_TOKEN * prompt_tokens
         quote = metered_quote(price, prompt_tokens, completion_tokens, audio_seconds=audio_seconds)

@@ -74,6 +74,27 @@ async def test_the_money_in_metrics_is_the_ledgers(jeton: WholeApp) -> None:
     }
 
 
+async def test_what_replicas_took_corrects_their_forecasts_and_is_told(jeton: WholeApp) -> None:
+    drift = jeton.app.drifts.of("small/1")
+    assert drift is not None
+    for minute in range(1, 6):
+        for _ in range(16):  # the other replica has its share
+            stream = await jeton.sdk.chat.completions.create(
+                model="small-model", messages=HELLO, max_tokens=20, stream=True
+            )
+            async for _ in stream:
+                pass
+        drift.tpot.close(minute, 1)
+    ratio = drift.tpot.ratio
+    assert ratio < 1.0  # the emulated engine is faster than the profile says
+    text = (await jeton.http.get("/metrics")).text
+    assert f'jeton_profile_correction_ratio{{backend="small",kind="tpot",replica="small/1"}} {ratio}' in text
+    decision = (await jeton.http.post("/jeton/explain", json={"model": "anything", "messages": HELLO})).json()
+    told = {row["replica"]: row["profile_correction"] for row in decision["ranking"]}
+    assert told["small/1"]["tpot_ratio"] == pytest.approx(ratio)
+    assert told["cloud/1"] is None  # nobody's profile, nobody's drift
+
+
 async def test_explain_shows_the_decision_and_dispatches_nothing(jeton: WholeApp) -> None:
     body = {"model": "anything", "messages": HELLO, "tools": []}
     decision = (await jeton.http.post("/jeton/explain", json=body)).json()

@@ -13,6 +13,8 @@ from router.config_source import ConfigRefused
 from router.domain.fleet import Billing, EngineKind
 from router.domain.request import Capability
 from router.pricing.price import LeasedPrice
+from router.pricing.profile import Speculation
+from router.profiles import shipped
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "config"
 DAY = date(2026, 11, 23)
@@ -123,6 +125,8 @@ class Refusal:
 def of_prices(old: str, new: str, at: str, says: str) -> Refusal:
     return Refusal(old, new, at, says, "prices.yaml")
 
+
+FIGURES = ROUTER[ROUTER.index("    parameters_billion") : ROUTER.index("pools:")]
 
 REFUSALS = {
     # Names of members and the shapes of their values
@@ -253,6 +257,49 @@ REFUSALS = {
     ),
     "an unknown profile": Refusal(
         "profile: engine", "profile: engin", "engin\n", "there is no profile named `engin`; did you mean `engine`?"
+    ),
+    "a profile like none there is": Refusal(
+        "profile: engine",
+        "profile: zzzzzzzz",
+        "zzzzzzzz",
+        "there is no profile named `zzzzzzzz`; there is `engine`, and `jeton profile list` tells those that come with jeton",
+    ),
+    # Profiles of models and GPUs
+    "a model that jeton does not know": Refusal(
+        FIGURES,
+        "    {model: llama-3.1-8, gpu: h100, quantization: fp8}\n",
+        "engine:",
+        "the profile `engine`: there is no shape of a model `llama-3.1-8`; did you mean `llama-3.1-8b`?",
+    ),
+    "a GPU that jeton does not know": Refusal(
+        FIGURES,
+        "    {model: llama-3.1-8b, gpu: h10, quantization: fp8}\n",
+        "engine:",
+        "the profile `engine`: there is no sheet of a GPU `h10`; did you mean `h100`?",
+    ),
+    "a quantization that there is not": Refusal(
+        FIGURES,
+        "    {model: llama-3.1-8b, gpu: h100, quantization: fp9}\n",
+        "engine:",
+        "the profile `engine`: no quantization `fp9`",
+    ),
+    "a model that its GPU does not hold": Refusal(
+        FIGURES,
+        "    {model: llama-3.1-70b, gpu: h100, quantization: bf16}\n",
+        "engine:",
+        "the profile `engine`: the weights of llama-3.1-70b in bf16 leave no room for a KV cache on 1 × h100",
+    ),
+    "a profile of a model without its GPU": Refusal(
+        FIGURES,
+        "    model: llama-3.1-8b\n    quantization: fp8\n",
+        "engine:",
+        "`gpu` is missing in `profiles.engine`",
+    ),
+    "a member that a profile does not have": Refusal(
+        "    layers: 32",
+        "    layer: 32",
+        "layer:",
+        "`layer` is not a member of `profiles.engine`; did you mean `layers`?",
     ),
     # Aliases
     "an alias that nothing can serve": Refusal(
@@ -622,6 +669,29 @@ def test_the_fleet_is_what_the_file_says(tmp_path: Path) -> None:
     assert config.profiles["engine"].kv_capacity_tokens == (80 * 9 - 80) * 10**8 // 131072
     assert hourly_nanousd(config, "big") == 3_600_000_000
     assert config.paths == (tmp_path / "router.yaml", tmp_path / "prices.yaml")
+
+
+def test_a_profile_may_name_a_model_and_a_gpu_instead_of_its_figures(tmp_path: Path) -> None:
+    short = """\
+    {model: llama-3.1-70b, gpu: h200, quantization: fp8, gpus: 2, chunk_tokens: 4096, kv_capacity_tokens: 500000,
+     speculation: {draft_tokens: 3, acceptance_ratio: 0.8}}
+"""
+    profile = loaded(write(tmp_path, ROUTER.replace(FIGURES, short))).profiles["engine"]
+    measured = shipped().named("llama-3.1-70b-fp8-h200-x2")
+    assert profile == measured.model_copy(
+        update={
+            "chunk_tokens": 4096,
+            "kv_capacity_tokens": 500_000,
+            "speculation": Speculation(draft_tokens=3, acceptance_ratio=0.8, draft_seconds=0),
+        }
+    )
+
+
+def test_a_backend_may_name_a_measured_profile_that_comes_with_jeton(tmp_path: Path) -> None:
+    router = ROUTER.replace("profile: engine", "profile: llama-3.1-70b-fp8-h200", 1)
+    config = loaded(write(tmp_path, router))
+    assert config.profiles["llama-3.1-70b-fp8-h200"] == shipped().named("llama-3.1-70b-fp8-h200")
+    assert config.backends[0].profile == "llama-3.1-70b-fp8-h200"
 
 
 def test_a09_the_same_files_give_equal_prices_and_an_edited_row_another_id(tmp_path: Path) -> None:

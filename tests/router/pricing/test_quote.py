@@ -172,3 +172,11 @@ def test_an_engine_whose_target_is_its_limit_is_scarce_beyond_it() -> None:
 @given(st.integers(0, 600), st.integers(0, 600), st.integers(0, 10**6), st.integers(0, 10**6))
 def test_scarcity_never_falls_as_work_is_added(sequences: int, more: int, tokens: int, more_tokens: int) -> None:
     assert h100_scarcity(sequences + more, tokens + more_tokens) >= h100_scarcity(sequences, tokens)
+
+
+def test_the_weight_that_a_quote_reckons_with_is_the_meter_s() -> None:
+    # Alone on the replica the request pays for all of its time; beside one just like it, for half of what both decode.
+    alone, beside = h100(IDLE, 0, COMPLETION), h100(decoding(1, COMPLETION / 2), 0, COMPLETION)
+    share = H100_8B.target_share_seconds + H100_8B.kv_read_seconds_per_token * COMPLETION / 2
+    assert decode_weight(H100_8B, 0, COMPLETION) == pytest.approx(share * 1e9, abs=1)
+    assert beside.allocated_nanousd == pytest.approx(alone.allocated_nanousd / 2, rel=0.05)

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from priced_engines import H100_8B, H100_HOUR, H100X2_70B, L4_8B, L4_HOUR
 
 from router.domain.usage import Usage
+from router.pricing.forecast import Occupancy, tpot_seconds
 from router.pricing.mix import CHAT, Mix
 from router.pricing.price import LeasedPrice, MeteredPrice, Purchase, TokenRates
-from router.pricing.profile import EngineProfile
+from router.pricing.profile import EngineProfile, Speculation
 from router.pricing.standard import (
     TARGET_UTILIZATION_RATIO,
     operating_point,
@@ -29,6 +30,15 @@ profiles = st.builds(
     sequences_max=st.integers(1, 1024),
     kv_capacity_tokens=st.integers(1_000, 10_000_000),
     sequences_target=st.integers(1, 512),
+    speculation=st.none()
+    | st.builds(
+        Speculation, draft_tokens=st.integers(1, 8), acceptance_ratio=st.floats(0, 1), draft_seconds=st.floats(0, 1e-2)
+    ),
+    expert_read_seconds=st.floats(0, 1e-1),
+    expert_miss_ratio=st.floats(0, 1),
+    token_seconds=st.floats(0, 1e-4),
+    sequence_seconds=st.floats(0, 1e-4),
+    prefill_overhead_seconds=st.floats(0, 1e-2),
 )
 mixes = st.builds(Mix, prompt_tokens=st.integers(1, 50_000), completion_tokens=st.integers(1, 5_000))
 
@@ -36,7 +46,8 @@ mixes = st.builds(Mix, prompt_tokens=st.integers(1, 50_000), completion_tokens=s
 @given(profiles, mixes)
 def test_the_engine_seconds_of_a_step_s_tokens_are_the_step(profile: EngineProfile, mix: Mix) -> None:
     point = operating_point(profile, mix)
-    reckoned = point.sequences * point.completion_seconds + point.prefill_tokens * point.prompt_seconds
+    made = point.sequences * point.tokens_per_step
+    reckoned = made * point.completion_seconds + point.prefill_tokens * point.prompt_seconds
     assert reckoned == pytest.approx(point.step_seconds)
 
 
@@ -47,7 +58,8 @@ def test_an_hour_at_target_utilization_earns_the_price_of_an_hour(
     price = LeasedPrice("p", 3_600_000_000_000, Purchase.ON_DEMAND)
     point, rates = operating_point(profile, mix), standard_rates(price, profile, utilization_ratio, mix)
     steps = utilization_ratio * 3600 / point.step_seconds
-    earned = steps * (point.sequences * rates.completion + point.prefill_tokens * rates.prompt) / 10**6
+    made = point.sequences * point.tokens_per_step
+    earned = steps * (made * rates.completion + point.prefill_tokens * rates.prompt) / 10**6
     assert earned == pytest.approx(price.nanousd_per_hour, rel=1e-6)
 
 
@@ -69,6 +81,30 @@ def test_an_output_token_costs_about_as_many_input_tokens_as_was_measured(
     point = operating_point(H100X2_70B.model_copy(update={"sequences_target": sequences}))
     ratio = point.completion_seconds / point.prompt_seconds
     assert measured_ratio / 1.5 < ratio < measured_ratio * 1.5
+
+
+def test_a_prompt_pays_for_its_own_prefill_overhead_once_however_small_its_share_of_a_step() -> None:
+    slow = H100_8B.model_copy(update={"prefill_overhead_seconds": 1e-3, "sequences_target": 1})
+    without = operating_point(H100_8B.model_copy(update={"sequences_target": 1}))
+    added = operating_point(slow).prompt_seconds - without.prompt_seconds
+    assert added == pytest.approx(1e-3 / CHAT.prompt_tokens, rel=0.05)
+
+
+def test_drafts_that_are_right_make_a_token_cheaper_and_sooner_and_drafts_that_are_wrong_dearer() -> None:
+    def drafting(acceptance_ratio: float) -> EngineProfile:
+        speculation = Speculation(draft_tokens=3, acceptance_ratio=acceptance_ratio, draft_seconds=0.5e-3)
+        return H100_8B.model_copy(update={"speculation": speculation})
+
+    plain = standard_rates(H100_HOUR, H100_8B).completion
+    assert (
+        standard_rates(H100_HOUR, drafting(0.9)).completion
+        < plain
+        < standard_rates(H100_HOUR, drafting(0.0)).completion
+    )
+    tpots = [
+        tpot_seconds(profile, Occupancy(4, 0, 4000, 0), 500) for profile in (drafting(0.9), H100_8B, drafting(0.0))
+    ]
+    assert tpots == sorted(tpots)
 
 
 def test_a_half_full_replica_makes_a_token_twice_as_dear() -> None:

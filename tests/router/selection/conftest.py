@@ -21,6 +21,7 @@ from router.domain.fleet import (
     Snapshot,
 )
 from router.domain.request import Capability, Endpoint, InferenceRequest, Prompt
+from router.pricing.drift import Drifts
 from router.pricing.price import LeasedPrice, MeteredPrice, Price, Purchase, TokenRates
 from router.pricing.profile import EngineProfile, roofline_profile
 from router.selection.candidates import Finder
@@ -56,11 +57,14 @@ class Fleet:
     loads: dict[str, Load] = field(default_factory=dict)
     tiers: tuple[str, ...] = TIERS
     scope: tuple[str, ...] = ()  # backends by name; empty: all
+    drifts: Drifts = field(default_factory=Drifts)
 
     def find(
         self, request: InferenceRequest, prediction: Prediction | None = None, now_seconds: float = NOW
     ) -> tuple[list[Candidate], list[Exclusion]]:
-        finder = Finder(tiers=self.tiers, prices=self.prices, profiles=self.profiles, stale_seconds=10.0)
+        finder = Finder(
+            tiers=self.tiers, prices=self.prices, profiles=self.profiles, stale_seconds=10.0, drifts=self.drifts
+        )
         backends = tuple(backend for backend in self.backends if not self.scope or backend.name in self.scope)
         replicas = {replica.id for backend in self.backends for replica in backend.replicas}
         health = {replica: self.health.get(replica, UP) for replica in replicas}

@@ -201,6 +201,22 @@ def test_a_busy_replica_is_forecast_later_and_quoted_dearer(fleet, ask) -> None:
     assert busy.quote.marginal_nanousd > idle.quote.marginal_nanousd
 
 
+def test_a_replica_that_was_found_slower_than_its_profile_is_forecast_so_and_priced_as_before(fleet, ask) -> None:
+    before = {found.replica.id: found for found in fleet.find(ask())[0]}
+    fleet.drifts.follow({"edge-small/1": next(iter(fleet.profiles.values()))})
+    drift = fleet.drifts.of("edge-small/1")
+    drift.ttft.ratio, drift.tpot.ratio = 1.5, 1.25
+    after = {found.replica.id: found for found in fleet.find(ask())[0]}
+    slow, as_was = after["edge-small/1"], before["edge-small/1"]
+    rtt = as_was.backend.pool.rtt_seconds
+    assert slow.ttft_seconds - rtt == pytest.approx(1.5 * (as_was.ttft_seconds - rtt))
+    assert slow.tpot_seconds == pytest.approx(1.25 * as_was.tpot_seconds)
+    assert slow.quote.allocated_nanousd > as_was.quote.allocated_nanousd
+    assert slow.quote.standard_nanousd == as_was.quote.standard_nanousd
+    assert slow.quote.marginal_nanousd == as_was.quote.marginal_nanousd
+    assert after["edge-small/2"] == before["edge-small/2"]
+
+
 def test_other_peoples_work_counts_by_the_scrape(fleet, ask) -> None:
     fleet.scrapes["edge-small/1"] = Scrape(NOW - 1, running=25, waiting=5)
     by_id = {found.replica.id: found for found in fleet.find(ask())[0]}
