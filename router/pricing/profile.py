@@ -5,6 +5,7 @@ Where its numbers come from is `roofline.py`'s. What may not live here: queues, 
 `load/engine.py`.
 """
 
+from functools import cached_property
 from typing import NamedTuple
 
 from pydantic import BaseModel, Field
@@ -171,7 +172,7 @@ class EngineProfile(BaseModel, frozen=True, extra="forbid"):
         """Completion tokens that a step yields for each decoding sequence."""
         return 1.0 if self.speculation is None else self.speculation.tokens_per_step
 
-    @property
+    @cached_property
     def verified_tokens(self) -> int:
         """Tokens that a step computes for each decoding sequence: the next one, and those drafted."""
         return 1 if self.speculation is None else 1 + self.speculation.draft_tokens

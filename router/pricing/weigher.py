@@ -61,7 +61,7 @@ class _Seat:
         self.completion_tokens = completion_tokens if completion_tokens > 1 else 1
         self.decode_context_tokens = self.context_tokens + self.completion_tokens // 2
         pairs = own * (self.context_tokens - own) + own * (own + 1) // 2
-        self.compute_seconds = profile.step_parts(0, 0, own, pairs).compute_seconds
+        self.compute_seconds = profile.compute_seconds_per_token * own + profile.attention_seconds_per_pair * pairs
         speculation = profile.speculation
         self.steps = float(self.completion_tokens)
         if speculation is not None:
@@ -83,6 +83,13 @@ class _Log:
         self.tokens += tokens
         self.count += count
         self._rows.append((at_ns, self.tokens, self.count))
+
+    def forget(self) -> None:
+        """From here on only what is now is remembered."""
+        rows = self._rows
+        if len(rows) > 1:
+            rows.clear()
+            rows.append((0, self.tokens, self.count))
 
     def at(self, at_ns: int) -> tuple[int, int]:
         """Tokens and count at that time; what was before it is forgotten."""
@@ -126,21 +133,23 @@ class Weigher:
             profile, prompt_tokens, prompt_tokens if context_tokens is None else context_tokens, completion_tokens
         )
         self._seats[attempt_id] = seat
-        decoding = self._decoding
+        decoding, own_tokens = self._decoding, seat.prompt_tokens
         budget = max(profile.chunk_tokens - decoding, 1)
         waiting_tokens, waiting_count = self._waiting.tokens, self._waiting.count
-        step_ns = 0.0
+        ahead_tokens = own_tokens
         if waiting_tokens:
             step_ns = profile.step_seconds(decoding, self._context_tokens, min(waiting_tokens, budget)) * NS
-        before_tokens, before_count = self._arrivals.at(at_ns - int(step_ns * STEP_UNDER_WAY))
-        # Prompts that have waited for longer are in the step under way, as many as it holds; the rest are ahead of this one.
-        recent_tokens = self._arrivals.tokens - before_tokens
-        under_way_tokens = min(budget, max(0, waiting_tokens - recent_tokens))
-        if under_way_tokens < budget:
-            waiting_count = min(waiting_count, self._arrivals.count - before_count)
-        self._arrivals.add(at_ns, seat.prompt_tokens, 1)
-        self._remember(at_ns, seat.prompt_tokens)
-        ahead_tokens = waiting_tokens - under_way_tokens + seat.prompt_tokens
+            before_tokens, before_count = self._arrivals.at(at_ns - int(step_ns * STEP_UNDER_WAY))
+            # Prompts that have waited for longer are in the step under way, as many as it holds; the rest are ahead of this one.
+            recent_tokens = self._arrivals.tokens - before_tokens
+            under_way_tokens = min(budget, max(0, waiting_tokens - recent_tokens))
+            if under_way_tokens < budget:
+                waiting_count = min(waiting_count, self._arrivals.count - before_count)
+            ahead_tokens += waiting_tokens - under_way_tokens
+        else:
+            self._arrivals.forget()  # whoever came before has been read
+        self._arrivals.add(at_ns, own_tokens, 1)
+        self._remember(at_ns, own_tokens)
         steps = ceil(ahead_tokens / budget)
         room_steps = self._steps_until_room(seat)
         if room_steps:  # then they come in one by one, as others end
@@ -223,22 +232,24 @@ class Weigher:
         beside = int(tokens) - chunk if tokens < budget else budget - chunk
         if beside < 0:
             beside = 0
-        parts = profile.step_parts(decoding, self._context_tokens, beside)
         prompts = 1.0
         if beside and count > 1 and tokens > own:
             prompts += beside * (count - 1) / (tokens - own)
         weight_seconds = alike_seconds = profile.weight_read_seconds
+        verified_tokens = profile.verified_tokens
+        kv_seconds = profile.kv_read_seconds_per_token * self._context_tokens
+        others_seconds = profile.compute_seconds_per_token * (decoding * verified_tokens + beside)
         experts_seconds = 0.0
-        if parts.experts_seconds:  # all that the step touches, in proportion to what each would touch alone
-            weight_seconds += profile.experts_seconds(decoding * profile.verified_tokens + chunk + beside)
+        if profile.expert_read_seconds:  # all that the step touches, in proportion to what each would touch alone
+            weight_seconds += profile.experts_seconds(decoding * verified_tokens + chunk + beside)
             alone = profile.experts_seconds(chunk)
-            others = decoding * parts.decoder_experts_seconds
+            others = decoding * profile.experts_seconds(verified_tokens)
             if prompts > 1:
                 others += (prompts - 1) * profile.experts_seconds(beside / (prompts - 1))
             experts_seconds = (weight_seconds - alike_seconds) * alone / (alone + others)
         own_seconds = seat.compute_seconds * chunk / own
-        seconds = prompt_seconds(weight_seconds, parts.kv_read_seconds, parts.compute_seconds, own_seconds)
-        seconds += (parts.overhead_seconds + alike_seconds) / (decoding + prompts) + experts_seconds
+        seconds = prompt_seconds(weight_seconds, kv_seconds, others_seconds, own_seconds)
+        seconds += (profile.step_overhead_seconds + alike_seconds) / (decoding + prompts) + experts_seconds
         seconds += profile.token_seconds * chunk + profile.prefill_overhead_seconds / prompts
         return seconds * own / chunk
 
