@@ -48,9 +48,9 @@ ENDPOINT_NAMES = {endpoint: endpoint.value for endpoint in Endpoint}
 ANSWER_BYTES_MAX = 256 * 2**20
 UPLOADING = frozenset({Endpoint.TRANSCRIPTIONS, Endpoint.TRANSLATIONS})
 USER_AGENT = (b"user-agent", b"jeton")
-ACCEPT_STREAM = (b"accept", b"text/event-stream")
-ACCEPT_JSON = (b"accept", b"application/json")
 JSON_TYPE = (b"content-type", b"application/json")
+STREAM_ASKED = (USER_AGENT, JSON_TYPE, (b"accept", b"text/event-stream"))
+ANSWER_ASKED = (USER_AGENT, JSON_TYPE, (b"accept", b"application/json"))
 STREAM_HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -263,11 +263,11 @@ class Pipeline:
 
     def _parcel(self, work: "_Work", attempt: Attempt) -> Parcel:
         request, backend, upload = work.request, attempt.candidate.backend, work.body.upload
-        headers = [USER_AGENT, (b"x-request-id", attempt.facts.attempt_id.encode())]
+        headers = [(b"x-request-id", attempt.facts.attempt_id.encode())]
         headers += [header for header in work.call.headers if header[0] in FORWARDED_HEADERS]
         path = PATHS[request.endpoint]
         if upload is not None:
-            headers.append((b"content-type", upload.content_type))
+            headers += [USER_AGENT, (b"content-type", upload.content_type)]
             return Parcel(request.endpoint, path, headers, upload.body(backend), None)
         members = work.body.parsed.members
         body = outgoing_body(
@@ -278,7 +278,7 @@ class Pipeline:
             is_streaming=request.is_streaming,
             salt=cache_salt(request.tenant, members.get("cache_salt")),
         )
-        headers += [JSON_TYPE, ACCEPT_STREAM if request.is_streaming else ACCEPT_JSON]
+        headers += STREAM_ASKED if request.is_streaming else ANSWER_ASKED
         return Parcel(request.endpoint, path, headers, body, request.is_streaming)
 
     def _record(self, work: "_Work", attempt: Attempt, charge: Charge) -> None:

@@ -87,8 +87,8 @@ _FIRST_OPTION = ("\nA.", "\nA)", "\n(A)")
 _INSTRUCTION_WORDS = 24
 
 
-def categorize(prompt: Prompt, found: list[bytes]) -> Category:
-    """The category of a prompt; `found` are the words of `prompt.text`."""
+def categorize(prompt: Prompt, found: list[bytes], distinct: set[bytes]) -> Category:
+    """The category of a prompt; `found` are the words of `prompt.text`, `distinct` the same without repetition."""
     if prompt.has_tools:
         return Category.TOOLS
     if not found:
@@ -96,7 +96,7 @@ def categorize(prompt: Prompt, found: list[bytes]) -> Category:
     opening = found[:_INSTRUCTION_WORDS]
     if prompt.system_text:
         opening = [*opening, *_system_opening(prompt.system_text[:256])]
-    vocabulary = _ALL.intersection(found)
+    vocabulary = _ALL & distinct
     text = clip(prompt.text)
     if _any(_TRANSLATION, opening):
         return Category.TRANSLATION

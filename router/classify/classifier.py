@@ -42,12 +42,13 @@ class Classifier:
     def predict(self, prompt: Prompt) -> Prediction:
         """Time is bounded whatever the text; see `words.py`."""
         found = words(prompt.text)
-        estimate = self.learned.estimate(found)
+        distinct = set(found)
+        estimate = self.learned.estimate(found, distinct)
         calibration = self.learned.calibration
         near = nearness(calibration, estimate.similarity) * _share_read(prompt, found)
         points = (difficulty(prompt, found) - calibration.points_mean) / calibration.points_scale
         advantage = points + near * estimate.gain / calibration.gain_scale
-        category = categorize(prompt, found)
+        category = categorize(prompt, found, distinct)
         completion_tokens = expected_completion_tokens(category, prompt)
         if category not in _LENGTH_BY_CATEGORY:
             learned_tokens = calibration.tokens_factor * exp(min(20.0, estimate.log_tokens))

@@ -84,11 +84,11 @@ class LearnedModel:
         lanes = np.rint(self.clusters * LANE_UNITS).astype(np.uint32)
         object.__setattr__(self, "_cluster_rows", [int.from_bytes(row.tobytes(), sys.byteorder) for row in lanes])
 
-    def estimate(self, found: list[bytes]) -> Estimate:
-        """What the models say of these words; for none, the intercepts and similarity 0."""
+    def estimate(self, found: list[bytes], distinct: set[bytes]) -> Estimate:
+        """What the models say of these words, `distinct` without repetition; for none, the intercepts and similarity 0."""
         if not found:
             return Estimate(0.0, self.log_tokens_mean, 0.0)
-        kinds, features = word_buckets(found, KIND_BITS, FEATURE_BITS)
+        kinds, features = word_buckets(found, distinct, KIND_BITS, FEATURE_BITS)
         if isinstance(features, list):
             gain: float = sum(map(self._gains.__getitem__, features))
             log_tokens: float = sum(map(self._log_tokens.__getitem__, features))

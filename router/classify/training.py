@@ -101,7 +101,9 @@ def _corpus(outcomes: Sequence[Outcome], pairs: Sequence[Pair]) -> _Corpus:
         raise ValueError("outcomes of at least two datasets are needed, to learn what is unlike what")
     datasets = [outcome.dataset for outcome in outcomes]
     found = [words(outcome.prompt.text) for outcome in outcomes]
-    word_rows, feature_rows = zip(*(word_buckets(each, KIND_BITS, FEATURE_BITS) for each in found), strict=True)
+    word_rows, feature_rows = zip(
+        *(word_buckets(each, set(each), KIND_BITS, FEATURE_BITS) for each in found), strict=True
+    )
     tokens = np.array([mean_completion_tokens(outcome, pairs) or np.nan for outcome in outcomes])
     has_tokens = ~np.isnan(tokens)
     log_tokens = np.log(np.where(has_tokens, tokens, 1.0))

@@ -81,13 +81,14 @@ def buckets(hashes: Hashes, bits: int) -> Hashes:
     return sorted_buckets[is_first]
 
 
-def word_buckets(found: list[bytes], word_bits: int, feature_bits: int) -> tuple[Buckets, Buckets]:
-    """The buckets of the words alone, and those of words and pairs together, ascending.
+def word_buckets(
+    found: list[bytes], distinct: set[bytes], word_bits: int, feature_bits: int
+) -> tuple[Buckets, Buckets]:
+    """The buckets of the words alone, and those of words and pairs together, ascending. distinct: the words, each once.
 
     A text of few different words goes word by word: numpy's ten calls cost as much as that, the more so in a process that
     does other things in between. Both ways give the same buckets.
     """
-    distinct = set(found)
     if len(distinct) > FEW_WORDS:
         single = word_hashes(found)
         return buckets(single, word_bits), buckets(np.concatenate((single, pair_hashes(single))), feature_bits)

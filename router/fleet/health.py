@@ -73,6 +73,11 @@ class HealthBook:
             record.is_locked_out = False
             self._records[replica.id] = record
 
+    def is_spotless(self, replica_id: str) -> bool:
+        """Whether its last request did not fail and it is not ejected."""
+        record = self._records.get(replica_id)
+        return record is not None and record.failures == 0 and record.ejected_until is None
+
     def succeeded(self, replica_id: str, now: float) -> None:
         """A request or probe ended well. On trial, or after the ejection's time, that re-admits; before, it came too
         early."""

@@ -7,7 +7,7 @@ anything. For one event loop; not for threads.
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from router.domain.fleet import Backend, Health, Load, Replica, Scrape, Snapshot
+from router.domain.fleet import UP, Backend, Health, Load, Replica, Scrape, Snapshot
 from router.fleet.health import HealthBook, HealthRules
 from router.fleet.in_flight import InFlight, Ticket
 
@@ -70,6 +70,8 @@ class Fleet:
 
     def succeeded(self, replica_id: str) -> None:
         """An attempt ended well, or through no fault of the replica after it had answered well."""
+        if self.snapshot.health.get(replica_id) is UP and self._book.is_spotless(replica_id):
+            return  # nothing that it could change: the rule, so looked at first
         now = self.clock()
         self._book.succeeded(replica_id, now)
         self._judge(replica_id, now)

@@ -85,14 +85,13 @@ def _provider_cost(usage: dict[str, Any]) -> int | None:
 
 
 def _is_possible(usage: Usage, context_tokens: int, choices: int) -> bool:
-    counts = (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens, usage.cache_write_tokens)
-    if min(counts) < 0 or usage.reasoning_tokens < 0:
-        return False
-    if usage.cached_tokens + usage.cache_write_tokens > usage.prompt_tokens:
-        return False
-    if usage.reasoning_tokens > usage.completion_tokens:
-        return False
-    return usage.completion_tokens <= context_tokens * choices
+    cached_tokens, written_tokens = usage.cached_tokens, usage.cache_write_tokens
+    return (
+        cached_tokens >= 0
+        and written_tokens >= 0
+        and cached_tokens + written_tokens <= usage.prompt_tokens
+        and 0 <= usage.reasoning_tokens <= usage.completion_tokens <= context_tokens * choices
+    )
 
 
 def estimated_usage(prompt_tokens: int, completion_tokens: int) -> Usage:

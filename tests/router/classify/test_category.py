@@ -6,7 +6,8 @@ from router.domain.request import Prompt
 
 
 def category(prompt: Prompt) -> Category:
-    return categorize(prompt, words(prompt.text))
+    found = words(prompt.text)
+    return categorize(prompt, found, set(found))
 
 
 @pytest.mark.parametrize(

@@ -24,12 +24,12 @@ CALIBRATION = Calibration(
 
 def test_an_estimate_is_the_sum_over_features_of_unit_length() -> None:
     found = words("one two one")
-    kinds, features = word_buckets(found, KIND_BITS, FEATURE_BITS)
+    kinds, features = word_buckets(found, set(found), KIND_BITS, FEATURE_BITS)
     weights = np.zeros((1 << FEATURE_BITS, 2), np.float32)
     weights[features] = (0.5, 0.25)
     clusters = np.zeros((1 << KIND_BITS, 2), np.float32)
     clusters[kinds, 1] = 1.0
-    estimate = LearnedModel(weights, clusters, 4.0, CALIBRATION).estimate(found)
+    estimate = LearnedModel(weights, clusters, 4.0, CALIBRATION).estimate(found, set(found))
     # Two distinct words and two distinct pairs: four features of 1/√4, two words of 1/√2.
     assert estimate.gain == pytest.approx(4 * 0.5 / 2)
     assert estimate.log_tokens == pytest.approx(4.0 + 4 * 0.25 / 2)
@@ -37,7 +37,7 @@ def test_an_estimate_is_the_sum_over_features_of_unit_length() -> None:
 
 
 def test_of_no_words_the_intercepts_are_all_there_is_to_say() -> None:
-    estimate = Classifier.load().learned.estimate([])
+    estimate = Classifier.load().learned.estimate([], set())
     assert (estimate.gain, estimate.similarity) == (0.0, 0.0)
     assert estimate.log_tokens == Classifier.load().learned.log_tokens_mean
 
@@ -99,9 +99,9 @@ def test_a_missing_file_is_named() -> None:
 @given(st.lists(st.sampled_from([b"word%d" % n for n in range(FEW_WORDS)]), min_size=1, max_size=40))
 def test_few_words_are_estimated_as_numpy_would(found: list[bytes]) -> None:
     learned = Classifier.load().learned
-    kinds, features = word_buckets(found, KIND_BITS, FEATURE_BITS)
+    kinds, features = word_buckets(found, set(found), KIND_BITS, FEATURE_BITS)
     gain, log_tokens = learned.weights[features].sum(axis=0) / len(features) ** 0.5
-    estimate = learned.estimate(found)
+    estimate = learned.estimate(found, set(found))
     assert estimate.gain == pytest.approx(float(gain), abs=1e-5)
     assert estimate.log_tokens == pytest.approx(learned.log_tokens_mean + float(log_tokens), abs=1e-5)
     assert estimate.similarity == pytest.approx(

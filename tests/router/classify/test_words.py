@@ -66,7 +66,7 @@ def test_buckets_are_the_distinct_leading_bits(values: list[int], bits: int) -> 
 def test_few_words_and_many_words_fall_in_the_same_buckets(found: list[bytes]) -> None:
     single = word_hashes(found)
     both = np.concatenate((single, pair_hashes(single)))
-    words_alone, features = word_buckets(found, 11, 17)
+    words_alone, features = word_buckets(found, set(found), 11, 17)
     assert list(words_alone) == buckets(single, 11).tolist()
     assert list(features) == buckets(both, 17).tolist()
 
