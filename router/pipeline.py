@@ -17,6 +17,7 @@ from router.accountant import Accountant
 from router.attempt import Attempt
 from router.classify.classifier import Classifier
 from router.clock import Clock
+from router.cohort import Cohort
 from router.conversation import Conversation, Header, require_content_type
 from router.deployment import Deployment
 from router.dispatch.relay import AttemptFailed, Parcel, Relay, StreamRelay, header_value, is_event_stream, read_whole
@@ -24,7 +25,7 @@ from router.dispatch.retries import RetryBudget
 from router.dispatch.upstream import Exchange
 from router.dispatch.watchdog import Deadline, Watchdog
 from router.domain.attempt import AttemptFacts, Charge
-from router.domain.decision import Choice, Decision
+from router.domain.decision import Choice, Decision, Prediction
 from router.domain.fleet import EngineKind
 from router.domain.money import usd_text
 from router.domain.request import Endpoint, InferenceRequest
@@ -80,6 +81,7 @@ class Pipeline:
         self._classifier = classifier
         self._clock = clock
         self._watchdog = watchdog
+        self._cohort = Cohort()
         self._limits = RequestLimits()
         self._wrong_keys = WrongKeyThrottle()
         self._retries = RetryBudget(deployment.retries.budget_ratio, deployment.retries.budget_per_second)
@@ -92,7 +94,24 @@ class Pipeline:
         self._limits.admit(identity, self._fleet.clock())
         body = await self._read(call, endpoint, deployment)
         request = _request(request_id, identity, endpoint, body.parsed)
-        decision = self.decide(request, identity, deployment)
+        with self._cohort:
+            await self._serve(call, request, body, identity, deployment, received_ns)
+
+    async def _serve(
+        self,
+        call: Conversation,
+        request: InferenceRequest,
+        body: "_Body",
+        identity: Identity,
+        deployment: Deployment,
+        received_ns: int,
+    ) -> None:
+        """The steps between the request that was read and the answer."""
+        await self._cohort.assemble()
+        prediction = self.classify(request)
+        await self._cohort.assemble()
+        decision = self.decide(request, identity, deployment, prediction)
+        await self._cohort.assemble()
         if body.upload is None:  # an upload is watched once it has passed
             call.watch()
         task = call.task
@@ -116,7 +135,7 @@ class Pipeline:
         identity = self.authenticate(headers, address, deployment)
         parsed = parse(endpoint, members, deployment.bounds)
         request = _request(request_id, identity, endpoint, parsed)
-        return request, self.decide(request, identity, deployment)
+        return request, self.decide(request, identity, deployment, self.classify(request))
 
     def authenticate(self, headers: Sequence[Header], address: str, deployment: Deployment) -> Identity:
         try:
@@ -125,10 +144,15 @@ class Pipeline:
             self._wrong_keys.failed(address, self._fleet.clock())
             raise
 
-    def decide(self, request: InferenceRequest, identity: Identity, deployment: Deployment) -> Decision:
-        """Classify, find candidates, rank. Dispatches nothing: `/jeton/explain` ends here."""
+    def classify(self, request: InferenceRequest) -> Prediction | None:
+        """None where no text is generated."""
+        return self._classifier.predict(request.prompt) if request.endpoint in GENERATING else None
+
+    def decide(
+        self, request: InferenceRequest, identity: Identity, deployment: Deployment, prediction: Prediction | None
+    ) -> Decision:
+        """Find candidates, rank. Dispatches nothing: `/jeton/explain` ends here."""
         scope = deployment.scopes.resolve(request.model, identity.models)
-        prediction = self._classifier.predict(request.prompt) if request.endpoint in GENERATING else None
         fleet = self._fleet
         candidates, exclusions = deployment.finder.find(
             request, scope, fleet.snapshot, fleet.loads, prediction, fleet.clock()
@@ -182,6 +206,7 @@ class Pipeline:
         raise _refusal_for(failures)
 
     async def _attempt(self, work: "_Work", attempt: Attempt) -> None:
+        await self._cohort.assemble()
         parcel = self._parcel(work, attempt)
         exchange = await self._relay.send(attempt.candidate.replica, parcel, work.deployment.patience)
         if is_event_stream(exchange):

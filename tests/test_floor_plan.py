@@ -66,6 +66,7 @@ JOINTS = {
     "router.config_file": (DOMAIN, PRICING, "router.selection", *CONFIG),
     "router.reload": ("router.config_file", *CONFIG),
     "router.clock": (),
+    "router.cohort": (),
     "router.server": (WIRE, "router.config", "router.dispatch"),
     "router.conversation": ("router.dispatch", "router.server"),
     "router.upload": (DOMAIN, WIRE, "router.conversation"),
