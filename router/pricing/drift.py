@@ -33,15 +33,15 @@ COMPLETION_TOKENS_MIN = 16
 
 
 class Track:
-    """One factor. ratio: what forecasts are multiplied by."""
+    """One factor. ratio: what forecasts are multiplied by. observations: how many were taken since the last window ended."""
 
-    __slots__ = ("_count", "_errors", "_log_ratio", "_medians", "ratio")
+    __slots__ = ("_errors", "_log_ratio", "_medians", "observations", "ratio")
 
     def __init__(self) -> None:
         self.ratio = 1.0
         self._log_ratio = 0.0
         self._errors: list[float] = []
-        self._count = 0
+        self.observations = 0
         self._medians: deque[tuple[int, float]] = deque()
 
     def observe(self, forecast_seconds: float, observed_seconds: float) -> None:
@@ -53,15 +53,15 @@ class Track:
             if len(self._errors) < SAMPLES_MAX:
                 self._errors.append(error + self._log_ratio)
             else:  # a busy minute: the newest displace the oldest
-                self._errors[self._count % SAMPLES_MAX] = error + self._log_ratio
-            self._count += 1
+                self._errors[self.observations % SAMPLES_MAX] = error + self._log_ratio
+            self.observations += 1
 
     def close(self, window: int, elapsed: int) -> None:
         """A window has ended, `elapsed` ago counting those without an answer."""
         if len(self._errors) >= SAMPLES_MIN:
             self._medians.append((window, median(self._errors)))
         self._errors.clear()
-        self._count = 0
+        self.observations = 0
         while self._medians and self._medians[0][0] <= window + elapsed - 1 - WINDOWS_KEPT:
             self._medians.popleft()
         target = 0.0
