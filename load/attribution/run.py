@@ -10,7 +10,7 @@ from enum import IntEnum
 from random import Random
 
 from load.attribution.mixes import Mix, Work
-from load.engine import Engine, EngineSequence, StepMember
+from load.engine import Engine, EngineSequence, SequenceState, StepMember
 from router.pricing.profile import EngineProfile
 
 BLOCK_TOKENS = 16
@@ -20,18 +20,17 @@ THINK_SECONDS = 0.05
 
 @dataclass(eq=False, slots=True)
 class Request:
-    """A request that is over. truth_seconds: its true share of the engine's time."""
+    """A request that is over. opened_seconds: when it was sent, which is before the engine sees it (the profile's time for HTTP
+    and tokenizer). truth_seconds: its true share of the engine's time."""
 
     work: Work
     sequence: EngineSequence
+    opened_seconds: float
+    is_submitted: bool = False
 
     @property
     def truth_seconds(self) -> float:
         return 0.0 if self.sequence.shares is None else self.sequence.shares.total_seconds
-
-    @property
-    def opened_seconds(self) -> float:
-        return self.sequence.arrived_seconds
 
     @property
     def closed_seconds(self) -> float:
@@ -74,16 +73,18 @@ def run(
     typical_seconds = _typical_seconds(profile, mix, clients)
     asks = [(random.uniform(0, typical_seconds), client) for client in range(clients)]
     heapq.heapify(asks)
+    arriving: list[tuple[float, int]] = []
     leaving: list[tuple[float, int]] = []
-    client_of: dict[EngineSequence, int] = {}
+    sender_of: dict[EngineSequence, tuple[int, int]] = {}
     unfinished = requests_wanted
 
     def over(sequences: list[EngineSequence]) -> None:
         nonlocal unfinished
         for sequence in sequences:
-            unfinished -= sequence._ordinal <= requests_wanted
+            client, position = sender_of.pop(sequence)
+            unfinished -= position < requests_wanted
             ended = sequence.ended_seconds or 0.0
-            heapq.heappush(asks, (ended + random.expovariate(1 / THINK_SECONDS), client_of.pop(sequence)))
+            heapq.heappush(asks, (ended + random.expovariate(1 / THINK_SECONDS), client))
 
     def proceed(until: float) -> None:
         """Every client that asks again as soon as an answer is there may ask before `until`, so events come one by one."""
@@ -101,9 +102,10 @@ def run(
     while True:
         due = engine.next_event_seconds if on_step is None else engine.next_step_seconds
         ask = asks[0][0] if asks and unfinished else None
+        arrival = arriving[0][0] if arriving else None
         leave = leaving[0][0] if leaving else None
-        times = [at for at in (due, ask, leave) if at is not None]
-        if not times or (due is None and ask is None):
+        times = [at for at in (due, ask, arrival, leave) if at is not None]
+        if not times or (due is None and ask is None and arrival is None):
             break
         now = min(times)
         if due == now:
@@ -112,17 +114,27 @@ def run(
             _, position = heapq.heappop(leaving)
             sequence = requests[position].sequence
             if not sequence.is_over:
-                engine.abort(sequence, now)
+                if requests[position].is_submitted:
+                    engine.abort(sequence, now)
+                else:
+                    sequence.state, sequence.ended_seconds = SequenceState.ABORTED, now
                 over([sequence])
+        elif arrival == now:
+            _, position = heapq.heappop(arriving)
+            request = requests[position]
+            if not request.sequence.is_over:
+                request.is_submitted = True
+                engine.submit(request.sequence, now)
         else:
             _, client = heapq.heappop(asks)
             work = mix.draw(random)
             sequence = EngineSequence(work.prompt_tokens, work.completion_tokens, _hashes(work))
             if random.random() < mix.abort_ratio:
                 heapq.heappush(leaving, (now + random.uniform(0, typical_seconds), len(requests)))
-            client_of[sequence] = client
-            requests.append(Request(work, sequence))
-            engine.submit(sequence, now)
+            sender_of[sequence] = client, len(requests)
+            wait_seconds = profile.request_overhead_seconds + profile.request_seconds_per_token * work.prompt_tokens
+            heapq.heappush(arriving, (now + wait_seconds, len(requests)))
+            requests.append(Request(work, sequence, now))
     return Outcome(requests, _events(requests), engine)
 
 

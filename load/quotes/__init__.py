@@ -1,0 +1,1 @@
+"""How near quotes come to what is then seen and charged: `jeton quotes`."""
