@@ -36,6 +36,7 @@ from router.pricing.amounts import (
 from router.pricing.cost import list_cost
 from router.pricing.price import LeasedPrice, MeteredPrice, Price
 from router.pricing.profile import EngineProfile
+from router.pricing.snapshot import snapshot_text
 from router.pricing.weights import decode_weight, mean_weight, prefill_weight
 
 log = structlog.get_logger(__name__)
@@ -86,6 +87,8 @@ class Accountant:
         self._bases: Mapping[str, Basis] = {}
         self._attempts: dict[str, _Attempt] = {}  # in the order of opening
         self._closed: OrderedDict[str, Charge] = OrderedDict()
+        self._prices_kept: set[str] = set()
+        self._advanced_ns = 0
         self.unrecorded_attempts = 0
         self._take_up()
 
@@ -122,6 +125,8 @@ class Accountant:
         attempt.
         """
         backends = tuple(backends)
+        for one in prices.values():
+            self._keep_price(one)
         self._bases = {one.name: Basis(prices.get(one.name), profiles.get(one.name)) for one in backends}
         leased = []
         for backend in backends:
@@ -132,7 +137,11 @@ class Accountant:
         self.advance(at_ns)
 
     def advance(self, at_ns: int) -> None:
-        """Book the time until now and post what open attempts owe. About once a second, and before a scrape."""
+        """Book the time until now and post what open attempts owe. About once a second, and before a scrape.
+
+        Told a time before the last, as after a restart with the clock set back, it books nothing: it never unbooks.
+        """
+        at_ns = self._advanced_ns = max(at_ns, self._advanced_ns)
         open_nanousd: dict[Account, int] = {}
         leases = []
         for lease in self._leases:
@@ -170,6 +179,7 @@ class Accountant:
         basis = self._bases.get(backend.name, NO_BASIS)
         if basis.price is not price:  # decided before a reload
             basis = Basis(price, basis.profile)
+            self._keep_price(price)
         baseline = self._bases.get(facts.baseline, NO_BASIS)
         attempt = _Attempt(facts, billing, basis, baseline, prompt_tokens, completion_tokens, at_ns)
         lease_id, weight, estimate = "", 0, None
@@ -266,9 +276,17 @@ class Accountant:
             events.append(released)
         self._store.append(events, charge, lease.row())
 
+    def _keep_price(self, price: Price | None) -> None:
+        """What was ever charged by can be looked up in the ledger: prices.yaml forgets."""
+        if price is not None and price.price_id not in self._prices_kept:
+            self._prices_kept.add(price.price_id)
+            self._store.keep_price(price.price_id, snapshot_text(price))
+
     def _take_up(self) -> None:
         """After a restart: go on with the leases, and close the attempts that the last process left open."""
         recovery = self._store.recover()
+        self._prices_kept.update(recovery.price_ids)
+        self._advanced_ns = recovery.at_ns
         self._leases.restore(recovery)
         lease_by_attempt = {name: lease for lease in self._leases for name in lease.meter.open_attempts}
         for attempt_id, (opening, opened_ns) in recovery.openings.items():

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from audited import assert_audit_is_clean
 from bookkeeping import (
     CLOUD_PRICE,
     EDGE_PRICE,
@@ -88,6 +89,7 @@ def books(tmp_path: Path) -> Iterator[Books]:
     yield kept
     kept.store.close()
     assert_file_is_consistent(kept.path)
+    assert_audit_is_clean(kept.path)
 
 
 def cost_of(totals: Totals, **wanted: str) -> int:
@@ -250,7 +252,7 @@ def test_a_providers_impossible_cost_is_not_believed(books: Books) -> None:
 
 
 def test_a_failure_that_made_nothing_costs_nothing_on_a_metered_backend(books: Books) -> None:
-    price = replace(CLOUD_PRICE, request_nanousd=10**6)
+    price = replace(CLOUD_PRICE, price_id="cloud-large@2026-01-01#00000003", request_nanousd=10**6)
     failed = AttemptEnd(AttemptStatus.FAILED, Usage(0, 0), "connect")
     assert books.close(books.open("r1", LARGE, price), failed).cost_nanousd == 0
     assert books.close(books.open("r2", LARGE, price)).cost_nanousd == 10**6 + list_cost(CLOUD_PRICE, answered().usage)
@@ -408,6 +410,7 @@ async def test_f31_while_the_ledger_fails_metered_traffic_is_refused_and_leased_
     assert books.accountant.is_accepting
     books.store.close()
     assert_file_is_consistent(books.path, is_quiet=True)
+    assert_audit_is_clean(books.path)
 
 
 # Restart
@@ -572,3 +575,4 @@ def test_whatever_happens_the_bill_is_the_costs_and_the_idle_time_and_nothing_st
     assert kept == sum(charge.cost_nanousd or 0 for charge in charges)
     books.store.close()
     assert_file_is_consistent(books.path, is_quiet=True)
+    assert_audit_is_clean(books.path)

@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 import structlog
+from audited import assert_audit_is_clean
 from bookkeeping import assert_books_balance, assert_file_is_consistent
 from openai import AsyncOpenAI
 
@@ -315,4 +316,5 @@ async def running(
     assert not errors, errors
     assert not [event for event in events if event["log_level"] in ("error", "critical")]
     assert_file_is_consistent(whole.ledger_path, is_quiet=True)
+    assert_audit_is_clean(whole.ledger_path)
     assert_books_balance(app._accountant.totals(), open_attempts=0)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import busy_books
 import pytest
+from audited import assert_audit_is_clean
 from bookkeeping import FLEET, PRICES, PROFILES, assert_books_balance, assert_file_is_consistent
 
 from router.accountant import Accountant
@@ -62,6 +63,7 @@ def test_f30_f29_a_router_killed_at_any_moment_leaves_a_ledger_that_is_whole(tmp
         durable.update(name for word, name in output if word == "durable")
         shown_nanousd = max([shown_nanousd, *(int(amount) for word, amount in output if word == "posted")])
         assert_file_is_consistent(path)
+        assert_audit_is_clean(path)
         connection = open_reader(path)
         known = {name for (name,) in connection.execute("SELECT subject FROM journal WHERE kind = 'opened'")}
         connection.close()
@@ -73,6 +75,7 @@ def test_f30_f29_a_router_killed_at_any_moment_leaves_a_ledger_that_is_whole(tmp
     store.close()
     assert_books_balance(totals, open_attempts=0)
     assert_file_is_consistent(path, is_quiet=True)
+    assert_audit_is_clean(path)
     assert sum(total.cost_nanousd for total in totals.lines.values()) >= shown_nanousd > 0
     assert len(durable) > KILLS
 
@@ -90,6 +93,7 @@ def test_f31_a_full_disk_loses_nothing_and_is_caught_up_when_freed(tmp_path: Pat
     assert done.returncode == 0, done.stderr
     assert "ledger commit failed" in done.stdout + done.stderr
     assert_file_is_consistent(path, is_quiet=True)
+    assert_audit_is_clean(path)
 
 
 def killed_after(path: Path, seed: int, lines: int) -> list[tuple[str, str]]:
