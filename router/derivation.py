@@ -140,7 +140,7 @@ class Derivation:
             lease.terms = terms
             lease.meter.reprice(event.amount, event.at_ns)
         price = self._price(terms.price_id, seq, event.subject)
-        if isinstance(price, LeasedPrice) and price.nanousd_per_hour != event.amount:
+        if detail is not None and isinstance(price, LeasedPrice) and price.nanousd_per_hour != event.amount:
             what = f"nano-dollars an hour, against event {seq} of lease {event.lease_id}"
             self._found("prices", terms.price_id, what, price.nanousd_per_hour, event.amount)
         self._keep(lease, state_seq=seq)

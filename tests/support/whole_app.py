@@ -309,6 +309,9 @@ async def running(
                 yield whole
                 await whole.close_clients()
                 await whole.settled()
+                if not server.should_exit:  # what it shows is what it has booked, while it still books
+                    text, _ = await app._render_metrics()
+                    assert_audit_is_clean(whole.ledger_path, text.decode())
             finally:
                 server.should_exit = True
                 await serving
