@@ -111,7 +111,7 @@ def show_request(path: Path, /, request_id: str) -> None:
     with _told_plainly(), read_history(path) as history:
         story = history.story(request_id)
     click.echo(
-        f"In the log: request_id={request_id}, where anything went wrong; at its backend: x-request-id={request_id}.<attempt>"
+        f"In the log: request_id={request_id}, where an attempt failed. At a backend: x-request-id, as the attempts here."
     )
     events = [
         {
@@ -140,7 +140,7 @@ def _moved(charge: Mapping[str, Any]) -> list[tuple[str, float]]:
     try:
         return list(series_moved(charge_from_row(charge)))
     except ValueError as error:  # a status that is none: `audit` names it
-        raise LedgerError(f"the charge of {charge['attempt_id']} cannot be read ({error})") from None
+        raise click.ClickException(f"the charge of {charge['attempt_id']} cannot be read ({error})") from None
 
 
 def _flattened(members: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

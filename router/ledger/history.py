@@ -139,7 +139,7 @@ class History:
         ids = list({charge["price_id"] for charge in charges} - {""})
         wanted = ", ".join("?" * len(ids))
         prices = self._connection.execute(f"SELECT price_id, snapshot FROM prices WHERE price_id IN ({wanted})", ids)
-        return Story(events, charges, {price_id: snapshot for price_id, snapshot in prices})
+        return Story(events, charges, dict(prices))
 
     def _dicts(self, sql: str, *parameters: Any) -> list[dict[str, Any]]:
         return [dict(row) for row in self._connection.execute(sql, parameters)]
