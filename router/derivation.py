@@ -18,6 +18,7 @@ from router.domain.fleet import Billing
 from router.domain.totals import Account
 from router.ledger.reading import JournalLine, read_journal, read_leases, read_position, read_prices
 from router.ledger.rows import (
+    BEYOND_BASELINE,
     CHARGE_COLUMNS,
     Closing,
     charge_from_row,
@@ -263,6 +264,7 @@ class Derivation:
             cost_nanousd=cost,
             standard_nanousd=standard,
             baseline_nanousd=closing.baseline_nanousd,
+            **closing.beyond,
         )
 
     # Both
@@ -347,4 +349,5 @@ def _closing_of(charge: Charge) -> Closing:
         ended_ns=charge.ended_ns,
         standard_nanousd=charge.standard_nanousd,
         baseline_nanousd=charge.baseline_nanousd,
+        beyond={name: getattr(charge, name) for name in BEYOND_BASELINE},
     )

@@ -48,14 +48,17 @@ CHARGE = {
 CHARGE_COLUMNS = tuple(CHARGE)
 _charge_row = attrgetter(*CHARGE.values())
 
+CHARGE_FIELDS = tuple(field.name for field in dataclasses.fields(Charge))
+
 # An opened event's detail: billing, price_id, estimate_nanousd, then these. Its subject is the attempt's id, and that is
 # `<request_id>.<number>`.
 NAMED_BY_THE_SUBJECT = ("attempt_id", "request_id", "number")
 DETAILED_FACTS = tuple(name for name in FACTS if name not in NAMED_BY_THE_SUBJECT)
 _detailed_facts = attrgetter(*DETAILED_FACTS)
 
-# A closed event's detail: these, and between status and usage what is relative to the event's time.
+# A closed event's detail ends with the usage, a list of its own, and with whatever a charge has beyond its baseline.
 USAGE = tuple(field.name for field in dataclasses.fields(Usage))
+BEYOND_BASELINE = CHARGE_FIELDS[CHARGE_FIELDS.index("baseline_nanousd") + 1 :]
 _usage = attrgetter(*(name if name != "source" else "source.value" for name in USAGE))
 
 EVENT_COLUMNS = ("seq", "subject", "kind", "at_ns", "lease_id", "amount", "detail")
@@ -80,7 +83,7 @@ LINES = "pool, backend, billing, model, tier, tenant, status, usage_source"
 
 @immutable
 class Closing:
-    """What a closed event says."""
+    """What a closed event says. beyond: members of the charge by name."""
 
     end: AttemptEnd
     opened_ns: int
@@ -88,6 +91,7 @@ class Closing:
     ended_ns: int
     standard_nanousd: int | None
     baseline_nanousd: int | None
+    beyond: Mapping[str, Any]
 
 
 def charge_row(charge: Charge) -> tuple[Any, ...]:
@@ -112,6 +116,7 @@ def charge_from_row(row: Mapping[str, Any]) -> Charge:
         cost_nanousd=row["cost_nanousd"],
         standard_nanousd=row["standard_nanousd"],
         baseline_nanousd=row["baseline_nanousd"],
+        **{name: row[name] for name in BEYOND_BASELINE},
     )
 
 
@@ -167,14 +172,15 @@ def closing_json(charge: Charge, at_ns: int) -> str:
             None if first_token_ns is None else first_token_ns - opened_ns,
             charge.standard_nanousd,
             charge.baseline_nanousd,
-            *_usage(charge.usage),
+            _usage(charge.usage),
+            *(getattr(charge, name) for name in BEYOND_BASELINE),
         )
     ).decode()
 
 
 def closing_from_json(text: str, at_ns: int) -> Closing:
     """Raises ValueError or TypeError where it cannot be read."""
-    status, fault, http_status, late_ns, lasted_ns, first_ns, standard, baseline, *usage = orjson.loads(text)
+    status, fault, http_status, late_ns, lasted_ns, first_ns, standard, baseline, usage, *beyond = orjson.loads(text)
     counts = dict(zip(USAGE, usage, strict=False))
     counts["source"] = UsageSource(counts["source"])
     ended_ns = at_ns + late_ns
@@ -186,6 +192,7 @@ def closing_from_json(text: str, at_ns: int) -> Closing:
         ended_ns=ended_ns,
         standard_nanousd=standard,
         baseline_nanousd=baseline,
+        beyond=dict(zip(BEYOND_BASELINE, beyond, strict=False)),
     )
 
 

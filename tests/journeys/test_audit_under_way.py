@@ -81,7 +81,7 @@ async def test_one_request_is_followed_by_its_id_from_log_to_metric(jeton: Whole
         "opened",
         "closed",
         "nanousd_per_hour",
-        "jeton_tokens_total{",
+        "jeton_cost_usd_total{",
     )
     for part in parts:
         assert part in output
