@@ -133,6 +133,9 @@ class Accountant:
             price = prices.get(backend.name)
             if backend.pool.billing is Billing.LEASED and isinstance(price, LeasedPrice):
                 leased.append((backend, price))
+        at_ns = max(
+            at_ns, self._advanced_ns
+        )  # a lease that starts now must not be billed for time that others have had
         self._leases.set_fleet(leased, at_ns)
         self.advance(at_ns)
 
@@ -193,7 +196,8 @@ class Accountant:
             self._attempts[attempt_id] = attempt
             return
         elif isinstance(price, LeasedPrice):
-            lease = attempt.lease = self._leases.joined((facts.replica, facts.pool, facts.backend), price, at_ns)
+            place = (facts.replica, facts.pool, facts.backend)
+            lease = attempt.lease = self._leases.joined(place, price, max(at_ns, self._advanced_ns))
             weight = _first_weight(basis.profile, prompt_tokens, completion_tokens, is_streaming)
             at_ns = max(at_ns, lease.meter.last_ns)
             lease.meter.open(attempt_id, weight, at_ns)

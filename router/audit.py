@@ -6,7 +6,9 @@ included; each total with the sum of its charges; and, of every lease, its bill 
 the money metrics, as this code would render them and as a running router does: those tell up to which event and time they
 reckon, so that they are compared with that very state, whatever has been booked since.
 
-What this cannot see: a journal that was rewritten with everything that follows from it, and what was never journalled.
+What this cannot see: a journal that was rewritten with everything that follows from it, and what was never journalled. What
+the engine profile goes into is not reckoned again, for the profile is not in the ledger: the weights, a leased attempt's
+standard price and the baseline's cost are held against what the journal says of them.
 """
 
 import sqlite3

@@ -221,9 +221,9 @@ class _StateCollector(Collector):
                 "jeton_meter_drift_ratio",
                 "Tokens booked for ended attempts ÷ what the replicas' own counters (vllm:prompt_tokens_total and"
                 " vllm:generation_tokens_total) rose by, since this process has read both, as of the last scrape. Below 1:"
-                " work in flight, tokens made after a client had left, or traffic at the replicas that is not ours. Above 1:"
-                " tokens booked that were not made, or a restart of a replica, which hides what it made since the scrape"
-                " before. Absent: not known.",
+                " work in flight, tokens made after a client had left, prompts with several choices, which vLLM counts for"
+                " each, or traffic at the replicas that is not ours. Above 1: tokens booked that were not made, or a restart"
+                " of a replica, which hides what it made since the scrape before. Absent: not known.",
                 labels=("backend",),
             ),
             GaugeMetricFamily(
