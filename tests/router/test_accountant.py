@@ -348,6 +348,27 @@ def test_a_new_price_applies_from_its_reload(books: Books) -> None:
     assert books.posted().leases["edge", "edge-small"].bill_nanousd == 2 * 30_000_000
 
 
+def test_a_price_that_comes_and_goes_within_a_nanosecond_is_in_force_at_last(books: Books) -> None:
+    dear = LeasedPrice("edge-l4@2026-11-18#00000004", 2 * EDGE_PRICE.nanousd_per_hour, Purchase.ON_DEMAND)
+    for price in (dear, EDGE_PRICE, dear, EDGE_PRICE, dear):
+        books.set_fleet(PRICES | {SMALL.name: price})
+    books.wait(1)
+    books.posted()
+    books.restart()
+    assert books.posted().leases["edge", "edge-small"].bill_nanousd == 2 * 2_000_000
+
+
+def test_f28_with_the_clock_set_back_no_lease_is_billed_ahead(books: Books) -> None:
+    books.set_fleet(fleet=(replace(SMALL, replicas=SMALL.replicas[:1]), LARGE))
+    books.wait(100)
+    before = books.posted()
+    books.restart(down_seconds=-50)  # with both replicas
+    assert books.posted().leases == before.leases
+    books.wait(60)
+    after = books.posted().leases["edge", "edge-small"]
+    assert after.bill_nanousd - before.leases["edge", "edge-small"].bill_nanousd == 2 * 10 * 1_000_000
+
+
 def test_a_replica_without_a_profile_shares_its_bill_evenly(books: Books) -> None:
     plain = backend("plain")
     books.set_fleet({plain.name: EDGE_PRICE}, fleet=(plain,))
