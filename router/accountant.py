@@ -36,7 +36,7 @@ from router.pricing.amounts import (
 from router.pricing.cost import list_cost
 from router.pricing.price import LeasedPrice, MeteredPrice, Price
 from router.pricing.profile import EngineProfile
-from router.pricing.snapshot import snapshot_text
+from router.pricing.snapshot import price_from_snapshot, snapshot_text
 from router.pricing.weights import decode_weight, mean_weight, prefill_weight
 
 log = structlog.get_logger(__name__)
@@ -87,7 +87,7 @@ class Accountant:
         self._bases: Mapping[str, Basis] = {}
         self._attempts: dict[str, _Attempt] = {}  # in the order of opening
         self._closed: OrderedDict[str, Charge] = OrderedDict()
-        self._prices_kept: set[str] = set()
+        self._prices_kept: dict[str, str] = {}
         self._advanced_ns = 0
         self.unrecorded_attempts = 0
         self._take_up()
@@ -282,14 +282,19 @@ class Accountant:
 
     def _keep_price(self, price: Price | None) -> None:
         """What was ever charged by can be looked up in the ledger: prices.yaml forgets."""
-        if price is not None and price.price_id not in self._prices_kept:
-            self._prices_kept.add(price.price_id)
-            self._store.keep_price(price.price_id, snapshot_text(price))
+        if price is None:
+            return
+        text, kept = snapshot_text(price), self._prices_kept.get(price.price_id)
+        if kept is None:
+            self._prices_kept[price.price_id] = text
+            self._store.keep_price(price.price_id, text)
+        elif kept != text and not _is_snapshot_of(price, kept):
+            log.error("a price is not what the ledger knows by its id; the audit will say so", price_id=price.price_id)
 
     def _take_up(self) -> None:
         """After a restart: go on with the leases, and close the attempts that the last process left open."""
         recovery = self._store.recover()
-        self._prices_kept.update(recovery.price_ids)
+        self._prices_kept.update(recovery.prices)
         self._advanced_ns = recovery.at_ns
         self._leases.restore(recovery)
         lease_by_attempt = {name: lease for lease in self._leases for name in lease.meter.open_attempts}
@@ -319,6 +324,14 @@ class Accountant:
             lease.meter.abandon()  # of nothing, unless the journal was tampered with
         if recovery.openings:
             log.warning("closed the attempts that a previous process left open", attempts=len(recovery.openings))
+
+
+def _is_snapshot_of(price: Price, text: str) -> bool:
+    """Members that only one of the two versions of jeton knows count by their defaults."""
+    try:
+        return price_from_snapshot(text) == price
+    except ValueError:
+        return False
 
 
 def _first_weight(profile: EngineProfile | None, prompt_tokens: int, completion_tokens: int, is_streaming: bool) -> int:

@@ -50,9 +50,9 @@ def read_recovery(connection: sqlite3.Connection) -> Recovery:
         (EventKind.OPENED.value, EventKind.CLOSED.value),
     ):
         openings[subject] = rows.opening_from_json(subject, detail), at_ns
-    price_ids = {price_id for (price_id,) in connection.execute("SELECT price_id FROM prices")}
+    prices = {price_id: snapshot for price_id, snapshot, _ in read_prices(connection)}
     (at_ns,) = connection.execute("SELECT at_ns FROM position").fetchone()
-    return Recovery(leases=leases, tail=tail, openings=openings, price_ids=price_ids, at_ns=at_ns)
+    return Recovery(leases=leases, tail=tail, openings=openings, prices=prices, at_ns=at_ns)
 
 
 class Position(NamedTuple):

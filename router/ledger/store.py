@@ -15,7 +15,8 @@ meter as it was at the last commit: that is how a restart goes on without losing
 `sqlite.py` is the embedded store. Another passes the same tests.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import field
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
@@ -117,14 +118,14 @@ class Recovery:
     """What a previous process left behind.
 
     leases: those that have not ended. tail: the events of each since its state was saved, in order. openings: by attempt
-    id, attempts opened and never closed, in order, each with the time it was opened. price_ids: of the prices kept. at_ns:
-    up to when leases were booked.
+    id, attempts opened and never closed, in order, each with the time it was opened. prices: snapshots by id. at_ns: up to
+    when leases were booked.
     """
 
     leases: Sequence[Lease]
     tail: Mapping[str, Sequence[Event]]
     openings: Mapping[str, tuple[Opening, int]]
-    price_ids: Collection[str] = ()
+    prices: Mapping[str, str] = field(default_factory=dict)
     at_ns: int = 0
 
 

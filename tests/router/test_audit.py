@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import structlog
 from audited import assert_audit_is_clean
 from bookkeeping import (
     CLOUD_PRICE,
@@ -296,6 +297,17 @@ def test_a_rebuild_overwrites_nothing_and_leaves_nothing_when_it_fails(path: Pat
     with pytest.raises(LedgerError, match="no ledger here"):
         rebuild(tmp_path / "none.sqlite", tmp_path / "fresh.sqlite")
     assert not (tmp_path / "fresh.sqlite").exists()
+
+
+def test_a_price_that_is_not_what_its_id_stands_for_is_logged_and_named(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    for round_, rate in enumerate((EDGE_PRICE.nanousd_per_hour, EDGE_PRICE.nanousd_per_hour + 1)):
+        with structlog.testing.capture_logs() as events:
+            keep_books(path, {SMALL.name: replace(EDGE_PRICE, nanousd_per_hour=rate), LARGE.name: CLOUD_PRICE}, round_)
+        assert [event["price_id"] for event in events if event["log_level"] == "error"] == [
+            EDGE_PRICE.price_id
+        ] * round_
+    assert ("prices", EDGE_PRICE.price_id) in named(path)
 
 
 # Older ledgers
