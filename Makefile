@@ -55,9 +55,14 @@ test: setup ## lint, types, and every test that needs nothing but .venv
 	$(BIN)/mypy
 	$(BIN)/pytest -n auto
 
+.PHONY: test-crash
+test-crash: setup ## 200 times kill -9 while the books are kept, each followed by an audit (some minutes)
+	JETON_TEST_KILLS=200 $(BIN)/pytest tests/router/ledger/test_crash.py -k killed
+
 .PHONY: bench
 bench: setup ## what each step of a request costs, in microseconds
 	@$(BIN)/python -m load.bench.hot_path
+	@$(BIN)/python -m load.bench.books
 
 .PHONY: bench-engine
 bench-engine: setup ## how fast the engine runs in virtual time: 10 million steps of 100 replicas (about 2 minutes)

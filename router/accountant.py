@@ -36,6 +36,7 @@ from router.pricing.amounts import (
 from router.pricing.cost import list_cost
 from router.pricing.price import LeasedPrice, MeteredPrice, Price
 from router.pricing.profile import EngineProfile
+from router.pricing.snapshot import price_from_snapshot, snapshot_text
 
 log = structlog.get_logger(__name__)
 
@@ -85,6 +86,8 @@ class Accountant:
         self._bases: Mapping[str, Basis] = {}
         self._attempts: dict[str, _Attempt] = {}  # in the order of opening
         self._closed: OrderedDict[str, Charge] = OrderedDict()
+        self._prices_kept: dict[str, str] = {}
+        self._advanced_ns = 0
         self.unrecorded_attempts = 0
         self._take_up()
 
@@ -121,17 +124,26 @@ class Accountant:
         attempt.
         """
         backends = tuple(backends)
+        for one in prices.values():
+            self._keep_price(one)
         self._bases = {one.name: Basis(prices.get(one.name), profiles.get(one.name)) for one in backends}
         leased = []
         for backend in backends:
             price = prices.get(backend.name)
             if backend.pool.billing is Billing.LEASED and isinstance(price, LeasedPrice):
                 leased.append((backend, price))
+        at_ns = max(
+            at_ns, self._advanced_ns
+        )  # a lease that starts now must not be billed for time that others have had
         self._leases.set_fleet(leased, at_ns)
         self.advance(at_ns)
 
     def advance(self, at_ns: int) -> None:
-        """Book the time until now and post what open attempts owe. About once a second, and before a scrape."""
+        """Book the time until now and post what open attempts owe. About once a second, and before a scrape.
+
+        Told a time before the last, as after a restart with the clock set back, it books nothing: it never unbooks.
+        """
+        at_ns = self._advanced_ns = max(at_ns, self._advanced_ns)
         open_nanousd: dict[Account, int] = {}
         leases = []
         for lease in self._leases:
@@ -169,6 +181,7 @@ class Accountant:
         basis = self._bases.get(backend.name, NO_BASIS)
         if basis.price is not price:  # decided before a reload
             basis = Basis(price, basis.profile)
+            self._keep_price(price)
         baseline = self._bases.get(facts.baseline, NO_BASIS)
         attempt = _Attempt(facts, billing, basis, baseline, prompt_tokens, completion_tokens, at_ns)
         lease_id, weight, estimate = "", 0, None
@@ -182,7 +195,8 @@ class Accountant:
             self._attempts[attempt_id] = attempt
             return
         elif isinstance(price, LeasedPrice):
-            lease = attempt.lease = self._leases.joined((facts.replica, facts.pool, facts.backend), price, at_ns)
+            place = (facts.replica, facts.pool, facts.backend)
+            lease = attempt.lease = self._leases.joined(place, price, max(at_ns, self._advanced_ns))
             at_ns = max(at_ns, lease.meter.last_ns)
             profile, weight = basis.profile, WEIGHT_WITHOUT_PROFILE
             if profile is not None:
@@ -273,9 +287,22 @@ class Accountant:
             events.append(released)
         self._store.append(events, charge, lease.row())
 
+    def _keep_price(self, price: Price | None) -> None:
+        """What was ever charged by can be looked up in the ledger: prices.yaml forgets."""
+        if price is None:
+            return
+        text, kept = snapshot_text(price), self._prices_kept.get(price.price_id)
+        if kept is None:
+            self._prices_kept[price.price_id] = text
+            self._store.keep_price(price.price_id, text)
+        elif kept != text and not _is_snapshot_of(price, kept):
+            log.error("a price is not what the ledger knows by its id; the audit will say so", price_id=price.price_id)
+
     def _take_up(self) -> None:
         """After a restart: go on with the leases, and close the attempts that the last process left open."""
         recovery = self._store.recover()
+        self._prices_kept.update(recovery.prices)
+        self._advanced_ns = recovery.at_ns
         self._leases.restore(recovery)
         lease_by_attempt = {name: lease for lease in self._leases for name in lease.meter.open_attempts}
         for attempt_id, (opening, opened_ns) in recovery.openings.items():
@@ -304,3 +331,11 @@ class Accountant:
             lease.meter.abandon()  # of nothing, unless the journal was tampered with
         if recovery.openings:
             log.warning("closed the attempts that a previous process left open", attempts=len(recovery.openings))
+
+
+def _is_snapshot_of(price: Price, text: str) -> bool:
+    """Members that only one of the two versions of jeton knows count by their defaults."""
+    try:
+        return price_from_snapshot(text) == price
+    except ValueError:
+        return False

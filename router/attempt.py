@@ -125,5 +125,6 @@ class Attempt:
         if self.charge is None:
             self._ticket.leave()
             end = AttemptEnd(status, usage, fault, http_status)
-            self.charge = self._accountant.close(self.facts.attempt_id, end, self._now_ns())
+            self.charge = charge = self._accountant.close(self.facts.attempt_id, end, self._now_ns())
+            self._fleet.metered(self.facts.replica, charge.usage.prompt_tokens + charge.usage.completion_tokens)
         return self.charge

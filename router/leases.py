@@ -10,7 +10,7 @@ from typing import cast
 from uuid import uuid4
 
 from router.domain.fleet import Backend
-from router.ledger.store import Event, EventKind, Lease, LedgerStore, Recovery
+from router.ledger.store import Event, EventKind, Lease, LedgerStore, Recovery, Terms
 from router.pricing.meter import MeterState, ReplicaMeter
 from router.pricing.price import LeasedPrice
 from router.pricing.weigher import Weigher
@@ -99,7 +99,8 @@ class Leases:
         lease_id = f"{place[0]}~{uuid4().hex}"
         meter = ReplicaMeter(price.nanousd_per_hour, at_ns)
         lease = self._running[place] = RunningLease(lease_id, place, price.price_id, at_ns, meter, is_leaving)
-        event = Event(lease_id, EventKind.LEASED, at_ns, lease_id, price.nanousd_per_hour)
+        terms = Terms(*place, price.price_id)
+        event = Event(lease_id, EventKind.LEASED, at_ns, lease_id, price.nanousd_per_hour, terms)
         self._store.append((event,), lease=lease.row(with_state=True))
         return lease
 
@@ -107,8 +108,11 @@ class Leases:
         at_ns = max(at_ns, lease.meter.last_ns)
         lease.meter.reprice(price.nanousd_per_hour, at_ns)
         lease.price_id = price.price_id
-        subject = f"{lease.lease_id}~{price.price_id}~{at_ns}"  # it may happen more than once to a lease
-        event = Event(subject, EventKind.REPRICED, at_ns, lease.lease_id, price.nanousd_per_hour)
+        subject = (
+            f"{lease.lease_id}~{uuid4().hex}"  # it may happen more than once to a lease, and in the same nanosecond
+        )
+        terms = Terms(*lease.place, price.price_id)
+        event = Event(subject, EventKind.REPRICED, at_ns, lease.lease_id, price.nanousd_per_hour, terms)
         self._store.append((event,), lease=lease.row(with_state=True))
 
 

@@ -2,23 +2,26 @@
 
 import csv
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import click
+import orjson
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from router.commands.ledger_audit import audit_ledger, rebuild_ledger
 from router.config import LedgerConfig
 from router.config_source import ConfigRefused, read_source
 from router.domain.money import usd_text
 from router.ledger.history import HAVE_LEASES, Filters, SumBy, SumRow, grand_total, read_history
-from router.ledger.rows import CHARGE_COLUMNS
+from router.ledger.rows import CHARGE_COLUMNS, charge_from_row
 from router.ledger.store import LedgerError
+from router.telemetry.moved import series_moved
 
 NS_PER_SECOND = 10**9
 NS_PER_MILLISECOND = 10**6
@@ -41,6 +44,10 @@ def ledger(context: click.Context, path: Path | None, config: Path) -> None:
     Amounts are exact US dollars. Without --ledger the file is the one that router.yaml names, or var/jeton.sqlite.
     """
     context.obj = path if path is not None else _configured_path(config)
+
+
+ledger.add_command(audit_ledger)
+ledger.add_command(rebuild_ledger)
 
 
 def _filter_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -100,18 +107,51 @@ def sum_charges(path: Path, /, by: str, as_csv: bool, **filters: Any) -> None:
 @click.argument("request_id")
 @click.pass_obj
 def show_request(path: Path, /, request_id: str) -> None:
-    """Show one request: its events in the journal and the charge of every attempt."""
+    """Follow one request: log, journal, the charge of every attempt, the price it was made at, the metrics it moved."""
     with _told_plainly(), read_history(path) as history:
         story = history.story(request_id)
+    click.echo(
+        f"In the log: request_id={request_id}, where an attempt failed. At a backend: x-request-id, as the attempts here."
+    )
     events = [
-        {"time": _time_text(event["at_ns"]), "attempt": event["subject"], "event": event["kind"]}
+        {
+            "seq": str(event["seq"]),
+            "time": _time_text(event["at_ns"]),
+            "attempt": event["subject"],
+            "event": event["kind"],
+        }
         | {"lease": event["lease_id"], "weight": str(event["amount"] or "")}
         for event in story.events
     ]
-    _print_table(("time", "attempt", "event", "lease", "weight"), events, right_from=4)
+    _print_table(("seq", "time", "attempt", "event", "lease", "weight"), events, right_from=5)
     for charge in story.charges:
         members = [{"charge": name, "": text} for name, text in _csv_row(charge).items() if text]
         _print_table(("charge", ""), members, right_from=2)
+        if (snapshot := story.prices.get(charge["price_id"])) is not None:
+            rates = [{"price": name, "": text} for name, text in _flattened(orjson.loads(snapshot)["price"])]
+            _print_table(("price", ""), rates, right_from=1)
+        moved = [
+            {"series moved": name, "by": f"{amount:.9f}".rstrip("0").rstrip(".")} for name, amount in _moved(charge)
+        ]
+        _print_table(("series moved", "by"), moved, right_from=1)
+
+
+def _moved(charge: Mapping[str, Any]) -> list[tuple[str, float]]:
+    try:
+        return list(series_moved(charge_from_row(charge)))
+    except ValueError as error:  # a status that is none: `audit` names it
+        raise click.ClickException(f"the charge of {charge['attempt_id']} cannot be read ({error})") from None
+
+
+def _flattened(members: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """A price's members in lines: `rates.prompt 2000000000`."""
+    for name, value in members.items():
+        if isinstance(value, dict):
+            yield from _flattened(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            yield from _flattened({str(number): one for number, one in enumerate(value, 1)}, f"{prefix}{name}.")
+        else:
+            yield prefix + name, str(value)
 
 
 def _configured_path(config: Path) -> Path:

@@ -67,13 +67,14 @@ class Totals:
 
     at_ns: up to when leases are booked, 0 when nothing was booked yet. lines: in the order of their first charge.
     open_nanousd: what attempts in flight on leased replicas have run up; it moves into a line when they end.
-    leases: by (pool, backend).
+    leases: by (pool, backend). seq: the last event of the journal that is in them.
     """
 
     at_ns: int
     lines: Mapping[Line, LineTotal]
     open_nanousd: Mapping[Account, int]
     leases: Mapping[tuple[str, str], LeaseTotal]
+    seq: int = 0
 
     def bills(self) -> dict[tuple[str, str], int]:
         """What we owe, by (pool, backend), nano-dollars: the leases' bills, and on metered backends the sum of the costs."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from router.domain.fleet import UP, Backend, Health, Load, Replica, Scrape, Snapshot
+from router.fleet.drift import MeterDrift
 from router.fleet.health import HealthBook, HealthRules
 from router.fleet.in_flight import InFlight, Ticket
 
@@ -37,6 +38,7 @@ class Fleet:
         self._on_health = on_health
         self._book = HealthBook()
         self._in_flight = InFlight()
+        self._drift = MeterDrift()
         self.loads = self._in_flight.loads
         self._replicas: dict[str, Replica] = {}
         self.snapshot = Snapshot({}, {}, {}, tiers)
@@ -54,6 +56,7 @@ class Fleet:
         }
         self._replicas = replicas
         self._book.configure(replicas.values(), rules)
+        self._drift.configure(replicas.values())
         now = self.clock()
         health = {replica_id: self._book.health(replica_id, now) for replica_id in replicas}
         self.snapshot = Snapshot(by_name, health, scrapes, tiers)
@@ -133,8 +136,17 @@ class Fleet:
     def scraped(self, replica_id: str, scrape: Scrape) -> None:
         """What the replica's `/metrics` said."""
         if replica_id in self._replicas:
+            self._drift.scraped(replica_id, scrape)
             old = self.snapshot
             self.snapshot = Snapshot(old.backends, old.health, {**old.scrapes, replica_id: scrape}, old.tiers)
+
+    def metered(self, replica_id: str, tokens: int) -> None:
+        """An attempt at the replica has ended and so many tokens, prompt and completion, were booked for it."""
+        self._drift.metered(replica_id, tokens)
+
+    def meter_drift_ratios(self) -> Mapping[str, float]:
+        """By backend, our tokens ÷ those of the replicas' own counters (`drift.py`). From any thread."""
+        return self._drift.ratios()
 
     def _judge(self, replica_id: str, now: float) -> None:
         """Swap the snapshot if the verdict on the replica is another than before."""

@@ -1,9 +1,9 @@
 """The ledger for people: charges, sums and the story of one request, read beside a running router without disturbing it."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from operator import add
 from pathlib import Path
@@ -72,10 +72,11 @@ class SumRow:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """What the journal and the charges say of one request, each attempt after the other."""
+    """What the journal and the charges say of one request, each attempt after the other. prices: snapshots by id, as JSON."""
 
     events: Sequence[dict[str, Any]]
     charges: Sequence[dict[str, Any]]
+    prices: Mapping[str, str] = field(default_factory=dict)
 
 
 class History:
@@ -135,7 +136,10 @@ class History:
         )
         if not events:
             raise LedgerError(f"there is no request {request_id} in this ledger; its id is the answer's x-request-id")
-        return Story(events, charges)
+        ids = list({charge["price_id"] for charge in charges} - {""})
+        wanted = ", ".join("?" * len(ids))
+        prices = self._connection.execute(f"SELECT price_id, snapshot FROM prices WHERE price_id IN ({wanted})", ids)
+        return Story(events, charges, dict(prices))
 
     def _dicts(self, sql: str, *parameters: Any) -> list[dict[str, Any]]:
         return [dict(row) for row in self._connection.execute(sql, parameters)]

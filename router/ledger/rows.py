@@ -1,15 +1,23 @@
-"""Domain values as rows of the SQLite tables and back."""
+"""Domain values as rows of the SQLite tables and back.
+
+What an event says beyond its columns is a JSON list, its members by position: names would double the journal. What becomes of
+`AttemptFacts`, `Usage` and the members below is therefore appended and never moved, and a new one has a default; lists written
+before are shorter. Version 2 wrote openings as objects.
+"""
 
 import dataclasses
+import hashlib
+from collections.abc import Mapping
 from operator import attrgetter
 from typing import Any
 
 import orjson
 
-from router.domain.attempt import AttemptFacts, AttemptStatus, Charge
+from router.domain.attempt import AttemptEnd, AttemptFacts, AttemptStatus, Charge, CostStatus
+from router.domain.immutable import immutable
 from router.domain.totals import Account, LeaseTotal, Line, LineTotal
-from router.domain.usage import UsageSource
-from router.ledger.store import Event, EventKind, Lease, Opening
+from router.domain.usage import Usage, UsageSource
+from router.ledger.store import Event, EventKind, Lease, Opening, Terms
 
 FACTS = tuple(field.name for field in dataclasses.fields(AttemptFacts))
 
@@ -40,9 +48,50 @@ CHARGE = {
 CHARGE_COLUMNS = tuple(CHARGE)
 _charge_row = attrgetter(*CHARGE.values())
 
-EVENT_COLUMNS = ("seq", "subject", "kind", "at_ns", "lease_id", "amount", "opening")
+CHARGE_FIELDS = tuple(field.name for field in dataclasses.fields(Charge))
+
+# An opened event's detail: billing, price_id, estimate_nanousd, then these. Its subject is the attempt's id, and that is
+# `<request_id>.<number>`.
+NAMED_BY_THE_SUBJECT = ("attempt_id", "request_id", "number")
+DETAILED_FACTS = tuple(name for name in FACTS if name not in NAMED_BY_THE_SUBJECT)
+_detailed_facts = attrgetter(*DETAILED_FACTS)
+
+# A closed event's detail ends with the usage, a list of its own, and with whatever a charge has beyond its baseline.
+USAGE = tuple(field.name for field in dataclasses.fields(Usage))
+BEYOND_BASELINE = CHARGE_FIELDS[CHARGE_FIELDS.index("baseline_nanousd") + 1 :]
+_usage = attrgetter(*(name if name != "source" else "source.value" for name in USAGE))
+
+EVENT_COLUMNS = ("seq", "subject", "kind", "at_ns", "lease_id", "amount", "detail")
 ACCOUNT_COLUMNS = Account._fields
 LINE_COLUMNS = (*ACCOUNT_COLUMNS, "status", "usage_source", *LineTotal._fields)
+
+# A total's members as sums over `charges`.
+SUMS = {
+    "attempts": "count(*)",
+    "unpriced": "sum(cost_status = 'unpriced')",
+    "prompt_tokens": "sum(prompt_tokens)",
+    "cached_tokens": "sum(cached_tokens)",
+    "cache_write_tokens": "sum(cache_write_tokens)",
+    "completion_tokens": "sum(completion_tokens)",
+    "reasoning_tokens": "sum(reasoning_tokens)",
+    "cost_nanousd": "ifnull(sum(cost_nanousd), 0)",
+    "standard_nanousd": "ifnull(sum(standard_nanousd), 0)",
+    "saved_nanousd": "ifnull(sum(baseline_nanousd - cost_nanousd), 0)",
+}
+LINES = "pool, backend, billing, model, tier, tenant, status, usage_source"
+
+
+@immutable
+class Closing:
+    """What a closed event says. beyond: members of the charge by name."""
+
+    end: AttemptEnd
+    opened_ns: int
+    first_token_ns: int | None
+    ended_ns: int
+    standard_nanousd: int | None
+    baseline_nanousd: int | None
+    beyond: Mapping[str, Any]
 
 
 def charge_row(charge: Charge) -> tuple[Any, ...]:
@@ -50,23 +99,115 @@ def charge_row(charge: Charge) -> tuple[Any, ...]:
     return row
 
 
-def event_row(seq: int, event: Event, *, with_opening: bool = True) -> tuple[Any, ...]:
-    opening = orjson.dumps(event.opening).decode() if with_opening and event.opening is not None else None
-    return seq, event.subject, event.kind.value, event.at_ns, event.lease_id, event.amount, opening
+def charge_from_row(row: Mapping[str, Any]) -> Charge:
+    """From a row by column; raises ValueError on a word that is none of ours."""
+    return Charge(
+        facts=AttemptFacts(**{name: row[name] for name in FACTS}),
+        billing=row["billing"],
+        price_id=row["price_id"],
+        opened_ns=row["opened_ns"],
+        first_token_ns=row["first_token_ns"],
+        ended_ns=row["ended_ns"],
+        status=AttemptStatus(row["status"]),
+        fault=row["fault"],
+        http_status=row["http_status"],
+        usage=Usage(**{name: row[name] for name in USAGE if name != "source"}, source=UsageSource(row["usage_source"])),
+        cost_status=CostStatus(row["cost_status"]),
+        cost_nanousd=row["cost_nanousd"],
+        standard_nanousd=row["standard_nanousd"],
+        baseline_nanousd=row["baseline_nanousd"],
+        **{name: row[name] for name in BEYOND_BASELINE},
+    )
+
+
+def event_row(seq: int, event: Event, charge: Charge | None = None) -> tuple[Any, ...]:
+    """charge: the one that a closed event led to."""
+    detail: str | None = None
+    if charge is not None:
+        detail = closing_json(charge, event.at_ns)
+    elif isinstance(event.detail, Opening):
+        detail = opening_json(event.detail)
+    elif event.detail is not None:
+        detail = orjson.dumps(dataclasses.astuple(event.detail)).decode()
+    return seq, event.subject, event.kind.value, event.at_ns, event.lease_id, event.amount, detail
 
 
 def event_from_row(row: tuple[Any, ...]) -> Event:
-    """From the columns subject, kind, at_ns, lease_id, amount."""
+    """From the columns subject, kind, at_ns, lease_id, amount; without the detail."""
     subject, kind, at_ns, lease_id, amount = row
     return Event(subject, EventKind(kind), at_ns, lease_id, amount)
 
 
-def opening_from_json(text: str) -> Opening:
+def opening_json(opening: Opening) -> str:
+    members = opening.billing, opening.price_id, opening.estimate_nanousd, *_detailed_facts(opening.facts)
+    return orjson.dumps(members).decode()
+
+
+def opening_from_json(subject: str, text: str) -> Opening:
+    """Raises ValueError or TypeError where it cannot be read."""
     members = orjson.loads(text)
-    return Opening(**{**members, "facts": AttemptFacts(**members["facts"])})
+    if isinstance(members, dict):
+        return Opening(**{**members, "facts": AttemptFacts(**members["facts"])})
+    billing, price_id, estimate_nanousd, *facts = members
+    request_id, _, number = subject.rpartition(".")
+    named = dict(zip(DETAILED_FACTS, facts, strict=False))
+    return Opening(
+        AttemptFacts(attempt_id=subject, request_id=request_id, number=int(number), **named),
+        billing,
+        price_id,
+        estimate_nanousd,
+    )
+
+
+def closing_json(charge: Charge, at_ns: int) -> str:
+    """How the attempt ended: all of its charge that neither its opening says nor the meter or a price decides."""
+    opened_ns, first_token_ns = charge.opened_ns, charge.first_token_ns
+    return orjson.dumps(
+        (
+            charge.status.value,
+            charge.fault,
+            charge.http_status,
+            charge.ended_ns - at_ns,
+            charge.ended_ns - opened_ns,
+            None if first_token_ns is None else first_token_ns - opened_ns,
+            charge.standard_nanousd,
+            charge.baseline_nanousd,
+            _usage(charge.usage),
+            *(getattr(charge, name) for name in BEYOND_BASELINE),
+        )
+    ).decode()
+
+
+def closing_from_json(text: str, at_ns: int) -> Closing:
+    """Raises ValueError or TypeError where it cannot be read."""
+    status, fault, http_status, late_ns, lasted_ns, first_ns, standard, baseline, usage, *beyond = orjson.loads(text)
+    counts = dict(zip(USAGE, usage, strict=False))
+    counts["source"] = UsageSource(counts["source"])
+    ended_ns = at_ns + late_ns
+    opened_ns = ended_ns - lasted_ns
+    return Closing(
+        end=AttemptEnd(AttemptStatus(status), Usage(**counts), fault, http_status),
+        opened_ns=opened_ns,
+        first_token_ns=None if first_ns is None else opened_ns + first_ns,
+        ended_ns=ended_ns,
+        standard_nanousd=standard,
+        baseline_nanousd=baseline,
+        beyond=dict(zip(BEYOND_BASELINE, beyond, strict=False)),
+    )
+
+
+def terms_from_json(text: str) -> Terms:
+    """Raises ValueError or TypeError where it cannot be read."""
+    return Terms(*orjson.loads(text))
+
+
+def price_row(price_id: str, snapshot: str) -> tuple[str, str, str]:
+    return price_id, snapshot, hashlib.sha256(snapshot.encode()).hexdigest()
 
 
 def lease_row(lease: Lease) -> tuple[Any, ...]:
+    if lease.ended_ns is not None:
+        return (*lease[:10], None, 0)
     state = None if lease.state is None else orjson.dumps(lease.state).decode()
     return (*lease[:10], state, lease.state_seq)
 

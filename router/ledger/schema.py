@@ -9,7 +9,7 @@ from typing import TextIO
 from router.ledger.store import LedgerError
 
 APPLICATION_ID = 0x6A65746F  # "jeto": tells a ledger from any other SQLite file
-VERSION = 2
+VERSION = 3
 
 # How long a commit waits for somebody else's lock (a backup, a curious shell) before it counts as failed and is tried again.
 BUSY_SECONDS = 1.0
@@ -18,7 +18,10 @@ BUSY_SECONDS = 1.0
 # commit; the longer the log, the fewer of its versions are copied.
 CHECKPOINT_PAGES = 4000
 
-# A subject's kind is unique: an event that is delivered twice is one event. `seq` orders the journal and is never reused.
+# A subject's kind is unique: an event that is delivered twice is one event. `seq` orders the journal, is never reused and
+# leaves no gap. The *position* is the last checkpoint: leases are booked up to `at_ns`, and events up to `seq` are in their
+# states. `detail` holds what the event says beyond its columns (`rows.py`), so that all other tables can be derived
+# from journal, prices and position alone, for every event after `whole_from_seq`; what an older jeton wrote up to there has less.
 # Totals are kept in the order in which they first appeared; `sqlite.py` moves them in the transaction that writes the charges.
 TABLES = """
 CREATE TABLE journal (
@@ -28,7 +31,7 @@ CREATE TABLE journal (
     at_ns INTEGER NOT NULL,
     lease_id TEXT NOT NULL,
     amount INTEGER NOT NULL,
-    opening TEXT,
+    detail TEXT,
     UNIQUE (subject, kind)
 ) STRICT;
 
@@ -114,9 +117,20 @@ CREATE TABLE leases (
 CREATE TABLE position (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     at_ns INTEGER NOT NULL,
-    open_from_seq INTEGER NOT NULL
+    seq INTEGER NOT NULL DEFAULT 0,
+    open_from_seq INTEGER NOT NULL,
+    whole_from_seq INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-INSERT INTO position VALUES (1, 0, 0);
+INSERT INTO position (id, at_ns, open_from_seq) VALUES (1, 0, 0);
+"""
+
+# sha256: of the snapshot. A rate that is off by little need not show in any charge.
+PRICES = """
+CREATE TABLE prices (
+    price_id TEXT PRIMARY KEY,
+    snapshot TEXT NOT NULL,
+    sha256 TEXT NOT NULL
+) STRICT;
 """
 
 
@@ -151,7 +165,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
     connection = None
     try:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-        _check_version(connection, path)
+        _check_version(connection, path, may_upgrade=False)
     except (sqlite3.Error, LedgerError) as error:
         if connection is not None:
             connection.close()
@@ -167,7 +181,7 @@ def _connect_writer(path: Path) -> sqlite3.Connection:
     try:
         is_new = _is_new(connection)
         if not is_new:
-            _check_version(connection, path)
+            _check_version(connection, path, may_upgrade=True)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
@@ -176,7 +190,7 @@ def _connect_writer(path: Path) -> sqlite3.Connection:
         else:
             os.chmod(path, 0o600)  # who asked what and paid how much is not everybody's business
             connection.execute("BEGIN IMMEDIATE")
-            for statement in _statements(TABLES):
+            for statement in _statements(TABLES + PRICES):
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {VERSION}")
@@ -191,9 +205,22 @@ def _connect_writer(path: Path) -> sqlite3.Connection:
 
 
 def _upgrade(connection: sqlite3.Connection) -> None:
-    """Bring the tables of an older jeton up to date. In version 1 a trigger moved the totals, row by row."""
+    """Bring the tables of an older jeton up to date, all in one transaction.
+
+    In version 1 a trigger moved the totals, row by row. Before version 3 the journal did not say how attempts ended, nor the
+    ledger what its prices were: for what was booked by then, the charges themselves are the record.
+    """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
     connection.execute("BEGIN IMMEDIATE")
     connection.execute("DROP TRIGGER IF EXISTS charges_total")
+    if version < 3:
+        connection.execute("ALTER TABLE journal RENAME COLUMN opening TO detail")
+        connection.execute("ALTER TABLE position ADD COLUMN seq INTEGER NOT NULL DEFAULT 0")
+        connection.execute("UPDATE position SET seq = (SELECT ifnull(max(state_seq), 0) FROM leases)")
+        connection.execute("UPDATE leases SET state_seq = 0 WHERE ended_ns IS NOT NULL")
+        connection.execute("ALTER TABLE position ADD COLUMN whole_from_seq INTEGER NOT NULL DEFAULT 0")
+        connection.execute("UPDATE position SET whole_from_seq = (SELECT ifnull(max(seq), 0) FROM journal)")
+        connection.execute(PRICES)
     connection.execute(f"PRAGMA user_version = {VERSION}")
     connection.execute("COMMIT")
 
@@ -214,11 +241,15 @@ def _statements(script: str) -> list[str]:
     return statements
 
 
-def _check_version(connection: sqlite3.Connection, path: Path) -> None:
+def _check_version(connection: sqlite3.Connection, path: Path, *, may_upgrade: bool) -> None:
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application_id != APPLICATION_ID:
         raise LedgerError(f"{path}: is not a jeton ledger")
+    if version < VERSION and not may_upgrade:
+        raise LedgerError(
+            f"{path}: written by an older jeton (schema {version}); `jeton serve` brings it up to date when it starts"
+        )
     if version > VERSION:
         raise LedgerError(
             f"{path}: written by a newer jeton (schema {version}, this one knows {VERSION}); upgrade jeton"

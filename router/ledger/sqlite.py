@@ -11,9 +11,10 @@ import contextlib
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,12 @@ from router.domain.totals import Totals
 from router.ledger import rows
 from router.ledger.reading import read_recovery, read_totals
 from router.ledger.schema import open_writer
-from router.ledger.store import Checkpoint, Event, Lease, LedgerError, Recovery
+from router.ledger.store import Checkpoint, Event, EventKind, Lease, LedgerError, Recovery
 
 # About 1 kB each: what may wait in memory while the disk is stuck.
 EVENTS_WAITING_MAX = 100_000
 RETRY_SECONDS = 0.25
+CLOSED = EventKind.CLOSED
 # At shutdown, how long a failing disk is given before what waits is reported as lost.
 CLOSE_SECONDS = 10.0
 
@@ -68,29 +70,30 @@ ON CONFLICT (lease_id) DO UPDATE SET
     bill_nanousd = excluded.bill_nanousd,
     idle_nanousd = excluded.idle_nanousd,
     state = iif(excluded.ended_ns IS NULL, ifnull(excluded.state, state), NULL),
-    state_seq = iif(excluded.state IS NULL, state_seq, excluded.state_seq)
+    state_seq = iif(excluded.ended_ns IS NULL AND excluded.state IS NULL, state_seq, excluded.state_seq)
 """
 # The charges that a commit has added, by the row ids that it gave them: one that was there already is not added again.
 LAST_CHARGE = "SELECT ifnull(max(rowid), 0) FROM charges"
-SUMS = {
-    "attempts": "count(*)",
-    "unpriced": "sum(cost_status = 'unpriced')",
-    "prompt_tokens": "sum(prompt_tokens)",
-    "cached_tokens": "sum(cached_tokens)",
-    "cache_write_tokens": "sum(cache_write_tokens)",
-    "completion_tokens": "sum(completion_tokens)",
-    "reasoning_tokens": "sum(reasoning_tokens)",
-    "cost_nanousd": "ifnull(sum(cost_nanousd), 0)",
-    "standard_nanousd": "ifnull(sum(standard_nanousd), 0)",
-    "saved_nanousd": "ifnull(sum(baseline_nanousd - cost_nanousd), 0)",
-}
-LINES = "pool, backend, billing, model, tier, tenant, status, usage_source"
 MOVE_TOTALS = f"""
-INSERT INTO totals ({LINES}, {", ".join(SUMS)})
-SELECT {LINES}, {", ".join(SUMS.values())} FROM charges WHERE rowid > ? GROUP BY {LINES} ORDER BY min(rowid)
-ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)}
+INSERT INTO totals ({rows.LINES}, {", ".join(rows.SUMS)})
+SELECT {rows.LINES}, {", ".join(rows.SUMS.values())} FROM charges WHERE rowid > ? GROUP BY {rows.LINES} ORDER BY min(rowid)
+ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in rows.SUMS)}
 """
-WRITE_POSITION = "UPDATE position SET at_ns = ?, open_from_seq = ?"
+WRITE_PRICE = "INSERT INTO prices (price_id, snapshot, sha256) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+WRITE_POSITION = "UPDATE position SET at_ns = ?, seq = ?, open_from_seq = ?"
+
+
+def write_charges(connection: sqlite3.Connection, charges: Sequence[Charge]) -> None:
+    """Inside a transaction: those that are not there yet, and the totals that they move."""
+    if charges:
+        (last_charge,) = connection.execute(LAST_CHARGE).fetchone()
+        _insert_all(connection, "charges", rows.CHARGE_COLUMNS, [rows.charge_row(charge) for charge in charges])
+        connection.execute(MOVE_TOTALS, (last_charge,))
+
+
+def write_leases(connection: sqlite3.Connection, leases: Iterable[Lease]) -> None:
+    """Inside a transaction: the last word on each."""
+    connection.executemany(WRITE_LEASE, map(rows.lease_row, leases))
 
 
 @dataclass(slots=True)
@@ -100,13 +103,14 @@ class _Batch:
     events: list[tuple[int, Event]] = field(default_factory=list)
     charges: list[Charge] = field(default_factory=list)
     leases: dict[str, Lease] = field(default_factory=dict)
+    prices: dict[str, str] = field(default_factory=dict)
     checkpoint: Checkpoint | None = None
     checkpoint_number: int = 0
     last_seq: int = 0
 
     @property
     def is_empty(self) -> bool:
-        return not (self.events or self.charges or self.leases or self.checkpoint)
+        return not (self.events or self.charges or self.leases or self.prices or self.checkpoint)
 
     def put_lease(self, lease: Lease) -> None:
         before = self.leases.get(lease.lease_id)
@@ -117,6 +121,7 @@ class _Batch:
     def extend(self, later: "_Batch") -> None:
         self.events += later.events
         self.charges += later.charges
+        self.prices |= later.prices
         for lease in later.leases.values():
             self.put_lease(lease)
         self.last_seq = max(self.last_seq, later.last_seq)
@@ -147,7 +152,7 @@ class SqliteLedger:
         self._committed_seq = self._seq
         self._checkpoints = self._checkpoints_committed = 0
         self._recovery = read_recovery(self._connection)
-        self._totals = read_totals(self._connection, open_nanousd={})
+        self._totals = read_totals(self._connection, open_nanousd={}, seq=self._seq)
         self._lock = threading.Lock()  # held for a few list operations at a time, never across a commit
         self._batch = _Batch()
         # A checkpoint's totals must not contain what came after it, so it seals its batch. Only one sealed batch waits: the
@@ -174,6 +179,11 @@ class SqliteLedger:
 
     def recover(self) -> Recovery:
         return self._recovery
+
+    def keep_price(self, price_id: str, snapshot: str) -> None:
+        with self._lock:
+            self._batch.prices[price_id] = snapshot
+        self._work.set()
 
     def append(self, events: Sequence[Event], charge: Charge | None = None, lease: Lease | None = None) -> int:
         with self._lock:
@@ -292,22 +302,19 @@ class SqliteLedger:
         connection, checkpoint, totals = self._connection, batch.checkpoint, None
         connection.execute("BEGIN IMMEDIATE")
         try:
-            # What is needed to close an attempt after a crash is needed of those alone that this commit leaves open.
-            closed = {charge.facts.attempt_id for charge in batch.charges}
+            connection.executemany(WRITE_PRICE, starmap(rows.price_row, batch.prices.items()))
+            charged = {charge.facts.attempt_id: charge for charge in batch.charges}
             events = [
-                rows.event_row(seq, event, with_opening=event.subject not in closed) for seq, event in batch.events
+                rows.event_row(seq, event, charged.get(event.subject) if event.kind is CLOSED else None)
+                for seq, event in batch.events
             ]
             _insert_all(connection, "journal", rows.EVENT_COLUMNS, events)
-            if batch.charges:
-                (last_charge,) = connection.execute(LAST_CHARGE).fetchone()
-                charges = [rows.charge_row(charge) for charge in batch.charges]
-                _insert_all(connection, "charges", rows.CHARGE_COLUMNS, charges)
-                connection.execute(MOVE_TOTALS, (last_charge,))
-            connection.executemany(WRITE_LEASE, map(rows.lease_row, batch.leases.values()))
+            write_charges(connection, batch.charges)
+            write_leases(connection, batch.leases.values())
             if checkpoint is not None:
                 open_from_seq = checkpoint.open_from_seq if checkpoint.open_from_seq is not None else batch.last_seq + 1
-                connection.execute(WRITE_POSITION, (checkpoint.at_ns, open_from_seq))
-                totals = read_totals(connection, checkpoint.open_nanousd)
+                connection.execute(WRITE_POSITION, (checkpoint.at_ns, batch.last_seq, open_from_seq))
+                totals = read_totals(connection, checkpoint.open_nanousd, batch.last_seq)
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:

@@ -1,8 +1,13 @@
 """What a ledger store promises, and the rows it is given.
 
-Three tables and their law. The *journal* has every metering event, once by (subject, kind). *Charges* has one row for every
-attempt that ended. *Leases* has one row for every lease of a replica, with its meter's saved state. Totals are the sum of
-the charges, moved in the transaction that writes them, so that a total is the sum of its parts at every commit.
+Four tables and their law. The *journal* has every metering event, once by (subject, kind), and *prices* every price that an
+event refers to, as it was. *Charges* has one row for every attempt that ended. *Leases* has one row for every lease of a
+replica, with its meter's saved state. Totals are the sum of the charges, moved in the transaction that writes them, so that a
+total is the sum of its parts at every commit.
+
+Journal, prices and the position of the last checkpoint are the record, all else can be derived from them
+(`router/derivation.py`): so a closed event carries how the attempt ended, which the store takes from the charge that is
+written with it.
 
 A saved meter state is as of a position in the journal; the events after it are its tail. State and tail together are the
 meter as it was at the last commit: that is how a restart goes on without losing or counting anything twice.
@@ -11,6 +16,7 @@ meter as it was at the last commit: that is how a restart goes on without losing
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import field
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
@@ -38,7 +44,8 @@ class Event(NamedTuple):
     subject: the attempt id; for a lease's events the lease id (a reprice's carries its time too: it may happen often).
     lease_id: of the meter that books it, "" on a metered backend.
     amount: the weight of an opened or first_token, the nano-dollars an hour of a leased or repriced, else 0.
-    opening: of an opened, what is needed to close the attempt after a crash.
+    detail: of an opened, what is known of the attempt; of a leased or repriced, its terms. A closed event's is written down
+    too, but handed over as the charge.
     """
 
     subject: str
@@ -46,7 +53,7 @@ class Event(NamedTuple):
     at_ns: int
     lease_id: str = ""
     amount: int = 0
-    opening: "Opening | None" = None
+    detail: "Opening | Terms | None" = None
 
 
 @immutable
@@ -62,11 +69,21 @@ class Opening:
     estimate_nanousd: int | None = None
 
 
+@immutable
+class Terms:
+    """What a lease is of, and at which price from now on."""
+
+    replica: str
+    pool: str
+    backend: str
+    price_id: str
+
+
 class Lease(NamedTuple):
     """One lease of one replica. Money in nano-dollars, as of at_ns.
 
     ended_ns: None while it runs. state: the meter's, JSON-able, or None where only the money moved since it was last saved.
-    state_seq: the journal position of that state; the store sets it.
+    state_seq: the journal position of that state; the store sets it, to 0 when the lease has ended and needs none.
     """
 
     lease_id: str
@@ -101,12 +118,15 @@ class Recovery:
     """What a previous process left behind.
 
     leases: those that have not ended. tail: the events of each since its state was saved, in order. openings: by attempt
-    id, attempts opened and never closed, in order, each with the time it was opened.
+    id, attempts opened and never closed, in order, each with the time it was opened. prices: snapshots by id. at_ns: up to
+    when leases were booked.
     """
 
     leases: Sequence[Lease]
     tail: Mapping[str, Sequence[Event]]
     openings: Mapping[str, tuple[Opening, int]]
+    prices: Mapping[str, str] = field(default_factory=dict)
+    at_ns: int = 0
 
 
 class LedgerStore(Protocol):
@@ -122,6 +142,9 @@ class LedgerStore(Protocol):
 
     def recover(self) -> Recovery:
         """What the last process left. Before the first append."""
+
+    def keep_price(self, price_id: str, snapshot: str) -> None:
+        """Write down what this price is, on disk no later than any event that is appended from now on. The first word counts."""
 
     def append(self, events: Sequence[Event], charge: Charge | None = None, lease: Lease | None = None) -> int:
         """Write together: events, the charge they lead to, the lease they move. Returns the position of the last event."""

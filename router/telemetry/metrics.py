@@ -60,6 +60,7 @@ class FleetState(Protocol):
     @property
     def loads(self) -> Mapping[str, Load]: ...
     def clock(self) -> float: ...
+    def meter_drift_ratios(self) -> Mapping[str, float]: ...
 
 
 class Metrics:
@@ -193,7 +194,7 @@ class _StateCollector(Collector):
         return self._families()
 
     def collect(self) -> Iterable[Metric]:
-        in_flight, up, age, accepting, unrecorded, build = families = self._families()
+        in_flight, up, age, drift, accepting, unrecorded, build = families = self._families()
         snapshot, loads, now_seconds = self._fleet.snapshot, self._fleet.loads, self._fleet.clock()
         for backend in snapshot.backends.values():
             for replica in backend.replicas:
@@ -203,6 +204,8 @@ class _StateCollector(Collector):
                 up.add_metric(labels, health is not None and health.admits(now_seconds))
                 if scrape is not None:  # never scraped is not scraped just now
                     age.add_metric(labels, max(now_seconds - scrape.at_seconds, 0.0))
+        for backend_name, ratio in self._fleet.meter_drift_ratios().items():
+            drift.add_metric((backend_name,), ratio)
         accepting.add_metric((), self._books.is_accepting)
         unrecorded.add_metric((), self._books.unrecorded_attempts)
         build.add_metric((VERSION,), 1)
@@ -214,6 +217,15 @@ class _StateCollector(Collector):
             GaugeMetricFamily("jeton_in_flight", "Attempts in flight.", labels=by_replica),
             GaugeMetricFamily("jeton_replica_up", "1 while new work may be sent.", labels=by_replica),
             GaugeMetricFamily("jeton_scrape_age_seconds", "Since the last scrape of the replica.", labels=by_replica),
+            GaugeMetricFamily(
+                "jeton_meter_drift_ratio",
+                "Tokens booked for ended attempts ÷ what the replicas' own counters (vllm:prompt_tokens_total and"
+                " vllm:generation_tokens_total) rose by, since this process has read both, as of the last scrape. Below 1:"
+                " work in flight, tokens made after a client had left, prompts with several choices, which vLLM counts for"
+                " each, or traffic at the replicas that is not ours. Above 1: tokens booked that were not made, or a restart"
+                " of a replica, which hides what it made since the scrape before. Absent: not known.",
+                labels=("backend",),
+            ),
             GaugeMetricFamily(
                 "jeton_ledger_accepting", "0 while the ledger cannot be written: metered traffic is refused.", labels=()
             ),

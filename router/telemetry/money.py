@@ -26,6 +26,9 @@ LOST = {AttemptStatus.FAILED: "failed", AttemptStatus.LOST: "router_died"}
 
 SAVED_METHOD = "standard"
 
+# A float does not hold the nanoseconds since 1970, so they come in two.
+POSITION, POSITION_SEQ, POSITION_SECONDS, POSITION_NS = "jeton_ledger_position", "event", "seconds", "nanoseconds"
+
 
 class MoneyCollector(Collector):
     """tenants: those with series of their own; the others share one."""
@@ -57,6 +60,8 @@ class MoneyCollector(Collector):
             sums.bill[place] += bill_nanousd
         for place, lease in totals.leases.items():
             sums.idle[place] += lease.idle_nanousd
+        seconds, rest_ns = divmod(totals.at_ns, 10**9)
+        sums.position = {(POSITION_SEQ,): totals.seq, (POSITION_SECONDS,): seconds, (POSITION_NS,): rest_ns}
         return _families(sums)
 
     def _labels(self, account: Account) -> Labels:
@@ -75,6 +80,7 @@ class _Sums:
         self.tokens: defaultdict[Labels, int] = defaultdict(int)
         self.usage: defaultdict[Labels, int] = defaultdict(int)
         self.unpriced: defaultdict[Labels, int] = defaultdict(int)
+        self.position: Mapping[Labels, int] = {}
 
 
 def _families(sums: _Sums) -> list[Metric]:
@@ -119,6 +125,16 @@ def _families(sums: _Sums) -> list[Metric]:
             "Ended attempts whose cost is unknown for want of a price.",
             ("backend",),
             sums.unpriced,
+        ),
+        _filled(
+            GaugeMetricFamily(
+                POSITION,
+                "Up to where the money here reckons: the last event of the journal, and the time to which leases are booked,"
+                " as whole seconds since 1970 and the nanoseconds beyond. `jeton ledger audit` reckons the same again.",
+                labels=("part",),
+            ),
+            sums.position,
+            1,
         ),
     ]
 

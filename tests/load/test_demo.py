@@ -14,6 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from audited import assert_audit_is_clean
 from click.testing import CliRunner
 from ports import free_port
 
@@ -152,6 +153,7 @@ def test_it_ends_after_the_seconds_it_was_given_and_keeps_its_files_if_told_to(t
     [kept] = tmp_path.iterdir()
     assert f"kept: {kept}" in output
     assert {file.name for file in kept.iterdir()} >= {"router.yaml", "prices.yaml", "jeton.sqlite", "router.log"}
+    assert assert_audit_is_clean(kept / "jeton.sqlite").attempts > 0
 
 
 @pytest.mark.parametrize(("component", "module"), [("router", "router"), ("fleet", "load.demo.emulation")])

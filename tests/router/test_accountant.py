@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from audited import assert_audit_is_clean
 from bookkeeping import (
     CLOUD_PRICE,
     EDGE_PRICE,
@@ -88,6 +89,7 @@ def books(tmp_path: Path) -> Iterator[Books]:
     yield kept
     kept.store.close()
     assert_file_is_consistent(kept.path)
+    assert_audit_is_clean(kept.path)
 
 
 def cost_of(totals: Totals, **wanted: str) -> int:
@@ -253,7 +255,7 @@ def test_a_providers_impossible_cost_is_not_believed(books: Books) -> None:
 
 
 def test_a_failure_that_made_nothing_costs_nothing_on_a_metered_backend(books: Books) -> None:
-    price = replace(CLOUD_PRICE, request_nanousd=10**6)
+    price = replace(CLOUD_PRICE, price_id="cloud-large@2026-01-01#00000003", request_nanousd=10**6)
     failed = AttemptEnd(AttemptStatus.FAILED, Usage(0, 0), "connect")
     assert books.close(books.open("r1", LARGE, price), failed).cost_nanousd == 0
     assert books.close(books.open("r2", LARGE, price)).cost_nanousd == 10**6 + list_cost(CLOUD_PRICE, answered().usage)
@@ -349,6 +351,27 @@ def test_a_new_price_applies_from_its_reload(books: Books) -> None:
     assert books.posted().leases["edge", "edge-small"].bill_nanousd == 2 * 30_000_000
 
 
+def test_a_price_that_comes_and_goes_within_a_nanosecond_is_in_force_at_last(books: Books) -> None:
+    dear = LeasedPrice("edge-l4@2026-11-18#00000004", 2 * EDGE_PRICE.nanousd_per_hour, Purchase.ON_DEMAND)
+    for price in (dear, EDGE_PRICE, dear, EDGE_PRICE, dear):
+        books.set_fleet(PRICES | {SMALL.name: price})
+    books.wait(1)
+    books.posted()
+    books.restart()
+    assert books.posted().leases["edge", "edge-small"].bill_nanousd == 2 * 2_000_000
+
+
+def test_f28_with_the_clock_set_back_no_lease_is_billed_ahead(books: Books) -> None:
+    books.set_fleet(fleet=(replace(SMALL, replicas=SMALL.replicas[:1]), LARGE))
+    books.wait(100)
+    before = books.posted()
+    books.restart(down_seconds=-50)  # with both replicas
+    assert books.posted().leases == before.leases
+    books.wait(60)
+    after = books.posted().leases["edge", "edge-small"]
+    assert after.bill_nanousd - before.leases["edge", "edge-small"].bill_nanousd == 2 * 10 * 1_000_000
+
+
 def test_a_replica_without_a_profile_shares_its_bill_evenly(books: Books) -> None:
     plain = backend("plain")
     books.set_fleet({plain.name: EDGE_PRICE}, fleet=(plain,))
@@ -415,6 +438,7 @@ async def test_f31_while_the_ledger_fails_metered_traffic_is_refused_and_leased_
     assert books.accountant.is_accepting
     books.store.close()
     assert_file_is_consistent(books.path, is_quiet=True)
+    assert_audit_is_clean(books.path)
 
 
 # Restart
@@ -580,3 +604,4 @@ def test_whatever_happens_the_bill_is_the_costs_and_the_idle_time_and_nothing_st
     assert kept == sum(charge.cost_nanousd or 0 for charge in charges)
     books.store.close()
     assert_file_is_consistent(books.path, is_quiet=True)
+    assert_audit_is_clean(books.path)

@@ -3,10 +3,13 @@
 import sqlite3
 from pathlib import Path
 
+import orjson
+
 from router.domain.attempt import AttemptEnd, AttemptFacts, AttemptStatus
 from router.domain.fleet import Backend, Billing, EngineKind, Pool, PoolKind, Replica
 from router.domain.totals import Totals
 from router.domain.usage import Usage
+from router.ledger.rows import opening_from_json
 from router.pricing.price import LeasedPrice, MeteredPrice, Purchase, TokenRates
 from router.pricing.profile import EngineProfile
 
@@ -80,6 +83,28 @@ def facts(request_id: str, of: Backend = SMALL, number: int = 1, replica: int = 
 
 def answered(prompt_tokens: int = 100, completion_tokens: int = 50, **usage: object) -> AttemptEnd:
     return AttemptEnd(AttemptStatus.OK, Usage(prompt_tokens, completion_tokens, **usage), http_status=200)  # type: ignore[arg-type]
+
+
+def make_version_2(path: Path) -> None:
+    """The file as the jeton before price snapshots left it: openings as objects and only of what a commit left open, no word on
+    how attempts ended, no prices."""
+    connection = sqlite3.connect(path)
+    connection.execute(
+        "UPDATE journal SET subject = lease_id || '~' || json_extract(detail, '$[3]') || '~' || at_ns WHERE kind = 'repriced'"
+    )
+    connection.execute(
+        "UPDATE journal SET detail = NULL WHERE kind != 'opened' OR subject IN (SELECT attempt_id FROM charges)"
+    )
+    for subject, text in connection.execute("SELECT subject, detail FROM journal WHERE detail IS NOT NULL").fetchall():
+        opening = orjson.dumps(opening_from_json(subject, text)).decode()
+        connection.execute("UPDATE journal SET detail = ? WHERE subject = ? AND kind = 'opened'", (opening, subject))
+    connection.execute("ALTER TABLE journal RENAME COLUMN detail TO opening")
+    connection.execute("ALTER TABLE position DROP COLUMN seq")
+    connection.execute("ALTER TABLE position DROP COLUMN whole_from_seq")
+    connection.execute("DROP TABLE prices")
+    connection.execute("PRAGMA user_version = 2")
+    connection.commit()
+    connection.close()
 
 
 def assert_books_balance(totals: Totals, open_attempts: int) -> None:

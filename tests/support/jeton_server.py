@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from audited import assert_audit_is_clean
 from ports import free_port
 
 from router.access.keys import api_key_hash, new_api_key
@@ -139,7 +140,16 @@ class JetonServer:
             return str(response.read().decode()).splitlines()
 
     def stop(self) -> int:
-        """End it as an orchestrator would; its exit code."""
+        """End it as an orchestrator would; its exit code. What it has booked must then pass the audit, metrics included."""
+        ledger = self.directory / "var/jeton.sqlite"
+        if self.process.poll() is None and ledger.exists():
+            assert_audit_is_clean(ledger, "\n".join(self.metrics()) + "\n")
+        exit_code = self._end()
+        if ledger.exists():
+            assert_audit_is_clean(ledger)
+        return exit_code
+
+    def _end(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         try:
             return self.process.wait(STOP_SECONDS_MAX)
@@ -153,7 +163,7 @@ class JetonServer:
             with suppress(OSError), urllib.request.urlopen(f"{self.url}/ready", timeout=1):
                 return
             time.sleep(0.1)
-        self.stop()
+        self._end()
         raise RuntimeError(f"jeton is not ready:\n{(self.directory / 'jeton.log').read_text()[-4000:]}")
 
 

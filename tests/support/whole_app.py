@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 import structlog
+from audited import assert_audit_is_clean
 from bookkeeping import assert_books_balance, assert_file_is_consistent
 from openai import AsyncOpenAI
 
@@ -308,6 +309,9 @@ async def running(
                 yield whole
                 await whole.close_clients()
                 await whole.settled()
+                if not server.should_exit:  # what it shows is what it has booked, while it still books
+                    text, _ = await app._render_metrics()
+                    assert_audit_is_clean(whole.ledger_path, text.decode())
             finally:
                 server.should_exit = True
                 await serving
@@ -315,4 +319,5 @@ async def running(
     assert not errors, errors
     assert not [event for event in events if event["log_level"] in ("error", "critical")]
     assert_file_is_consistent(whole.ledger_path, is_quiet=True)
+    assert_audit_is_clean(whole.ledger_path)
     assert_books_balance(app._accountant.totals(), open_attempts=0)

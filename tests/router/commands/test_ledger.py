@@ -3,13 +3,17 @@
 import asyncio
 import csv
 import io
+import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from bookkeeping import CLOUD_PRICE, EDGE_PRICE, FLEET, LARGE, PRICES, PROFILES, SECOND, SMALL, answered, facts
 from click.testing import CliRunner, Result
+from ports import free_port
 
 from router.accountant import Accountant
 from router.commands.ledger import ledger
@@ -131,8 +135,51 @@ def test_show_tells_the_whole_story_of_a_request(path: Path) -> None:
     output = run(path, "show", "req_3").output
     for part in ("req_3.1", "req_3.2", "opened", "closed", "reset", "0.001000000", CLOUD_PRICE.price_id):
         assert part in output
+    for part in ("request_id=req_3", "rates.completion", "8000000000", "leased", "nanousd_per_hour", "3600000000"):
+        assert part in output
+    series = 'jeton_cost_usd_total{pool="cloud",backend="cloud-large",model="model-of-cloud-large",tier="large",tenant="acme"'
+    assert series + ',basis="allocated"}' in output
+    assert 'jeton_attempts_total{backend="edge-small",status="failed",fault="reset"}' in output
     assert "req_4" not in output
     assert "opened" in run(path, "show", "req_open").output
+
+
+def test_audit_of_books_in_order_says_so_and_exits_with_0(path: Path) -> None:
+    result = run(path, "audit")
+    assert result.exit_code == 0, result.output
+    assert "clean" in result.output
+    told = json.loads(run(path, "audit", "--json").output)
+    assert told["is_clean"] is True
+    assert told["attempts"] == 13
+    assert told["open_attempts"] == 1
+
+
+def test_audit_names_what_is_off_and_exits_with_1(path: Path, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(tmp_path / "copy.sqlite")) as copy:
+        source.backup(copy)
+        copy.execute("UPDATE charges SET cost_nanousd = 1600001 WHERE attempt_id = 'req_3.2'")
+        copy.commit()
+    result = run(tmp_path / "copy.sqlite", "audit")
+    assert result.exit_code == 1
+    assert "charges: req_3.2: cost_nanousd" in result.output
+    assert "is 1600001, should be" in result.output
+    told = json.loads(run(tmp_path / "copy.sqlite", "audit", "--json").output)
+    assert told["findings"][0]["table"] == "charges"
+
+
+def test_audit_without_the_metrics_it_was_told_of_says_so(path: Path) -> None:
+    result = run(path, "audit", "--metrics-url", f"http://127.0.0.1:{free_port()}")
+    assert result.exit_code == 1
+    assert "no metrics there" in result.output
+
+
+def test_rebuild_says_what_it_has_made_and_refuses_to_overwrite(path: Path, tmp_path: Path) -> None:
+    out = tmp_path / "fresh.sqlite"
+    result = run(path, "rebuild", "--out", str(out))
+    assert result.exit_code == 0, result.output
+    assert "13 charges" in result.output
+    assert run(out, "audit").exit_code == 0
+    assert run(path, "rebuild", "--out", str(out)).exit_code == 1
 
 
 def test_show_of_an_unknown_request_says_where_ids_come_from(path: Path) -> None:

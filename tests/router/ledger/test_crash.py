@@ -1,6 +1,7 @@
 """kill -9 at any moment: the ledger opens, what was acknowledged is there, nothing is there twice, and the books balance."""
 
 import asyncio
+import os
 import random
 import signal
 import subprocess
@@ -10,13 +11,18 @@ from pathlib import Path
 
 import busy_books
 import pytest
+from audited import assert_audit_is_clean
 from bookkeeping import FLEET, PRICES, PROFILES, assert_books_balance, assert_file_is_consistent
 
 from router.accountant import Accountant
+from router.domain.totals import Totals
 from router.ledger.schema import open_reader
 from router.ledger.sqlite import SqliteLedger
+from router.rebuild import rebuild
 
-KILLS = 20
+# In one ledger: the longer it lives, the longer its audit takes. `make test-crash` asks for more of them.
+KILLS_EACH = 20
+LEDGERS = max(int(os.environ.get("JETON_TEST_KILLS", "0")) // KILLS_EACH, 1)
 
 # A disk that is full, to a process: no file may grow beyond what the ledger's own files have reached.
 FULL_DISK = """
@@ -24,6 +30,7 @@ import asyncio, resource, sys, time
 from pathlib import Path
 from bookkeeping import EDGE_PRICE, FLEET, PRICES, PROFILES, SMALL, answered, facts
 from router.accountant import Accountant
+from router.domain.totals import Totals
 from router.ledger.sqlite import SqliteLedger
 
 path = Path(sys.argv[1])
@@ -52,29 +59,31 @@ SUPPORT = Path(busy_books.__file__)
 
 
 @pytest.mark.timeout(300)
-def test_f30_f29_a_router_killed_at_any_moment_leaves_a_ledger_that_is_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", range(LEDGERS))
+def test_f30_f29_a_router_killed_at_any_moment_leaves_a_ledger_that_is_whole(tmp_path: Path, number: int) -> None:
     path = tmp_path / "ledger.sqlite"
-    chance = random.Random(20261123)
+    chance = random.Random(20261123 + number)
     durable: set[str] = set()
     shown_nanousd = 0
-    for kill in range(KILLS):
+    for kill in range(KILLS_EACH):
         output = killed_after(path, kill, lines=chance.randrange(1, 120))
         durable.update(name for word, name in output if word == "durable")
         shown_nanousd = max([shown_nanousd, *(int(amount) for word, amount in output if word == "posted")])
         assert_file_is_consistent(path)
+        assert_audit_is_clean(path)  # as the kill left it, open attempts and all
         connection = open_reader(path)
         known = {name for (name,) in connection.execute("SELECT subject FROM journal WHERE kind = 'opened'")}
         connection.close()
         assert durable <= known
-    store = SqliteLedger(path)
-    accountant = Accountant(store)
-    accountant.set_fleet(FLEET, PRICES, PROFILES, time.time_ns())
-    totals = asyncio.run(store.published(10.0))
-    store.close()
-    assert_books_balance(totals, open_attempts=0)
-    assert_file_is_consistent(path, is_quiet=True)
+        if kill % 2 or kill == KILLS_EACH - 1:  # else the next one to be killed is the one that takes up
+            totals = taken_up(path)
+            assert_books_balance(totals, open_attempts=0)
+            assert_file_is_consistent(path, is_quiet=True)
+            assert assert_audit_is_clean(path).open_attempts == 0
     assert sum(total.cost_nanousd for total in totals.lines.values()) >= shown_nanousd > 0
-    assert len(durable) > KILLS
+    assert len(durable) > KILLS_EACH
+    rebuild(path, tmp_path / "rebuilt.sqlite")
+    assert_audit_is_clean(tmp_path / "rebuilt.sqlite")
 
 
 def test_f31_a_full_disk_loses_nothing_and_is_caught_up_when_freed(tmp_path: Path) -> None:
@@ -90,6 +99,17 @@ def test_f31_a_full_disk_loses_nothing_and_is_caught_up_when_freed(tmp_path: Pat
     assert done.returncode == 0, done.stderr
     assert "ledger commit failed" in done.stdout + done.stderr
     assert_file_is_consistent(path, is_quiet=True)
+    assert_audit_is_clean(path)
+
+
+def taken_up(path: Path) -> Totals:
+    """A router starts on what the dead one left, and ends in peace."""
+    store = SqliteLedger(path)
+    accountant = Accountant(store)
+    accountant.set_fleet(FLEET, PRICES, PROFILES, time.time_ns())
+    totals = asyncio.run(store.published(10.0))
+    store.close()
+    return totals
 
 
 def killed_after(path: Path, seed: int, lines: int) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bookkeeping import assert_file_is_consistent, facts
+from bookkeeping import assert_file_is_consistent, facts, make_version_2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -213,8 +213,8 @@ def test_recovery_brings_leases_with_their_tail_and_openings_without_their_end(p
         ("after.1", EventKind.OPENED),
     ]
     assert {name: opening for name, (opening, _) in recovery.openings.items()} == {
-        "before.1": opened("before").opening,
-        "after.1": opened("after").opening,
+        "before.1": opened("before").detail,
+        "after.1": opened("after").detail,
     }
 
 
@@ -258,6 +258,7 @@ def test_a_ledger_of_a_newer_schema_is_refused(path: Path) -> None:
 async def test_a_ledger_of_version_1_counts_no_charge_twice(path: Path) -> None:
     """Its trigger moved the totals by itself."""
     SqliteLedger(path).close()
+    make_version_2(path)
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 1")
     connection.execute(

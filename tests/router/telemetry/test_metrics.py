@@ -40,6 +40,9 @@ class StillFleet:
     def clock(self) -> float:
         return 100.0
 
+    def meter_drift_ratios(self) -> Mapping[str, float]:
+        return {SMALL.name: 0.75}
+
 
 class ShownBooks:
     """Books that show given totals."""
@@ -167,6 +170,8 @@ def test_the_money_contract_names_types_and_labels(accountant: Accountant) -> No
         "jeton_tokens": ("counter", account | {"class"}),
         "jeton_usage": ("counter", {"source"}),
         "jeton_unpriced_attempts": ("counter", {"backend"}),
+        "jeton_meter_drift_ratio": ("gauge", {"backend"}),
+        "jeton_ledger_position": ("gauge", {"part"}),
     }
     exported = names_and_labels(metrics)
     assert {name: exported[name] for name in contract} == contract
@@ -252,6 +257,7 @@ def test_the_fleet_is_shown_as_it_is(metrics: Metrics) -> None:
     assert value(now, "jeton_replica_up", replica="edge-small/0") == 1
     assert value(now, "jeton_replica_up", replica="edge-small/1") == 0
     assert value(now, "jeton_scrape_age_seconds", replica="edge-small/0") == 1.5
+    assert value(now, "jeton_meter_drift_ratio", backend=SMALL.name) == 0.75
     aged = {dict(labels)["replica"] for name, labels in now if name == "jeton_scrape_age_seconds"}
     assert aged == {"edge-small/0"}  # never scraped is not zero seconds ago
 

@@ -1,0 +1,356 @@
+"""The audit of a ledger: its bill reckoned again from the journal, and every row and every metric held against that.
+
+One read transaction, so a router may write meanwhile, or have died at any moment. What is compared, to the last nano-dollar:
+each charge, column by column, with the one that the journal leads to (`derivation.py`); each lease, its meter's saved state
+included; each total with the sum of its charges; and, of every lease, its bill with what was charged, idle and is owed. Then
+the money metrics, as this code would render them and as a running router does: those tell up to which event and time they
+reckon, so that they are compared with that very state, whatever has been booked since.
+
+What this cannot see: a journal that was rewritten with everything that follows from it, and what was never journalled. What
+the engine profile goes into is not reckoned again, for the profile is not in the ledger: the weights, a leased attempt's
+standard price and the baseline's cost are held against what the journal says of them.
+"""
+
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from router.derivation import Finding, derivation_of, replay
+from router.domain.attempt import AttemptStatus, Charge, CostStatus
+from router.domain.money import NANOUSD_PER_USD
+from router.domain.totals import LeaseTotal, LineTotal, Totals
+from router.domain.usage import UsageSource
+from router.ledger.reading import (
+    JournalLine,
+    Position,
+    charges_without_end,
+    read_position,
+    read_totals,
+    summed_lines,
+)
+from router.ledger.rows import CHARGE_COLUMNS, charge_row
+from router.ledger.schema import open_reader
+from router.ledger.store import EventKind, Lease, LedgerError
+from router.telemetry.labels import Vocabulary
+from router.telemetry.metrics import TENANTS_MAX
+from router.telemetry.money import LOST, POSITION, POSITION_NS, POSITION_SECONDS, POSITION_SEQ, MoneyCollector
+
+# Where so much is wrong, more of it says no more.
+FINDINGS_MAX = 1000
+# Up to here a float holds every nano-dollar; beyond, metrics are held to the cent.
+EXACT_MAX = 2**53
+CENT_NANOUSD = 10**7
+NS_PER_SECOND = 10**9
+
+DRIFT = "jeton_meter_drift_ratio"
+Series = tuple[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseAccount:
+    """bill = charged + idle + open + residue, nano-dollars, as of the lease's last event or checkpoint."""
+
+    lease_id: str
+    pool: str
+    backend: str
+    bill_nanousd: int
+    charged_nanousd: int
+    idle_nanousd: int
+    open_nanousd: int
+    open_attempts: int
+
+    @property
+    def residue_nanousd(self) -> int:
+        return self.bill_nanousd - self.charged_nanousd - self.idle_nanousd - self.open_nanousd
+
+
+@dataclass(slots=True)
+class Audit:
+    """findings: what is off; clean when there is none. taken_on_trust: attempts of an older jeton that only their charges
+    speak of. metrics_from: what the metrics compared were read from. drift: our tokens ÷ the replicas' own, by backend."""
+
+    findings: list[Finding] = field(default_factory=list)
+    events: int = 0
+    attempts: int = 0
+    open_attempts: int = 0
+    metered_nanousd: int = 0
+    taken_on_trust: int = 0
+    leases: list[LeaseAccount] = field(default_factory=list)
+    metrics_from: list[str] = field(default_factory=list)
+    drift: Mapping[str, float] = field(default_factory=dict)
+    is_cut_short: bool = False
+
+    @property
+    def is_clean(self) -> bool:
+        return not self.findings
+
+
+def audit(path: Path, metrics_text: str | None = None, metrics_from: str = "") -> Audit:
+    """metrics_text: scraped from the router that writes this ledger, before this is called. Raises LedgerError."""
+    try:
+        with closing(open_reader(path)) as connection:
+            connection.execute("BEGIN")
+            return _Auditor(connection).run(metrics_text, metrics_from)
+    except sqlite3.Error as error:
+        raise LedgerError(f"{path}: cannot be read ({error})") from None
+
+
+class _Auditor:
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._derivation = derivation_of(connection)
+        self._audit = Audit(self._derivation.findings)
+        self._charged: Counter[str] = Counter()  # by lease, as the ledger has it
+
+    def run(self, metrics_text: str | None, metrics_from: str) -> Audit:
+        audit, position = self._audit, read_position(self._connection)
+        checkpoints = [(position.seq, position.at_ns, lambda: None)]
+        scraped: list[Totals] = []
+        if metrics_text is not None:
+            samples = _samples(metrics_text)
+            audit.drift = {labels[0][1]: value for (name, labels), value in samples.items() if name == DRIFT}
+            seq, at_ns = _position_of(samples)
+            if at_ns is None:
+                self._found("metrics", POSITION, metrics_from, "absent", "there, in a router of this version")
+            elif seq > position.seq:
+                self._found(
+                    "metrics", POSITION, f"event, {metrics_from}", seq, f"at most {position.seq}: another ledger?"
+                )
+            else:
+                checkpoints.insert(0, (seq, at_ns, lambda: scraped.append(self._derived_totals(seq, at_ns))))
+        self._replay(checkpoints)
+        if not audit.is_cut_short:
+            self._check_what_is_open(position)
+            self._check_charges_without_end()
+            self._check_leases()
+            self._check_totals()
+            self._check_own_rendering(position)
+            for totals in scraped:
+                assert metrics_text is not None
+                audit.metrics_from.append(metrics_from)
+                audit.findings += _off_metrics(metrics_text, totals, metrics_from)
+        audit.open_attempts = len(self._derivation.open)
+        audit.metered_nanousd = self._derivation.metered_nanousd
+        audit.taken_on_trust = self._derivation.taken_on_trust
+        return audit
+
+    def _replay(self, checkpoints: Iterable[tuple[int, int, Callable[[], object]]]) -> None:
+        audit, expected_seq = self._audit, 1
+        for line, charge in replay(self._connection, self._derivation, checkpoints):
+            if line.seq != expected_seq:
+                missing = f"{expected_seq}" if line.seq == expected_seq + 1 else f"{expected_seq} to {line.seq - 1}"
+                self._found("journal", f"event {missing}", "seq", "missing", "there: numbers have no gap")
+            expected_seq = line.seq + 1
+            audit.events += 1
+            if line.event.kind is EventKind.CLOSED:
+                audit.attempts += 1
+                self._check_charge(line, charge)
+            if len(audit.findings) > FINDINGS_MAX:
+                audit.is_cut_short = True
+                return
+
+    def _check_charge(self, line: JournalLine, charge: Charge | None) -> None:
+        stored, attempt_id, lease_id = line.charge, line.event.subject, line.event.lease_id
+        if stored is None:
+            self._found("charges", attempt_id, "the row", "missing", "there: the journal closes the attempt")
+            return
+        if lease_id:
+            self._charged[lease_id] += stored[COST] or 0
+        if charge is None:
+            self._found("charges", attempt_id, "the row", "there", "derivable: its events say too little")
+            return
+        expected = charge_row(charge)
+        if stored != expected:
+            for column, is_, should_be in zip(CHARGE_COLUMNS, stored, expected, strict=True):
+                if is_ != should_be:
+                    basis = ""
+                    if column in ("cost_nanousd", "standard_nanousd"):
+                        basis = f" (share of lease {lease_id})" if lease_id else f" (usage x price {charge.price_id})"
+                    self._found("charges", attempt_id, column + basis, is_, should_be)
+        for contradiction in _contradictions(charge):
+            self._found("charges", attempt_id, "the row", contradiction, "without contradiction")
+
+    def _check_what_is_open(self, position: Position) -> None:
+        for attempt_id, opened in self._derivation.open.items():
+            if opened.seq < position.open_from_seq:
+                what = f"open_from_seq, before open attempt {attempt_id}"
+                self._found("position", "1", what, position.open_from_seq, f"at most {opened.seq}")
+
+    def _check_charges_without_end(self) -> None:
+        for attempt_id in charges_without_end(self._connection):
+            self._found("charges", attempt_id, "closed event in the journal", "missing", "there")
+
+    def _check_leases(self) -> None:
+        stored_leases, derived_leases = self._derivation.stored_leases, self._derivation.leases
+        for lease_id in stored_leases.keys() - derived_leases.keys():
+            self._found("leases", lease_id, "leased event in the journal", "missing", "there")
+        for lease_id, derived in derived_leases.items():
+            stored, meter = stored_leases.get(lease_id), derived.meter
+            if stored is None:
+                self._found("leases", lease_id, "the row", "missing", "there: the journal starts the lease")
+                continue
+            for column, is_, should_be in zip(Lease._fields, stored, derived.row, strict=True):
+                if column == "state":
+                    self._check_state(lease_id, is_, should_be)
+                elif is_ != should_be:
+                    self._found("leases", lease_id, column, is_, should_be)
+            owed = meter.accrued_nanousd
+            account = LeaseAccount(
+                lease_id, stored.pool, stored.backend, meter.bill_nanousd, self._charged[lease_id], meter.idle_nanousd,
+                sum(owed.values()), len(owed),
+            )  # fmt: skip
+            self._audit.leases.append(account)
+            if not 0 <= account.residue_nanousd <= account.open_attempts + 1:
+                what = "bill - charges - idle - open"
+                self._found("leases", lease_id, what, account.residue_nanousd, f"0 to {account.open_attempts + 1}")
+
+    def _check_state(self, lease_id: str, stored: object, derived: object) -> None:
+        """late_events is no money: the live meter counts what the journal has set right."""
+        if not isinstance(stored, Mapping) or not isinstance(derived, Mapping):
+            if stored != derived:
+                self._found("leases", lease_id, "state", stored, derived)
+            return
+        for member in dict.fromkeys([*derived, *stored]):
+            if member != "late_events" and stored.get(member) != derived.get(member):
+                self._found("leases", lease_id, f"state.{member}", stored.get(member), derived.get(member))
+
+    def _check_totals(self) -> None:
+        stored, summed = read_totals(self._connection, {}, 0).lines, summed_lines(self._connection)
+        for line in dict.fromkeys([*summed, *stored]):
+            is_, should_be = stored.get(line), summed.get(line)
+            name = " ".join((*line.account, line.status, line.usage_source))
+            if is_ is None or should_be is None:
+                self._found("totals", name, "the row", "missing" if is_ is None else "there", "as its charges are")
+                continue
+            for column, one, other in zip(LineTotal._fields, is_, should_be, strict=True):
+                if one != other:
+                    self._found("totals", name, f"{column}, against its charges", one, other)
+
+    def _check_own_rendering(self, position: Position) -> None:
+        """What a router would show on this ledger."""
+        open_nanousd = self._derivation.open_nanousd()
+        totals = read_totals(self._connection, open_nanousd, position.seq)
+        registry = CollectorRegistry()
+        registry.register(MoneyCollector(lambda: totals, Vocabulary(TENANTS_MAX)))
+        text = generate_latest(registry).decode()
+        expected = self._derived_totals(None, position.at_ns)
+        self._audit.metrics_from.append("rendered from this ledger")
+        self._audit.findings += _off_metrics(text, expected, "rendered from this ledger")
+
+    def _derived_totals(self, seq: int | None, at_ns: int) -> Totals:
+        """Sums of charges up to seq, leases as they are derived by now."""
+        leases: defaultdict[tuple[str, str], LeaseTotal] = defaultdict(LeaseTotal)
+        for lease in self._derivation.leases.values():
+            place, row = (lease.terms.pool, lease.terms.backend), lease.row
+            before = leases[place]
+            leases[place] = LeaseTotal(before.bill_nanousd + row.bill_nanousd, before.idle_nanousd + row.idle_nanousd)
+        lines = summed_lines(self._connection, seq)
+        return Totals(at_ns, lines, self._derivation.open_nanousd(), leases, seq or 0)
+
+    def _found(self, table: str, row: str, what: str, stored: object, should_be: object) -> None:
+        self._audit.findings.append(Finding(table, row, what, str(stored), str(should_be)))
+
+
+COST = CHARGE_COLUMNS.index("cost_nanousd")
+
+
+def _contradictions(charge: Charge) -> Iterator[str]:
+    usage, source = charge.usage, charge.usage.source
+    if (charge.cost_nanousd is None) != (charge.cost_status is CostStatus.UNPRICED):
+        yield f"cost {charge.cost_nanousd}, cost_status {charge.cost_status}"
+    if charge.status is AttemptStatus.LOST and source is not UsageSource.ESTIMATED:
+        yield f"status lost, usage_source {source}"
+    if charge.status is AttemptStatus.OK and source is UsageSource.MISSING:
+        yield "status ok, usage_source missing"
+    if usage.cached_tokens + usage.cache_write_tokens > usage.prompt_tokens:
+        yield "more cached tokens than prompt tokens"
+    if usage.reasoning_tokens > usage.completion_tokens:
+        yield "more reasoning tokens than completion tokens"
+
+
+# Metrics
+
+Samples = Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def _samples(text: str) -> Samples:
+    """By name and labels, those in order."""
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name.startswith("jeton_")
+    }
+
+
+def _position_of(samples: Samples) -> tuple[int, int | None]:
+    """(seq, at_ns) up to which scraped metrics reckon; at_ns None: they do not say."""
+    parts = {labels[0][1]: int(value) for (name, labels), value in samples.items() if name == POSITION}
+    if parts.keys() != {POSITION_SEQ, POSITION_SECONDS, POSITION_NS}:
+        return 0, None
+    return parts[POSITION_SEQ], parts[POSITION_SECONDS] * NS_PER_SECOND + parts[POSITION_NS]
+
+
+def _off_metrics(text: str, totals: Totals, source: str) -> Iterator[Finding]:
+    """Series, summed by the labels named here, that are not what the totals are. Absent is 0."""
+    shown: Counter[Series] = Counter()
+    for (name, labels), value in _samples(text).items():
+        by = BY.get(name)
+        values = dict(labels)
+        if by is None or (name == "jeton_lost_usd_total" and values["why"] not in LOST.values()):
+            continue
+        unit = NANOUSD_PER_USD if "_usd" in name else 1
+        shown[name, tuple(values[label] for label in by)] += round(Fraction(value) * unit)
+    expected = _expected_series(totals)
+    for series in sorted(shown.keys() | expected.keys()):
+        is_, should_be = shown[series], expected[series]
+        if abs(is_ - should_be) > (0 if abs(should_be) < EXACT_MAX else CENT_NANOUSD):
+            what = f"{'nano-dollars' if '_usd' in series[0] else 'counted'}, {source}"
+            yield Finding("metrics", _series_text(series), what, str(is_), str(should_be))
+
+
+def _series_text(series: Series) -> str:
+    name, values = series
+    labels = ", ".join(f"{label}={value}" for label, value in zip(BY[name], values, strict=True))
+    return f"{name}{{{labels}}}"
+
+
+BY: Mapping[str, tuple[str, ...]] = {
+    "jeton_bill_usd_total": ("pool", "backend"),
+    "jeton_idle_usd_total": ("pool", "backend"),
+    "jeton_cost_usd_total": ("pool", "backend", "basis"),
+    "jeton_lost_usd_total": ("pool", "backend"),
+    "jeton_tokens_total": ("pool", "backend", "class"),
+    "jeton_usage_total": ("source",),
+    "jeton_unpriced_attempts_total": ("backend",),
+}
+
+
+def _expected_series(totals: Totals) -> Counter[Series]:
+    """What the contract of the metrics says, in nano-dollars; not by the code that renders them."""
+    series: Counter[Series] = Counter()
+    for (pool, backend), lease in totals.leases.items():
+        series["jeton_bill_usd_total", (pool, backend)] += lease.bill_nanousd
+        series["jeton_idle_usd_total", (pool, backend)] += lease.idle_nanousd
+    for line, total in totals.lines.items():
+        pool, backend, billing, *_ = line.account
+        if billing == "metered":
+            series["jeton_bill_usd_total", (pool, backend)] += total.cost_nanousd
+        if line.status in (AttemptStatus.FAILED, AttemptStatus.LOST):
+            series["jeton_lost_usd_total", (pool, backend)] += total.cost_nanousd
+        series["jeton_cost_usd_total", (pool, backend, "allocated")] += total.cost_nanousd
+        series["jeton_cost_usd_total", (pool, backend, "standard")] += total.standard_nanousd
+        for name in ("prompt", "cached", "completion", "reasoning"):
+            series["jeton_tokens_total", (pool, backend, name)] += getattr(total, f"{name}_tokens")
+        series["jeton_usage_total", (line.usage_source.value,)] += total.attempts
+        series["jeton_unpriced_attempts_total", (backend,)] += total.unpriced
+    for account, owed_nanousd in totals.open_nanousd.items():
+        series["jeton_cost_usd_total", (account.pool, account.backend, "allocated")] += owed_nanousd
+    return series

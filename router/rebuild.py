@@ -1,0 +1,84 @@
+"""A fresh ledger out of an old one's journal: charges, leases and totals are derived, nothing of them is copied.
+
+The record is taken over as it is: journal, prices, position. The rest follows (`derivation.py`), as in the audit, which is why
+the one passes what the other has made. Charges of an older jeton, whose journal did not say how attempts ended, give what only
+they know; those are counted.
+"""
+
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from router.derivation import Finding, derivation_of, replay
+from router.domain.attempt import Charge
+from router.ledger import sqlite
+from router.ledger.reading import read_position, read_prices
+from router.ledger.schema import open_reader, open_writer
+from router.ledger.store import LedgerError
+
+CHARGES_AT_ONCE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """findings: what of the record is off, so that the fresh ledger lacks it too. taken_on_trust: as in the audit."""
+
+    events: int
+    charges: int
+    leases: int
+    taken_on_trust: int
+    findings: list[Finding]
+
+
+def rebuild(path: Path, out: Path) -> Rebuilt:
+    """Write `out`, which must not exist. Raises LedgerError, and leaves no file behind."""
+    if out.exists():
+        raise LedgerError(f"{out}: there is a file already; name one that is not there")
+    try:
+        with closing(open_reader(path)) as source:
+            source.execute("BEGIN")
+            target, lock = open_writer(out)
+            with lock, closing(target):
+                return _rebuild(source, target)
+    except sqlite3.Error as error:
+        _remove(out)
+        raise LedgerError(f"{path}: cannot be rebuilt ({error})") from None
+    except BaseException:
+        _remove(out)
+        raise
+    finally:
+        out.with_name(out.name + ".lock").unlink(missing_ok=True)
+
+
+def _rebuild(source: sqlite3.Connection, target: sqlite3.Connection) -> Rebuilt:
+    derivation, position = derivation_of(source), read_position(source)
+    events = charges = 0
+    waiting: list[Charge] = []
+    target.execute("BEGIN IMMEDIATE")
+    target.executemany(sqlite.WRITE_PRICE, read_prices(source))
+    for line, charge in replay(source, derivation, [(position.seq, position.at_ns, lambda: None)]):
+        target.execute(
+            "INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (line.seq, line.event.subject, line.event.kind.value, *line.event[2:5], line.detail),
+        )
+        events += 1
+        if charge is not None:
+            charges += 1
+            waiting.append(charge)
+        if len(waiting) == CHARGES_AT_ONCE:
+            sqlite.write_charges(target, waiting)
+            waiting.clear()
+    sqlite.write_charges(target, waiting)
+    sqlite.write_leases(target, (lease.row for lease in derivation.leases.values()))
+    target.execute(
+        "UPDATE position SET at_ns = ?, seq = ?, open_from_seq = ?, whole_from_seq = ?",
+        (position.at_ns, position.seq, position.open_from_seq, position.whole_from_seq),
+    )
+    target.execute("COMMIT")
+    return Rebuilt(events, charges, len(derivation.leases), derivation.taken_on_trust, derivation.findings)
+
+
+def _remove(out: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        out.with_name(out.name + suffix).unlink(missing_ok=True)
