@@ -109,6 +109,10 @@ def _summary(loaded: LoadedConfig) -> Iterator[str]:
     for tenant in config.tenants:
         keys, may = len(tenant.api_keys), ", ".join(tenant.models) or "everything"
         yield f"tenant    {tenant.name}: {keys} {'API key' if keys == 1 else 'API keys'}, may ask for {may}"
+    for budget in loaded.budgets:
+        degrade = budget.degrade
+        then = "" if degrade is None else f"; from {degrade.at_ratio:.0%} on {degrade}"
+        yield f"budget    {budget}{then}"
 
 
 def _usd(usd: Decimal) -> str:

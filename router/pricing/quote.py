@@ -39,11 +39,11 @@ class Appraisal(NamedTuple):
 class Lease:
     """A leased price on a known engine: all that does not change between two requests. Make one per backend."""
 
-    __slots__ = ("_per_second", "_point", "_profile", "_rates")
+    __slots__ = ("_point", "_profile", "_rates", "nanousd_per_second")
 
     def __init__(self, price: LeasedPrice, profile: EngineProfile) -> None:
         self._profile = profile
-        self._per_second = price.nanousd_per_hour / SECONDS_PER_HOUR
+        self.nanousd_per_second = price.nanousd_per_hour / SECONDS_PER_HOUR
         self._rates = standard_rates(price, profile)
         self._point = operating_point(profile)
 
@@ -88,7 +88,9 @@ class Lease:
         )
         marginal = engine_seconds * scarcity(profile, point, busy)
         quote = Quote(
-            round(allocated * self._per_second), round(standard / TOKENS_PER_RATE), round(marginal * self._per_second)
+            round(allocated * self.nanousd_per_second),
+            round(standard / TOKENS_PER_RATE),
+            round(marginal * self.nanousd_per_second),
         )
         return Appraisal(ttft, tpot, quote)
 

@@ -26,6 +26,7 @@ def explain(request: InferenceRequest, decision: Decision) -> dict[str, Any]:
         },
         "policy": decision.policy,
         "baseline": decision.baseline,
+        "is_degraded": decision.is_degraded,
         "prediction": prediction
         and {
             "small_suffices": prediction.small_suffices,
@@ -59,6 +60,7 @@ def _choice(rank: int, choice: Choice) -> dict[str, Any]:
         "tpot_seconds": candidate.tpot_seconds,
         "completion_tokens": candidate.completion_tokens,
         "quote": _quote(candidate),
+        "hold": {"usd": usd_text(candidate.hold_nanousd), "nanousd": candidate.hold_nanousd},
         "load": {
             "attempts": candidate.load.attempts,
             "prefill_tokens": candidate.load.prefill_tokens,
