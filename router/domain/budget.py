@@ -4,6 +4,7 @@ Periods are calendar days and months in UTC, of the clock that the caller reads 
 """
 
 from datetime import UTC, datetime
+from decimal import Context, Decimal
 from enum import StrEnum
 
 from router.domain.immutable import immutable
@@ -101,8 +102,9 @@ class Allowance:
 
 
 def dollars(nanousd: int) -> str:
-    """For people: cents, or as many places as a small amount needs."""
-    sign, nanousd = ("-" if nanousd < 0 else ""), abs(nanousd)
-    if nanousd >= NANOUSD_PER_USD // 100 or not nanousd:
-        return f"{sign}${nanousd // NANOUSD_PER_USD}.{nanousd % NANOUSD_PER_USD // 10**7:02d}"
-    return f"{sign}$" + f"{nanousd / NANOUSD_PER_USD:.9f}".rstrip("0")
+    """For people: to the cent from a dollar on, three significant digits below."""
+    usd = Decimal(abs(nanousd)) / NANOUSD_PER_USD
+    if usd < 1:
+        usd = Context(prec=3).plus(usd).normalize()
+    digits = -usd.as_tuple().exponent if usd < 1 else 2  # type: ignore[operator]
+    return f"{'-' if nanousd < 0 else ''}${usd:.{max(digits, 2)}f}"
