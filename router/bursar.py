@@ -31,9 +31,11 @@ LEARN_TIMEOUT_SECONDS = 5.0
 # How often an account that is in use tells the others, and one that is not.
 CLAIM_SECONDS = 0.5
 CLAIM_IDLE_SECONDS = 1.0
-# Of what nobody has, a worker takes this part beside its holds. Small enough to leave some for the others, and it shrinks with
-# what is left, so that the last dollars are asked for request by request.
+# Of what nobody has, a worker takes this part beside its holds: an eighth where requests come, and where none do as much as
+# the first of them need should Redis be away. Small enough to leave some for the others, and it shrinks with what is left, so
+# that the last dollars are asked for request by request.
 SHARE_PARTS = 8
+SHARE_PARTS_IDLE = 32
 # How often one request asks for a larger share before it gives way to those that take it.
 ASKED_MAX = 5
 AWAY = "The budget cannot be checked now; try again."
@@ -213,7 +215,7 @@ class Bursar:
         """Before the first request; in a Redis that knows nothing, once all who may have shares have said so."""
         await self._claim(list(self._desks))
         if self._is_rebuilding:
-            await asyncio.sleep(REBUILD_SECONDS)
+            await asyncio.sleep(REBUILD_SECONDS + 0.1)
             await self._claim(list(self._desks))
 
     async def _claim(self, accounts: Sequence[Account]) -> None:
@@ -260,17 +262,16 @@ class _Desk:
 
     def __init__(self) -> None:
         self.asking: dict[asyncio.Future[str], int] = {}
-        self.is_used = True
+        self.is_used = False
         self.largest_nanousd = 0
         self.told_at = float("-inf")
 
     def wanted_nanousd(self, account: Account) -> int:
-        """What should be free beside the holds: a part of what nobody has, while requests come; at least what is asked for."""
+        """What should be free beside the holds: a part of what nobody has, unless it is too small to be of use; at least what
+        is asked for."""
         asked_nanousd = sum(self.asking.values())
-        if not (self.is_used or account.held_nanousd or asked_nanousd):
-            return 0
-        pool_nanousd = max(account.left_nanousd, 0)
-        part_nanousd = pool_nanousd // SHARE_PARTS
+        is_busy = self.is_used or account.held_nanousd > 0 or asked_nanousd > 0
+        part_nanousd = max(account.left_nanousd, 0) // (SHARE_PARTS if is_busy else SHARE_PARTS_IDLE)
         return max(asked_nanousd, part_nanousd if part_nanousd >= self.largest_nanousd else 0)
 
     def is_due(self, account: Account, now_seconds: float) -> bool:

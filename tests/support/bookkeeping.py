@@ -114,6 +114,14 @@ def assert_file_is_consistent(path: Path, *, is_quiet: bool = False) -> None:
             f" FROM totals ORDER BY {line}"
         ).fetchall()
         assert parts == wholes
+        spending = "tenant, api_key_name, day, cost_nanousd"
+        assert (
+            connection.execute(
+                "SELECT tenant, api_key_name, ended_ns / 86400000000000, sum(cost_nanousd) FROM charges"
+                " WHERE cost_nanousd NOT NULL GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+            ).fetchall()
+            == connection.execute(f"SELECT {spending} FROM spending ORDER BY 1, 2, 3").fetchall()
+        )
         closed = connection.execute("SELECT subject FROM journal WHERE kind = 'closed' ORDER BY 1").fetchall()
         assert closed == connection.execute("SELECT attempt_id FROM charges ORDER BY 1").fetchall()
         not_given_out = connection.execute(
