@@ -21,6 +21,9 @@ Model = TypeVar("Model", bound=BaseModel)
 # Members whose wrong value may be a secret that was put in the wrong place: it is never repeated.
 UNSHOWN = frozenset({"hash", "api_key_env"})
 
+# A password in an address.
+CREDENTIALS = re.compile(r"://[^/\s]*@")
+
 PATTERNS = {
     NAME: "use letters, digits and . _ / : @ - (the first a letter or digit, at most 100)",
     URL: "write http:// or https://, the host and the port, as in http://10.0.0.7:8000",
@@ -122,7 +125,7 @@ def _shown(value: Any, place: Place) -> str:
     if value is None:
         return "empty"
     text = str(value)
-    if (place and place[-1] in UNSHOWN) or looks_secret(text):
+    if (place and place[-1] in UNSHOWN) or looks_secret(text) or CREDENTIALS.search(text):
         return "not right (its value is not shown: it may be a secret)"
     return f"`{text if len(text) <= 60 else text[:57] + '…'}`"
 

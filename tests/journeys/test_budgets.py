@@ -10,8 +10,10 @@ from typing import Any
 import openai
 import pytest
 from payloads import HELLO, form, sound
+from redis_server import redis_server
 from whole_app import CLOUD_KEY, PEPPER, running
 
+from router.access.keys import api_key_hash, new_api_key
 from router.domain.budget import DAY_NS
 from router.domain.request import Endpoint
 
@@ -161,7 +163,7 @@ async def test_a_candidate_that_does_not_fit_is_left_out_and_explained(tmp_path:
         explained = (await jeton.http.post("/jeton/explain", **chat(max_tokens=2600, model="anything"))).json()
         excluded = {exclusion["backend"]: exclusion["why"] for exclusion in explained["exclusions"]}
         assert set(excluded) == {"small", "large"}
-        assert excluded["small"].startswith("may cost up to $0.023
+        assert excluded["small"].startswith("may cost up to $0.023")
         assert excluded["small"].endswith("and $0.022 is left of the budget of $0.022 in total of the API key tests")
         [choice] = explained["ranking"]
         assert choice["backend"] == "cloud"
@@ -200,6 +202,50 @@ async def test_a16_f38_every_endpoint_moves_the_same_budget_and_is_refused_by_it
             said = json.dumps(answer.json())
             assert "budget of $100.00 a day of the tenant tests" in said
         assert len(await jeton.charges()) == len(requests)
+
+
+async def test_f22_f24_when_redis_is_away_shares_serve_and_tenants_without_budgets_notice_nothing(
+    tmp_path: Path,
+) -> None:
+    other = new_api_key()
+    body = chat(max_tokens=100)
+    with redis_server(tmp_path) as redis:
+
+        def shared(config: dict[str, Any]) -> None:
+            budgeted({"usd": "0.1", "per": "day"}, redis={"url": redis.url})(config)
+            key = {"name": "other", "hash": api_key_hash(other, PEPPER.encode())}
+            config["tenants"].append({"name": "other", "api_keys": [key]})
+
+        async with running(tmp_path, shared) as jeton:
+            assert (await jeton.http.post(PATH, **body)).status_code == 200
+            redis.kill()
+            codes: list[str] = []
+            for _ in range(60):
+                answer = await jeton.http.post(PATH, **body)
+                codes.append("" if answer.status_code == 200 else answer.json()["error"]["code"])
+                if codes[-1]:
+                    assert answer.status_code == 429
+                    assert answer.headers["retry-after"] == "1"
+                    assert "x-should-retry" not in answer.headers
+                    break
+            assert codes[-1] == "budget_unavailable"
+            assert len(codes) > 2, "the share that was here"
+            answer = await jeton.http.post(PATH, **body, headers={"authorization": f"Bearer {other}"})
+            assert answer.status_code == 200
+            redis.start()
+
+            async def serves() -> bool:
+                return (await jeton.http.post(PATH, **body)).status_code == 200
+
+            for _ in range(100):
+                if await serves():
+                    break
+                await asyncio.sleep(0.1)
+            assert await serves()
+            (account,) = jeton.app._bursar.accounts
+            charges = [charge for charge in await jeton.charges() if charge["tenant"] == "tests"]
+            assert account.spent_nanousd == sum(charge["cost_nanousd"] for charge in charges)
+            await jeton.until(lambda: account.share_nanousd > 0)
 
 
 async def test_a_budget_added_by_a_reload_knows_what_was_spent_before(

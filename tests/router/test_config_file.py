@@ -320,7 +320,7 @@ REFUSALS = {
         "  - name: blue",
         "  - name: blue\nredis: {url: 'redis://me:word@10.0.0.9:6379'}",
         "'redis://me",
-        "`redis.url` is",
+        "`redis.url` is not right (its value is not shown: it may be a secret); write redis:// or rediss://, the host",
     ),
     "a password of Redis that is not set": Refusal(
         "  - name: blue",
@@ -655,6 +655,12 @@ WARNINGS = {
         "model: gpt",
         "model: big",
         "who asks for the model `big` gets the backend of that name, never bought",
+    ),
+    "a key's budget above its tenant's": (
+        "    models: [auto, cheap]\n    requests_per_minute: 60\n    api_keys:\n      - name: laptop\n",
+        "    models: [auto, cheap]\n    budgets: [{usd: 5, per: day}]\n    api_keys:\n      - name: laptop\n"
+        "        budgets: [{usd: 5, per: day}, {usd: 9, per: month}]\n",
+        "the key's budget is never reached: its tenant's own for the same period is not larger",
     ),
 }
 
