@@ -57,7 +57,8 @@ class Bursar:
         self._monotonic = monotonic
         self._budgets = Budgets()
         self._desks: dict[Account, _Desk] = {}
-        self._ignorant: set[Account] = set()
+        self._ignorant: set[Account] = set()  # what was spent of them has not been learnt yet
+        self._learning = asyncio.Lock()
         self._wake = asyncio.Event()
         self._is_rebuilding = False
 
@@ -72,11 +73,14 @@ class Bursar:
     def configure(self, budgets: Iterable[Budget]) -> None:
         """These are the budgets from now on. What was spent of new ones is learnt from the ledger in the next moments."""
         new = self._budgets.configure(budgets, self._clock.now_ns())
-        self._ignorant.update(new)
+        self._ignorant = (self._ignorant | set(new)) & set(self._budgets.accounts)
         if self._shared is not None:
             for account in new:
                 account.share_nanousd = 0
-            self._desks = {account: self._desks.get(account) or _Desk() for account in self._budgets.accounts}
+            before, self._desks = self._desks, {}
+            for account in self._budgets.accounts:
+                self._desks[account] = before.pop(account) if account in before else _Desk()
+            _answer({account: list(desk.asking) for account, desk in before.items()}, "the budgets have changed")
         self._wake.set()
 
     def of(self, tenant: str, api_key_name: str) -> tuple[Account, ...]:
@@ -88,6 +92,8 @@ class Bursar:
 
     async def reserve(self, accounts: Sequence[Account], nanousd: int, term_ns: int) -> Hold:
         """Hold so much in all of the accounts, for so long at most. Raises BudgetExceeded or BudgetUnavailable."""
+        if self._ignorant:
+            await self._know(accounts)
         for asked in range(ASKED_MAX + 1):
             found = self._budgets.reserve(accounts, nanousd, self._clock.now_ns(), term_ns)
             if isinstance(found, Hold):
@@ -142,8 +148,22 @@ class Bursar:
                 await self._learn()
 
     async def _learn(self) -> None:
-        """Ask the ledger what was spent; what is charged meanwhile is kept apart until it answers."""
-        accounts = list(self._budgets.accounts)
+        """Ask the ledger what was spent; what is charged meanwhile is kept apart until it answers, so one asks at a time."""
+        async with self._learning:
+            await self._ask_ledger(list(self._budgets.accounts))
+
+    async def _know(self, accounts: Sequence[Account]) -> None:
+        """Before the ledger has said what was spent, nothing may be. Raises BudgetUnavailable."""
+        if self._ignorant.isdisjoint(accounts):
+            return
+        async with self._learning:
+            unknown = [account for account in accounts if account in self._ignorant]
+            await self._ask_ledger(unknown)
+        for account in unknown:
+            if account in self._ignorant:
+                raise _unavailable(account, "the ledger has not said yet what was spent")
+
+    async def _ask_ledger(self, accounts: Sequence[Account]) -> None:
         if not accounts:
             return
         questions: list[SpentQuestion] = []

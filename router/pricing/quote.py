@@ -28,6 +28,9 @@ IDLE_SCARCITY = 0.05
 SLACK_RATIO_MIN = 0.05
 
 
+NO_WORK = Occupancy(0, 0, 0, 0)
+
+
 class Appraisal(NamedTuple):
     """What one request would meet at one replica: its forecasts, without the network, and its quote."""
 
@@ -93,6 +96,14 @@ class Lease:
             round(marginal * self.nanousd_per_second),
         )
         return Appraisal(ttft, tpot, quote)
+
+    def alone_nanousd(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """What `appraise` has for `allocated` on a replica without other work, where every second is the request's own."""
+        profile = self._profile
+        seconds = ttft_seconds(profile, NO_WORK, prompt_tokens) if prompt_tokens else 0.0
+        if completion_tokens:
+            seconds += completion_tokens * tpot_seconds(profile, NO_WORK, prompt_tokens, completion_tokens)
+        return seconds * self.nanousd_per_second
 
 
 @lru_cache(maxsize=256)

@@ -9,7 +9,8 @@ every second; in company it takes longer, and pays for a part of them. A client 
 can exceed this; the excess is charged all the same, and is then the overshoot.
 """
 
-from router.domain.fleet import IDLE
+from math import ceil
+
 from router.pricing.cost import TOKENS_PER_RATE
 from router.pricing.price import MeteredPrice, TokenRates
 from router.pricing.quote import Lease
@@ -35,9 +36,8 @@ def metered_worst_case(
 
 def leased_worst_case(lease: Lease, prompt_tokens: int, completion_tokens: int, rtt_seconds: float) -> int:
     """Nano-dollars, at least 1 where an hour costs anything."""
-    alone = lease.appraise(IDLE, None, prompt_tokens, completion_tokens).quote.allocated_nanousd
     handling = (HANDLING_SECONDS + 2 * rtt_seconds) * lease.nanousd_per_second
-    return ALONE_FACTOR * alone + int(handling) + bool(handling)
+    return ceil(ALONE_FACTOR * lease.alone_nanousd(prompt_tokens, completion_tokens) + handling)
 
 
 def _dearest_prompt(rates: TokenRates) -> int:

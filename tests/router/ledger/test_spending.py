@@ -66,6 +66,17 @@ def test_it_survives_and_so_does_the_ledgers_id(tmp_path: Path) -> None:
     again.store.close()
 
 
+def test_f29_what_a_killed_router_left_open_is_spent_once(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    router = Router(path)
+    router.accountant.open(facts("r1", LARGE), LARGE, PRICES[LARGE.name], 100, 50, NOON)
+    router.store.close()
+    for _ in range(2):
+        again = Router(path)
+        assert again.spent(Period.DAY) == COST, "the estimate, as the charge of the lost attempt says"
+        again.store.close()
+
+
 def test_a_ledger_that_an_older_jeton_has_written_is_brought_up_to_date(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     router = Router(path)
