@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from router.commands.ledger_budgets import list_budgets
 from router.config import LedgerConfig
 from router.config_source import ConfigRefused, read_source
 from router.domain.money import usd_text
@@ -41,6 +42,9 @@ def ledger(context: click.Context, path: Path | None, config: Path) -> None:
     Amounts are exact US dollars. Without --ledger the file is the one that router.yaml names, or var/jeton.sqlite.
     """
     context.obj = path if path is not None else _configured_path(config)
+
+
+ledger.add_command(list_budgets)
 
 
 def _filter_options(command: Callable[..., None]) -> Callable[..., None]:
