@@ -31,6 +31,8 @@ LEARN_TIMEOUT_SECONDS = 5.0
 # How often an account that is in use tells the others, and one that is not.
 CLAIM_SECONDS = 0.5
 CLAIM_IDLE_SECONDS = 1.0
+# How soon a share that runs low is topped up again; who has to wait for it asks at once.
+CLAIM_SECONDS_MIN = 0.01
 # Of what nobody has, a worker takes this part beside its holds: an eighth where requests come, and where none do as much as
 # the first of them need should Redis be away. Small enough to leave some for the others, and it shrinks with what is left, so
 # that the last dollars are asked for request by request.
@@ -61,6 +63,7 @@ class Bursar:
         self._learning = asyncio.Lock()
         self._wake = asyncio.Event()
         self._is_rebuilding = False
+        self._claimed_at = 0.0
 
     @property
     def accounts(self) -> Collection[Account]:
@@ -189,13 +192,14 @@ class Bursar:
 
     def _watch_shares(self, accounts: Sequence[Account], nanousd: int) -> None:
         """Ask for more before it runs out."""
+        may_wake = not self._wake.is_set() and self._monotonic() - self._claimed_at > CLAIM_SECONDS_MIN
         for account in accounts:
             desk = self._desks.get(account)
             if desk is None:
                 continue
             desk.is_used = True
             desk.largest_nanousd = max(desk.largest_nanousd, nanousd)
-            if 2 * account.free_nanousd < desk.wanted_nanousd(account) and not self._wake.is_set():
+            if may_wake and 2 * account.free_nanousd < desk.wanted_nanousd(account):
                 self._wake.set()
 
     async def _ask_for(self, account: Account, nanousd: int) -> None:
@@ -241,6 +245,7 @@ class Bursar:
     async def _claim(self, accounts: Sequence[Account]) -> None:
         shared, now_seconds = self._shared, self._monotonic()
         assert shared is not None
+        self._claimed_at = now_seconds
         for account, desk in self._desks.items():
             account.turn(self._clock.now_ns())
             if now_seconds - desk.told_at > SHARE_SECONDS and account.share_nanousd is not None:

@@ -10,7 +10,7 @@
 -- a Lua number is exact up to 2^53, which in nano-dollars would be nine million dollars.
 --
 -- KEYS   the budget's hash; the run that all hashes are of; whether shares are being told anew
--- ARGV   worker, run, limit, spent, held, share, more, "1" for a worker's first claim, seconds to keep, rebuild milliseconds
+-- ARGV   worker, limit, spent, held, share, more, "1" for a worker's first claim, seconds to keep, rebuild milliseconds
 -- returns  share, spent by others, shares of others, "1" while rebuilding, then worker and claims of each other
 
 local NANOS = 1000000000
@@ -43,17 +43,20 @@ local function write(a)
 end
 
 local ZERO = {0, 0}
-local worker, run, is_first = ARGV[1], ARGV[2], ARGV[8] == '1'
+local worker, is_first = ARGV[1], ARGV[7] == '1'
+local limit, claimed_spent, held, claimed_share, more = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 
--- Another server, or one that has lost its data: whoever holds a share says so again before anybody is given more.
+-- Another server, or one that has lost its data: whoever holds a share says so again before anybody is given more. The server
+-- is asked here, for a client may be connected to another one without having noticed.
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 if redis.call('GET', KEYS[2]) ~= run then
   redis.call('SET', KEYS[2], run)
-  redis.call('SET', KEYS[3], '1', 'PX', ARGV[10])
+  redis.call('SET', KEYS[3], '1', 'PX', ARGV[9])
 end
 local is_rebuilding = redis.call('EXISTS', KEYS[3]) == 1
 
 local fields = redis.call('HGETALL', KEYS[1])
-local spent, share = read(ARGV[4]), read(ARGV[6])
+local spent, share = read(claimed_spent), read(claimed_share)
 local spent_by_others, shares_of_others, others, is_known = ZERO, ZERO, {}, false
 for i = 1, #fields, 2 do
   local kind, whose, value = string.sub(fields[i], 1, 1), string.sub(fields[i], 3), fields[i + 1]
@@ -71,17 +74,17 @@ for i = 1, #fields, 2 do
 end
 
 -- Taken for dead, its share was given to others: nothing is left of it but what is held already.
-if not is_known and not is_first and not is_rebuilding then share = read(ARGV[5]) end
+if not is_known and not is_first and not is_rebuilding then share = read(held) end
 
 if not is_rebuilding then
-  local pool = minus(read(ARGV[3]), plus(plus(spent, spent_by_others), plus(shares_of_others, share)))
-  local more = read(ARGV[7])
-  if less(pool, more) then more = pool end
-  if less(ZERO, more) then share = plus(share, more) end
+  local pool = minus(read(limit), plus(plus(spent, spent_by_others), plus(shares_of_others, share)))
+  local given = read(more)
+  if less(pool, given) then given = pool end
+  if less(ZERO, given) then share = plus(share, given) end
 end
 
 redis.call('HSET', KEYS[1], 's:' .. worker, write(spent), 'l:' .. worker, write(share))
 redis.call('HINCRBY', KEYS[1], 'b:' .. worker, 1)
-if ARGV[9] ~= '0' then redis.call('EXPIRE', KEYS[1], ARGV[9]) end
+if ARGV[8] ~= '0' then redis.call('EXPIRE', KEYS[1], ARGV[8]) end
 
 return {write(share), write(spent_by_others), write(shares_of_others), is_rebuilding and '1' or '0', unpack(others)}

@@ -80,7 +80,6 @@ class RedisBudgets:
         )
         self._worker = worker
         self._clock = clock
-        self._run = ""
         self._claim_sha = self._reclaim_sha = ""
         self._retry_at = 0.0
         self._is_failing = False
@@ -98,11 +97,11 @@ class RedisBudgets:
         try:
             return await self._asked(claims)
         except NoScriptError:
-            self._run = ""
+            self._claim_sha = ""  # a server that was started since
         except RedisTimeoutError as error:
             raise self._failed(error) from None
         except (RedisError, OSError):
-            self._run = ""  # the connection was idle and is gone, perhaps: once more, on another
+            pass  # the connection was idle and is gone, perhaps: once more, on another
         try:
             return await self._asked(claims)
         except (RedisError, OSError) as error:
@@ -121,8 +120,9 @@ class RedisBudgets:
         await self._redis.aclose()
 
     async def _asked(self, claims: Sequence[tuple[Budget, Claim]]) -> list[Grant]:
-        if not self._run:
-            await self._meet()
+        if not self._claim_sha:
+            self._reclaim_sha = str(await self._redis.script_load(RECLAIM))
+            self._claim_sha = str(await self._redis.script_load(CLAIM))
         async with self._redis.pipeline(transaction=False) as pipeline:
             for budget, claim in claims:
                 self._put(pipeline, budget, claim)
@@ -139,13 +139,6 @@ class RedisBudgets:
             grants.append(Grant(share, spent, shares, is_rebuilding=answer[3] == "1"))
         return grants
 
-    async def _meet(self) -> None:
-        """Learn whom we are talking to, and teach it the scripts."""
-        info: dict[str, Any] = await self._redis.info("server")
-        self._claim_sha = str(await self._redis.script_load(CLAIM))
-        self._reclaim_sha = str(await self._redis.script_load(RECLAIM))
-        self._run = str(info["run_id"])
-
     def _put(self, pipeline: Any, budget: Budget, claim: Claim) -> None:
         key = _key(budget, claim)
         pipeline.evalsha(
@@ -155,7 +148,6 @@ class RedisBudgets:
             RUN_KEY,
             REBUILDING_KEY,
             self._worker,
-            self._run,
             str(budget.limit_nanousd),
             str(max(claim.spent_nanousd, 0)),
             str(claim.held_nanousd),
@@ -180,7 +172,7 @@ class RedisBudgets:
         self._seen[key] = fresh
 
     def _failed(self, error: Exception) -> SharedAway:
-        self._run = ""
+        self._claim_sha = ""
         self._retry_at = self._clock() + RETRY_SECONDS
         if not self._is_failing:
             self._is_failing = True
