@@ -39,8 +39,6 @@ def extent(request: InferenceRequest, backend: Backend) -> Extent:
     if endpoint in AUDIO:
         audio_seconds = request.body_bytes / AUDIO_BYTES_PER_SECOND_MIN
         return Extent(int(audio_seconds * AUDIO_TOKENS_PER_SECOND) + 1, completion_tokens, audio_seconds)
-    if endpoint is Endpoint.TOKENIZE:
-        return Extent(0, 0, 0.0)
     if endpoint not in WINDOWED:
         return Extent(request.body_bytes + TEMPLATE_TOKENS, completion_tokens, 0.0)
     window_tokens = backend.context_tokens * request.prompts
