@@ -61,9 +61,11 @@ class Bursar:
         self._desks: dict[Account, _Desk] = {}
         self._ignorant: set[Account] = set()  # what was spent of them has not been learnt yet
         self._learning = asyncio.Lock()
+        self._gone: list[Account] = []  # whose shares are still to be given back
         self._wake = asyncio.Event()
         self._is_rebuilding = False
         self._claimed_at = 0.0
+        self._is_ending = False
 
     @property
     def accounts(self) -> Collection[Account]:
@@ -84,6 +86,7 @@ class Bursar:
             for account in self._budgets.accounts:
                 self._desks[account] = before.pop(account) if account in before else _Desk()
             _answer({account: list(desk.asking) for account, desk in before.items()}, "the budgets have changed")
+            self._gone += before
         self._wake.set()
 
     def of(self, tenant: str, api_key_name: str) -> tuple[Account, ...]:
@@ -130,6 +133,7 @@ class Bursar:
         try:
             yield
         finally:
+            self._is_ending = True
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -222,7 +226,7 @@ class Bursar:
             raise _unavailable(account, outcome)
 
     async def _claim_for_ever(self) -> None:
-        while True:
+        while not self._is_ending:  # redis-py can swallow a cancellation that comes while it gives a connection up
             with suppress(TimeoutError):
                 async with asyncio.timeout(CLAIM_SECONDS):
                     await self._wake.wait()
@@ -231,6 +235,7 @@ class Bursar:
             due = [account for account, desk in self._desks.items() if desk.asking or desk.is_due(account, now_seconds)]
             try:
                 await self._claim(due)
+                await self._give_back()
             except Exception:
                 log.exception("shares of budgets could not be claimed")
                 await asyncio.sleep(CLAIM_SECONDS)
@@ -268,6 +273,15 @@ class Bursar:
             if account in self._desks:
                 self._desks[account].told_at, self._desks[account].is_used = now_seconds, False
             _answer({account: asking[account]}, "shares are being told anew" if grant.is_rebuilding else "")
+
+    async def _give_back(self) -> None:
+        """The shares of budgets that a reload has taken out."""
+        shared = self._shared
+        if not self._gone or shared is None or shared.is_away:
+            return
+        gone, self._gone = self._gone, []
+        with suppress(SharedAway):  # then it is given back when others find that nobody claims it
+            await shared.leave([(account.budget, account.claim(0)) for account in gone])
 
     async def _leave(self, shared: SharedBudgets) -> None:
         claims = [(account.budget, account.claim(0)) for account in self._desks]

@@ -65,6 +65,20 @@ def prepare_spending(connection: sqlite3.Connection) -> str:
     return str(found[0])
 
 
+def spending_differences(connection: sqlite3.Connection) -> list[tuple[str, str, int, int, int]]:
+    """For an audit: tenant, key, day, what this table has and what the charges sum to, wherever the two differ; of the days
+    whose charges are still there."""
+    return connection.execute(
+        f"""
+        SELECT tenant, api_key_name, day, sum(here), sum(charged) FROM (
+            SELECT tenant, api_key_name, day, cost_nanousd AS here, 0 AS charged FROM spending WHERE day >= {_FIRST_DAY}
+            UNION ALL SELECT tenant, api_key_name, ended_ns / {DAY_NS}, 0, cost_nanousd FROM charges
+            WHERE cost_nanousd NOT NULL
+        ) GROUP BY 1, 2, 3 HAVING sum(here) <> sum(charged) ORDER BY 1, 2, 3
+        """
+    ).fetchall()
+
+
 def read_spent(connection: sqlite3.Connection, questions: Iterable[SpentQuestion]) -> list[int]:
     """Nano-dollars, an amount for each question."""
     return [_read(connection, *question) for question in questions]

@@ -203,6 +203,15 @@ async def test_at_the_end_nothing_is_kept_from_the_others(tmp_path: Path) -> Non
                 await reserve(bursar, 1)
 
 
+async def test_the_share_of_a_budget_that_a_reload_takes_out_is_given_back(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as server:
+        async with working(tmp_path, server, name="a") as a, working(tmp_path, server, name="b") as b:
+            await reserve(a, 1_000)
+            a.configure([])
+            await asyncio.sleep(1.5)
+            await reserve(b, LIMIT - 1_000)
+
+
 async def test_a_share_that_nobody_has_confirmed_for_long_is_not_spent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

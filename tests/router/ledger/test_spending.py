@@ -9,7 +9,7 @@ from bookkeeping import FLEET, LARGE, PRICES, PROFILES, SECOND, answered, assert
 
 from router.accountant import Accountant
 from router.domain.budget import DAY_NS, Period, Span, span_at
-from router.ledger.spending import SpentQuestion
+from router.ledger.spending import SpentQuestion, spending_differences
 from router.ledger.sqlite import SqliteLedger
 
 NOON = 20_000 * DAY_NS + DAY_NS // 2
@@ -91,6 +91,17 @@ def test_a_ledger_that_an_older_jeton_has_written_is_brought_up_to_date(tmp_path
         assert router.spent(Period.TOTAL) == 2 * COST
         router.store.close()
         assert_file_is_consistent(path, is_quiet=True)
+
+
+def test_an_audit_is_told_where_it_does_not_agree_with_the_charges(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    router = Router(path)
+    router.spend()
+    router.spend(key="desktop")
+    router.store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE spending SET cost_nanousd = 5 WHERE api_key_name = 'desktop'")
+        assert spending_differences(connection) == [("acme", "desktop", NOON // DAY_NS, 5, COST)]
 
 
 def test_a_question_is_answered_from_few_rows(tmp_path: Path) -> None:
