@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from router.accountant import Accountant
 from router.api import build_api
+from router.bursar import Bursar
 from router.classify.classifier import Classifier
 from router.clock import Clock
 from router.config_file import LoadedConfig
@@ -20,6 +21,7 @@ from router.domain.fleet import Billing, Health, HealthState, Replica
 from router.fleet.scraper import Scraper
 from router.fleet.state import Fleet
 from router.gateway import Gateway
+from router.ledger.shared_budget import RedisBudgets
 from router.ledger.sqlite import SqliteLedger
 from router.pipeline import Pipeline
 from router.pricing.drift import Drifts
@@ -53,7 +55,9 @@ class App:
         self._store = SqliteLedger(config.ledger.path, commit_seconds=config.ledger.commit_seconds)
         self._accountant = Accountant(self._store)
         self._fleet = Fleet(deployment.backends, deployment.tiers, deployment.rules, on_health=_log_health)
-        self._metrics = Metrics(self._accountant, self._fleet)
+        self._bursar = Bursar(self._store, self._clock, _shared_budgets(loaded, self._store.ledger_id))
+        self._bursar.configure(loaded.budgets)
+        self._metrics = Metrics(self._accountant, self._fleet, self._bursar)
         self._metrics.registry.register(DriftCollector(self._drift_ratios))
         self._relay = Relay(self._watchdog)
         self._pipeline = Pipeline(
@@ -61,6 +65,7 @@ class App:
             self._fleet,
             self._relay,
             self._accountant,
+            self._bursar,
             Classifier.load(),
             self._metrics,
             self._clock,
@@ -82,6 +87,7 @@ class App:
         self.drifts.follow(_replica_profiles(deployment))
         self._day = day
         self._accountant.set_fleet(deployment.backends, deployment.prices, deployment.profiles, self._clock.now_ns())
+        self._bursar.configure(loaded.budgets)
         self._fleet.configure(deployment.backends, deployment.tiers, deployment.rules)
         if loaded.config.health != self._loaded.config.health:
             self._closing.append(asyncio.create_task(self._scraper.close()))
@@ -94,6 +100,7 @@ class App:
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.callback(self._store.close)
+            await stack.enter_async_context(self._bursar.running())
             stack.push_async_callback(self._relay.aclose)
             self._scraper = self._new_scraper(self._loaded)
             stack.push_async_callback(self._close_scrapers)
@@ -163,6 +170,13 @@ def _replica_profiles(deployment: Deployment) -> dict[str, EngineProfile]:
         if backend.pool.billing is Billing.LEASED and backend.name in deployment.profiles
         for replica in backend.replicas
     }
+
+
+def _shared_budgets(loaded: LoadedConfig, ledger_id: str) -> RedisBudgets | None:
+    redis = loaded.config.redis
+    if redis is None:
+        return None
+    return RedisBudgets(redis, loaded.secrets.redis_password.get_secret_value(), ledger_id)
 
 
 async def _cancelled(task: "asyncio.Task[None]") -> None:

@@ -30,6 +30,7 @@ class Attempt:
         "_accountant",
         "_fleet",
         "_now_ns",
+        "_settle",
         "_ticket",
         "candidate",
         "charge",
@@ -49,8 +50,10 @@ class Attempt:
         now_ns: Callable[[], int],
         *,
         is_streaming: bool,
+        settle: Callable[[Charge], None] | None = None,
     ) -> None:
-        """Raises Unavailable when a metered attempt cannot be recorded."""
+        """settle: told the charge, once; None where no budget waits for it. Raises Unavailable when a metered attempt cannot be
+        recorded."""
         self.facts = facts
         self.candidate = candidate
         self.stream: Stream | None = None
@@ -59,6 +62,7 @@ class Attempt:
         self._fleet = fleet
         self._accountant = accountant
         self._now_ns = now_ns
+        self._settle = settle
         self.opened_ns = now_ns()
         accountant.open(  # first, because it may refuse
             facts,
@@ -127,4 +131,6 @@ class Attempt:
             end = AttemptEnd(status, usage, fault, http_status)
             self.charge = charge = self._accountant.close(self.facts.attempt_id, end, self._now_ns())
             self._fleet.metered(self.facts.replica, charge.usage.prompt_tokens + charge.usage.completion_tokens)
+            if self._settle is not None:
+                self._settle(charge)
         return self.charge

@@ -2,9 +2,9 @@
 
 One read transaction, so a router may write meanwhile, or have died at any moment. What is compared, to the last nano-dollar:
 each charge, column by column, with the one that the journal leads to (`derivation.py`); each lease, its meter's saved state
-included; each total with the sum of its charges; and, of every lease, its bill with what was charged, idle and is owed. Then
-the money metrics, as this code would render them and as a running router does: those tell up to which event and time they
-reckon, so that they are compared with that very state, whatever has been booked since.
+included; each total, and what each API key has spent a day, with the sum of their charges; and, of every lease, its bill with
+what was charged, idle and is owed. Then the money metrics, as this code would render them and as a running router does: those
+tell up to which event and time they reckon, so that they are compared with that very state, whatever has been booked since.
 
 What this cannot see: a journal that was rewritten with everything that follows from it, and what was never journalled. What
 the engine profile goes into is not reckoned again, for the profile is not in the ledger: the weights, a leased attempt's
@@ -37,6 +37,7 @@ from router.ledger.reading import (
 )
 from router.ledger.rows import CHARGE_COLUMNS, charge_row
 from router.ledger.schema import open_reader
+from router.ledger.spending import spending_differences
 from router.ledger.store import EventKind, Lease, LedgerError
 from router.telemetry.labels import Vocabulary
 from router.telemetry.metrics import TENANTS_MAX
@@ -131,6 +132,7 @@ class _Auditor:
             self._check_charges_without_end()
             self._check_leases()
             self._check_totals()
+            self._check_spending()
             self._check_own_rendering(position)
             for totals in scraped:
                 assert metrics_text is not None
@@ -232,6 +234,11 @@ class _Auditor:
             for column, one, other in zip(LineTotal._fields, is_, should_be, strict=True):
                 if one != other:
                     self._found("totals", name, f"{column}, against its charges", one, other)
+
+    def _check_spending(self) -> None:
+        """What budgets go by, against the charges."""
+        for tenant, api_key_name, day, is_, should_be in spending_differences(self._connection):
+            self._found("spending", f"{tenant} {api_key_name} day {day}", "cost_nanousd", is_, should_be)
 
     def _check_own_rendering(self, position: Position) -> None:
         """What a router would show on this ledger."""

@@ -4,16 +4,19 @@ Reading the file, naming the line of a mistake and checking it against prices an
 """
 
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Discriminator, Field, SecretStr, Tag, field_validator
 
+from router.domain.budget import Period
 from router.domain.fleet import Billing, EngineKind, PoolKind
 from router.domain.request import Capability
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,99}$"
 URL = r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"
+REDIS_URL = r"^rediss?://[^\s/?#@]+(/[0-9]{1,4})?$"
 ENVIRONMENT_NAME = r"^[A-Z][A-Z0-9_]*$"  # capitals only: a key put here by mistake rarely passes for a name
 API_KEY_HASH = re.compile(r"hmac-sha256:[0-9a-f]{64}")
 
@@ -91,12 +94,29 @@ class AliasConfig(Shape):
     models: tuple[str, ...] = ()
 
 
+class DegradeConfig(Shape):
+    """From `at_ratio` of the budget on, requests go to these tiers and pools where one of them can serve them."""
+
+    at_ratio: float = Field(default=0.8, gt=0, lt=1)
+    tiers: tuple[str, ...] = ()
+    pools: tuple[str, ...] = ()
+
+
+class BudgetConfig(Shape):
+    """What may be spent in a calendar day or month (UTC), or in all. Reached, requests are refused until it renews."""
+
+    usd: Decimal = Field(gt=0, le=Decimal("9e9"), max_digits=19, decimal_places=9)
+    per: Period
+    degrade: DegradeConfig | None = None
+
+
 class ApiKeyConfig(Shape):
     """hash: `hmac-sha256:` and 64 hex digits, as `jeton key` prints it. prefix: the first characters, for people."""
 
     name: str = Field(pattern=NAME)
     hash: str
     prefix: str = Field(default="", max_length=12)
+    budgets: tuple[BudgetConfig, ...] = ()
 
     @field_validator("hash")
     @classmethod
@@ -110,12 +130,13 @@ class ApiKeyConfig(Shape):
 
 
 class TenantConfig(Shape):
-    """Who pays. models: what it may ask for (empty: everything)."""
+    """Who pays. models: what it may ask for (empty: everything). budgets: of all its keys together."""
 
     name: str = Field(pattern=NAME)
     api_keys: tuple[ApiKeyConfig, ...] = ()
     models: tuple[str, ...] = ()
     requests_per_minute: int | None = Field(default=None, gt=0)
+    budgets: tuple[BudgetConfig, ...] = ()
 
 
 class ReplicaConfig(Shape):
@@ -139,6 +160,9 @@ class BackendConfig(Shape):
     quantization: str = "bf16"
     engine: EngineKind = EngineKind.VLLM
     context_tokens: int = Field(gt=0)
+    completion_tokens_max: int | None = Field(
+        default=None, gt=0, description="what a completion may have at most, where that is less than the context"
+    )
     capabilities: tuple[Capability, ...] = (
         Capability.CHAT,
         Capability.COMPLETIONS,
@@ -229,6 +253,15 @@ class LedgerConfig(Shape):
     commit_seconds: float = Field(default=0.02, gt=0, le=1)
 
 
+class RedisConfig(Shape):
+    """Where workers share budgets. Without it each has its budgets to itself. The password is in the environment."""
+
+    url: str = Field(pattern=REDIS_URL)
+    username: str | None = None
+    password_env: str | None = Field(default=None, pattern=ENVIRONMENT_NAME)
+    timeout_seconds: float = Field(default=0.05, gt=0, le=5, description="of connecting, and of an answer")
+
+
 class LogConfig(Shape):
     format: Literal["json", "console"] = "console"
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -238,6 +271,7 @@ class Secrets(BaseModel, frozen=True):
     """Read from the environment alone. pepper: `JETON_API_KEY_PEPPER`, mixed into every API-key hash."""
 
     pepper: SecretStr = SecretStr("")
+    redis_password: SecretStr = SecretStr("")
 
 
 class RouterConfig(Shape):
@@ -256,4 +290,5 @@ class RouterConfig(Shape):
     profiles: dict[str, AnyProfileConfig] = {}
     pools: tuple[PoolConfig, ...] = Field(min_length=1)
     ledger: LedgerConfig = LedgerConfig()
+    redis: RedisConfig | None = None
     log: LogConfig = LogConfig()

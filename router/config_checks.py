@@ -12,7 +12,16 @@ from datetime import date, timedelta
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from router.config import NAME, AliasConfig, BackendConfig, PoolConfig, ProfileConfig, RouterConfig
+from router.config import (
+    NAME,
+    AliasConfig,
+    BackendConfig,
+    BudgetConfig,
+    DegradeConfig,
+    PoolConfig,
+    ProfileConfig,
+    RouterConfig,
+)
 from router.config_shape import nearest_name
 from router.config_source import Finding, Place, Source
 from router.domain.fleet import Billing
@@ -56,7 +65,7 @@ Check = Callable[[Reading], Iterator[Finding]]
 def mistakes(reading: Reading) -> list[Finding]:
     """Everything for which the configuration is refused."""
     checks: tuple[Check, ...] = (
-        _names, _replicas, _tiers, _aliases, _tenants, _baseline, _prices, _profiles, _secrets, _listening,
+        _names, _replicas, _tiers, _aliases, _tenants, _budgets, _baseline, _prices, _profiles, _secrets, _listening,
     )  # fmt: skip
     return [finding for check in checks for finding in check(reading)]
 
@@ -69,6 +78,7 @@ def warnings(reading: Reading) -> list[Finding]:
         _useless_profiles,
         _hidden_models,
         _prices_that_end,
+        _budgets_never_reached,
     )
     return [finding for check in checks for finding in check(reading)]
 
@@ -177,6 +187,59 @@ def _tenants(reading: Reading) -> Iterator[Finding]:
             yield from _unknown(reading, place, "alias, backend or model", model, known)
 
 
+def _budget_lists(reading: Reading) -> Iterator[tuple[Place, tuple[BudgetConfig, ...], tuple[BudgetConfig, ...]]]:
+    """Every list of budgets: where it stands, its own, and those of the tenant around it (for a key's)."""
+    for number, tenant in enumerate(reading.config.tenants):
+        yield ("tenants", number, "budgets"), tenant.budgets, ()
+        for position, api_key in enumerate(tenant.api_keys):
+            yield ("tenants", number, "api_keys", position, "budgets"), api_key.budgets, tenant.budgets
+
+
+def _budgets(reading: Reading) -> Iterator[Finding]:
+    for place, budgets, _ in _budget_lists(reading):
+        periods: set[str] = set()
+        for position, budget in enumerate(budgets):
+            at: Place = (*place, position)
+            if budget.per in periods:
+                what = (
+                    f"there is another budget {'in total' if budget.per == 'total' else f'a {budget.per.value}'} here"
+                )
+                yield reading.source.finding((*at, "per"), what, "keep the smaller of them: it is the one that counts")
+            periods.add(budget.per)
+            if budget.degrade is not None:
+                yield from _degrade(reading, (*at, "degrade"), budget.degrade)
+
+
+def _degrade(reading: Reading, place: Place, degrade: DegradeConfig) -> Iterator[Finding]:
+    if not degrade.tiers and not degrade.pools:
+        remedy = "name the `tiers` or `pools` to which requests go, or take it out"
+        yield reading.source.finding(place, "`degrade` restricts nothing", remedy, at_member=True)
+        return
+    pools = [pool.name for pool in reading.config.pools]
+    unknown = [
+        finding
+        for member, kind, wanted, known in (
+            ("tiers", "tier", degrade.tiers, reading.config.tiers),
+            ("pools", "pool", degrade.pools, pools),
+        )
+        for position, name in enumerate(wanted)
+        for finding in _unknown(reading, (*place, member, position), kind, name, known)
+    ]
+    yield from unknown
+    target = AliasConfig(tiers=degrade.tiers, pools=degrade.pools)
+    if not unknown and not any(_serves(target, pool, backend) for _, pool, backend in reading.backends()):
+        what = "no backend is in the tiers and pools to which `degrade` restricts"
+        yield reading.source.finding(place, what, "take out one of its restrictions", at_member=True)
+
+
+def _budgets_never_reached(reading: Reading) -> Iterator[Finding]:
+    for place, budgets, around in _budget_lists(reading):
+        for position, budget in enumerate(budgets):
+            if any(other.per == budget.per and other.usd <= budget.usd for other in around):
+                what = "the key's budget is never reached: its tenant's own for the same period is not larger"
+                yield reading.source.finding((*place, position, "usd"), what, "make it smaller, or take it out")
+
+
 def _baseline(reading: Reading) -> Iterator[Finding]:
     yield from _unknown(reading, ("baseline",), "backend", reading.config.baseline, reading.backend_names())
 
@@ -242,6 +305,12 @@ def _secrets(reading: Reading) -> Iterator[Finding]:
                 what = f"the environment variable {name}, the API key of backend `{backend.name}`, is not set"
                 remedy = f"export {name}=…, or remove `api_key_env` if the backend needs no key"
                 yield reading.source.finding((*place, "replicas", position, "api_key_env"), what, remedy)
+
+    redis = reading.config.redis
+    if redis is not None and redis.password_env is not None and not reading.environ.get(redis.password_env):
+        what = f"the environment variable {redis.password_env}, the password of Redis, is not set"
+        remedy = f"export {redis.password_env}=…, or remove `password_env` if Redis needs none"
+        yield reading.source.finding(("redis", "password_env"), what, remedy)
 
 
 def _listening(reading: Reading) -> Iterator[Finding]:

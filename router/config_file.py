@@ -16,9 +16,10 @@ from router import config_checks
 from router.config import RouterConfig, Secrets
 from router.config_shape import check_shape, shape_mistakes
 from router.config_source import ConfigRefused, Finding, Source, read_source
+from router.domain.budget import Budget
 from router.domain.decision import Policy
 from router.domain.fleet import Backend
-from router.fleet_config import build_fleet, build_prices, build_profiles
+from router.fleet_config import build_budgets, build_fleet, build_prices, build_profiles
 from router.pricing.book import Price, PriceBook
 from router.pricing.profile import EngineProfile
 from router.selection.loader import load_policy, policy_class
@@ -45,6 +46,7 @@ class LoadedConfig:
     backends: tuple[Backend, ...]
     prices: Mapping[str, Price]
     profiles: Mapping[str, EngineProfile]
+    budgets: tuple[Budget, ...]
     paths: tuple[Path, ...]
     warnings: tuple[Finding, ...]
 
@@ -79,7 +81,7 @@ def _load(source: Source, prices_path: Path, environ: Mapping[str, str], day: da
         config = check_shape(source, RouterConfig)
     except ConfigRefused as refusal:
         raise ConfigRefused([*mistakes, *refusal.mistakes]) from None
-    secrets = read_secrets(environ)
+    secrets = read_secrets(environ, config)
     has_pepper = bool(secrets.pepper.get_secret_value())
     reading = config_checks.Reading(source, config, book, environ, day, has_pepper)
     mistakes += config_checks.mistakes(reading)
@@ -97,14 +99,17 @@ def _load(source: Source, prices_path: Path, environ: Mapping[str, str], day: da
         backends=build_fleet(config, environ),
         prices=build_prices(config, book, day),
         profiles=build_profiles(config),
+        budgets=build_budgets(config),
         paths=(source.path, prices_path),
         warnings=tuple(sorted(config_checks.warnings(reading))),
     )
 
 
-def read_secrets(environ: Mapping[str, str]) -> Secrets:
+def read_secrets(environ: Mapping[str, str], config: RouterConfig | None = None) -> Secrets:
     """The secrets that are not a backend's own. A pepper that is not set is empty: fit for loopback only."""
-    return Secrets(pepper=SecretStr(environ.get(PEPPER, "")))
+    password_env = config.redis.password_env if config is not None and config.redis is not None else None
+    password = environ.get(password_env, "") if password_env else ""
+    return Secrets(pepper=SecretStr(environ.get(PEPPER, "")), redis_password=SecretStr(password))
 
 
 def _prices_path(source: Source) -> Path:

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from router.config import ENVIRONMENT_NAME, NAME, URL
+from router.config import ENVIRONMENT_NAME, NAME, REDIS_URL, URL
 from router.config_source import ConfigRefused, Finding, Place, Source, looks_secret
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -21,9 +21,14 @@ Model = TypeVar("Model", bound=BaseModel)
 # Members whose wrong value may be a secret that was put in the wrong place: it is never repeated.
 UNSHOWN = frozenset({"hash", "api_key_env"})
 
+# A password in an address.
+CREDENTIALS = re.compile(r"://[^/\s]*@")
+
 PATTERNS = {
     NAME: "use letters, digits and . _ / : @ - (the first a letter or digit, at most 100)",
     URL: "write http:// or https://, the host and the port, as in http://10.0.0.7:8000",
+    REDIS_URL: "write redis:// or rediss://, the host and the port, as in redis://10.0.0.9:6379; a password goes where "
+    "`password_env` says",
     ENVIRONMENT_NAME: "name an environment variable in capitals, as in CLOUD_API_KEY, and put the key there",
 }
 
@@ -120,7 +125,7 @@ def _shown(value: Any, place: Place) -> str:
     if value is None:
         return "empty"
     text = str(value)
-    if (place and place[-1] in UNSHOWN) or looks_secret(text):
+    if (place and place[-1] in UNSHOWN) or looks_secret(text) or CREDENTIALS.search(text):
         return "not right (its value is not shown: it may be a secret)"
     return f"`{text if len(text) <= 60 else text[:57] + '…'}`"
 

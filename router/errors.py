@@ -13,6 +13,9 @@
     ├── UnsupportedBody       415  unsupported_media_type
     ├── HeadersTooLarge       431  headers_too_large
     ├── RateLimited           429  rate_limit_exceeded     Retry-After
+    ├── BudgetRefusal         429  tenant
+    │   ├── BudgetExceeded    429  budget_exceeded         Retry-After where waiting helps
+    │   └── BudgetUnavailable 429  budget_unavailable      Retry-After
     ├── BackendRefused        4xx  as the backend said     its own words, in OpenAI's shape
     ├── BackendFailed         502  backend_failed
     ├── Unavailable           503  unavailable             Retry-After
@@ -91,6 +94,33 @@ class HeadersTooLarge(Refusal):
 
 class RateLimited(Refusal):
     status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
+    is_retryable = True
+
+
+class BudgetRefusal(Refusal):
+    """tenant: whose budget it is, for the metrics."""
+
+    status = 429
+    tenant = ""
+
+    def of(self, tenant: str) -> "BudgetRefusal":
+        self.tenant = tenant
+        return self
+
+
+class BudgetExceeded(BudgetRefusal):
+    """A budget cannot take the most that the request may cost. OpenAI's type for it, but a code that says whose limit it is.
+
+    SDKs try a 429 again at once unless told otherwise: not retryable, so that they are told.
+    """
+
+    type, code = "insufficient_quota", "budget_exceeded"
+
+
+class BudgetUnavailable(BudgetRefusal):
+    """What is left of a budget cannot be known now (Redis is away), and this process has no share of it left."""
+
+    type, code = "rate_limit_error", "budget_unavailable"
     is_retryable = True
 
 

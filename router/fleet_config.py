@@ -6,8 +6,19 @@ The configuration has been checked by then (`config_checks.py`); nothing is refu
 from collections.abc import Mapping
 from datetime import date
 
-from router.config import BackendConfig, ModelProfileConfig, ProfileConfig, ReplicaConfig, RouterConfig
+from router.config import (
+    ApiKeyConfig,
+    BackendConfig,
+    BudgetConfig,
+    ModelProfileConfig,
+    ProfileConfig,
+    ReplicaConfig,
+    RouterConfig,
+    TenantConfig,
+)
+from router.domain.budget import Budget, Degrade
 from router.domain.fleet import Backend, Pool, Replica
+from router.domain.money import nanousd_from_usd
 from router.pricing.book import Price, PriceBook
 from router.pricing.profile import EngineProfile, Speculation, roofline_profile
 from router.profiles import shipped
@@ -29,6 +40,7 @@ def build_fleet(config: RouterConfig, environ: Mapping[str, str]) -> tuple[Backe
             price=backend.price,
             profile=backend.profile or "",
             replicas=tuple(_replica(backend, position, environ) for position in range(len(backend.replicas))),
+            completion_tokens_max=backend.completion_tokens_max or 0,
         )
         for pool in config.pools
         for backend in pool.backends
@@ -61,6 +73,27 @@ def build_profile(profile: ProfileConfig | ModelProfileConfig) -> EngineProfile:
 def build_prices(config: RouterConfig, book: PriceBook, day: date) -> dict[str, Price]:
     """The price in force on a day, by backend. LookupError when a backend has none."""
     return {backend.name: book.in_force(backend.price, day) for pool in config.pools for backend in pool.backends}
+
+
+def build_budgets(config: RouterConfig) -> tuple[Budget, ...]:
+    """Every budget, a tenant's own before those of its keys."""
+    return tuple(
+        _budget(budget, tenant, api_key)
+        for tenant in config.tenants
+        for api_key in (None, *tenant.api_keys)
+        for budget in (tenant if api_key is None else api_key).budgets
+    )
+
+
+def _budget(budget: BudgetConfig, tenant: TenantConfig, api_key: ApiKeyConfig | None) -> Budget:
+    degrade = budget.degrade
+    return Budget(
+        tenant=tenant.name,
+        api_key_name="" if api_key is None else api_key.name,
+        period=budget.per,
+        limit_nanousd=nanousd_from_usd(budget.usd),
+        degrade=None if degrade is None else Degrade(degrade.at_ratio, degrade.tiers, degrade.pools),
+    )
 
 
 def replica_id(backend: BackendConfig, position: int) -> str:

@@ -1,4 +1,4 @@
-"""One request: authenticate, parse, classify, find candidates, decide, dispatch, meter, settle, record. In that order.
+"""One request: authenticate, parse, classify, find candidates, decide, reserve, dispatch, meter, settle, record, in order.
 
 The detail lives in the rooms; here values are passed between them. Rooms that do I/O do not know one another.
 """
@@ -6,15 +6,17 @@ The detail lives in the rooms; here values are passed between them. Rooms that d
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
+import orjson
 import structlog
 
 from router.access.keys import Identity
 from router.access.limits import RequestLimits, WrongKeyThrottle
 from router.accountant import Accountant
 from router.attempt import Attempt
+from router.bursar import Bursar
 from router.classify.classifier import Classifier
 from router.clock import Clock
 from router.cohort import Cohort
@@ -30,8 +32,10 @@ from router.domain.fleet import EngineKind
 from router.domain.money import usd_text
 from router.domain.request import Endpoint, InferenceRequest
 from router.domain.usage import Usage
-from router.errors import BackendTimedOut, BodyTooLarge, RateLimited, Refusal, Unauthenticated
+from router.errors import BackendTimedOut, BodyTooLarge, BudgetRefusal, RateLimited, Refusal, Unauthenticated
 from router.fleet.state import Fleet
+from router.ledger.budget import Account, Hold
+from router.selection.affordable import affordable
 from router.telemetry.metrics import Metrics
 from router.upload import Upload, read_upload
 from router.wire.answers import read_answer
@@ -47,6 +51,8 @@ GENERATING = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES,
 # `.value` is a descriptor's call; this is a look-up.
 ENDPOINT_NAMES = {endpoint: endpoint.value for endpoint in Endpoint}
 ANSWER_BYTES_MAX = 256 * 2**20
+# An attempt that was cut off at its deadline takes a moment to be closed.
+HOLD_SPARE_SECONDS = 60.0
 UPLOADING = frozenset({Endpoint.TRANSCRIPTIONS, Endpoint.TRANSLATIONS})
 USER_AGENT = (b"user-agent", b"jeton")
 JSON_TYPE = (b"content-type", b"application/json")
@@ -68,6 +74,7 @@ class Pipeline:
         fleet: Fleet,
         relay: Relay,
         accountant: Accountant,
+        bursar: Bursar,
         classifier: Classifier,
         metrics: Metrics,
         clock: Clock,
@@ -78,6 +85,7 @@ class Pipeline:
         self._fleet = fleet
         self._relay = relay
         self._accountant = accountant
+        self._bursar = bursar
         self._classifier = classifier
         self._clock = clock
         self._watchdog = watchdog
@@ -93,7 +101,7 @@ class Pipeline:
         identity = self.authenticate(call.headers, call.address, deployment)
         self._limits.admit(identity, self._fleet.clock())
         body = await self._read(call, endpoint, deployment)
-        request = _request(request_id, identity, endpoint, body.parsed)
+        request = _request(request_id, identity, endpoint, body.parsed, body.bytes)
         with self._cohort:
             await self._serve(call, request, body, identity, deployment, received_ns)
 
@@ -110,7 +118,10 @@ class Pipeline:
         await self._cohort.assemble()
         prediction = self.classify(request)
         await self._cohort.assemble()
-        decision = self.decide(request, identity, deployment, prediction)
+        accounts = self._bursar.of(identity.tenant, identity.api_key_name)
+        decision = self.decide(request, identity, deployment, prediction, accounts)
+        if decision.is_degraded:
+            self.metrics.degraded(identity.tenant)
         await self._cohort.assemble()
         if body.upload is None:  # an upload is watched once it has passed
             call.watch()
@@ -118,7 +129,7 @@ class Pipeline:
         deadline = Deadline(task, time.monotonic() + deployment.total_seconds)
         self._watchdog.watch(deadline)
         try:
-            await self._dispatch(_Work(call, request, body, decision, deployment, received_ns, deadline))
+            await self._dispatch(_Work(call, request, body, decision, accounts, deployment, received_ns, deadline))
         except asyncio.CancelledError:
             if task is None or call.is_gone or not deadline.has_passed:
                 raise
@@ -134,8 +145,9 @@ class Pipeline:
         deployment = self.deployment
         identity = self.authenticate(headers, address, deployment)
         parsed = parse(endpoint, members, deployment.bounds)
-        request = _request(request_id, identity, endpoint, parsed)
-        return request, self.decide(request, identity, deployment, self.classify(request))
+        request = _request(request_id, identity, endpoint, parsed, len(orjson.dumps(members)))
+        accounts = self._bursar.of(identity.tenant, identity.api_key_name)
+        return request, self.decide(request, identity, deployment, self.classify(request), accounts)
 
     def authenticate(self, headers: Sequence[Header], address: str, deployment: Deployment) -> Identity:
         try:
@@ -149,23 +161,34 @@ class Pipeline:
         return self._classifier.predict(request.prompt) if request.endpoint in GENERATING else None
 
     def decide(
-        self, request: InferenceRequest, identity: Identity, deployment: Deployment, prediction: Prediction | None
+        self,
+        request: InferenceRequest,
+        identity: Identity,
+        deployment: Deployment,
+        prediction: Prediction | None,
+        accounts: Sequence[Account],
     ) -> Decision:
-        """Find candidates, rank. Dispatches nothing: `/jeton/explain` ends here."""
+        """Find candidates that the budgets allow, rank. Dispatches nothing: `/jeton/explain` ends here."""
         scope = deployment.scopes.resolve(request.model, identity.models)
         fleet = self._fleet
         candidates, exclusions = deployment.finder.find(
-            request, scope, fleet.snapshot, fleet.loads, prediction, fleet.clock()
+            request, scope, fleet.snapshot, fleet.loads, prediction, fleet.clock(), is_budgeted=bool(accounts)
         )
+        is_degraded = False
+        if accounts:
+            candidates, unaffordable, is_degraded = affordable(
+                candidates, self._bursar.allowance(accounts), self._clock.now_ns()
+            )
+            exclusions += unaffordable
         choices = deployment.policy.rank(request, candidates)
-        return Decision(deployment.policy_name, choices, exclusions, prediction, deployment.baseline)
+        return Decision(deployment.policy_name, choices, exclusions, prediction, deployment.baseline, is_degraded)
 
     async def _read(self, call: Conversation, endpoint: Endpoint, deployment: Deployment) -> "_Body":
         server = deployment.server
         if endpoint in UPLOADING:
             content_type = require_content_type(call, b"multipart/form-data")
             upload = await read_upload(call, endpoint, content_type, server.body_bytes_max, server.body_seconds)
-            return _Body(upload.parsed, upload)
+            return _Body(upload.parsed, call.content_length() or server.body_bytes_max, upload)
         require_content_type(call, b"application/json")
         body = await call.body(server.body_bytes_max, server.body_seconds)
         if len(body) > KEY_COUNT_BYTES_MIN:
@@ -173,18 +196,26 @@ class Pipeline:
                 if keys > server.json_keys_max:
                     raise BodyTooLarge(f"The body has more than {server.json_keys_max} members, objects and arrays.")
                 await asyncio.sleep(0)
-        return _Body(parse(endpoint, parse_object(body), deployment.bounds))
+        return _Body(parse(endpoint, parse_object(body), deployment.bounds), len(body))
 
     async def _dispatch(self, work: "_Work") -> None:
         """Try the choices in order until one answers; after the first byte there is no other."""
         self._retries.request()
         failures: list[AttemptFailed] = []
+        over_budget: BudgetRefusal | None = None
         for choice in work.decision.choices:
             if len(failures) == work.deployment.retries.attempts_max:
                 break
             if failures and not self._retries.take(self._fleet.clock()):
                 break
-            attempt = self._open(work, choice, number=len(failures) + 1)
+            hold = None
+            if work.accounts:
+                try:
+                    hold = await self._bursar.reserve(work.accounts, choice.candidate.hold_nanousd, work.hold_ns)
+                except BudgetRefusal as refusal:  # somebody else was quicker; a cheaper choice may still fit
+                    over_budget = over_budget or refusal
+                    continue
+            attempt = self._open(work, choice, number=len(failures) + 1, hold=hold)
             try:
                 await attempt.durable()
                 await self._attempt(work, attempt)
@@ -203,6 +234,8 @@ class Pipeline:
                 assert attempt.charge is not None
                 self._record(work, attempt, attempt.charge)
                 return
+        if over_budget is not None and not failures:
+            raise over_budget
         raise _refusal_for(failures)
 
     async def _attempt(self, work: "_Work", attempt: Attempt) -> None:
@@ -253,7 +286,8 @@ class Pipeline:
         finally:
             relayed.release()
 
-    def _open(self, work: "_Work", choice: Choice, number: int) -> Attempt:
+    def _open(self, work: "_Work", choice: Choice, number: int, hold: Hold | None) -> Attempt:
+        """Raises Unavailable when it cannot be recorded; nothing is held for it then."""
         request, decision, candidate = work.request, work.decision, choice.candidate
         facts = AttemptFacts(
             attempt_id=f"{request.request_id}.{number}",
@@ -276,15 +310,21 @@ class Pipeline:
             completion_tokens_estimate=round(candidate.completion_tokens),
         )
         price = work.deployment.prices.get(candidate.backend.name)
-        return Attempt(
-            facts,
-            candidate,
-            price,
-            self._fleet,
-            self._accountant,
-            self._clock.now_ns,
-            is_streaming=request.is_streaming,
-        )
+        try:
+            return Attempt(
+                facts,
+                candidate,
+                price,
+                self._fleet,
+                self._accountant,
+                self._clock.now_ns,
+                is_streaming=request.is_streaming,
+                settle=partial(self._bursar.settle, hold) if hold is not None else None,
+            )
+        except BaseException:
+            if hold is not None:
+                self._bursar.void(hold)
+            raise
 
     def _parcel(self, work: "_Work", attempt: Attempt) -> Parcel:
         request, backend, upload = work.request, attempt.candidate.backend, work.body.upload
@@ -312,9 +352,10 @@ class Pipeline:
 
 
 class _Body(NamedTuple):
-    """What came in: a JSON body, or a form that is still arriving."""
+    """What came in: a JSON body, or a form that is still arriving. bytes: its size, or what it may have at most."""
 
     parsed: ParsedBody
+    bytes: int
     upload: Upload | None = None
 
     @property
@@ -329,9 +370,15 @@ class _Work(NamedTuple):
     request: InferenceRequest
     body: _Body
     decision: Decision
+    accounts: Sequence[Account]
     deployment: Deployment
     received_ns: int
     deadline: Deadline
+
+    @property
+    def hold_ns(self) -> int:
+        """How long an attempt's hold may last: beyond the deadline at which whatever runs is cut off."""
+        return int((self.deployment.total_seconds + HOLD_SPARE_SECONDS) * 1e9)
 
     def why_cut_short(self, error: BaseException) -> str:
         """The fault of an attempt that ended through no fault of the backend's."""
@@ -344,7 +391,9 @@ class _Work(NamedTuple):
         return "refused_here" if isinstance(error, Refusal) else "internal"
 
 
-def _request(request_id: str, identity: Identity, endpoint: Endpoint, parsed: ParsedBody) -> InferenceRequest:
+def _request(
+    request_id: str, identity: Identity, endpoint: Endpoint, parsed: ParsedBody, body_bytes: int
+) -> InferenceRequest:
     return InferenceRequest(
         request_id=request_id,
         tenant=identity.tenant,
@@ -359,6 +408,7 @@ def _request(request_id: str, identity: Identity, endpoint: Endpoint, parsed: Pa
         prompts=parsed.prompts,
         wants_usage=parsed.wants_usage,
         wants_continuous_usage=parsed.wants_continuous_usage,
+        body_bytes=body_bytes,
     )
 
 

@@ -15,6 +15,7 @@ from router.domain.attempt import Charge
 from router.ledger import sqlite
 from router.ledger.reading import read_position, read_prices
 from router.ledger.schema import open_reader, open_writer
+from router.ledger.spending import prepare_spending
 from router.ledger.store import LedgerError
 
 CHARGES_AT_ONCE = 1000
@@ -40,6 +41,7 @@ def rebuild(path: Path, out: Path) -> Rebuilt:
             source.execute("BEGIN")
             target, lock = open_writer(out)
             with lock, closing(target):
+                prepare_spending(target)
                 return _rebuild(source, target)
     except sqlite3.Error as error:
         _remove(out)

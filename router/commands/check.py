@@ -12,6 +12,7 @@ from rich.table import Table
 
 from router.config_file import LoadedConfig, load
 from router.config_source import ConfigRefused
+from router.domain.budget import Period, dollars
 from router.domain.fleet import Backend
 from router.domain.money import NANOUSD_PER_USD
 from router.pricing.price import LeasedPrice
@@ -109,6 +110,12 @@ def _summary(loaded: LoadedConfig) -> Iterator[str]:
     for tenant in config.tenants:
         keys, may = len(tenant.api_keys), ", ".join(tenant.models) or "everything"
         yield f"tenant    {tenant.name}: {keys} {'API key' if keys == 1 else 'API keys'}, may ask for {may}"
+    for budget in loaded.budgets:
+        degrade = budget.degrade
+        then = "" if degrade is None else f", from {degrade.at_ratio:.0%} on {degrade}"
+        per = "in total" if budget.period is Period.TOTAL else f"a {budget.period.value}"
+        whose = "/".join(filter(None, (budget.tenant, budget.api_key_name)))
+        yield f"budget    {whose}: {dollars(budget.limit_nanousd)} {per}{then}"
 
 
 def _usd(usd: Decimal) -> str:

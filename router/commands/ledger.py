@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from router.commands.ledger_audit import audit_ledger, rebuild_ledger
+from router.commands.ledger_budgets import list_budgets
 from router.config import LedgerConfig
 from router.config_source import ConfigRefused, read_source
 from router.domain.money import usd_text
@@ -48,6 +49,7 @@ def ledger(context: click.Context, path: Path | None, config: Path) -> None:
 
 ledger.add_command(audit_ledger)
 ledger.add_command(rebuild_ledger)
+ledger.add_command(list_budgets)
 
 
 def _filter_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -38,6 +38,7 @@ class Candidate:
     """One replica that may serve the request, with its forecasts.
 
     quality: predicted, relative to the highest tier's (1.0). tier_level: the place of its tier, 0 for the weakest.
+    hold_nanousd: the most that an attempt here can cost; 0 where no budget asks.
     """
 
     backend: Backend
@@ -49,6 +50,7 @@ class Candidate:
     quality: float
     quote: Quote
     tier_level: int = 0
+    hold_nanousd: int = 0
 
 
 @immutable
@@ -80,10 +82,14 @@ class Policy(Protocol):
 
 @immutable
 class Decision:
-    """The outcome of one selection. `baseline` is the backend that savings are measured against."""
+    """The outcome of one selection. `baseline` is the backend that savings are measured against.
+
+    is_degraded: dearer tiers or pools were left out because a budget is under pressure.
+    """
 
     policy: str
     choices: Sequence[Choice]
     exclusions: Sequence[Exclusion]
     prediction: Prediction | None
     baseline: str
+    is_degraded: bool = False

@@ -59,6 +59,7 @@ class Backend:
     """One model at one quantization and price.
 
     model: the name clients see; served_model: the name sent to the replicas.
+    completion_tokens_max: what a completion may have at most, where less than the context; 0 where nothing says so.
     price: name of a price-book row. profile: name of an engine profile (leased vLLM only, else "").
     """
 
@@ -74,6 +75,7 @@ class Backend:
     price: str
     profile: str
     replicas: tuple[Replica, ...]
+    completion_tokens_max: int = 0
 
 
 @immutable

@@ -66,6 +66,7 @@ class InferenceRequest:
     completion_tokens_max: the client's bound per choice, None where it set none.
     choices: how many completions it asked for, all prompts together; prompts: how many they share evenly.
     wants_usage, wants_continuous_usage: what the client itself asked of `stream_options`.
+    body_bytes: the body's size; of one that is still arriving, the most that it may have.
     """
 
     request_id: str
@@ -81,3 +82,4 @@ class InferenceRequest:
     prompts: int = 1
     wants_usage: bool = False
     wants_continuous_usage: bool = False
+    body_bytes: int = 0

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from itertools import starmap
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from router.domain.totals import Totals
 from router.ledger import rows
 from router.ledger.reading import read_recovery, read_totals
 from router.ledger.schema import open_writer
+from router.ledger.spending import MOVE_SPENDING, SpentQuestion, prepare_spending, read_spent
 from router.ledger.store import Checkpoint, Event, EventKind, Lease, LedgerError, Recovery
 
 # About 1 kB each: what may wait in memory while the disk is stuck.
@@ -89,6 +90,7 @@ def write_charges(connection: sqlite3.Connection, charges: Sequence[Charge]) -> 
         (last_charge,) = connection.execute(LAST_CHARGE).fetchone()
         _insert_all(connection, "charges", rows.CHARGE_COLUMNS, [rows.charge_row(charge) for charge in charges])
         connection.execute(MOVE_TOTALS, (last_charge,))
+        connection.execute(MOVE_SPENDING, (last_charge,))
 
 
 def write_leases(connection: sqlite3.Connection, leases: Iterable[Lease]) -> None:
@@ -140,6 +142,23 @@ class _Waiter:
             self.future.set_result(None)
 
 
+@dataclass(slots=True, eq=False)
+class _Question:
+    """A coroutine that waits for an answer from the tables."""
+
+    questions: Sequence[SpentQuestion]
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[tuple[list[int], int]]
+
+    def answer(self, amounts: list[int], through_seq: int) -> None:
+        if not self.future.done():
+            self.future.set_result((amounts, through_seq))
+
+    def fail(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
 class SqliteLedger:
     """A `LedgerStore` on one SQLite file. Opening raises LedgerError; so does a second one on the same file."""
 
@@ -147,6 +166,7 @@ class SqliteLedger:
         self._commit_seconds = commit_seconds
         self._events_waiting_max = events_waiting_max
         self._connection, self._file_lock = open_writer(path)
+        self.ledger_id = prepare_spending(self._connection)
         (last_seq,) = self._connection.execute("SELECT ifnull(max(seq), 0) FROM journal").fetchone()
         self._seq = int(last_seq)
         self._committed_seq = self._seq
@@ -161,6 +181,7 @@ class SqliteLedger:
         self._events_waiting = 0
         self._failure: Exception | None = None
         self._waiters: list[_Waiter] = []
+        self._questions: list[_Question] = []
         self._work = threading.Event()
         self._hurry = threading.Event()
         self._closing = threading.Event()
@@ -176,6 +197,10 @@ class SqliteLedger:
     @property
     def is_accepting(self) -> bool:
         return self._failure is None and not self.is_full
+
+    @property
+    def position(self) -> int:
+        return self._seq
 
     def recover(self) -> Recovery:
         return self._recovery
@@ -227,6 +252,16 @@ class SqliteLedger:
     def totals(self) -> Totals:
         return self._totals
 
+    async def spent(self, questions: Sequence[SpentQuestion], timeout_seconds: float) -> tuple[list[int], int]:
+        loop = asyncio.get_running_loop()
+        question = _Question(questions, loop, loop.create_future())
+        with self._lock:
+            self._questions.append(question)
+        self._hurry.set()
+        self._work.set()
+        async with asyncio.timeout(timeout_seconds):
+            return await question.future
+
     def close(self) -> None:
         self._closing.set()
         self._hurry.set()
@@ -264,6 +299,7 @@ class SqliteLedger:
             while (batch := self._take()) is not None:
                 if not self._commit_until_done(batch):
                     return
+            self._answer()
             if self._closing.is_set():
                 return
 
@@ -274,6 +310,20 @@ class SqliteLedger:
             else:
                 batch, self._batch = self._batch, _Batch()
         return None if batch.is_empty else batch
+
+    def _answer(self) -> None:
+        """Tell who asks what the tables say; all that was committed is in them, and nothing else."""
+        with self._lock:
+            questions, self._questions = self._questions, []
+        for question in questions:
+            tell: Callable[[], None]
+            try:
+                amounts = read_spent(self._connection, question.questions)
+                tell = partial(question.answer, amounts, self._committed_seq)
+            except sqlite3.Error as error:
+                tell = partial(question.fail, error)
+            with contextlib.suppress(RuntimeError):  # its loop is closed: nobody waits any more
+                question.loop.call_soon_threadsafe(tell)
 
     def _commit_until_done(self, batch: _Batch) -> bool:
         """Commit, however often it takes; False when the ledger is being closed and the disk does not recover."""

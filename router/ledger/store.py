@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, Protocol
 from router.domain.attempt import AttemptFacts, Charge
 from router.domain.immutable import immutable
 from router.domain.totals import Account, Totals
+from router.ledger.spending import SpentQuestion
 
 
 class LedgerError(Exception):
@@ -140,6 +141,14 @@ class LedgerStore(Protocol):
     def is_full(self) -> bool:
         """Whether the bound on what waits for a commit is reached."""
 
+    @property
+    def ledger_id(self) -> str:
+        """A name that no other ledger has, and that stays."""
+
+    @property
+    def position(self) -> int:
+        """The position of the last event that was appended."""
+
     def recover(self) -> Recovery:
         """What the last process left. Before the first append."""
 
@@ -157,6 +166,9 @@ class LedgerStore(Protocol):
 
     async def published(self, timeout_seconds: float) -> Totals:
         """Wait until the last checkpoint is on disk; the totals with it. Raises TimeoutError."""
+
+    async def spent(self, questions: Sequence[SpentQuestion], timeout_seconds: float) -> tuple[list[int], int]:
+        """What was spent, an amount for each question, and the position through which charges are in them. TimeoutError."""
 
     def totals(self) -> Totals:
         """As of the last checkpoint that was committed."""

@@ -29,6 +29,9 @@ IDLE_SCARCITY = 0.05
 SLACK_RATIO_MIN = 0.05
 
 
+NO_WORK = Occupancy(0, 0, 0, 0)
+
+
 class Appraisal(NamedTuple):
     """What one request would meet at one replica: its forecasts, without the network, and its quote."""
 
@@ -40,11 +43,11 @@ class Appraisal(NamedTuple):
 class Lease:
     """A leased price on a known engine: all that does not change between two requests. Make one per backend."""
 
-    __slots__ = ("_per_second", "_point", "_profile", "_rates", "_share_seconds")
+    __slots__ = ("_point", "_profile", "_rates", "_share_seconds", "nanousd_per_second")
 
     def __init__(self, price: LeasedPrice, profile: EngineProfile) -> None:
         self._profile = profile
-        self._per_second = price.nanousd_per_hour / SECONDS_PER_HOUR
+        self.nanousd_per_second = price.nanousd_per_hour / SECONDS_PER_HOUR
         self._rates = standard_rates(price, profile)
         self._point = operating_point(profile)
         self._share_seconds = profile.target_share_seconds
@@ -98,9 +101,19 @@ class Lease:
         )
         marginal = engine_seconds * scarcity(profile, point, busy)
         quote = Quote(
-            round(allocated * self._per_second), round(standard / TOKENS_PER_RATE), round(marginal * self._per_second)
+            round(allocated * self.nanousd_per_second),
+            round(standard / TOKENS_PER_RATE),
+            round(marginal * self.nanousd_per_second),
         )
         return Appraisal(ttft, tpot, quote)
+
+    def alone_nanousd(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """What `appraise` has for `allocated` on a replica without other work, where every second is the request's own."""
+        profile = self._profile
+        seconds = ttft_seconds(profile, NO_WORK, prompt_tokens) if prompt_tokens else 0.0
+        if completion_tokens:
+            seconds += completion_tokens * tpot_seconds(profile, NO_WORK, prompt_tokens, completion_tokens)
+        return seconds * self.nanousd_per_second
 
 
 @lru_cache(maxsize=256)

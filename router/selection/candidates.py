@@ -70,6 +70,8 @@ class Finder:
         loads: Mapping[str, Load],
         prediction: Prediction | None,
         now_seconds: float,
+        *,
+        is_budgeted: bool = False,
     ) -> tuple[list[Candidate], list[Exclusion]]:
         """The candidates, at least one; and every replica or whole backend of the scope that is none, with the reason.
 
@@ -79,6 +81,8 @@ class Finder:
 
         Raises BadRequest when nothing in scope can do what is needed, ContextTooLong when nothing is long enough,
         RateLimited or Unavailable, with the smallest wait, when nothing is fit for now.
+
+        is_budgeted: give each candidate the most that it can cost, for `affordable.py` to judge.
         """
         able = self._able.get((scope.model, request.needs)) or self._assess(scope, request.needs)
         fitting: list[Site] = []
@@ -93,7 +97,7 @@ class Finder:
                 case Fit.NO:
                     exclusions.append(Exclusion(site.backend.name, "", why_too_long(site.backend, request)))
         sight = _Sight(snapshot, loads, now_seconds, now_seconds - self._stale_seconds, self.drifts)
-        ask = _Ask(request, prediction, len(self._levels))
+        ask = _Ask(request, prediction, len(self._levels), is_budgeted=is_budgeted)
         ejected: list[tuple[Site, Replica]] = []
         candidates = _admitted(fitting, ask, sight, exclusions, ejected)
         if candidates:
@@ -144,14 +148,28 @@ def expected_completion_tokens(request: InferenceRequest, prediction: Prediction
 class _Ask:
     """What of the request bears on every candidate alike."""
 
-    __slots__ = ("audio_seconds", "completion_tokens", "prompt_tokens", "qualities")
+    __slots__ = ("audio_seconds", "completion_tokens", "holds_nanousd", "prompt_tokens", "qualities", "request")
 
-    def __init__(self, request: InferenceRequest, prediction: Prediction | None, tiers: int) -> None:
+    def __init__(
+        self, request: InferenceRequest, prediction: Prediction | None, tiers: int, *, is_budgeted: bool
+    ) -> None:
+        self.request = request
+        self.holds_nanousd: dict[str, int] | None = {} if is_budgeted else None
         # Tokenizing is not inference: the engine computes none of it.
         self.prompt_tokens = 0 if request.endpoint is Endpoint.TOKENIZE else request.prompt.tokens_estimate
         self.completion_tokens = expected_completion_tokens(request, prediction)
         self.audio_seconds = self.prompt_tokens / AUDIO_TOKENS_PER_SECOND if request.endpoint in AUDIO else 0.0
         self.qualities = tier_qualities(prediction, tiers)
+
+    def hold_nanousd(self, site: Site) -> int:
+        """The same for all replicas of a site."""
+        holds = self.holds_nanousd
+        if holds is None:
+            return 0
+        name = site.backend.name
+        if name not in holds:
+            holds[name] = site.worst_case(self.request)
+        return holds[name]
 
 
 class _Sight(NamedTuple):
@@ -212,6 +230,7 @@ def _candidate(site: Site, replica: Replica, ask: _Ask, sight: _Sight) -> Candid
         ask.qualities[level],
         quote,
         level,
+        ask.hold_nanousd(site),
     )
 
 

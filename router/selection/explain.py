@@ -27,6 +27,7 @@ def explain(request: InferenceRequest, decision: Decision, drifts: Drifts | None
         },
         "policy": decision.policy,
         "baseline": decision.baseline,
+        "is_degraded": decision.is_degraded,
         "prediction": prediction
         and {
             "small_suffices": prediction.small_suffices,
@@ -62,6 +63,7 @@ def _choice(rank: int, choice: Choice, drifts: Drifts | None) -> dict[str, Any]:
         "profile_correction": drift and {"ttft_ratio": drift.ttft.ratio, "tpot_ratio": drift.tpot.ratio},
         "completion_tokens": candidate.completion_tokens,
         "quote": _quote(candidate),
+        "hold": {"usd": usd_text(candidate.hold_nanousd), "nanousd": candidate.hold_nanousd},
         "load": {
             "attempts": candidate.load.attempts,
             "prefill_tokens": candidate.load.prefill_tokens,

@@ -4,9 +4,12 @@ from dataclasses import dataclass
 
 from router.domain.decision import Quote
 from router.domain.fleet import Backend, Load, Scrape
+from router.domain.request import InferenceRequest
 from router.pricing.drift import Drift
 from router.pricing.price import MeteredPrice
 from router.pricing.quote import Lease, metered_quote
+from router.pricing.worst_case import leased_worst_case, metered_worst_case
+from router.selection.extent import extent
 
 # A metered provider tells nothing of its load, so one forecast serves for all. Measured on the 1,593 requests of the Claude
 # Code agent trace (callanjfox/kv-cache-tester, Apache-2.0) that have the API's own times: a Theil–Sen line through the time
@@ -43,3 +46,11 @@ class Site:
         ttft_seconds = rtt_seconds + METERED_TTFT_SECONDS + METERED_TTFT_SECONDS_PER_TOKEN * prompt_tokens
         quote = metered_quote(price, prompt_tokens, completion_tokens, audio_seconds=audio_seconds)
         return ttft_seconds, METERED_TPOT_SECONDS, quote
+
+    def worst_case(self, request: InferenceRequest) -> int:
+        """The most that an attempt here can cost, nano-dollars."""
+        most = extent(request, self.backend)
+        if isinstance(self.price, Lease):
+            rtt_seconds = self.backend.pool.rtt_seconds
+            return leased_worst_case(self.price, most.prompt_tokens, most.completion_tokens, rtt_seconds)
+        return metered_worst_case(self.price, most.prompt_tokens, most.completion_tokens, most.audio_seconds)

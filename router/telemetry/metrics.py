@@ -20,7 +20,8 @@ from router.domain.attempt import AttemptStatus, Charge
 from router.domain.fleet import IDLE, Load, Snapshot
 from router.domain.request import Endpoint
 from router.domain.totals import Totals
-from router.errors import Refusal
+from router.errors import BudgetRefusal, Refusal
+from router.telemetry.budgets import Accounts, BudgetCollector
 from router.telemetry.labels import OTHER, Vocabulary
 from router.telemetry.money import MoneyCollector
 from router.telemetry.tally import Count, Counter, Distribution, Histogram
@@ -66,7 +67,9 @@ class FleetState(Protocol):
 class Metrics:
     """One registry of its own. Everything but `render` is for the event loop's thread."""
 
-    def __init__(self, books: Books, fleet: FleetState, *, tenants_max: int = TENANTS_MAX) -> None:
+    def __init__(
+        self, books: Books, fleet: FleetState, budgets: Accounts | None = None, *, tenants_max: int = TENANTS_MAX
+    ) -> None:
         self.registry = CollectorRegistry()
         self._fleet = fleet
         self._codes = frozenset(_refusal_codes(Refusal))
@@ -76,6 +79,15 @@ class Metrics:
         self._attempts: dict[tuple[str, ...], _AttemptSeries] = {}
         self.registry.register(MoneyCollector(books.totals, Vocabulary(tenants_max)))
         self.registry.register(_StateCollector(books, fleet))
+        self._tenants = Vocabulary(tenants_max)
+        if budgets is not None:
+            self.registry.register(BudgetCollector(budgets, Vocabulary(tenants_max)))
+        self._budget_refusals_total = self._counter(
+            "jeton_budget_refusals", "Requests that a budget could not take, by whose it is.", "tenant", "code"
+        )
+        self._budget_degraded_total = self._counter(
+            "jeton_budget_degraded", "Requests kept to cheaper tiers or pools by a budget under pressure.", "tenant"
+        )
         self._requests_total = self._counter(
             "jeton_requests", "Requests by the status of the answer; 499: the client left.",
             "endpoint", "pool", "backend", "tier", "status",
@@ -127,8 +139,14 @@ class Metrics:
         """A request ended without an answer, or in the middle of one."""
         code = refusal.code or type(refusal).__name__
         self._refusals_total.labels(code if code in self._codes else OTHER).value += 1
+        if isinstance(refusal, BudgetRefusal):
+            self._budget_refusals_total.labels(self._tenants.fold(refusal.tenant), code).value += 1
         status = str(refusal.status) if 400 <= refusal.status <= 599 else OTHER
         self._requests_total.labels(endpoint.value, "", "", "", status).value += 1
+
+    def degraded(self, tenant: str) -> None:
+        """A budget under pressure has left out dearer tiers or pools."""
+        self._budget_degraded_total.labels(self._tenants.fold(tenant)).value += 1
 
     def reloaded(self, result: str) -> None:
         """A configuration was read again; result: one of a few words, such as `applied`."""

@@ -314,6 +314,67 @@ REFUSALS = {
     "an alias with a space": Refusal(
         "  cheap:", "  quite cheap:", "quite cheap:", "the alias `quite cheap` is not a name"
     ),
+    # Budgets
+    "a budget of nothing": Refusal(
+        "  - name: blue",
+        "  - name: blue\n    budgets: [{usd: 0, per: day}]",
+        "0, per",
+        "`tenants[1].budgets[0].usd` is `0`; it must be greater than 0",
+    ),
+    "a budget a week": Refusal(
+        "  - name: blue",
+        "  - name: blue\n    budgets: [{usd: 5, per: week}]",
+        "week",
+        "`tenants[1].budgets[0].per` is `week`; allowed: day, month, total",
+    ),
+    "a budget that nobody can count": Refusal(
+        "  - name: blue",
+        "  - name: blue\n    budgets: [{usd: 0.00000000001, per: day}]",
+        "0.00000000001",
+        "`tenants[1].budgets[0].usd` is",
+    ),
+    "two budgets a day": Refusal(
+        "  - name: blue",
+        "  - name: blue\n    budgets: [{usd: 5, per: day}, {usd: 6, per: day}]",
+        "day}]",
+        "there is another budget a day here; keep the smaller of them: it is the one that counts",
+    ),
+    "an unknown tier of a key's budget": Refusal(
+        "      - name: desktop",
+        "      - name: desktop\n        budgets: [{usd: 5, per: total, degrade: {tiers: [smal]}}]",
+        "smal]",
+        "there is no tier named `smal`; did you mean `small`?",
+    ),
+    "a degrade that restricts nothing": Refusal(
+        "  - name: blue",
+        "  - name: blue\n    budgets: [{usd: 5, per: day, degrade: {at_ratio: 0.5}}]",
+        "degrade: {",
+        "`degrade` restricts nothing; name the `tiers` or `pools` to which requests go, or take it out",
+    ),
+    "a degrade that leaves nothing": Refusal(
+        "  - name: blue",
+        "  - name: blue\n    budgets: [{usd: 5, per: day, degrade: {tiers: [small], pools: [cloud]}}]",
+        "degrade: {",
+        "no backend is in the tiers and pools to which `degrade` restricts",
+    ),
+    "a degrade at the end": Refusal(
+        "  - name: blue",
+        "  - name: blue\n    budgets: [{usd: 5, per: day, degrade: {at_ratio: 1, tiers: [small]}}]",
+        "1, tiers",
+        "`tenants[1].budgets[0].degrade.at_ratio` is `1`; it must be less than 1",
+    ),
+    "a password in Redis' address": Refusal(
+        "  - name: blue",
+        "  - name: blue\nredis: {url: 'redis://me:word@10.0.0.9:6379'}",
+        "'redis://me",
+        "`redis.url` is not right (its value is not shown: it may be a secret); write redis:// or rediss://, the host",
+    ),
+    "a password of Redis that is not set": Refusal(
+        "  - name: blue",
+        "  - name: blue\nredis: {url: 'redis://10.0.0.9:6379', password_env: REDIS_PASSWORD}",
+        "REDIS_PASSWORD",
+        "the environment variable REDIS_PASSWORD, the password of Redis, is not set; export REDIS_PASSWORD=…",
+    ),
     # Policies
     "an unknown policy": Refusal(
         "quality_floor",
@@ -641,6 +702,12 @@ WARNINGS = {
         "model: gpt",
         "model: big",
         "who asks for the model `big` gets the backend of that name, never bought",
+    ),
+    "a key's budget above its tenant's": (
+        "    models: [auto, cheap]\n    requests_per_minute: 60\n    api_keys:\n      - name: laptop\n",
+        "    models: [auto, cheap]\n    budgets: [{usd: 5, per: day}]\n    api_keys:\n      - name: laptop\n"
+        "        budgets: [{usd: 5, per: day}, {usd: 9, per: month}]\n",
+        "the key's budget is never reached: its tenant's own for the same period is not larger",
     ),
 }
 

@@ -10,6 +10,7 @@ from router.domain.fleet import Backend, Billing, EngineKind, Pool, PoolKind, Re
 from router.domain.totals import Totals
 from router.domain.usage import Usage
 from router.ledger.rows import opening_from_json
+from router.ledger.spending import spending_differences
 from router.pricing.price import LeasedPrice, MeteredPrice, Purchase, TokenRates
 from router.pricing.profile import EngineProfile
 
@@ -139,6 +140,7 @@ def assert_file_is_consistent(path: Path, *, is_quiet: bool = False) -> None:
             f" FROM totals ORDER BY {line}"
         ).fetchall()
         assert parts == wholes
+        assert spending_differences(connection) == []
         closed = connection.execute("SELECT subject FROM journal WHERE kind = 'closed' ORDER BY 1").fetchall()
         assert closed == connection.execute("SELECT attempt_id FROM charges ORDER BY 1").fetchall()
         not_given_out = connection.execute(

@@ -49,6 +49,14 @@ def test_the_fleet_is_printed_with_its_prices(router_yaml: Path) -> None:
     assert "$12.9384 an hour, busy or not" in result.stdout, "two at 0.7992, one at 3.78, one at 7.56"
 
 
+def test_budgets_are_printed(router_yaml: Path) -> None:
+    printed = check(router_yaml, CLOUD_API_KEY="a secret").stdout.splitlines()
+    assert [line for line in printed if line.startswith("budget")] == [
+        "budget    research: $50.00 a day, from 80% on tier small",
+        "budget    research/notebooks: $200.00 a month",
+    ]
+
+
 def test_prices_of_tokens_on_leased_replicas_order_as_they_must(router_yaml: Path) -> None:
     table = check(router_yaml, CLOUD_API_KEY="a secret").stdout
     for backend in ("edge-small", "central-small", "central-large"):
@@ -70,7 +78,7 @@ def test_every_refusal_is_printed_to_stderr_and_the_exit_code_is_1(router_yaml: 
     assert result.stdout == ""
     first, second, count = result.stderr.splitlines()
     assert first.startswith(f"{router_yaml}:25:11: there is no backend named `large`; there is `central-large`, ")
-    assert second.startswith(f"{router_yaml}:140:26: the environment variable CLOUD_API_KEY, ")
+    assert second.startswith(f"{router_yaml}:146:26: the environment variable CLOUD_API_KEY, ")
     assert count == "2 mistakes; jeton would not start"
 
 

@@ -1,0 +1,186 @@
+"""Budgets that several workers share, in Redis: claims go there, grants come back (`shared_budget.lua` has the law).
+
+A worker is known by its ledger's id, so that one that was killed and comes back takes up its own share. One that is silent
+for longer than `RECLAIM_SECONDS` is taken for dead by whoever notices, and its share is given back; a worker that hears
+nothing for `SHARE_SECONDS`, which is less, no longer spends its own. Both are measured on monotonic clocks by the count of
+claims alone: a wall clock that jumps, here or at Redis, gives nothing out twice.
+
+After a fail-over or a restart (another `run_id`, or none that is known) Redis may have lost what it was told. Workers tell it
+again with their next claims, and nobody is given more for `REBUILD_SECONDS`, in which all that live have told.
+
+Redis is never waited for longer than its time-out, and after a failure not at all for `RETRY_SECONDS`.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from router.config import RedisConfig
+from router.domain.budget import Budget, Period
+from router.ledger.budget import Claim, Grant
+
+log = structlog.get_logger(__name__)
+
+# A worker claims once a second at least (`bursar.py`); these leave room for a loop that is busy, and for a breaker that is open.
+REBUILD_SECONDS = 3.0
+SHARE_SECONDS = 300.0
+RECLAIM_SECONDS = 330.0
+RETRY_SECONDS = 1.0
+# How long a period's hash is kept after its last claim: until the period is over, and then some for people to look at.
+KEPT_SECONDS = {Period.DAY: 3 * 86_400, Period.MONTH: 40 * 86_400, Period.TOTAL: 0}
+
+# One slot of a Redis Cluster: a script may only touch keys of one.
+PREFIX = "{jeton:budgets}"
+RUN_KEY = f"{PREFIX}:run"
+REBUILDING_KEY = f"{PREFIX}:rebuilding"
+CLAIM = files("router.ledger").joinpath("shared_budget.lua").read_text(encoding="utf-8")
+RECLAIM = """
+if redis.call('HGET', KEYS[1], 'b:' .. ARGV[1]) == ARGV[2] then
+  redis.call('HDEL', KEYS[1], 'l:' .. ARGV[1], 'b:' .. ARGV[1])
+end
+"""
+
+
+class SharedAway(Exception):
+    """The shared store did not answer, or has just failed and is not asked."""
+
+
+class SharedBudgets(Protocol):
+    """Where workers share budgets."""
+
+    @property
+    def is_away(self) -> bool: ...
+    async def claim(self, claims: Sequence[tuple[Budget, Claim]]) -> list[Grant]: ...
+    async def leave(self, claims: Sequence[tuple[Budget, Claim]]) -> None: ...
+    async def close(self) -> None: ...
+
+
+class RedisBudgets:
+    """worker: the ledger's id. clock: monotonic seconds."""
+
+    def __init__(
+        self, config: RedisConfig, password: str, worker: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._redis: Redis[str] = Redis.from_url(  # type: ignore[type-arg, unused-ignore]
+            config.url,
+            username=config.username,
+            password=password or None,
+            socket_timeout=config.timeout_seconds,
+            socket_connect_timeout=config.timeout_seconds,
+            retry=None,
+            max_connections=2,
+            decode_responses=True,
+        )
+        self._worker = worker
+        self._clock = clock
+        self._claim_sha = self._reclaim_sha = ""
+        self._retry_at = 0.0
+        self._is_failing = False
+        self._claimed: set[str] = set()  # hashes that this process has told of itself
+        # Of each hash, the others' counts of claims and since when they have not moved.
+        self._seen: dict[str, dict[str, tuple[str, float]]] = {}
+
+    @property
+    def is_away(self) -> bool:
+        """Not to be asked now."""
+        return self._clock() < self._retry_at
+
+    async def claim(self, claims: Sequence[tuple[Budget, Claim]]) -> list[Grant]:
+        """One round trip for all of them. Raises SharedAway."""
+        try:
+            return await self._asked(claims)
+        except NoScriptError:
+            self._claim_sha = ""  # a server that was started since
+        except RedisTimeoutError as error:
+            raise self._failed(error) from None
+        except (RedisError, OSError):
+            pass  # the connection was idle and is gone, perhaps: once more, on another
+        try:
+            return await self._asked(claims)
+        except (RedisError, OSError) as error:
+            raise self._failed(error) from None
+
+    async def leave(self, claims: Sequence[tuple[Budget, Claim]]) -> None:
+        """Give all shares back for good; the claims hold what may not be given back yet."""
+        await self.claim(claims)
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for budget, claim in claims:
+                if not claim.share_nanousd:
+                    pipeline.hdel(_key(budget, claim), f"l:{self._worker}", f"b:{self._worker}")
+            await pipeline.execute()
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def _asked(self, claims: Sequence[tuple[Budget, Claim]]) -> list[Grant]:
+        if not self._claim_sha:
+            self._reclaim_sha = str(await self._redis.script_load(RECLAIM))
+            self._claim_sha = str(await self._redis.script_load(CLAIM))
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for budget, claim in claims:
+                self._put(pipeline, budget, claim)
+            answers = await pipeline.execute()
+        if self._is_failing:
+            self._is_failing = False
+            log.warning("redis answers again")
+        grants = []
+        for (budget, claim), answer in zip(claims, answers, strict=True):
+            key = _key(budget, claim)
+            self._claimed.add(key)
+            await self._bury(key, answer[4:])
+            share, spent, shares = map(int, answer[:3])
+            grants.append(Grant(share, spent, shares, is_rebuilding=answer[3] == "1"))
+        return grants
+
+    def _put(self, pipeline: Any, budget: Budget, claim: Claim) -> None:
+        key = _key(budget, claim)
+        pipeline.evalsha(
+            self._claim_sha,
+            3,
+            key,
+            RUN_KEY,
+            REBUILDING_KEY,
+            self._worker,
+            str(budget.limit_nanousd),
+            str(max(claim.spent_nanousd, 0)),
+            str(claim.held_nanousd),
+            str(claim.share_nanousd),
+            str(claim.more_nanousd),
+            "0" if key in self._claimed else "1",
+            str(KEPT_SECONDS[budget.period]),
+            str(round(REBUILD_SECONDS * 1000)),
+        )
+
+    async def _bury(self, key: str, told: Sequence[str]) -> None:
+        """Take the share of a worker whose count has not moved for too long."""
+        now_seconds, seen = self._clock(), self._seen.get(key, {})
+        fresh: dict[str, tuple[str, float]] = {}
+        for other, count in zip(told[::2], told[1::2], strict=True):
+            before = seen.get(other)
+            since_seconds = before[1] if before is not None and before[0] == count else now_seconds
+            fresh[other] = count, since_seconds
+            if now_seconds - since_seconds > RECLAIM_SECONDS:
+                log.warning("another worker is silent; its share of a budget is given back", worker=other, budget=key)
+                await self._redis.evalsha(self._reclaim_sha, 1, key, other, count)  # type: ignore[misc, unused-ignore]
+        self._seen[key] = fresh
+
+    def _failed(self, error: Exception) -> SharedAway:
+        self._claim_sha = ""
+        self._retry_at = self._clock() + RETRY_SECONDS
+        if not self._is_failing:
+            self._is_failing = True
+            log.warning("redis does not answer; budgets go on with the shares that are here", error=str(error)[:200])
+        return SharedAway(str(error))
+
+
+def _key(budget: Budget, claim: Claim) -> str:
+    """No two budgets have one key, whatever their names hold."""
+    tenant, api_key_name = quote(budget.tenant, safe=""), quote(budget.api_key_name, safe="")
+    return f"{PREFIX}:{tenant}:{api_key_name}:{budget.period.value}:{claim.span.start_ns}"

@@ -1,0 +1,116 @@
+"""What was spent by whom on which day: moved with the charges, and made again where it does not agree."""
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from bookkeeping import FLEET, LARGE, PRICES, PROFILES, SECOND, answered, assert_file_is_consistent, facts
+
+from router.accountant import Accountant
+from router.domain.budget import DAY_NS, Period, Span, span_at
+from router.ledger.spending import SpentQuestion, spending_differences
+from router.ledger.sqlite import SqliteLedger
+
+NOON = 20_000 * DAY_NS + DAY_NS // 2
+COST = 100 * 2000 + 50 * 8000
+
+
+class Router:
+    def __init__(self, path: Path) -> None:
+        self.store = SqliteLedger(path)
+        self.accountant = Accountant(self.store)
+        self.accountant.set_fleet(FLEET, PRICES, PROFILES, NOON)
+        self.number = 0
+
+    def spend(self, tenant: str = "acme", key: str = "laptop", at_ns: int = NOON) -> None:
+        self.number += 1
+        one = facts(f"r{self.store.position}-{self.number}", LARGE, tenant=tenant, api_key_name=key)
+        self.accountant.open(one, LARGE, PRICES[LARGE.name], 100, 50, at_ns)
+        self.accountant.close(one.attempt_id, answered(), at_ns + SECOND)
+
+    def spent(self, period: Period, tenant: str = "acme", key: str = "", at_ns: int = NOON) -> int:
+        question = SpentQuestion(tenant, key, span_at(period, at_ns))
+        [amount], through_seq = asyncio.run(self.store.spent([question], 10.0))
+        assert through_seq == self.store.position, "nothing is under way: all of it is counted"
+        return amount
+
+
+def test_every_budget_sees_its_own(tmp_path: Path) -> None:
+    router = Router(tmp_path / "ledger.sqlite")
+    for _ in range(3):
+        router.spend()
+    router.spend(key="desktop")
+    router.spend(at_ns=NOON + DAY_NS)
+    router.spend(at_ns=NOON + 60 * DAY_NS)
+    router.spend(tenant="other")
+    assert router.spent(Period.DAY) == 4 * COST
+    assert router.spent(Period.DAY, key="laptop") == 3 * COST
+    assert router.spent(Period.MONTH) == 5 * COST
+    assert router.spent(Period.TOTAL) == 6 * COST
+    assert router.spent(Period.DAY, at_ns=NOON + DAY_NS) == COST
+    assert router.spent(Period.DAY, tenant="nobody") == 0
+    router.store.close()
+    assert_file_is_consistent(tmp_path / "ledger.sqlite", is_quiet=True)
+
+
+def test_it_survives_and_so_does_the_ledgers_id(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    router = Router(path)
+    router.spend()
+    router.store.close()
+    again = Router(path)
+    again.spend()
+    assert again.spent(Period.TOTAL) == 2 * COST
+    assert again.store.ledger_id == router.store.ledger_id != Router(tmp_path / "other.sqlite").store.ledger_id
+    again.store.close()
+
+
+def test_f29_what_a_killed_router_left_open_is_spent_once(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    router = Router(path)
+    router.accountant.open(facts("r1", LARGE), LARGE, PRICES[LARGE.name], 100, 50, NOON)
+    router.store.close()
+    for _ in range(2):
+        again = Router(path)
+        assert again.spent(Period.DAY) == COST, "the estimate, as the charge of the lost attempt says"
+        again.store.close()
+
+
+def test_a_ledger_that_an_older_jeton_has_written_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    router = Router(path)
+    router.spend()
+    router.spend()
+    router.store.close()
+    for change in ("DROP TABLE spending", "UPDATE spending SET cost_nanousd = 5", "DELETE FROM spending"):
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute(change)
+            connection.commit()
+        router = Router(path)
+        assert router.spent(Period.TOTAL) == 2 * COST
+        router.store.close()
+        assert_file_is_consistent(path, is_quiet=True)
+
+
+def test_an_audit_is_told_where_it_does_not_agree_with_the_charges(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    router = Router(path)
+    router.spend()
+    router.spend(key="desktop")
+    router.store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE spending SET cost_nanousd = 5 WHERE api_key_name = 'desktop'")
+        assert spending_differences(connection) == [("acme", "desktop", NOON // DAY_NS, 5, COST)]
+
+
+def test_a_question_is_answered_from_few_rows(tmp_path: Path) -> None:
+    router = Router(tmp_path / "ledger.sqlite")
+    plan = router.store._connection.execute(
+        "EXPLAIN QUERY PLAN SELECT sum(cost_nanousd) FROM spending WHERE tenant = ? AND day >= ? AND api_key_name = ?",
+        ("acme", 1, "laptop"),
+    ).fetchall()
+    assert "SEARCH" in plan[0][3]
+    assert router.spent(Period.TOTAL) == 0
+    assert Span(0, None).holds(NOON)
+    router.store.close()
