@@ -20,8 +20,8 @@ is dropped when it is older than a step).
 from collections import deque
 from math import ceil
 
-from router.pricing.profile import EngineProfile
-from router.pricing.shares import decode_seconds, prompt_seconds, step_shares
+from router.pricing.profile import EngineProfile, StepParts
+from router.pricing.shares import decode_seconds, prompt_seconds
 from router.pricing.weights import WEIGHT_MAX
 
 NS = 1e9
@@ -268,17 +268,35 @@ class Weigher:
         if full_per_second * bare_seconds < FULL_SHARE_MIN:
             return own
         # Of the steps a share f is full: f = full steps a second × the mean step, which is longer the more of them there are.
-        full_parts = profile.step_parts(decoding, context_tokens, budget)
-        idle = 1 - full_per_second * (full_parts.seconds - bare_seconds)
+        full, full_seconds = self._beside_full_prompts(profile, parts, budget, ratio)
+        idle = 1 - full_per_second * (full_seconds - bare_seconds)
         share = min(1.0, full_per_second * bare_seconds / idle) if idle > 0 else 1.0
-        told = step_shares(full_parts, decoding, (profile.step_parts(0, 0, budget),))
-        full = (
-            told.alike_overhead_seconds
-            + told.decode_weight_seconds
-            + (parts.decoders_seconds + told.compute_seconds) / decoding
-            + told.kv_read_seconds * ratio
-        )
         return (1 - share) * own + share * full
+
+    def _beside_full_prompts(
+        self, profile: EngineProfile, parts: StepParts, budget: int, ratio: float
+    ) -> tuple[float, float]:
+        """What one of those that decode pays of a step that is full of one prompt, and how long that step takes: what
+        `step_shares` says, without its lists (this runs for every request)."""
+        decoding = self._decoding
+        overhead, decoders, weight, kv, compute, _, experts, decoder_experts = parts
+        prompt_compute = profile.compute_seconds_per_token * budget
+        alike_weight = weight - experts
+        own_experts = 0.0
+        if experts:
+            experts = profile.experts_seconds(decoding * profile.verified_tokens + budget)
+            touched = decoding * decoder_experts + profile.experts_seconds(budget)
+            own_experts = experts * decoder_experts / touched
+            weight = alike_weight + experts
+        rest = max(weight + kv, compute + prompt_compute) - weight
+        added = min(prompt_seconds(weight, kv, compute, prompt_compute), rest)
+        by_cache = 1.0 if weight + kv >= compute + prompt_compute else weight / (compute + prompt_compute - kv)
+        kv, compute = kv * by_cache, compute * (1 - by_cache)
+        scale = (rest - added) / (kv + compute) if kv + compute else 0.0
+        own = (overhead + alike_weight) / (decoding + 1) + own_experts
+        own += (decoders + compute * scale) / decoding + kv * scale * ratio
+        prompts = profile.token_seconds * budget + profile.prefill_overhead_seconds
+        return own, overhead + decoders + prompts + weight + rest
 
 
 def _whole(seconds: float) -> int:

@@ -5,6 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from priced_engines import H100_8B
 
+from load.profiles import profile_named
+from router.pricing.shares import step_shares
 from router.pricing.weigher import Weigher
 from router.pricing.weights import WEIGHT_MAX
 
@@ -109,3 +111,21 @@ def test_every_weight_is_one_that_the_meter_accepts_and_nothing_is_left_behind(
         weigher.close(name, at)
     assert (weigher._decoding, weigher._context_tokens, weigher._waiting.tokens, weigher._waiting.count) == (0, 0, 0, 0)
     assert weigher.first_token("nobody", at, 0.0) is None
+
+
+@pytest.mark.parametrize("profile", ["h100-llama-3.1-8b-fp8", "h100-qwen3-30b-a3b-fp8", "l4-llama-3.1-8b-int4"])
+@given(st.integers(1, 200), st.integers(1, 400_000), st.integers(1, 8192))
+def test_beside_a_full_prompt_a_decode_pays_what_the_rule_says(
+    profile: str, decoding: int, context_tokens: int, budget: int
+) -> None:
+    engine = profile_named(profile)
+    weigher = Weigher()
+    weigher._decoding, weigher._context_tokens = decoding, context_tokens
+    bare = engine.step_parts(decoding, context_tokens, 0)
+    full = engine.step_parts(decoding, context_tokens, budget)
+    told = step_shares(full, decoding, (engine.step_parts(0, 0, budget),))
+    own, seconds = weigher._beside_full_prompts(engine, bare, budget, ratio := 1 / decoding)
+    expected = told.alike_overhead_seconds + told.decode_weight_seconds
+    expected += (full.decoders_seconds + told.compute_seconds) / decoding + told.kv_read_seconds * ratio
+    assert own == pytest.approx(expected, rel=1e-9)
+    assert seconds == pytest.approx(full.seconds, rel=1e-9)
