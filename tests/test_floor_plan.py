@@ -24,6 +24,7 @@ PURE = {
     "router.classify": (DOMAIN,),
     PRICING: (DOMAIN,),
     "router.selection": (DOMAIN, PRICING),
+    "router.reporting": (DOMAIN, PRICING),
     "policies": (DOMAIN,),
     "load.engine": (PRICING, "load.kv_cache"),
     "load.kv_cache": (),

@@ -36,6 +36,10 @@ CHARGE = {
     "cost_nanousd": "cost_nanousd",
     "standard_nanousd": "standard_nanousd",
     "baseline_nanousd": "baseline_nanousd",
+    "cost_prompt_nanousd": "cost_prompt_nanousd",
+    "cost_cached_nanousd": "cost_cached_nanousd",
+    "standard_prompt_nanousd": "standard_prompt_nanousd",
+    "standard_cached_nanousd": "standard_cached_nanousd",
 }
 CHARGE_COLUMNS = tuple(CHARGE)
 _charge_row = attrgetter(*CHARGE.values())

@@ -9,7 +9,7 @@ from typing import TextIO
 from router.ledger.store import LedgerError
 
 APPLICATION_ID = 0x6A65746F  # "jeto": tells a ledger from any other SQLite file
-VERSION = 2
+VERSION = 3
 
 # How long a commit waits for somebody else's lock (a backup, a curious shell) before it counts as failed and is tried again.
 BUSY_SECONDS = 1.0
@@ -70,7 +70,11 @@ CREATE TABLE charges (
     cost_status TEXT NOT NULL,
     cost_nanousd INTEGER,
     standard_nanousd INTEGER,
-    baseline_nanousd INTEGER
+    baseline_nanousd INTEGER,
+    cost_prompt_nanousd INTEGER,
+    cost_cached_nanousd INTEGER,
+    standard_prompt_nanousd INTEGER,
+    standard_cached_nanousd INTEGER
 ) STRICT;
 CREATE INDEX charges_ended ON charges (ended_ns);
 
@@ -191,9 +195,14 @@ def _connect_writer(path: Path) -> sqlite3.Connection:
 
 
 def _upgrade(connection: sqlite3.Connection) -> None:
-    """Bring the tables of an older jeton up to date. In version 1 a trigger moved the totals, row by row."""
+    """Bring the tables of an older jeton up to date. In version 1 a trigger moved the totals, row by row; charges have their
+    parts by class of token since version 3."""
     connection.execute("BEGIN IMMEDIATE")
     connection.execute("DROP TRIGGER IF EXISTS charges_total")
+    columns = {row[1] for row in connection.execute("PRAGMA table_info(charges)")}
+    for name in ("cost_prompt_nanousd", "cost_cached_nanousd", "standard_prompt_nanousd", "standard_cached_nanousd"):
+        if name not in columns:
+            connection.execute(f"ALTER TABLE charges ADD COLUMN {name} INTEGER")
     connection.execute(f"PRAGMA user_version = {VERSION}")
     connection.execute("COMMIT")
 

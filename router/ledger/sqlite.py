@@ -21,7 +21,7 @@ import structlog
 
 from router.domain.attempt import Charge
 from router.domain.totals import Totals
-from router.ledger import rows
+from router.ledger import rollups, rows
 from router.ledger.reading import read_recovery, read_totals
 from router.ledger.schema import open_writer
 from router.ledger.store import Checkpoint, Event, Lease, LedgerError, Recovery
@@ -142,6 +142,7 @@ class SqliteLedger:
         self._commit_seconds = commit_seconds
         self._events_waiting_max = events_waiting_max
         self._connection, self._file_lock = open_writer(path)
+        rollups.create(self._connection)
         (last_seq,) = self._connection.execute("SELECT ifnull(max(seq), 0) FROM journal").fetchone()
         self._seq = int(last_seq)
         self._committed_seq = self._seq
@@ -307,6 +308,7 @@ class SqliteLedger:
             if checkpoint is not None:
                 open_from_seq = checkpoint.open_from_seq if checkpoint.open_from_seq is not None else batch.last_seq + 1
                 connection.execute(WRITE_POSITION, (checkpoint.at_ns, open_from_seq))
+                rollups.roll(connection)
                 totals = read_totals(connection, checkpoint.open_nanousd)
             connection.execute("COMMIT")
         except BaseException:
