@@ -4,8 +4,9 @@ Reading the file, naming the line of a mistake and checking it against prices an
 """
 
 import re
+from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, SecretStr, field_validator
 
@@ -16,6 +17,9 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,99}$"
 URL = r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"
 ENVIRONMENT_NAME = r"^[A-Z][A-Z0-9_]*$"  # capitals only: a key put here by mistake rarely passes for a name
 API_KEY_HASH = re.compile(r"hmac-sha256:[0-9a-f]{64}")
+
+
+CarbonGrams = Annotated[Decimal, Field(ge=0, le=5000)]
 
 
 class Shape(BaseModel):
@@ -207,6 +211,8 @@ class RouterConfig(Shape):
     health: HealthConfig = HealthConfig()
     policy: PolicyConfig = PolicyConfig()
     baseline: str
+    holdout_ratio: float = Field(default=0.0, ge=0, le=0.5, description="share of `auto` sent to the baseline, to measure")
+    carbon_grams_per_kwh: dict[str, CarbonGrams] = Field(default={}, description="of electricity, by a pool's region")
     tiers: tuple[str, ...] = Field(default=("small", "large"), min_length=1, description="weakest first")
     prices: Path = Path("prices.yaml")
     aliases: dict[str, AliasConfig] = {"auto": AliasConfig()}

@@ -133,7 +133,7 @@ class Pipeline:
         candidates, exclusions = deployment.finder.find(
             request, scope, fleet.snapshot, fleet.loads, prediction, fleet.clock()
         )
-        choices = deployment.policy.rank(request, candidates)
+        choices = deployment.holdout.apply(request, deployment.policy.rank(request, candidates))
         return Decision(deployment.policy_name, choices, exclusions, prediction, deployment.baseline)
 
     async def _read(self, call: Conversation, endpoint: Endpoint, deployment: Deployment) -> "_Body":

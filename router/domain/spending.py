@@ -9,6 +9,12 @@ from typing import NamedTuple
 NS_PER_HOUR = 3_600 * 10**9
 HOURS_PER_DAY = 24
 
+# Which requests the hold-out is drawn from, and what the ledger says of those that were drawn (`selection/holdout.py`).
+HOLDOUT_MODEL = "auto"
+HOLDOUT_REASON = "holdout"
+# Fewer requests in an arm say nothing: a cost is far from normally distributed, and so is a mean of few.
+ARM_REQUESTS_MIN = 30
+
 
 class Outcome(StrEnum):
     """What an attempt's money bought. A client that left got what it stayed for; one that we cut short did not."""

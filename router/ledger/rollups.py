@@ -17,11 +17,11 @@ A request for `auto` is also counted in its arm of the hold-out, at the attempt 
 import sqlite3
 from collections.abc import Iterator
 
-from router.domain.spending import NS_PER_HOUR, Arm, Outcome
+from router.domain.spending import HOLDOUT_MODEL, HOLDOUT_REASON, NS_PER_HOUR, Arm, Outcome
 
 CHARGES_PER_ROLL = 50_000
-HOLDOUT_REASON = "holdout"
-HOLDOUT_MODEL = "auto"
+# How long after the last held-out request what is routed still counts as drawn from the same lot.
+ARMS_HOURS = 24
 
 KEYS = ("pool", "backend", "replica", "billing", "model", "tier", "tenant", "price_id", "outcome")
 
@@ -95,6 +95,12 @@ CREATE TABLE IF NOT EXISTS arm_hours (
     {", ".join(f"{name} {'REAL' if name.endswith('squares') else 'INTEGER'} NOT NULL" for name in ARM_SUMS)},
     PRIMARY KEY (hour, tenant, arm)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS arm_totals (
+    tenant TEXT NOT NULL,
+    arm TEXT NOT NULL,
+    {", ".join(f"{name} {'REAL' if name.endswith('squares') else 'INTEGER'} NOT NULL" for name in ARM_SUMS)},
+    PRIMARY KEY (tenant, arm)
+) STRICT, WITHOUT ROWID;
 """
 
 ROWID_MAX = 2**63 - 1
@@ -132,13 +138,23 @@ def _squares(amount: str) -> str:
 
 
 COST = "ifnull(cost_nanousd, 0)"
-ADD_ARMS = f"""
-INSERT INTO arm_hours (hour, tenant, arm, {", ".join(ARM_SUMS)})
+NEW_ARMS = f"""
 SELECT ended_ns / {NS_PER_HOUR}, tenant, iif(reason = '{HOLDOUT_REASON}', '{Arm.HOLDOUT}', '{Arm.ROUTED}'),
     sum(number = 1), sum(cost_nanousd IS NULL), sum({COST}), {_squares(COST)}, sum({OWN}), {_squares(OWN)}
 FROM {NEW_CHARGES} AND asked_model = '{HOLDOUT_MODEL}' GROUP BY 1, 2, 3
-ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in ARM_SUMS)}
 """
+_ADD_SUMS = ", ".join(f"{name} = {name} + excluded.{name}" for name in ARM_SUMS)
+_ARM_MARKS = ", ".join("?" * len(ARM_SUMS))
+ADD_ARM_HOUR = f"""
+INSERT INTO arm_hours (hour, tenant, arm, {", ".join(ARM_SUMS)}) VALUES (?, ?, ?, {_ARM_MARKS})
+ON CONFLICT DO UPDATE SET {_ADD_SUMS}
+"""
+ADD_ARM_TOTAL = f"""
+INSERT INTO arm_totals (tenant, arm, {", ".join(ARM_SUMS)}) VALUES (?, ?, {_ARM_MARKS})
+ON CONFLICT DO UPDATE SET {_ADD_SUMS}
+"""
+HELD_OUT_LATELY = f"SELECT EXISTS (SELECT 1 FROM arm_hours WHERE hour >= ? - {ARMS_HOURS} AND arm = '{Arm.HOLDOUT}')"
+READ_ARM_TOTALS = f"SELECT arm, tenant, {', '.join(ARM_SUMS)} FROM arm_totals"
 MOVED_LEASES = """
 SELECT lease_id, replica, pool, backend, price_id, leases.at_ns, leases.bill_nanousd, leases.idle_nanousd,
     ifnull(rolled.at_ns, started_ns), ifnull(rolled.bill_nanousd, 0), ifnull(rolled.idle_nanousd, 0)
@@ -177,8 +193,13 @@ def _roll_charges(connection: sqlite3.Connection) -> int:
         return 0
     # Row numbers may have gaps, but what lies behind the last one that was rolled is there.
     until, last_attempt_id = connection.execute(LAST_CHARGE, (min(last, after + CHARGES_PER_ROLL),)).fetchone()
-    for statement in (ADD_KEYS, ADD_CHARGES, ADD_ARMS):
+    for statement in (ADD_KEYS, ADD_CHARGES):
         connection.execute(statement, (after, until))
+    arms = connection.execute(NEW_ARMS, (after, until)).fetchall()
+    connection.executemany(ADD_ARM_HOUR, arms)
+    for hour, *arm in arms:
+        if connection.execute(HELD_OUT_LATELY, (hour,)).fetchone()[0]:
+            connection.execute(ADD_ARM_TOTAL, arm)
     connection.execute("UPDATE rolled SET attempt_id = ?", (last_attempt_id,))
     return int(last - until)
 

@@ -40,7 +40,8 @@ def leased_parts(cost: int, prefill_nanousd: int | None, profile: EngineProfile,
     cached = usage.cached_tokens * profile.kv_read_seconds_per_token
     if prefill_nanousd is not None:
         prefill = min(prefill_nanousd, cost)
-        return Parts(*cut(prefill, _whole(uncached, cached)), cost - prefill)
+        prompt_part, cached_part = cut(prefill, _whole(uncached, cached))
+        return Parts(prompt_part, cached_part, cost - prefill)
     completion = usage.completion_tokens
     decode = decode_step_seconds(profile, usage.prompt_tokens, completion) * completion if completion else 0.0
     return Parts(*cut(cost, _whole(uncached, cached, decode)))

@@ -23,6 +23,7 @@ from router.domain.totals import Totals
 from router.errors import Refusal
 from router.telemetry.labels import OTHER, Vocabulary
 from router.telemetry.money import MoneyCollector
+from router.telemetry.prices import RecentPrices
 from router.telemetry.tally import Count, Counter, Distribution, Histogram
 
 VERSION = version("jeton")
@@ -74,6 +75,8 @@ class Metrics:
         self._policies = Vocabulary(WORDS_MAX)
         self._attempts: dict[tuple[str, ...], _AttemptSeries] = {}
         self.registry.register(MoneyCollector(books.totals, Vocabulary(tenants_max)))
+        self._prices = RecentPrices()
+        self.registry.register(self._prices)
         self.registry.register(_StateCollector(books, fleet))
         self._requests_total = self._counter(
             "jeton_requests", "Requests by the status of the answer; 499: the client left.",
@@ -107,6 +110,7 @@ class Metrics:
     def attempt(self, charge: Charge, overhead_seconds: float) -> None:
         """An attempt has ended. overhead_seconds: from the request's arrival until the attempt was opened."""
         facts = charge.facts
+        self._prices.count(charge)
         place = (facts.pool, facts.backend, facts.tier)
         raw = (facts.endpoint, *place, facts.policy, facts.reason, charge.status, charge.fault)
         series = self._attempts.get(raw) or self._attempt_series(raw, charge)
