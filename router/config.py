@@ -211,7 +211,9 @@ class RouterConfig(Shape):
     health: HealthConfig = HealthConfig()
     policy: PolicyConfig = PolicyConfig()
     baseline: str
-    holdout_ratio: float = Field(default=0.0, ge=0, le=0.5, description="share of `auto` sent to the baseline, to measure")
+    holdout_ratio: float = Field(
+        default=0.0, ge=0, le=0.5, description="share of `auto` sent to the baseline, to measure"
+    )
     carbon_grams_per_kwh: dict[str, CarbonGrams] = Field(default={}, description="of electricity, by a pool's region")
     tiers: tuple[str, ...] = Field(default=("small", "large"), min_length=1, description="weakest first")
     prices: Path = Path("prices.yaml")

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from router.commands.reconcile import reconcile_invoice
 from router.config import LedgerConfig
 from router.config_source import ConfigRefused, read_source
 from router.domain.money import usd_text
@@ -112,6 +113,9 @@ def show_request(path: Path, /, request_id: str) -> None:
     for charge in story.charges:
         members = [{"charge": name, "": text} for name, text in _csv_row(charge).items() if text]
         _print_table(("charge", ""), members, right_from=2)
+
+
+ledger.add_command(reconcile_invoice)
 
 
 def _configured_path(config: Path) -> Path:

@@ -127,11 +127,11 @@ def read_spending(path: Path) -> Iterator[Spending]:
     connection = open_reader(path)
     try:
         connection.execute("BEGIN")
-        (has_hours,) = connection.execute(
-            "SELECT count(*) FROM sqlite_master WHERE name = 'charge_hours'"
-        ).fetchone()
+        (has_hours,) = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'charge_hours'").fetchone()
         if not has_hours:
-            raise LedgerError(f"{path}: an older jeton wrote this ledger; `jeton serve` once, and its hours are added up")
+            raise LedgerError(
+                f"{path}: an older jeton wrote this ledger; `jeton serve` once, and its hours are added up"
+            )
         yield Spending(connection)
     except sqlite3.Error as error:
         raise LedgerError(f"{path}: cannot be read ({error})") from None

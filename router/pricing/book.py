@@ -328,7 +328,6 @@ class PriceBook(BaseModel):
         row = max(current, key=lambda one: one.first_day)
         return row.snapshot(f"{name}@{row.first_day}#{row.digest()}")
 
-
     def row_of(self, price_id: str) -> AnyRow | None:
         """The row that a snapshot was taken of; None when it is not in the book any more, or was edited."""
         name, _, rest = price_id.rpartition("@")

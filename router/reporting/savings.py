@@ -98,7 +98,9 @@ def measured(arms: Iterable[ArmSums], basis: str, confidence: float = CONFIDENCE
     base = (basis, int(n1), int(n2), int(unpriced1 + unpriced2), mean1, mean2)
     if min(n1, n2) < ARM_REQUESTS_MIN:
         return Measured(*base, None, None, None)
-    low, high = welch((int(n1), mean1, _variance(n1, sum1, squares1)), (int(n2), mean2, _variance(n2, sum2, squares2)), confidence)
+    low, high = welch(
+        (int(n1), mean1, _variance(n1, sum1, squares1)), (int(n2), mean2, _variance(n2, sum2, squares2)), confidence
+    )
     return Measured(*base, mean1 - mean2, low, high)
 
 
@@ -136,9 +138,10 @@ def t_quantile(probability: float, freedom: float) -> float:
         y = a * y**2
         y = y + y**2 / 2 if y <= 0.002 else expm1(y)
     else:
-        y = ((1 / (((freedom + 6) / (freedom * y) - 0.089 * d - 0.822) * (freedom + 2) * 3) + 0.5 / (freedom + 4)) * y - 1) * (
-            freedom + 1
-        ) / (freedom + 2) + 1 / y
+        y = (
+            (1 / (((freedom + 6) / (freedom * y) - 0.089 * d - 0.822) * (freedom + 2) * 3) + 0.5 / (freedom + 4)) * y
+            - 1
+        ) * (freedom + 1) / (freedom + 2) + 1 / y
     return sqrt(freedom * y)
 
 

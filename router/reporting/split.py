@@ -91,7 +91,9 @@ def split(spent: Iterable[Spent], leased: Iterable[Leased]) -> Split:
     return Split(useful, rated - useful, idle, lost, unrated, in_flight, standard - useful)
 
 
-def summed(splits: Mapping[tuple[int, Place], Split], *, by_hour: bool, by: tuple[str, ...]) -> dict[tuple[object, ...], Split]:
+def summed(
+    splits: Mapping[tuple[int, Place], Split], *, by_hour: bool, by: tuple[str, ...]
+) -> dict[tuple[object, ...], Split]:
     """Sums by some members of the place, and the hour if wanted; () sums everything."""
     sums: dict[tuple[object, ...], Split] = {}
     for (hour, place), one in splits.items():
