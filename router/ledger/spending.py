@@ -61,7 +61,7 @@ class Spending:
         ).fetchone()
         if first is None:
             raise LedgerError("nothing is booked in this ledger yet")
-        return Period(first, max(last, self.at_ns // NS_PER_HOUR) + 1)
+        return Period(first, max(last + 1, -(-self.at_ns // NS_PER_HOUR)))
 
     def spent(self, period: Period, by: Collection[str] = rollups.KEYS, hours: int = 1) -> list[Spent]:
         """Charges by these members, in rows of so many hours (24: days, UTC), in order."""

@@ -33,7 +33,8 @@ COLUMNS = (
     "CommitmentDiscountCategory", "CommitmentDiscountId", "CommitmentDiscountName", "CommitmentDiscountQuantity",
     "CommitmentDiscountStatus", "CommitmentDiscountType", "CommitmentDiscountUnit", "ConsumedQuantity", "ConsumedUnit",
     "ContractedCost", "ContractedUnitPrice", "EffectiveCost", "InvoiceId", "InvoiceIssuerName", "ListCost",
-    "ListUnitPrice", "PricingCategory", "PricingQuantity", "PricingUnit", "ProviderName", "PublisherName", "RegionId",
+    "ListUnitPrice", "PricingCategory", "PricingCurrency", "PricingCurrencyContractedUnitPrice",
+    "PricingCurrencyEffectiveCost", "PricingCurrencyListUnitPrice", "PricingQuantity", "PricingUnit", "ProviderName", "PublisherName", "RegionId",
     "RegionName", "ResourceId", "ResourceName", "ResourceType", "ServiceCategory", "ServiceName", "ServiceSubcategory",
     "SkuId", "SkuMeter", "SkuPriceDetails", "SkuPriceId", "SubAccountId", "SubAccountName", "Tags",
     "x_Attempts", "x_Backend", "x_Basis", "x_CachedTokens", "x_CompletionTokens", "x_Model", "x_Outcome", "x_Pool",
@@ -63,6 +64,10 @@ def focus_rows(
 ) -> Iterator[Row]:
     """All rows of whole hours. spent: by every member, in days; leased: in days. terms: by price id. regions: of pools."""
     writer = _Writer(terms, regions, first_hour, end_hour, account)
+    yield from map(_in_its_currency, _rows(writer, spent, leased))
+
+
+def _rows(writer: "_Writer", spent: Iterable[Spent], leased: Iterable[Leased]) -> Iterator[Row]:
     in_flight: defaultdict[tuple[int, str, str, str], int] = defaultdict(int)
     prices: dict[tuple[int, str, str, str], str] = {}
     for lease in leased:
@@ -81,6 +86,16 @@ def focus_rows(
     for place, nanousd in in_flight.items():
         if nanousd:
             yield writer.in_flight(Leased(*place, prices.get(place, "unknown"), 0, 0, 0), nanousd)
+
+
+def _in_its_currency(row: Row) -> Row:
+    """Prices are in the currency that is billed."""
+    return row | {
+        "PricingCurrency": row["BillingCurrency"],
+        "PricingCurrencyContractedUnitPrice": row["ContractedUnitPrice"],
+        "PricingCurrencyEffectiveCost": row["EffectiveCost"],
+        "PricingCurrencyListUnitPrice": row["ListUnitPrice"],
+    }
 
 
 class _Writer:

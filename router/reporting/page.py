@@ -155,7 +155,7 @@ def _prices(report: Report) -> str:
     )
     heads = ("pool", "backend", "class", "tokens", "allocated $/M", "standard $/M")
     return (
-        f"<section><h2>What a million tokens cost</h2>{plot}</section><section>{_table(heads, sorted(lines), left=3)}"
+        f"<section><h2>What a million tokens cost</h2>{plot}</section><section>{_table(heads, sorted(lines, key=lambda line: line[:2]), left=3)}"
         "<p class='soft'><b>all-in</b> is the whole bill, idle and lost money included, over all tokens served; the classes"
         " are of the requests alone. Prompt tokens are those not cached.</p></section>"
     )
@@ -211,7 +211,7 @@ def _measured_table(rows: Sequence[Measured]) -> str:
     known = [one for one in rows if one.saving is not None and one.low is not None and one.high is not None]
     if not known:
         return ""
-    names = {"own": "own price basis", "allocated": "allocated, both arms"}
+    names = {"priced": "the baseline at its price", "allocated": "allocated, both sides"}
     lines = [
         [
             names[one.basis],
@@ -322,7 +322,7 @@ def _usd(nanousd: int) -> str:
 
 
 def _price(usd: Decimal | None) -> str:
-    return "–" if usd is None else f"{usd:,.4f}"
+    return "–" if usd is None else f"{usd:,.2f}" if usd >= 100 else f"{usd:.4f}" if usd >= 1 else f"{float(usd):.3g}"
 
 
 def _per_thousand(nanousd: float) -> str:

@@ -61,7 +61,7 @@ def over_time(labels: Sequence[str], splits: Sequence[Split]) -> str:
             heights = [getattr(one, name) / NANOUSD for one in splits]
             axes.bar(range(len(splits)), heights, bottom=below, width=0.86, color=MARKERS[name], label=name)
             below = [a + b for a, b in zip(below, heights, strict=True)]
-        step = max(1, round(len(labels) / 12))
+        step = max(1, -(-len(labels) // 8))
         axes.set_xticks(range(0, len(labels), step), [labels[at] for at in range(0, len(labels), step)])
         axes.set_xlim(-0.6, max(len(labels), 6) - 0.4)
         axes.grid(axis="y")
@@ -109,7 +109,8 @@ def token_prices(rows: Sequence[tuple[str, float | None, float | None]]) -> str:
             if allocated and standard:
                 axes.plot([allocated, standard], [at, at], color=MARKERS["rule"], linewidth=2.5, zorder=1)
         for number, (name, marker) in enumerate((("allocated", "o"), ("standard", "D"))):
-            points = [(row[1 + number], at) for at, row in enumerate(rows) if row[1 + number]]
+            prices = [row[1] if number == 0 else row[2] for row in rows]
+            points = [(price, at) for at, price in enumerate(prices) if price]
             axes.scatter(
                 [point[0] for point in points],
                 [point[1] for point in points],

@@ -18,7 +18,7 @@ from router.reporting.split import NOTHING, Place, Split, split_hours
 from router.reporting.tokens import ClassPrice, all_in, class_prices
 
 PARTS = ("useful", "thin", "idle", "lost", "unrated", "in_flight")
-BASES = ("own", "allocated")
+BASES = ("priced", "allocated")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ saving per request is the mean of what held-out requests cost less the mean of w
 with Welch's confidence interval for two means of unequal variance. Nothing is assumed about tokens. Requests that could not be
 served by the baseline stay in the arm that chance put them in (intention to treat), or the arms would differ. Two bases:
 
-- `own`: each request at its backend's own price basis, tokens × standard price on a lease. Comparable with the
-  counterfactual, whose baseline is priced so.
-- `allocated`: what each really cost. A baseline that serves nothing but the hold-out runs in thin batches there, which
-  flatters routing.
+- `priced`: held-out requests at the baseline's own price basis (tokens × standard price on a lease), routed ones at what they
+  really cost. That is what the counterfactual compares, too.
+- `allocated`: what each really cost, on both sides. A leased baseline that serves nothing but the hold-out runs in thin
+  batches, which flatters routing. On a metered baseline the two are one.
 
 Idle time belongs to no request, so it is in no mean; the report takes it off the sum.
 """
@@ -84,11 +84,11 @@ def counterfactual(spent: Iterable[Spent], idle_nanousd: int) -> Counterfactual:
 
 
 def measured(arms: Iterable[ArmSums], basis: str, confidence: float = CONFIDENCE) -> Measured:
-    """basis: `own` or `allocated`."""
+    """basis: `priced` or `allocated`."""
     sums = {Arm.ROUTED: [0, 0, 0, 0.0], Arm.HOLDOUT: [0, 0, 0, 0.0]}
     for one in arms:
         entry = sums[Arm(one.arm)]
-        own = basis == "own"
+        own = basis == "priced" and one.arm == Arm.HOLDOUT
         entry[0] += one.requests
         entry[1] += one.unpriced
         entry[2] += one.own_nanousd if own else one.allocated_nanousd

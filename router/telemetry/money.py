@@ -103,8 +103,8 @@ def _families(sums: _Sums) -> list[Metric]:
             GaugeMetricFamily(
                 "jeton_saved_usd_total",
                 "What routing saved. counterfactual: the same tokens at the baseline's list or standard price, less the cost"
-                " here, failed attempts included. holdout: measured on the requests that were held out, times those that were"
-                " routed, at list or standard price. Neither includes idle time. A gauge, for it may fall: delta(), not rate().",
+                " here, failed attempts included. holdout: measured on the requests that were held out, less the routed, at the"
+                " baseline's list or standard price. Neither includes idle time. A gauge, for it may fall: delta(), not rate().",
                 labels=("tenant", "method"),
             ),
             sums.saved,
@@ -132,7 +132,7 @@ def _measured(arms: Iterable[ArmSums], tenants: Vocabulary) -> Mapping[str, int]
     for one in arms:
         entry = sums[tenants.fold(one.tenant), one.arm]
         entry[0] += one.requests
-        entry[1] += one.own_nanousd
+        entry[1] += one.own_nanousd if one.arm == Arm.HOLDOUT else one.allocated_nanousd
     saved = {}
     for (tenant, arm), (requests, nanousd) in list(sums.items()):
         held_out, held_out_nanousd = sums.get((tenant, Arm.HOLDOUT), (0, 0))
