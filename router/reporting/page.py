@@ -154,8 +154,9 @@ def _prices(report: Report) -> str:
         ]
     )
     heads = ("pool", "backend", "class", "tokens", "allocated $/M", "standard $/M")
+    by_place = sorted(lines, key=lambda line: tuple(line[:2]))
     return (
-        f"<section><h2>What a million tokens cost</h2>{plot}</section><section>{_table(heads, sorted(lines, key=lambda line: line[:2]), left=3)}"
+        f"<section><h2>What a million tokens cost</h2>{plot}</section><section>{_table(heads, by_place, left=3)}"
         "<p class='soft'><b>all-in</b> is the whole bill, idle and lost money included, over all tokens served; the classes"
         " are of the requests alone. Prompt tokens are those not cached.</p></section>"
     )
