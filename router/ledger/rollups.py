@@ -153,7 +153,9 @@ ADD_ARM_TOTAL = f"""
 INSERT INTO arm_totals (tenant, arm, {", ".join(ARM_SUMS)}) VALUES (?, ?, {_ARM_MARKS})
 ON CONFLICT DO UPDATE SET {_ADD_SUMS}
 """
-HELD_OUT_LATELY = f"SELECT EXISTS (SELECT 1 FROM arm_hours WHERE hour >= ? - {ARMS_HOURS} AND arm = '{Arm.HOLDOUT}')"
+HELD_OUT_LATELY = (
+    f"SELECT EXISTS (SELECT 1 FROM arm_hours WHERE hour BETWEEN ? - {ARMS_HOURS} AND ? AND arm = '{Arm.HOLDOUT}')"
+)
 READ_ARM_TOTALS = f"SELECT arm, tenant, {', '.join(ARM_SUMS)} FROM arm_totals"
 MOVED_LEASES = """
 SELECT lease_id, replica, pool, backend, price_id, leases.at_ns, leases.bill_nanousd, leases.idle_nanousd,
@@ -198,7 +200,7 @@ def _roll_charges(connection: sqlite3.Connection) -> int:
     arms = connection.execute(NEW_ARMS, (after, until)).fetchall()
     connection.executemany(ADD_ARM_HOUR, arms)
     for hour, *arm in arms:
-        if connection.execute(HELD_OUT_LATELY, (hour,)).fetchone()[0]:
+        if connection.execute(HELD_OUT_LATELY, (hour, hour)).fetchone()[0]:
             connection.execute(ADD_ARM_TOTAL, arm)
     connection.execute("UPDATE rolled SET attempt_id = ?", (last_attempt_id,))
     return int(last - until)

@@ -80,13 +80,15 @@ def _rows(writer: "_Writer", spent: Iterable[Spent], leased: Iterable[Leased]) -
     for one in spent:
         if one.billing == Billing.LEASED:
             if one.price_id:
-                in_flight[one.hour, one.pool, one.backend, one.replica] -= one.cost_nanousd
+                place = (one.hour, one.pool, one.backend, one.replica)
+                in_flight[place] -= one.cost_nanousd
+                prices.setdefault(place, one.price_id)
                 yield writer.allocated(one)
         elif one.price_id:
             yield from writer.metered(one)
     for place, nanousd in in_flight.items():
         if nanousd:
-            yield writer.in_flight(Leased(*place, prices.get(place, "unknown"), 0, 0, 0), nanousd)
+            yield writer.in_flight(Leased(*place, prices[place], 0, 0, 0), nanousd)
 
 
 def _in_its_currency(row: Row) -> Row:
