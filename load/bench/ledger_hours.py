@@ -3,7 +3,7 @@
 A synthetic month of a fleet at 100 requests a second: every hour has every combination of replica, tenant and outcome that it
 could have, with sums as large as so much traffic makes them. It goes through the real `roll`, one charge standing for all the
 charges of a combination; then the charges are taken out, and what is left on disk is the hours. What a charge with its journal
-takes is measured apart, on some charges of the ordinary size. Nothing is kept.
+takes is measured apart, on some charges of the ordinary size. Nothing is kept. Seconds are of CPU.
 """
 
 import json
@@ -78,7 +78,7 @@ def _query(path: Path, hours: int) -> None:
         for name, hours_asked in (("a day", 24), ("a month", DAYS * 24), ("all", hours)):
             end = FIRST_HOUR + hours
             period = spending.whole()._replace(first_hour=max(FIRST_HOUR, end - hours_asked), end_hour=end)
-            begin = time.perf_counter()
+            begin = time.process_time()
             leased = spending.leased(period)
             report = build(
                 spending.spent(period, by=PLACES),
@@ -93,9 +93,9 @@ def _query(path: Path, hours: int) -> None:
                 made_at=datetime.fromtimestamp(0, UTC),
                 baseline="cloud",
             )
-            built = time.perf_counter()
+            built = time.process_time()
             pages = len(page.html(report)) + len(json.dumps(as_json(report)))
-            told = time.perf_counter()
+            told = time.process_time()
             days = spending.leased(period, hours=HOURS_PER_DAY)
             rows = list(
                 focus_rows(
@@ -108,9 +108,9 @@ def _query(path: Path, hours: int) -> None:
                     account="bench",
                 )
             )
-            exported = time.perf_counter()
+            exported = time.process_time()
             broken = broken_rules(COLUMNS, rows)
-            checked = time.perf_counter()
+            checked = time.process_time()
             assert not broken, broken[:3]
             assert sum(Decimal(row["BilledCost"] or 0) for row in rows) * 10**9 == report.whole.bill
             print(
@@ -158,7 +158,7 @@ def _charge(name: str, replica: str, tenant: str, is_leased: bool, ended_ns: int
         replica=replica,
         model="llama-3.1-8b-instruct",
         tier="small",
-        policy="quality_floor",
+        policy="one_of_them",
         reason="cheapest that is good enough",
         baseline="cloud-large",
         category="chat",
@@ -241,9 +241,9 @@ def _size(connection: sqlite3.Connection, path: Path) -> int:
 
 
 def _timed(call: Callable[[], object]) -> float:
-    begin = time.perf_counter()
+    begin = time.process_time()
     call()
-    return time.perf_counter() - begin
+    return time.process_time() - begin
 
 
 if __name__ == "__main__":

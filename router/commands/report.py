@@ -180,6 +180,7 @@ def _hour(option: str, moment: datetime) -> int:
 
 def _write(output: Path, suffix: str, text: str) -> Path:
     path = output.with_name(output.name + suffix)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
 

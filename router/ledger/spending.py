@@ -65,13 +65,19 @@ class Spending:
 
     def spent(self, period: Period, by: Collection[str] = rollups.KEYS, hours: int = 1) -> list[Spent]:
         """Charges by these members, in rows of so many hours (24: days, UTC), in order."""
-        keys = ", ".join(name if name in by else "''" for name in rollups.KEYS)
-        sums = ", ".join(f"sum({name})" for name in SUM_NAMES)
-        group = ", ".join(str(number + 1) for number in range(1 + len(rollups.KEYS)))
+        # Grouped by one number for each combination, not by its names: that is twice as quick.
+        partition = ", ".join(name for name in rollups.KEYS if name in by) or "NULL"
+        names = ", ".join(name if name in by else "''" for name in rollups.KEYS)
+        sums = ", ".join(f"sum({name}) AS {name}" for name in SUM_NAMES)
         rows = self._connection.execute(
             f"""
-            SELECT hour / {hours} * {hours}, {keys}, {sums} FROM charge_hours JOIN charge_keys USING (key)
-            WHERE hour >= ? AND hour < ? GROUP BY {group} ORDER BY {group}
+            WITH combinations AS MATERIALIZED (
+                SELECT key, min(key) OVER (PARTITION BY {partition}) AS combination FROM charge_keys
+            )
+            SELECT first_hour, {names}, {", ".join(SUM_NAMES)} FROM (
+                SELECT hour / {hours} * {hours} AS first_hour, combination, {sums}
+                FROM charge_hours JOIN combinations USING (key) WHERE hour >= ? AND hour < ? GROUP BY 1, 2
+            ) JOIN charge_keys ON charge_keys.key = combination ORDER BY first_hour, {partition}
             """,
             period,
         )

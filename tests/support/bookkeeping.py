@@ -92,6 +92,21 @@ def assert_books_balance(totals: Totals, open_attempts: int) -> None:
         assert 0 <= residue <= open_attempts + LEASES_MAX, (pool, name, residue)
 
 
+def assert_hours_equal(connection: sqlite3.Connection) -> None:
+    """What has been rolled up by the hour is what it was rolled up from."""
+    (rolled,) = connection.execute(
+        "SELECT ifnull((SELECT rowid FROM charges WHERE attempt_id = (SELECT attempt_id FROM rolled)), 0)"
+    ).fetchone()
+    for name in ("cost_nanousd", "standard_nanousd", "prompt_tokens", "completion_tokens"):
+        sums = connection.execute(f"SELECT sum({name}) FROM charges WHERE rowid <= ?", (rolled,)).fetchone()
+        assert connection.execute(f"SELECT sum({name}) FROM charge_hours").fetchone() == (sums[0],)
+    balances = "SELECT sum(bill_nanousd), sum(idle_nanousd) FROM"
+    assert (
+        connection.execute(f"{balances} lease_hours").fetchone()
+        == connection.execute(f"{balances} rolled_leases").fetchone()
+    )
+
+
 # More than any test starts at one place.
 LEASES_MAX = 40
 
@@ -116,6 +131,7 @@ def assert_file_is_consistent(path: Path, *, is_quiet: bool = False) -> None:
         assert parts == wholes
         closed = connection.execute("SELECT subject FROM journal WHERE kind = 'closed' ORDER BY 1").fetchall()
         assert closed == connection.execute("SELECT attempt_id FROM charges ORDER BY 1").fetchall()
+        assert_hours_equal(connection)
         not_given_out = connection.execute(
             """
             SELECT lease_id, bill_nanousd - idle_nanousd - (

@@ -36,9 +36,8 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(directory: Path, *arguments: str, output: str = "all") -> Result:
     paths = {"--ledger": "ledger.sqlite", "--config": "router.yaml", "--output": output}
-    return CliRunner().invoke(
-        report, [*sum(([name, str(directory / path)] for name, path in paths.items()), []), *arguments]
-    )
+    named = [part for name, path in paths.items() for part in (name, str(directory / path))]
+    return CliRunner().invoke(report, [*named, *arguments])
 
 
 @pytest.fixture(scope="module")

@@ -67,3 +67,13 @@ def test_a_class_without_tokens_has_no_price() -> None:
     prices.count(charge(START, usage=Usage(1000, 0)))
     assert price(prices, "completion", "allocated") is None
     assert price(prices, "prompt", "allocated") is not None
+
+
+def test_the_contract_of_the_gauge() -> None:
+    (family,) = RecentPrices().describe()
+    assert (family.name, family.type) == (NAME, "gauge")
+    assert "last five minutes" in family.documentation
+    prices = RecentPrices(lambda: START)
+    prices.count(charge(START))
+    (family,) = prices.collect()
+    assert {frozenset(sample.labels) for sample in family.samples} == {frozenset({"pool", "backend", "class", "basis"})}
