@@ -25,11 +25,6 @@ CSS = """
   --paper: #14181c; --ink: #e7ebee; --soft: #9aa6b0; --rule: #333c44; --panel: #1c2228;
   --useful: #46b48c; --thin: #e0ab46; --idle: #76838f; --lost: #e0705e; --unrated: #a394e0;
   --allocated: #63aeea; --standard: #ee9059; } }
-@media print { :root { --paper: #ffffff; --ink: #000000; --soft: #444444; --rule: #cccccc; --panel: #ffffff;
-  --useful: #1f7a5c; --thin: #c98a14; --idle: #8b97a3; --lost: #b8402f; --unrated: #6a5aa8;
-  --allocated: #1f6fb2; --standard: #c0591f; }
-  body { font-size: 10pt; margin: 0; max-width: none; } section { break-inside: avoid; } .scroll { overflow: visible; }
-  * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 * { box-sizing: border-box; }
 body { font: 15px/1.5 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; color: var(--ink);
   background: var(--paper); max-width: 60rem; margin: 2.5rem auto; padding: 0 1.25rem; }
@@ -46,6 +41,12 @@ th { color: var(--soft); font-weight: 500; } th.l, td.l { text-align: left; } tr
 th i { display: inline-block; width: .7em; height: .7em; border-radius: 2px; margin-right: .35em; }
 svg { width: 100%; height: auto; display: block; margin: .6rem 0; } svg text { font-family: inherit; }
 code { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .92em; }
+@media print { :root { --paper: #ffffff; --ink: #000000; --soft: #444444; --rule: #cccccc; --panel: #ffffff;
+  --useful: #1f7a5c; --thin: #c98a14; --idle: #8b97a3; --lost: #b8402f; --unrated: #6a5aa8;
+  --allocated: #1f6fb2; --standard: #c0591f; }
+  body { font-size: 9.5pt; margin: 0; max-width: none; padding: 0; } section { break-inside: avoid; }
+  .scroll { overflow: visible; } table { font-size: 7.5pt; } th, td { padding: .2rem .35rem; }
+  * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 """
 
 
@@ -176,7 +177,7 @@ def _savings(report: Report) -> str:
         plotted.append(("modelled, gross", known.gross / known.compared_attempts / MILLI, None, None))
     plotted += [
         (f"measured, {one.basis}", one.saving / MILLI, (one.low or 0) / MILLI, (one.high or 0) / MILLI)
-        for one in report.measured
+        for one in _told_apart(report.measured)
         if one.saving is not None
     ]
     plot = plots.savings(plotted) if len(plotted) > 1 else ""
@@ -208,8 +209,13 @@ def _measured_text(rows: Sequence[Measured]) -> str:
     )
 
 
+def _told_apart(rows: Sequence[Measured]) -> Sequence[Measured]:
+    """On a metered baseline both bases are one."""
+    return rows[:1] if len({row[1:] for row in rows}) == 1 else rows
+
+
 def _measured_table(rows: Sequence[Measured]) -> str:
-    known = [one for one in rows if one.saving is not None and one.low is not None and one.high is not None]
+    known = [one for one in _told_apart(rows) if one.saving is not None]
     if not known:
         return ""
     names = {"priced": "the baseline at its price", "allocated": "allocated, both sides"}
