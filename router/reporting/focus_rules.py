@@ -4,7 +4,7 @@ Each finding begins with the rule's number in the specification's own requiremen
 the FinOps Foundation's focus-validator). Where that model and the specification's prose differ the prose is followed:
 CommitmentDiscountStatus is Used or Unused, which the model gives the values of another column, and null without a commitment,
 where the model has the condition the wrong way round; InvoiceId is null while no invoice is known, which the model never
-allows. Of our files focus-validator 2.2.1 finds these two, and nothing else (578 rules, 2026-11-26). Not checked is what cannot be
+allows. Of our files focus-validator 2.2.1 finds these two, and nothing else (578 rules). Not checked is what cannot be
 seen in a file (that an invoice has the same sum, that a price list exists).
 """
 

@@ -98,8 +98,8 @@ def assert_hours_equal(connection: sqlite3.Connection) -> None:
         "SELECT ifnull((SELECT rowid FROM charges WHERE attempt_id = (SELECT attempt_id FROM rolled)), 0)"
     ).fetchone()
     for name in ("cost_nanousd", "standard_nanousd", "prompt_tokens", "completion_tokens"):
-        sums = connection.execute(f"SELECT sum({name}) FROM charges WHERE rowid <= ?", (rolled,)).fetchone()
-        assert connection.execute(f"SELECT sum({name}) FROM charge_hours").fetchone() == (sums[0],)
+        sums = connection.execute(f"SELECT ifnull(sum({name}), 0) FROM charges WHERE rowid <= ?", (rolled,)).fetchone()
+        assert connection.execute(f"SELECT ifnull(sum({name}), 0) FROM charge_hours").fetchone() == (sums[0],)
     balances = "SELECT sum(bill_nanousd), sum(idle_nanousd) FROM"
     assert (
         connection.execute(f"{balances} lease_hours").fetchone()
