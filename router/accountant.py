@@ -22,6 +22,7 @@ import structlog
 from router.domain.attempt import AttemptEnd, AttemptFacts, AttemptStatus, Charge, CostStatus
 from router.domain.fleet import Backend, Billing
 from router.domain.totals import Account, Totals
+from router.domain.usage import Usage
 from router.errors import Unavailable
 from router.leases import Leases, RunningLease
 from router.ledger.store import Checkpoint, Event, EventKind, LedgerStore, Opening
@@ -33,7 +34,8 @@ from router.pricing.amounts import (
     metered_amount,
     standard_amount,
 )
-from router.pricing.cost import list_cost
+from router.pricing.classes import Parts, leased_parts, rated_parts
+from router.pricing.cost import list_cost, rates_for
 from router.pricing.price import LeasedPrice, MeteredPrice, Price
 from router.pricing.profile import EngineProfile
 from router.pricing.snapshot import price_from_snapshot, snapshot_text
@@ -65,6 +67,7 @@ class _Attempt:
     lease: RunningLease | None = None
     seq: int | None = None
     first_token_ns: int | None = None
+    prefill_nanousd: int | None = None
 
     @property
     def account(self) -> Account:
@@ -234,6 +237,7 @@ class Accountant:
         weight = lease.weigher.first_token(attempt_id, at_ns, lease.meter.occupied_seconds(attempt_id))
         if weight is not None:
             lease.meter.reweigh(attempt_id, weight, at_ns)
+            attempt.prefill_nanousd = lease.meter.accrued(attempt_id)
             self._store.append((Event(attempt_id, EventKind.FIRST_TOKEN, at_ns, lease.lease_id, weight),))
 
     def close(self, attempt_id: str, end: AttemptEnd, at_ns: int) -> Charge:
@@ -251,6 +255,7 @@ class Accountant:
             standard = standard_amount(attempt.basis, usage)
         elif attempt.billing is Billing.METERED and isinstance(price, MeteredPrice):
             cost = standard = metered_amount(price, usage, end.status)
+        cost_parts, standard_parts = _parts(attempt, cost, standard, usage)
         charge = Charge(
             facts=facts,
             billing=attempt.billing.value,
@@ -268,6 +273,10 @@ class Accountant:
             baseline_nanousd=None
             if cost is None
             else baseline_amount(facts, end.status, attempt.baseline, usage, cost),
+            cost_prompt_nanousd=cost_parts and cost_parts.prompt,
+            cost_cached_nanousd=cost_parts and cost_parts.cached,
+            standard_prompt_nanousd=standard_parts and standard_parts.prompt,
+            standard_cached_nanousd=standard_parts and standard_parts.cached,
         )
         if attempt.seq is not None:
             self._write(charge, lease)
@@ -339,3 +348,19 @@ def _is_snapshot_of(price: Price, text: str) -> bool:
         return price_from_snapshot(text) == price
     except ValueError:
         return False
+
+
+def _parts(
+    attempt: _Attempt, cost: int | None, standard: int | None, usage: Usage
+) -> tuple[Parts | None, Parts | None]:
+    """Cost and standard cost by class of token; None: not known."""
+    basis = attempt.basis
+    if isinstance(basis.price, MeteredPrice):
+        parts = None if cost is None else rated_parts(cost, rates_for(basis.price, usage.prompt_tokens), usage)
+        return parts, parts
+    if basis.profile is None or basis.rates is None:
+        return None, None
+    return (
+        None if cost is None else leased_parts(cost, attempt.prefill_nanousd, basis.profile, usage),
+        None if standard is None else rated_parts(standard, basis.rates, usage),
+    )

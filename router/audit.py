@@ -2,9 +2,10 @@
 
 One read transaction, so a router may write meanwhile, or have died at any moment. What is compared, to the last nano-dollar:
 each charge, column by column, with the one that the journal leads to (`derivation.py`); each lease, its meter's saved state
-included; each total, and what each API key has spent a day, with the sum of their charges; and, of every lease, its bill with
-what was charged, idle and is owed. Then the money metrics, as this code would render them and as a running router does: those
-tell up to which event and time they reckon, so that they are compared with that very state, whatever has been booked since.
+included; each total, what each API key has spent a day, and each hour that has been rolled up, with the sum of their charges;
+and, of every lease, its bill with what was charged, idle and is owed. Then the money metrics, as this code would render them and
+as a running router does: those tell up to which event and time they reckon, so that they are compared with that very state,
+whatever has been booked since.
 
 What this cannot see: a journal that was rewritten with everything that follows from it, and what was never journalled. What
 the engine profile goes into is not reckoned again, for the profile is not in the ledger: the weights, a leased attempt's
@@ -27,6 +28,7 @@ from router.domain.attempt import AttemptStatus, Charge, CostStatus
 from router.domain.money import NANOUSD_PER_USD
 from router.domain.totals import LeaseTotal, LineTotal, Totals
 from router.domain.usage import UsageSource
+from router.ledger import rollups
 from router.ledger.reading import (
     JournalLine,
     Position,
@@ -133,6 +135,7 @@ class _Auditor:
             self._check_leases()
             self._check_totals()
             self._check_spending()
+            self._check_hours()
             self._check_own_rendering(position)
             for totals in scraped:
                 assert metrics_text is not None
@@ -239,6 +242,11 @@ class _Auditor:
         """What budgets go by, against the charges."""
         for tenant, api_key_name, day, is_, should_be in spending_differences(self._connection):
             self._found("spending", f"{tenant} {api_key_name} day {day}", "cost_nanousd", is_, should_be)
+
+    def _check_hours(self) -> None:
+        """What reports are made of, against the charges and what was looked at of the leases."""
+        for table, row, column, is_, should_be in rollups.differences(self._connection):
+            self._found(table, row, column, is_, should_be)
 
     def _check_own_rendering(self, position: Position) -> None:
         """What a router would show on this ledger."""

@@ -21,6 +21,9 @@ ENVIRONMENT_NAME = r"^[A-Z][A-Z0-9_]*$"  # capitals only: a key put here by mist
 API_KEY_HASH = re.compile(r"hmac-sha256:[0-9a-f]{64}")
 
 
+CarbonGrams = Annotated[Decimal, Field(ge=0, le=5000)]
+
+
 class Shape(BaseModel):
     """What every section has in common: immutable, and no unknown member passes."""
 
@@ -283,6 +286,10 @@ class RouterConfig(Shape):
     health: HealthConfig = HealthConfig()
     policy: PolicyConfig = PolicyConfig()
     baseline: str
+    holdout_ratio: float = Field(
+        default=0.0, ge=0, le=0.5, description="share of `auto` sent to the baseline, to measure"
+    )
+    carbon_grams_per_kwh: dict[str, CarbonGrams] = Field(default={}, description="of electricity, by a pool's region")
     tiers: tuple[str, ...] = Field(default=("small", "large"), min_length=1, description="weakest first")
     prices: Path = Path("prices.yaml")
     aliases: dict[str, AliasConfig] = {"auto": AliasConfig()}

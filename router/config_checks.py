@@ -65,7 +65,7 @@ Check = Callable[[Reading], Iterator[Finding]]
 def mistakes(reading: Reading) -> list[Finding]:
     """Everything for which the configuration is refused."""
     checks: tuple[Check, ...] = (
-        _names, _replicas, _tiers, _aliases, _tenants, _budgets, _baseline, _prices, _profiles, _secrets, _listening,
+        _names, _replicas, _tiers, _aliases, _tenants, _budgets, _baseline, _carbon, _prices, _profiles, _secrets, _listening,
     )  # fmt: skip
     return [finding for check in checks for finding in check(reading)]
 
@@ -242,6 +242,16 @@ def _budgets_never_reached(reading: Reading) -> Iterator[Finding]:
 
 def _baseline(reading: Reading) -> Iterator[Finding]:
     yield from _unknown(reading, ("baseline",), "backend", reading.config.baseline, reading.backend_names())
+
+
+def _carbon(reading: Reading) -> Iterator[Finding]:
+    regions = [pool.region for _, pool in reading.pools() if pool.region]
+    for region in reading.config.carbon_grams_per_kwh:
+        if region not in regions:
+            what = f"no pool is in the region `{region}`"
+            yield reading.source.finding(
+                ("carbon_grams_per_kwh", region), what, nearest_name(region, regions), at_member=True
+            )
 
 
 def _prices(reading: Reading) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from router.pricing.drift import Drifts
 from router.pricing.price import Price
 from router.pricing.profile import EngineProfile
 from router.selection.candidates import Finder
+from router.selection.holdout import Holdout
 from router.selection.scope import Scopes
 from router.wire.parse import Bounds
 
@@ -40,6 +41,7 @@ class Deployment:
     policy: Policy
     policy_name: str
     baseline: str
+    holdout: Holdout
     aliases: tuple[str, ...]
     tenants: tuple[str, ...]
 
@@ -75,6 +77,7 @@ def deploy(loaded: LoadedConfig, day: date, drifts: Drifts | None = None) -> Dep
         policy=loaded.policy,
         policy_name=config.policy.name,
         baseline=config.baseline,
+        holdout=Holdout(config.baseline, config.holdout_ratio),
         aliases=tuple(config.aliases),
         tenants=tuple(tenant.name for tenant in config.tenants),
     )

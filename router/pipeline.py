@@ -180,7 +180,7 @@ class Pipeline:
                 candidates, self._bursar.allowance(accounts), self._clock.now_ns()
             )
             exclusions += unaffordable
-        choices = deployment.policy.rank(request, candidates)
+        choices = deployment.holdout.apply(request, deployment.policy.rank(request, candidates))
         return Decision(deployment.policy_name, choices, exclusions, prediction, deployment.baseline, is_degraded)
 
     async def _read(self, call: Conversation, endpoint: Endpoint, deployment: Deployment) -> "_Body":

@@ -25,6 +25,7 @@ PURE = {
     PRICING: (DOMAIN,),
     "router.selection": (DOMAIN, PRICING),
     "router.ledger.budget": (DOMAIN,),
+    "router.reporting": (DOMAIN, PRICING),
     "policies": (DOMAIN,),
     "load.engine": (PRICING, "load.kv_cache"),
     "load.kv_cache": (),

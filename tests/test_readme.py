@@ -157,9 +157,14 @@ def test_every_snippet_runs_against_the_readmes_own_configuration(reader: Reader
     assert all('"error"' not in answer for answer in answers)
 
     for text in blocks("sh", "run"):
-        if "jeton ledger" in text:
+        if "jeton ledger reconcile" in text:
+            assert "1 missing here" in reader.shell(text)
+        elif "jeton ledger" in text:
             output = reader.shell(text)
             assert "research" in output or "every row is what the journal makes it" in output
+        elif "jeton report" in text:
+            assert "bill $" in reader.shell(text)
+            assert {path.suffix for path in (reader.directory / "var").glob("report.*")} == {".html", ".json", ".csv"}
 
     url = reader.environment["OPENAI_BASE_URL"].removesuffix("/v1")
     exposition = reader.run("curl", "--fail", "--silent", f"{url}/metrics")
@@ -179,7 +184,16 @@ def test_every_make_target_of_the_readme_exists(target: str) -> None:
 
 
 def test_no_block_goes_untried() -> None:
-    known = {"", "run", "serve", "emulate", "file=router.yaml", "file=prices.yaml"}
+    known = {
+        "",
+        "run",
+        "serve",
+        "emulate",
+        "file=router.yaml",
+        "file=prices.yaml",
+        "file=mapping.yaml",
+        "file=usage.csv",
+    }
     assert {block.word for block in BLOCKS} <= known
     for text in blocks("sh", ""):
         assert all(line.startswith(("make ", "export OPENAI_")) for line in text.splitlines())

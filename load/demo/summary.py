@@ -29,7 +29,7 @@ def summarize(ledger: Path, *, baseline: str, outcomes: Mapping[str, int], tenan
     lines = [_identity(whole)]
     if whole.open_nanousd:
         lines.append(f"residue: the part of a nano-dollar that was left of each charge, {whole.open_nanousd} in all")
-    lines.append(f"saved ${usd_text(whole.total.saved_nanousd)} against always {baseline} (method standard)")
+    lines.append(f"saved ${usd_text(whole.total.saved_nanousd)} against always {baseline} (method counterfactual)")
     lines.append("traffic: " + ", ".join(f"{count:,} × {outcome}" for outcome, count in sorted(outcomes.items())))
     for total in own:
         lines.append(f"your own requests: {total.attempts:,}, ${usd_text(total.cost_nanousd)}")

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from router.commands.ledger_audit import audit_ledger, rebuild_ledger
 from router.commands.ledger_budgets import list_budgets
+from router.commands.reconcile import reconcile_invoice
 from router.config import LedgerConfig
 from router.config_source import ConfigRefused, read_source
 from router.domain.money import usd_text
@@ -154,6 +155,9 @@ def _flattened(members: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[s
             yield from _flattened({str(number): one for number, one in enumerate(value, 1)}, f"{prefix}{name}.")
         else:
             yield prefix + name, str(value)
+
+
+ledger.add_command(reconcile_invoice)
 
 
 def _configured_path(config: Path) -> Path:

@@ -64,6 +64,8 @@ class Charge:
     replica (`allocated`), price × usage or the provider's own figure on a metered one; None when unpriced. standard_nanousd
     is the price at target utilization; equal to cost on a metered backend. price_id names the immutable price snapshot.
     baseline_nanousd: what the same usage would have cost at the baseline, decided with the cost; None when it is not known.
+    cost_prompt, cost_cached: what of the cost the uncached and the cached part of the prompt made, the rest is the completion's
+    (`pricing/classes.py`); standard_prompt and standard_cached likewise. None when it is not known.
     """
 
     facts: AttemptFacts
@@ -80,6 +82,10 @@ class Charge:
     cost_nanousd: int | None
     standard_nanousd: int | None
     baseline_nanousd: int | None = None
+    cost_prompt_nanousd: int | None = None
+    cost_cached_nanousd: int | None = None
+    standard_prompt_nanousd: int | None = None
+    standard_cached_nanousd: int | None = None
 
     @property
     def usage_source(self) -> UsageSource:

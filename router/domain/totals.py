@@ -4,12 +4,13 @@ All values are since the ledger began, and immutable. How they are kept is `ledg
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from router.domain.attempt import AttemptStatus
 from router.domain.fleet import Billing
 from router.domain.immutable import immutable
+from router.domain.periods import ArmSums
 from router.domain.usage import UsageSource
 
 
@@ -67,7 +68,7 @@ class Totals:
 
     at_ns: up to when leases are booked, 0 when nothing was booked yet. lines: in the order of their first charge.
     open_nanousd: what attempts in flight on leased replicas have run up; it moves into a line when they end.
-    leases: by (pool, backend). seq: the last event of the journal that is in them.
+    leases: by (pool, backend). seq: the last event of the journal that is in them. arms: of the hold-out, while there was one.
     """
 
     at_ns: int
@@ -75,6 +76,7 @@ class Totals:
     open_nanousd: Mapping[Account, int]
     leases: Mapping[tuple[str, str], LeaseTotal]
     seq: int = 0
+    arms: Sequence[ArmSums] = ()
 
     def bills(self) -> dict[tuple[str, str], int]:
         """What we owe, by (pool, backend), nano-dollars: the leases' bills, and on metered backends the sum of the costs."""

@@ -5,8 +5,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from router.domain.periods import ArmSums
 from router.domain.totals import Account, Line, LineTotal, Totals
-from router.ledger import rows
+from router.ledger import rollups, rows
 from router.ledger.store import Event, EventKind, Lease, LedgerError, Opening, Recovery
 
 
@@ -21,6 +22,7 @@ def read_totals(connection: sqlite3.Connection, open_nanousd: Mapping[Account, i
         lines=dict(map(rows.line_from_row, lines)),
         open_nanousd=open_nanousd,
         leases=dict(map(rows.lease_total_from_row, leases)),
+        arms=[ArmSums(*row) for row in connection.execute(rollups.READ_ARM_TOTALS)],
     )
 
 

@@ -44,6 +44,10 @@ CHARGE = {
     "cost_nanousd": "cost_nanousd",
     "standard_nanousd": "standard_nanousd",
     "baseline_nanousd": "baseline_nanousd",
+    "cost_prompt_nanousd": "cost_prompt_nanousd",
+    "cost_cached_nanousd": "cost_cached_nanousd",
+    "standard_prompt_nanousd": "standard_prompt_nanousd",
+    "standard_cached_nanousd": "standard_cached_nanousd",
 }
 CHARGE_COLUMNS = tuple(CHARGE)
 _charge_row = attrgetter(*CHARGE.values())
@@ -59,6 +63,7 @@ _detailed_facts = attrgetter(*DETAILED_FACTS)
 # A closed event's detail ends with the usage, a list of its own, and with whatever a charge has beyond its baseline.
 USAGE = tuple(field.name for field in dataclasses.fields(Usage))
 BEYOND_BASELINE = CHARGE_FIELDS[CHARGE_FIELDS.index("baseline_nanousd") + 1 :]
+_beyond = attrgetter(*BEYOND_BASELINE)
 _usage = attrgetter(*(name if name != "source" else "source.value" for name in USAGE))
 
 EVENT_COLUMNS = ("seq", "subject", "kind", "at_ns", "lease_id", "amount", "detail")
@@ -173,7 +178,7 @@ def closing_json(charge: Charge, at_ns: int) -> str:
             charge.standard_nanousd,
             charge.baseline_nanousd,
             _usage(charge.usage),
-            *(getattr(charge, name) for name in BEYOND_BASELINE),
+            *_beyond(charge),
         )
     ).decode()
 

@@ -6,10 +6,11 @@ import sqlite3
 from pathlib import Path
 from typing import TextIO
 
+from router.ledger import rollups
 from router.ledger.store import LedgerError
 
 APPLICATION_ID = 0x6A65746F  # "jeto": tells a ledger from any other SQLite file
-VERSION = 3
+VERSION = 4
 
 # How long a commit waits for somebody else's lock (a backup, a curious shell) before it counts as failed and is tried again.
 BUSY_SECONDS = 1.0
@@ -73,7 +74,11 @@ CREATE TABLE charges (
     cost_status TEXT NOT NULL,
     cost_nanousd INTEGER,
     standard_nanousd INTEGER,
-    baseline_nanousd INTEGER
+    baseline_nanousd INTEGER,
+    cost_prompt_nanousd INTEGER,
+    cost_cached_nanousd INTEGER,
+    standard_prompt_nanousd INTEGER,
+    standard_cached_nanousd INTEGER
 ) STRICT;
 CREATE INDEX charges_ended ON charges (ended_ns);
 
@@ -134,6 +139,10 @@ CREATE TABLE prices (
 """
 
 
+# Charges' columns since version 4.
+PARTS = ("cost_prompt_nanousd", "cost_cached_nanousd", "standard_prompt_nanousd", "standard_cached_nanousd")
+
+
 def open_writer(path: Path) -> tuple[sqlite3.Connection, TextIO]:
     """The connection of the one process that writes this ledger, created where there is none, and the lock it holds.
 
@@ -190,7 +199,7 @@ def _connect_writer(path: Path) -> sqlite3.Connection:
         else:
             os.chmod(path, 0o600)  # who asked what and paid how much is not everybody's business
             connection.execute("BEGIN IMMEDIATE")
-            for statement in _statements(TABLES + PRICES):
+            for statement in _statements(TABLES + PRICES + rollups.TABLES):
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {VERSION}")
@@ -208,9 +217,12 @@ def _upgrade(connection: sqlite3.Connection) -> None:
     """Bring the tables of an older jeton up to date, all in one transaction.
 
     In version 1 a trigger moved the totals, row by row. Before version 3 the journal did not say how attempts ended, nor the
-    ledger what its prices were: for what was booked by then, the charges themselves are the record.
+    ledger what its prices were: for what was booked by then, the charges themselves are the record. Before version 4 charges
+    had no parts by class of token, and there were no hours: `rollups.py` adds them up from here on, the past first.
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version == VERSION:
+        return
     connection.execute("BEGIN IMMEDIATE")
     connection.execute("DROP TRIGGER IF EXISTS charges_total")
     if version < 3:
@@ -221,6 +233,10 @@ def _upgrade(connection: sqlite3.Connection) -> None:
         connection.execute("ALTER TABLE position ADD COLUMN whole_from_seq INTEGER NOT NULL DEFAULT 0")
         connection.execute("UPDATE position SET whole_from_seq = (SELECT ifnull(max(seq), 0) FROM journal)")
         connection.execute(PRICES)
+    for name in PARTS:
+        connection.execute(f"ALTER TABLE charges ADD COLUMN {name} INTEGER")
+    for statement in _statements(rollups.TABLES):
+        connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {VERSION}")
     connection.execute("COMMIT")
 

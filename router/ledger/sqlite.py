@@ -22,7 +22,7 @@ import structlog
 
 from router.domain.attempt import Charge
 from router.domain.totals import Totals
-from router.ledger import rows
+from router.ledger import rollups, rows
 from router.ledger.reading import read_recovery, read_totals
 from router.ledger.schema import open_writer
 from router.ledger.spending import MOVE_SPENDING, SpentQuestion, prepare_spending, read_spent
@@ -364,6 +364,7 @@ class SqliteLedger:
             if checkpoint is not None:
                 open_from_seq = checkpoint.open_from_seq if checkpoint.open_from_seq is not None else batch.last_seq + 1
                 connection.execute(WRITE_POSITION, (checkpoint.at_ns, batch.last_seq, open_from_seq))
+                rollups.roll(connection)
                 totals = read_totals(connection, checkpoint.open_nanousd, batch.last_seq)
             connection.execute("COMMIT")
         except BaseException:

@@ -115,6 +115,7 @@ class LeaseRow(Row):
     """Capacity rented by the hour. usd_per_hour: for one replica, all of its `gpus` together.
 
     discount_ratio: of a commitment (`purchase: reserved`), which is then paid whether used or not, as any lease.
+    power_kw, idle_power_kw, pue: as of owned hardware; of no consequence for the price, but for the report's energy.
     """
 
     kind: Literal["lease"]
@@ -123,6 +124,9 @@ class LeaseRow(Row):
     gpus: int = Field(default=1, ge=1, le=4096)
     usd_per_hour: Amount
     discount_ratio: Annotated[Decimal, BeforeValidator(_exact), Field(lt=1)] = Decimal(0)
+    power_kw: Amount | None = None
+    idle_power_kw: Amount | None = None
+    pue: Annotated[Decimal, BeforeValidator(_exact), Field(ge=1, le=5)] = Decimal(1)
 
     @field_validator("usd_per_hour")
     @classmethod
@@ -151,7 +155,8 @@ class OwnedRow(Row):
         $/hour = capital_usd / (life_years × 8,766) + power_kw × pue × energy_usd_per_kwh + hosting_usd_per_hour
 
     Straight-line over its life, without resale value or interest. power_kw: what it draws on average, busy and idle; pue:
-    the data centre's power usage effectiveness, total power ÷ IT power. None of it depends on use: this is a lease from
+    the data centre's power usage effectiveness, total power ÷ IT power. idle_power_kw: while it serves nothing, for the report's
+    energy; without it the average stands for both. None of it depends on use: this is a lease from
     ourselves, and what is not used is idle.
     """
 
@@ -163,6 +168,7 @@ class OwnedRow(Row):
     power_kw: Amount
     energy_usd_per_kwh: Amount
     pue: Annotated[Decimal, BeforeValidator(_exact), Field(ge=1, le=5)]
+    idle_power_kw: Amount | None = None
     hosting_usd_per_hour: Amount = Decimal(0)
 
     def usd_per_hour(self) -> Decimal:
@@ -321,6 +327,14 @@ class PriceBook(BaseModel):
             raise PriceMissing(f"no row of `{name}` is in force on {day}; add one (it has {spans})")
         row = max(current, key=lambda one: one.first_day)
         return row.snapshot(f"{name}@{row.first_day}#{row.digest()}")
+
+    def row_of(self, price_id: str) -> AnyRow | None:
+        """The row that a snapshot was taken of; None when it is not in the book any more, or was edited."""
+        name, _, rest = price_id.rpartition("@")
+        for row in self.prices.get(name, ()):
+            if rest == f"{row.first_day}#{row.digest()}":
+                return row
+        return None
 
 
 def _check_usual(kind: str, usd: Decimal, info: ValidationInfo) -> None:

@@ -5,8 +5,9 @@ Where its numbers come from is `roofline.py`'s. What may not live here: queues, 
 `load/engine.py`.
 """
 
+from collections.abc import Mapping
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 from pydantic import BaseModel, Field
 
@@ -167,7 +168,14 @@ class EngineProfile(BaseModel, frozen=True, extra="forbid"):
         """Reading the experts that so many tokens touch: more of them the more tokens there are."""
         return self.expert_read_seconds * (1 - self.expert_miss_ratio**tokens) if self.expert_read_seconds else 0.0
 
-    @property
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Without what has been worked out of the figures: it does not hold for others."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in copied.__dict__.keys() - type(self).model_fields.keys():
+            del copied.__dict__[name]
+        return copied
+
+    @cached_property
     def tokens_per_step(self) -> float:
         """Completion tokens that a step yields for each decoding sequence."""
         return 1.0 if self.speculation is None else self.speculation.tokens_per_step
@@ -186,17 +194,17 @@ class EngineProfile(BaseModel, frozen=True, extra="forbid"):
         draft_seconds = 0.0 if self.speculation is None else self.speculation.draft_seconds
         return self.step_overhead_seconds + draft_seconds + self.read_seconds(tokens)
 
-    @property
+    @cached_property
     def prompt_token_seconds(self) -> float:
         """What one prompt token adds to a step, if nothing hid."""
         return self.compute_seconds_per_token + self.token_seconds
 
-    @property
+    @cached_property
     def decode_seconds(self) -> float:
         """What one decoding sequence adds to a step beside reading its context, if nothing hid."""
         return self.verified_tokens * (self.compute_seconds_per_token + self.token_seconds) + self.sequence_seconds
 
-    @property
+    @cached_property
     def target_share_seconds(self) -> float:
         """What a decoding sequence takes of a step at the target batch beside reading its context: its part of what the step
         takes whoever is in it, and what it adds."""

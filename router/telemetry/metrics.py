@@ -24,6 +24,7 @@ from router.errors import BudgetRefusal, Refusal
 from router.telemetry.budgets import Accounts, BudgetCollector
 from router.telemetry.labels import OTHER, Vocabulary
 from router.telemetry.money import MoneyCollector
+from router.telemetry.prices import RecentPrices
 from router.telemetry.tally import Count, Counter, Distribution, Histogram
 
 VERSION = version("jeton")
@@ -78,6 +79,8 @@ class Metrics:
         self._policies = Vocabulary(WORDS_MAX)
         self._attempts: dict[tuple[str, ...], _AttemptSeries] = {}
         self.registry.register(MoneyCollector(books.totals, Vocabulary(tenants_max)))
+        self._prices = RecentPrices()
+        self.registry.register(self._prices)
         self.registry.register(_StateCollector(books, fleet))
         self._tenants = Vocabulary(tenants_max)
         if budgets is not None:
@@ -120,6 +123,7 @@ class Metrics:
     def attempt(self, charge: Charge, overhead_seconds: float) -> None:
         """An attempt has ended. overhead_seconds: from the request's arrival until the attempt was opened."""
         facts = charge.facts
+        self._prices.count(charge)
         place = (facts.pool, facts.backend, facts.tier)
         raw = (facts.endpoint, *place, facts.policy, facts.reason, charge.status, charge.fault)
         series = self._attempts.get(raw) or self._attempt_series(raw, charge)

@@ -1,8 +1,7 @@
 """The money metrics: the ledger's totals in Prometheus' words, read at every scrape and kept nowhere else.
 
 They survive restarts because the ledger does, and equal it to the nano-dollar, up to the floats of the exposition format.
-There is no other counter of money. What cannot be told honestly from the totals is not exported: a price per token and class
-on a leased replica would need each charge split into prefill and decode.
+There is no other counter of money; what a token costs just now, by class, is a gauge of its own (`prices.py`).
 """
 
 from collections import defaultdict
@@ -13,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from router.domain.attempt import AttemptStatus
 from router.domain.money import NANOUSD_PER_USD
+from router.domain.periods import ARM_REQUESTS_MIN, Arm, ArmSums
 from router.domain.totals import Account, LineTotal, Totals
 from router.telemetry.labels import Vocabulary
 
@@ -24,7 +24,7 @@ BY_ACCOUNT = ("pool", "backend", "model", "tier", "tenant")
 # Attempts whose money bought no answer. A client that left got what it stayed for: cancelled is not lost.
 LOST = {AttemptStatus.FAILED: "failed", AttemptStatus.LOST: "router_died"}
 
-SAVED_METHOD = "standard"
+COUNTERFACTUAL, HOLDOUT = "counterfactual", "holdout"
 
 # A float does not hold the nanoseconds since 1970, so they come in two.
 POSITION, POSITION_SEQ, POSITION_SECONDS, POSITION_NS = "jeton_ledger_position", "event", "seconds", "nanoseconds"
@@ -51,7 +51,7 @@ class MoneyCollector(Collector):
                 sums.tokens[*labels, name] += count
             if line.status in LOST:
                 sums.lost[account.pool, account.backend, LOST[line.status]] += total.cost_nanousd
-            sums.saved[labels[-1], SAVED_METHOD] += total.saved_nanousd
+            sums.saved[labels[-1], COUNTERFACTUAL] += total.saved_nanousd
             sums.usage[line.usage_source.value,] += total.attempts
             sums.unpriced[account.backend,] += total.unpriced
         for account, owed_nanousd in totals.open_nanousd.items():
@@ -62,6 +62,8 @@ class MoneyCollector(Collector):
             sums.idle[place] += lease.idle_nanousd
         seconds, rest_ns = divmod(totals.at_ns, 10**9)
         sums.position = {(POSITION_SEQ,): totals.seq, (POSITION_SECONDS,): seconds, (POSITION_NS,): rest_ns}
+        for tenant, saved_nanousd in _measured(totals.arms, self._tenants).items():
+            sums.saved[tenant, HOLDOUT] += saved_nanousd
         return _families(sums)
 
     def _labels(self, account: Account) -> Labels:
@@ -106,8 +108,9 @@ def _families(sums: _Sums) -> list[Metric]:
         _filled(
             GaugeMetricFamily(
                 "jeton_saved_usd_total",
-                "Cost of the same tokens at the baseline's list or standard price, less the cost here, failed attempts"
-                " included, idle time not. It falls where the baseline was cheaper: a gauge, for delta() and not rate().",
+                "What routing saved. counterfactual: the same tokens at the baseline's list or standard price, less the cost"
+                " here, failed attempts included. holdout: measured on the requests that were held out, less the routed, at the"
+                " baseline's list or standard price. Neither includes idle time. A gauge, for it may fall: delta(), not rate().",
                 labels=("tenant", "method"),
             ),
             sums.saved,
@@ -137,6 +140,21 @@ def _families(sums: _Sums) -> list[Metric]:
             1,
         ),
     ]
+
+
+def _measured(arms: Iterable[ArmSums], tenants: Vocabulary) -> Mapping[str, int]:
+    """By tenant: routed requests × what a held-out one cost more. Tenants with too few held-out requests are not told."""
+    sums: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+    for one in arms:
+        entry = sums[tenants.fold(one.tenant), one.arm]
+        entry[0] += one.requests
+        entry[1] += one.own_nanousd if one.arm == Arm.HOLDOUT else one.allocated_nanousd
+    saved = {}
+    for (tenant, arm), (requests, nanousd) in list(sums.items()):
+        held_out, held_out_nanousd = sums.get((tenant, Arm.HOLDOUT), (0, 0))
+        if arm == Arm.ROUTED and min(held_out, requests) >= ARM_REQUESTS_MIN:
+            saved[tenant] = held_out_nanousd * requests // held_out - nanousd
+    return saved
 
 
 def _counter(name: str, text: str, label_names: Labels, amounts: Mapping[Labels, int], unit: int = 1) -> Metric:

@@ -18,7 +18,7 @@ FIGURES = Figures(
     bill_usd_per_hour=99.99,
     work_usd=1_200.0,
     idle_usd=34.567,
-    saved_usd={"standard": -123.45},
+    saved_usd={"counterfactual": -123.45},
     overhead_seconds_p50=0.00075,
     overhead_seconds_p99=0.0123,
     ttft_seconds_p50=1.234,
@@ -63,7 +63,7 @@ def test_the_view_stays_whole_before_anything_has_happened() -> None:
 
 def test_savings_are_told_with_their_method_and_what_idle_time_leaves_of_them() -> None:
     [line] = [line for line in shown(FIGURES, width=120) if line.startswith("saved")]
-    assert line.rstrip() == "saved     −$123.45 (method standard) vs always cloud-large, −$158.02 after idle"
+    assert line.rstrip() == "saved     −$123.45 (method counterfactual) vs always cloud-large, −$158.02 after idle"
 
 
 def test_refusals_are_shown_when_there_are_any() -> None:

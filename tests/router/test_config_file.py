@@ -517,9 +517,9 @@ PRICE_REFUSALS = {
     ),
     "a member of another kind": of_prices(
         "      source: a test\n  tokens",
-        "      source: a test\n      pue: 1.5\n  tokens",
-        "pue",
-        "`pue` is not a member of `prices.gpu[0]`; there is `discount_ratio`, `from`",
+        "      source: a test\n      life_years: 5\n  tokens",
+        "life_years",
+        "`life_years` is not a member of `prices.gpu[0]`; there is `discount_ratio`, `from`",
     ),
     "no source": of_prices(
         "      source: a test\n  tokens", "  tokens", "kind: lease", "`source` is missing in `prices.gpu[0]`"

@@ -1,5 +1,6 @@
 """A small fleet, attempts on it, and what the ledger must say of them; shared by the tests of money."""
 
+import re
 import sqlite3
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from router.domain.attempt import AttemptEnd, AttemptFacts, AttemptStatus
 from router.domain.fleet import Backend, Billing, EngineKind, Pool, PoolKind, Replica
 from router.domain.totals import Totals
 from router.domain.usage import Usage
+from router.ledger import rollups
 from router.ledger.rows import opening_from_json
+from router.ledger.schema import PARTS
 from router.ledger.spending import spending_differences
 from router.pricing.price import LeasedPrice, MeteredPrice, Purchase, TokenRates
 from router.pricing.profile import EngineProfile
@@ -86,9 +89,25 @@ def answered(prompt_tokens: int = 100, completion_tokens: int = 50, **usage: obj
     return AttemptEnd(AttemptStatus.OK, Usage(prompt_tokens, completion_tokens, **usage), http_status=200)  # type: ignore[arg-type]
 
 
+def make_version_3(path: Path) -> None:
+    """The file as the jeton before the hours left it: charges without parts by class of token, nothing rolled up."""
+    connection = sqlite3.connect(path)
+    for name in PARTS:
+        connection.execute(f"ALTER TABLE charges DROP COLUMN {name}")
+    connection.execute(
+        "UPDATE journal SET detail = json_remove(detail, '$[12]', '$[11]', '$[10]', '$[9]') WHERE kind = 'closed'"
+    )
+    for name in re.findall(r"CREATE TABLE (\w+)", rollups.TABLES):
+        connection.execute(f"DROP TABLE {name}")
+    connection.execute("PRAGMA user_version = 3")
+    connection.commit()
+    connection.close()
+
+
 def make_version_2(path: Path) -> None:
     """The file as the jeton before price snapshots left it: openings as objects and only of what a commit left open, no word on
     how attempts ended, no prices."""
+    make_version_3(path)
     connection = sqlite3.connect(path)
     connection.execute(
         "UPDATE journal SET subject = lease_id || '~' || json_extract(detail, '$[3]') || '~' || at_ns WHERE kind = 'repriced'"
@@ -143,6 +162,7 @@ def assert_file_is_consistent(path: Path, *, is_quiet: bool = False) -> None:
         assert spending_differences(connection) == []
         closed = connection.execute("SELECT subject FROM journal WHERE kind = 'closed' ORDER BY 1").fetchall()
         assert closed == connection.execute("SELECT attempt_id FROM charges ORDER BY 1").fetchall()
+        assert list(rollups.differences(connection)) == []
         not_given_out = connection.execute(
             """
             SELECT lease_id, bill_nanousd - idle_nanousd - (

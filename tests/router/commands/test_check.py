@@ -78,7 +78,7 @@ def test_every_refusal_is_printed_to_stderr_and_the_exit_code_is_1(router_yaml: 
     assert result.stdout == ""
     first, second, count = result.stderr.splitlines()
     assert first.startswith(f"{router_yaml}:25:11: there is no backend named `large`; there is `central-large`, ")
-    assert second.startswith(f"{router_yaml}:146:26: the environment variable CLOUD_API_KEY, ")
+    assert second.startswith(f"{router_yaml}:152:26: the environment variable CLOUD_API_KEY, ")
     assert count == "2 mistakes; jeton would not start"
 
 

@@ -122,3 +122,9 @@ def test_weights_that_leave_no_room_for_a_cache_are_refused() -> None:
             bandwidth_gb_per_second=3350,
             tflops=989,
         )
+
+
+def test_a_changed_copy_works_its_figures_out_anew() -> None:
+    before = H100_8B.target_share_seconds
+    alone = H100_8B.model_copy(update={"sequences_target": 1})
+    assert alone.target_share_seconds > before == H100_8B.target_share_seconds

@@ -2,22 +2,26 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from bookkeeping import CLOUD_PRICE, EDGE_PRICE, FLEET, LARGE, PRICES, PROFILES, SECOND, SMALL, answered, facts
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from router.accountant import Accountant
 from router.domain.attempt import AttemptEnd, AttemptStatus, Charge
 from router.domain.fleet import Health, Load, Scrape, Snapshot
+from router.domain.periods import ArmSums
 from router.domain.request import Endpoint
 from router.domain.totals import NOTHING, Account, Line, LineTotal, Totals
 from router.domain.usage import Usage, UsageSource
 from router.errors import BackendRefused, RateLimited, UnknownModel
 from router.ledger.sqlite import SqliteLedger
-from router.telemetry.labels import OTHER
+from router.telemetry.labels import OTHER, Vocabulary
 from router.telemetry.metrics import WORDS_MAX, Metrics
+from router.telemetry.money import MoneyCollector
 
 START = 1_795_000_000 * SECOND
 
@@ -310,3 +314,26 @@ def test_rendering_beside_the_event_loop_reads_one_state(accountant: Accountant)
 
     accountant.advance(serve_a_little(accountant, START - 10 * SECOND))
     asyncio.run(scrape_while_serving())
+
+
+def test_a_measured_saving_is_told_once_enough_was_held_out() -> None:
+    def arms(held_out: int) -> tuple[ArmSums, ...]:
+        return (
+            ArmSums("holdout", "acme", held_out, 0, held_out * 9, 0.0, held_out * 5, 0.0),
+            ArmSums("routed", "acme", 1000, 0, 3_000, 0.0, 1_000, 0.0),
+        )
+
+    few, enough = (
+        samples_of(MoneyCollector(lambda n=n: replace(NOTHING, arms=arms(n)), Vocabulary(10)))  # type: ignore[misc]
+        for n in (29, 30)
+    )
+    labels = {"tenant": "acme", "method": "holdout"}
+    assert few.get_sample_value("jeton_saved_usd_total", labels) is None
+    # The baseline at its price, 5 a request, less what was routed at what it cost, 3.
+    assert enough.get_sample_value("jeton_saved_usd_total", labels) == (5_000 - 3_000) / 1e9
+
+
+def samples_of(collector: MoneyCollector) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    registry.register(collector)
+    return registry

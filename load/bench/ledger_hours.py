@@ -1,0 +1,249 @@
+"""How large the ledger's hours grow, and how long a report on them takes: `python -m load.bench.ledger_hours`.
+
+A synthetic month of a fleet at 100 requests a second: every hour has every combination of replica, tenant and outcome that it
+could have, with sums as large as so much traffic makes them. It goes through the real `roll`, one charge standing for all the
+charges of a combination; then the charges are taken out, and what is left on disk is the hours. What a charge with its journal
+takes is measured apart, on some charges of the ordinary size. Nothing is kept. Seconds are of CPU.
+"""
+
+import json
+import os
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+from router.commands.report import ALL_HOURS, PLACES
+from router.domain.attempt import AttemptFacts, AttemptStatus, Charge, CostStatus
+from router.domain.periods import HOURS_PER_DAY, NS_PER_HOUR
+from router.domain.usage import Usage
+from router.ledger import rollups
+from router.ledger.periods import read_periods
+from router.ledger.rows import CHARGE_COLUMNS, EVENT_COLUMNS, charge_row, event_row
+from router.ledger.schema import open_writer
+from router.ledger.store import Event, EventKind
+from router.reporting import page
+from router.reporting.focus import COLUMNS, focus_rows
+from router.reporting.focus_rules import broken_rules
+from router.reporting.report import as_json, build
+
+REQUESTS_PER_SECOND = 100
+LEASED_REPLICAS, METERED_REPLICAS, TENANTS = 8, 2, 20
+OUTCOMES = ((AttemptStatus.OK, ""), (AttemptStatus.CANCELLED, "client_gone"), (AttemptStatus.FAILED, "reset"))
+PER_HOUR = (LEASED_REPLICAS + METERED_REPLICAS) * TENANTS * len(OUTCOMES)
+FIRST_HOUR = 494_000  # 2026-05-10
+DAYS = 30
+ATTEMPTS_MEASURED = 200_000
+
+
+def main(months: int) -> None:
+    hours = months * DAYS * HOURS_PER_DAY
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "ledger.sqlite"
+        connection, lock = open_writer(path)
+        with closing(connection), lock:
+            empty = _size(connection, path)
+            roll_seconds = 0.0
+            for hour in range(FIRST_HOUR, FIRST_HOUR + hours):
+                connection.execute("BEGIN")
+                _insert(connection, "charges", CHARGE_COLUMNS, map(charge_row, _combinations(hour)))
+                _move_leases(connection, hour)
+                roll_seconds += _timed(lambda: rollups.roll(connection))
+                connection.execute("DELETE FROM charges WHERE attempt_id <> (SELECT attempt_id FROM rolled)")
+                connection.execute("COMMIT")
+            size = _size(connection, path) - empty
+            (rows,) = connection.execute("SELECT count(*) FROM charge_hours").fetchone()
+        print(
+            f"{months} month(s): {rows:,} rows of charges by the hour, {size / 1e6:,.1f} MB, {size / rows:.0f} bytes a row"
+        )
+        print(f"  rolled {rows:,} charges in {roll_seconds:.1f} s, {roll_seconds / rows * 1e6:.1f} µs each")
+        _query(path, hours)
+    with tempfile.TemporaryDirectory() as directory:
+        per_attempt = _attempt_bytes(Path(directory) / "ledger.sqlite")
+    monthly = per_attempt * REQUESTS_PER_SECOND * 86_400 * DAYS
+    print(
+        f"a charge with its journal takes {per_attempt:.0f} bytes: {monthly / 1e9:,.0f} GB a month at {REQUESTS_PER_SECOND}/s"
+    )
+
+
+def _query(path: Path, hours: int) -> None:
+    with read_periods(path) as periods:
+        for name, hours_asked in (("a day", 24), ("a month", DAYS * 24), ("all", hours)):
+            end = FIRST_HOUR + hours
+            period = periods.whole()._replace(first_hour=max(FIRST_HOUR, end - hours_asked), end_hour=end)
+            begin = time.process_time()
+            leased = periods.leased(period)
+            report = build(
+                periods.spent(period, by=PLACES),
+                periods.spent(period, by=("tenant", "outcome"), hours=ALL_HOURS),
+                leased,
+                periods.arms(period),
+                {},
+                {},
+                {},
+                first_hour=period.first_hour,
+                end_hour=period.end_hour,
+                made_at=datetime.fromtimestamp(0, UTC),
+                baseline="cloud",
+            )
+            built = time.process_time()
+            pages = len(page.html(report)) + len(json.dumps(as_json(report)))
+            told = time.process_time()
+            days = periods.leased(period, hours=HOURS_PER_DAY)
+            rows = list(
+                focus_rows(
+                    periods.spent(period, hours=HOURS_PER_DAY),
+                    days,
+                    {},
+                    {},
+                    first_hour=period.first_hour,
+                    end_hour=period.end_hour,
+                    account="bench",
+                )
+            )
+            exported = time.process_time()
+            broken = broken_rules(COLUMNS, rows)
+            checked = time.process_time()
+            assert not broken, broken[:3]
+            assert sum(Decimal(row["BilledCost"] or 0) for row in rows) * 10**9 == report.whole.bill
+            print(
+                f"  {name}: query {built - begin:.2f} s, page and JSON {told - built:.2f} s ({pages / 1e6:.1f} MB),"
+                f" {len(rows):,} FOCUS rows {exported - told:.2f} s, checked in {checked - exported:.2f} s"
+            )
+
+
+def _combinations(hour: int) -> Iterator[Charge]:
+    attempts = REQUESTS_PER_SECOND * 3600 // PER_HOUR
+    for replica in range(LEASED_REPLICAS + METERED_REPLICAS):
+        is_leased = replica < LEASED_REPLICAS
+        for tenant in range(TENANTS):
+            for status, fault in OUTCOMES:
+                name = f"{hour}-{replica}-{tenant}-{status}"
+                one = _charge(name, f"replica-{replica}", f"tenant-{tenant}", is_leased, (hour + 1) * NS_PER_HOUR - 1)
+                # One charge for as many as the combination would have: its sums, not its size, are what counts.
+                yield replace(
+                    one,
+                    status=status,
+                    fault=fault,
+                    usage=Usage(1155 * attempts, 211 * attempts, 300 * attempts),
+                    cost_nanousd=(one.cost_nanousd or 0) * attempts,
+                    standard_nanousd=(one.standard_nanousd or 0) * attempts,
+                    baseline_nanousd=(one.baseline_nanousd or 0) * attempts,
+                    cost_prompt_nanousd=(one.cost_prompt_nanousd or 0) * attempts,
+                    cost_cached_nanousd=(one.cost_cached_nanousd or 0) * attempts,
+                    standard_prompt_nanousd=(one.standard_prompt_nanousd or 0) * attempts,
+                    standard_cached_nanousd=(one.standard_cached_nanousd or 0) * attempts,
+                )
+
+
+def _charge(name: str, replica: str, tenant: str, is_leased: bool, ended_ns: int) -> Charge:
+    backend = ("central-" if is_leased else "cloud-") + replica
+    facts = AttemptFacts(
+        attempt_id=f"req_{name}.1",
+        request_id=f"req_{name}",
+        number=1,
+        tenant=tenant,
+        api_key_name="notebooks",
+        endpoint="chat",
+        asked_model="auto",
+        pool="central" if is_leased else "cloud",
+        backend=backend,
+        replica=replica,
+        model="llama-3.1-8b-instruct",
+        tier="small",
+        policy="one_of_them",
+        reason="cheapest that is good enough",
+        baseline="cloud-large",
+        category="chat",
+        prompt_tokens_estimate=1200,
+        completion_tokens_estimate=200,
+    )
+    return Charge(
+        facts=facts,
+        billing="leased" if is_leased else "metered",
+        price_id="central-h100@2026-05-07#0123abcd" if is_leased else "cloud-large@2026-08-01#0123abcd",
+        opened_ns=ended_ns - 4_000_000_000,
+        first_token_ns=ended_ns - 3_000_000_000,
+        ended_ns=ended_ns,
+        status=AttemptStatus.OK,
+        fault="",
+        http_status=200,
+        usage=Usage(1155, 211, 300),
+        cost_status=CostStatus.PRICED,
+        cost_nanousd=61_234,
+        standard_nanousd=50_123,
+        baseline_nanousd=3_998_000,
+        cost_prompt_nanousd=11_111,
+        cost_cached_nanousd=111,
+        standard_prompt_nanousd=9_999,
+        standard_cached_nanousd=99,
+    )
+
+
+def _move_leases(connection: sqlite3.Connection, hour: int) -> None:
+    """As the accountant does, but once an hour."""
+    elapsed = hour + 1 - FIRST_HOUR
+    for replica in range(LEASED_REPLICAS):
+        name = f"replica-{replica}"
+        connection.execute(
+            "INSERT OR REPLACE INTO leases VALUES"
+            " (?, ?, 'central', ?, 'central-h100@2026-05-07#0123abcd', ?, ?, NULL, ?, ?, NULL, 0)",
+            (
+                f"{name}~0123456789abcdef0123456789abcdef",
+                name,
+                f"central-{name}",
+                FIRST_HOUR * NS_PER_HOUR,
+                (hour + 1) * NS_PER_HOUR,
+                3_780_000_000 * elapsed,
+                780_000_000 * elapsed,
+            ),
+        )
+    connection.execute("UPDATE position SET at_ns = ?", ((hour + 1) * NS_PER_HOUR,))
+
+
+def _attempt_bytes(path: Path) -> float:
+    """What an attempt on a leased replica takes: three events of the journal and its charge, with all indices."""
+    connection, lock = open_writer(path)
+    with closing(connection), lock:
+        empty = _size(connection, path)
+        connection.execute("BEGIN")
+        for number in range(ATTEMPTS_MEASURED):
+            name = f"{number:032x}"
+            one = _charge(name, "replica-1", "tenant-1", True, FIRST_HOUR * NS_PER_HOUR + number)
+            kinds = (EventKind.OPENED, EventKind.FIRST_TOKEN, EventKind.CLOSED)
+            lease_id = "replica-1~0123456789abcdef0123456789abcdef"
+            events = [Event(one.facts.attempt_id, kind, one.ended_ns, lease_id, 12_345_678) for kind in kinds]
+            rows = [event_row(3 * number + offset + 1, event) for offset, event in enumerate(events)]
+            _insert(connection, "journal", EVENT_COLUMNS, iter(rows))
+            _insert(connection, "charges", CHARGE_COLUMNS, iter([charge_row(one)]))
+        connection.execute("COMMIT")
+        return (_size(connection, path) - empty) / ATTEMPTS_MEASURED
+
+
+def _insert(
+    connection: sqlite3.Connection, table: str, columns: tuple[str, ...], rows: Iterator[tuple[object, ...]]
+) -> None:
+    marks = ", ".join("?" * len(columns))
+    connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)
+
+
+def _size(connection: sqlite3.Connection, path: Path) -> int:
+    connection.execute("VACUUM")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return os.path.getsize(path)
+
+
+def _timed(call: Callable[[], object]) -> float:
+    begin = time.process_time()
+    call()
+    return time.process_time() - begin
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1)

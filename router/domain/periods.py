@@ -1,0 +1,109 @@
+"""Money and tokens of whole hours (UTC): what the ledger keeps of the past for good, and what reports are made of.
+
+Amounts are nano-dollars. An hour is its number since 1970; a row may also stand for several hours, then it is the first.
+"""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+NS_PER_HOUR = 3_600 * 10**9
+HOURS_PER_DAY = 24
+
+# Which requests the hold-out is drawn from, and what the ledger says of those that were drawn (`selection/holdout.py`).
+HOLDOUT_MODEL = "auto"
+HOLDOUT_REASON = "holdout"
+# Fewer requests in an arm say nothing: a cost is far from normally distributed, and so is a mean of few.
+ARM_REQUESTS_MIN = 30
+
+
+class Outcome(StrEnum):
+    """What an attempt's money bought. A client that left got what it stayed for; one that we cut short did not."""
+
+    SERVED = "served"
+    CLIENT_GONE = "client_gone"
+    FAILED = "failed"
+    CUT_SHORT = "cut_short"
+    ROUTER_DIED = "router_died"
+
+    @property
+    def is_lost(self) -> bool:
+        return self not in (Outcome.SERVED, Outcome.CLIENT_GONE)
+
+
+class Arm(StrEnum):
+    """Of the hold-out: requests for `auto` that the policy routed, and those that chance sent to the baseline."""
+
+    ROUTED = "routed"
+    HOLDOUT = "holdout"
+
+
+class Spent(NamedTuple):
+    """Attempts that ended in an hour, and their sums. A member that the query was not asked for is empty.
+
+    The parts of cost and standard by class of token sum to the whole but for attempts whose parts are not known (`lost` in a
+    crash, no engine profile). unrated: cost of attempts that have no standard price. baseline and compared: what attempts
+    would have cost at the baseline, and what the same ones cost here.
+    """
+
+    hour: int
+    pool: str = ""
+    backend: str = ""
+    replica: str = ""
+    billing: str = ""
+    model: str = ""
+    tier: str = ""
+    tenant: str = ""
+    price_id: str = ""
+    outcome: str = ""
+    attempts: int = 0
+    unpriced: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_nanousd: int = 0
+    cost_prompt_nanousd: int = 0
+    cost_cached_nanousd: int = 0
+    cost_completion_nanousd: int = 0
+    standard_nanousd: int = 0
+    standard_prompt_nanousd: int = 0
+    standard_cached_nanousd: int = 0
+    standard_completion_nanousd: int = 0
+    unrated_nanousd: int = 0
+    baseline_nanousd: int = 0
+    compared_nanousd: int = 0
+    compared_attempts: int = 0
+
+    @property
+    def is_lost(self) -> bool:
+        return Outcome(self.outcome).is_lost
+
+
+class Leased(NamedTuple):
+    """An hour of a lease: what it cost, what of that was idle, and for how long of the hour it ran."""
+
+    hour: int
+    pool: str
+    backend: str
+    replica: str
+    price_id: str
+    bill_nanousd: int
+    idle_nanousd: int
+    leased_ns: int
+
+
+class ArmSums(NamedTuple):
+    """Requests for `auto` of one arm, and the sums of what each cost, all its attempts together, in nano-dollars.
+
+    allocated: what it really cost. own: at its backend's own price basis, tokens × price at target utilization on a lease.
+    Squares are floats: they serve statistics, not accounts.
+    """
+
+    arm: str
+    tenant: str
+    requests: int
+    unpriced: int
+    allocated_nanousd: int
+    allocated_squares: float
+    own_nanousd: int
+    own_squares: float
