@@ -263,6 +263,7 @@ class Pipeline:
         )
         if answer.fault:
             raise AttemptFailed.from_answer(answer.fault)
+        await self._cohort.assemble()
         charge = attempt.succeed(answer.usage, answer.completion_tokens_estimate)
         headers = [(b"content-type", header_value(exchange, b"content-type")), *_labels(attempt)]
         if charge.cost_nanousd is not None:
