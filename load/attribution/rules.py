@@ -14,26 +14,28 @@ NS = 1e9
 def metered(
     profile: EngineProfile,
     outcome: Outcome,
-    completion_tokens_expected: float,
+    completion_tokens_expected: float | None,
     *,
     is_hit_known: bool = True,
     is_streaming: bool = True,
 ) -> list[float]:
     """What `ReplicaMeter` charges with the weights of `router/pricing/weigher.py`, on three events a request.
 
+    completion_tokens_expected: of every request; None: each one's own length is known, as where clients bound it.
     is_hit_known: whether the router knows, when it sends a request, how much of the prompt is cached. is_streaming: whether it
     sees first tokens; else two events are all there is.
     """
     meter = ReplicaMeter(NANOUSD_PER_HOUR, 0)
     weigher = Weigher()
     charges = [0.0] * len(outcome.requests)
-    expected = round(completion_tokens_expected)
+    mean = None if completion_tokens_expected is None else round(completion_tokens_expected)
     for at_seconds, seen, position in outcome.events:
         at_ns, name = round(at_seconds * NS), str(position)
         request = outcome.requests[position]
         if seen is Seen.OPENED:
             context = request.work.prompt_tokens
             prompt = context - request.sequence.cached_tokens if is_hit_known else context
+            expected = request.work.completion_tokens if mean is None else mean
             weight: int | None = weigher.open(
                 name, profile, at_ns, prompt, expected, context_tokens=context, is_streaming=is_streaming
             )
