@@ -11,9 +11,11 @@ PIP_INSTALL := bin/python -m pip install --quiet --disable-pip-version-check --n
 NODE_CLIENT := tests/clients/node
 SERVED_MODELS := .venv-vllm/models
 
-# The first Python that is new enough and can make virtual environments; `make PYTHON=/path/to/python3 …` overrides.
+# The first Python that is new enough and can make virtual environments; `make PYTHON=/path/to/python3 …` overrides. The
+# system's own comes first: distributions build with profile-guided optimization, which what pyenv compiles has not, and a
+# request costs about a tenth less on it.
 PYTHON ?=
-PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11)
+PYTHONS := $(if $(PYTHON),$(PYTHON),/usr/bin/python3 python3 python3.13 python3.12 python3.11)
 
 # make_venv(directory, interpreters, oldest version, what to say when there is none)
 define make_venv

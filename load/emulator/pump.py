@@ -51,19 +51,16 @@ class Pump:
 
     def pause(self, *, is_finishing: bool = False) -> None:
         """Begin no further step; is_finishing: but let those that run come to their end."""
-        self._tick()
-        self.engine.pause(self.now_seconds(), is_finishing=is_finishing)
+        self.engine.pause(self._tick(), is_finishing=is_finishing)
 
     def resume(self) -> None:
-        self._tick()
-        self.engine.resume(self.now_seconds())
+        self.engine.resume(self._tick())
         self._arm()
 
     def submit(self, work: Sequence[tuple[EngineSequence, Listener]]) -> None:
         """Queue sequences at one moment. A listener is called after each step in which its sequence progressed, the last
         time when that is over. Raises ValueError as the engine does."""
-        self._tick()
-        now_seconds = self.now_seconds()
+        now_seconds = self._tick()
         for sequence, listener in work:
             self.engine.submit(sequence, now_seconds)
             self._listeners[sequence] = listener
@@ -73,8 +70,7 @@ class Pump:
         """Drop a sequence; its listener hears no more."""
         self._listeners.pop(sequence, None)
         if self._delivered_seconds is None:
-            self._tick()  # what is due is told before, else the engine would pass over it
-            self.engine.abort(sequence, self.now_seconds())
+            self.engine.abort(sequence, self._tick())
         else:  # asked by a listener: the engine is as far as what it was told
             self.engine.abort(sequence, self._delivered_seconds)
 
@@ -83,9 +79,10 @@ class Pump:
         for sequence in list(self._listeners):
             self.abort(sequence)
 
-    def _tick(self) -> None:
+    def _tick(self) -> float:
         """Let every step end that is due, one by one: when the loop was late, each token still goes out by itself and in
-        the order of the engine."""
+        the order of the engine. Returns the engine's time up to which all is told; what is asked of the engine next must
+        be asked at that time, for it would pass in silence over a step that ended since."""
         now_seconds = self.now_seconds()
         while (due := self.engine.next_step_seconds) is not None and due <= now_seconds:
             for step in self.engine.advance_steps(due):
@@ -94,6 +91,7 @@ class Pump:
                     self._deliver(step)
                 finally:
                     self._delivered_seconds = None
+        return now_seconds
 
     def _deliver(self, step: Step) -> None:
         if self._on_step is not None:
