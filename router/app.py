@@ -8,8 +8,8 @@ from datetime import UTC, date, datetime
 import structlog
 from fastapi import FastAPI
 
-from router.accountant import Accountant
 from router.api import build_api
+from router.books import ADVANCE_SECONDS, Books
 from router.bursar import Bursar
 from router.classify.classifier import Classifier
 from router.clock import Clock
@@ -22,18 +22,15 @@ from router.fleet.scraper import Scraper
 from router.fleet.state import Fleet
 from router.gateway import Gateway
 from router.ledger.shared_budget import RedisBudgets
-from router.ledger.sqlite import SqliteLedger
 from router.pipeline import Pipeline
 from router.pricing.drift import Drifts
 from router.pricing.profile import EngineProfile
 from router.reload import Reloader
 from router.telemetry.drift import DriftCollector
 from router.telemetry.metrics import Metrics
+from router.telemetry.prices import RecentPrices
 
 log = structlog.get_logger("jeton.app")
-
-# How often time is booked to the leases and open attempts are posted, so that money counters move smoothly.
-ADVANCE_SECONDS = 1.0
 
 
 class App:
@@ -52,12 +49,19 @@ class App:
         deployment = deploy(loaded, self._day, self.drifts)
         self.drifts.follow(_replica_profiles(deployment))
         config = loaded.config
-        self._store = SqliteLedger(config.ledger.path, commit_seconds=config.ledger.commit_seconds)
-        self._accountant = Accountant(self._store)
         self._fleet = Fleet(deployment.backends, deployment.tiers, deployment.rules, on_health=_log_health)
-        self._bursar = Bursar(self._store, self._clock, _shared_budgets(loaded, self._store.ledger_id))
+        recent_prices = RecentPrices()
+        self._books = Books(config.ledger, self._clock.now_ns, self._fleet.loads, recent_prices.count)
+        self._accountant = self._books.accountant
+        self._bursar = Bursar(self._books.store, self._clock, _shared_budgets(loaded, self._books.store.ledger_id))
         self._bursar.configure(loaded.budgets)
-        self._metrics = Metrics(self._accountant, self._fleet, self._bursar)
+        self._metrics = Metrics(
+            self._books,
+            self._fleet,
+            self._bursar,
+            recent_prices=recent_prices if self._books.is_estimating else None,
+            shows_money=lambda: self._books.shows_money,
+        )
         self._metrics.registry.register(DriftCollector(self._drift_ratios))
         self._relay = Relay(self._watchdog)
         self._pipeline = Pipeline(
@@ -71,7 +75,7 @@ class App:
             self._clock,
             self._watchdog,
         )
-        self._accountant.set_fleet(deployment.backends, deployment.prices, deployment.profiles, self._clock.now_ns())
+        self._books.set_fleet(deployment)
         api = build_api(self._pipeline, is_ready=self._why_not_ready, render_metrics=self._render_metrics)
         api.router.lifespan_context = self._lifespan
         self.asgi = Gateway(self._pipeline, api, self._watchdog)
@@ -86,7 +90,7 @@ class App:
         deployment = deploy(loaded, day, self.drifts)
         self.drifts.follow(_replica_profiles(deployment))
         self._day = day
-        self._accountant.set_fleet(deployment.backends, deployment.prices, deployment.profiles, self._clock.now_ns())
+        self._books.set_fleet(deployment)
         self._bursar.configure(loaded.budgets)
         self._fleet.configure(deployment.backends, deployment.tiers, deployment.rules)
         if loaded.config.health != self._loaded.config.health:
@@ -99,7 +103,7 @@ class App:
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            stack.callback(self._store.close)
+            await stack.enter_async_context(self._books.running())
             await stack.enter_async_context(self._bursar.running())
             stack.push_async_callback(self._relay.aclose)
             self._scraper = self._new_scraper(self._loaded)
@@ -112,7 +116,6 @@ class App:
             log.info("ready", backends=len(self._pipeline.deployment.backends))
             yield
             log.info("ending", open_attempts=self._accountant.open_attempts)
-            self._accountant.advance(self._clock.now_ns())
 
     def _new_scraper(self, loaded: LoadedConfig) -> Scraper:
         health = loaded.config.health
@@ -132,15 +135,13 @@ class App:
             try:
                 if _today() != self._day:  # another day's prices may be in force
                     self.apply(self._loaded)
-                now_ns = self._clock.now_ns()
-                self._accountant.advance(now_ns)
-                self.drifts.advance(now_ns)
+                self._books.advance()
+                self.drifts.advance(self._clock.now_ns())
             except Exception:
                 log.exception("time could not be booked")
 
     async def _render_metrics(self) -> tuple[bytes, str]:
-        self._accountant.advance(self._clock.now_ns())
-        await self._accountant.posted()
+        await self._books.post()
         return await asyncio.to_thread(self._metrics.render)
 
     def _drift_ratios(self) -> Iterator[tuple[str, str, str, float]]:

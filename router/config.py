@@ -5,6 +5,7 @@ Reading the file, naming the line of a mistake and checking it against prices an
 
 import re
 from decimal import Decimal
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -249,11 +250,23 @@ AnyProfileConfig = Annotated[
 ]
 
 
+class AccountantPlace(StrEnum):
+    """Who keeps the books. alone: this process, which has the ledger to itself, and what an answer says is what is charged.
+    inside: one of several that share it, whichever leads. apart: `jeton accountant`, and no process that serves."""
+
+    ALONE = "alone"
+    INSIDE = "inside"
+    APART = "apart"
+
+
 class LedgerConfig(Shape):
-    """path: the SQLite file, relative to the working directory."""
+    """path: the SQLite file, relative to the working directory. silence_seconds: after which a worker that was not heard of is
+    taken for dead."""
 
     path: Path = Path("var/jeton.sqlite")
     commit_seconds: float = Field(default=0.02, gt=0, le=1)
+    accountant: AccountantPlace = AccountantPlace.ALONE
+    silence_seconds: float = Field(default=10.0, ge=2, le=3600)
 
 
 class RedisConfig(Shape):

@@ -1,8 +1,8 @@
 """A fresh ledger out of an old one's journal: charges, leases, totals and hours are derived, nothing of them is copied.
 
-The record is taken over as it is: journal, prices, position. The rest follows (`derivation.py`), as in the audit, which is why
-the one passes what the other has made. Charges of an older jeton, whose journal did not say how attempts ended, give what only
-they know; those are counted.
+The record is taken over as it is: journal, prices, position, and what workers have told that is not booked yet. The rest
+follows (`derivation.py`), as in the audit, which is why the one passes what the other has made. Charges of an older jeton,
+whose journal did not say how attempts ended, give what only they know; those are counted.
 
 Hours are rolled up on the way, the leases looked at whenever an hour is full or a price changes, so that each hour's bill is
 the old ledger's. What of it was idle may differ by what happened in the hour's last second (`rollups.py`), and the hold-out's
@@ -17,8 +17,9 @@ from pathlib import Path
 from router.derivation import Derivation, Finding, derivation_of, replay
 from router.domain.attempt import Charge
 from router.domain.periods import NS_PER_HOUR
-from router.ledger import rollups, sqlite
+from router.ledger import rollups, sqlite, workers
 from router.ledger.reading import Position, read_position, read_prices
+from router.ledger.rows import EVENT_COLUMNS
 from router.ledger.schema import open_reader, open_writer
 from router.ledger.spending import prepare_spending
 from router.ledger.store import LedgerError
@@ -64,6 +65,9 @@ def _rebuild(source: sqlite3.Connection, target: sqlite3.Connection) -> Rebuilt:
     waiting: list[Charge] = []
     target.execute("BEGIN IMMEDIATE")
     target.executemany(sqlite.WRITE_PRICE, read_prices(source))
+    for table in ("workers", "reports"):
+        for row in source.execute(f"SELECT * FROM {table}"):
+            target.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
 
     def look() -> None:
         _write_leases(target, derivation)
@@ -72,8 +76,8 @@ def _rebuild(source: sqlite3.Connection, target: sqlite3.Connection) -> Rebuilt:
     checkpoints = [(seq, at_ns, look) for seq, at_ns in _looks(source, position)]
     for line, charge in replay(source, derivation, [*checkpoints, (position.seq, position.at_ns, look)]):
         target.execute(
-            "INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (line.seq, line.event.subject, line.event.kind.value, *line.event[2:5], line.detail),
+            f"INSERT INTO journal ({', '.join(EVENT_COLUMNS)}) VALUES ({', '.join('?' * len(EVENT_COLUMNS))})",
+            (line.seq, line.event.subject, line.event.kind.value, *line.event[2:5], line.detail, line.event.worker),
         )
         events += 1
         if charge is not None:
@@ -83,6 +87,7 @@ def _rebuild(source: sqlite3.Connection, target: sqlite3.Connection) -> Rebuilt:
             sqlite.write_charges(target, waiting)
             waiting.clear()
     sqlite.write_charges(target, waiting)
+    workers.write_corrections(target, derivation.corrections)
     _write_leases(target, derivation)
     while rollups.roll(target):
         pass

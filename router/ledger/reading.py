@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from router.domain.periods import ArmSums
 from router.domain.totals import Account, Line, LineTotal, Totals
-from router.ledger import rollups, rows
-from router.ledger.store import Event, EventKind, Lease, LedgerError, Opening, Recovery
+from router.ledger import rollups, rows, workers
+from router.ledger.store import Event, EventKind, Lease, LedgerError, Opened, Recovery
 
 
 def read_totals(connection: sqlite3.Connection, open_nanousd: Mapping[Account, int], seq: int) -> Totals:
@@ -23,6 +23,7 @@ def read_totals(connection: sqlite3.Connection, open_nanousd: Mapping[Account, i
         open_nanousd=open_nanousd,
         leases=dict(map(rows.lease_total_from_row, leases)),
         arms=[ArmSums(*row) for row in connection.execute(rollups.READ_ARM_TOTALS)],
+        corrected_nanousd=workers.read_corrected(connection),
     )
 
 
@@ -42,16 +43,19 @@ def read_recovery(connection: sqlite3.Connection) -> Recovery:
             event = rows.event_from_row(tuple(members))
             if seq > state_seqs.get(event.lease_id, seq):
                 tail[event.lease_id].append(event)
-    openings: dict[str, tuple[Opening, int]] = {}
-    for subject, at_ns, detail in connection.execute(
+    openings: dict[str, Opened] = {}
+    for seq, subject, at_ns, detail, worker, has_first_token, prefill in connection.execute(
         """
-        SELECT subject, at_ns, detail FROM journal AS opened
-        WHERE seq >= (SELECT open_from_seq FROM position) AND kind = ?
-        AND NOT EXISTS (SELECT 1 FROM journal WHERE subject = opened.subject AND kind = ?) ORDER BY seq
+        SELECT opened.seq, opened.subject, opened.at_ns, opened.detail, opened.worker, first.seq IS NOT NULL, first.detail
+        FROM journal AS opened LEFT JOIN journal AS first ON first.subject = opened.subject AND first.kind = ?
+        WHERE opened.seq >= (SELECT open_from_seq FROM position) AND opened.kind = ?
+        AND NOT EXISTS (SELECT 1 FROM journal WHERE subject = opened.subject AND kind = ?) ORDER BY opened.seq
         """,
-        (EventKind.OPENED.value, EventKind.CLOSED.value),
+        (EventKind.FIRST_TOKEN.value, EventKind.OPENED.value, EventKind.CLOSED.value),
     ):
-        openings[subject] = rows.opening_from_json(subject, detail), at_ns
+        opening = rows.opening_from_json(subject, detail)
+        prefill_nanousd = None if prefill is None else int(prefill)
+        openings[subject] = Opened(opening, at_ns, seq, worker, bool(has_first_token), prefill_nanousd)
     prices = {price_id: snapshot for price_id, snapshot, _ in read_prices(connection)}
     (at_ns,) = connection.execute("SELECT at_ns FROM position").fetchone()
     return Recovery(leases=leases, tail=tail, openings=openings, prices=prices, at_ns=at_ns)
@@ -93,16 +97,16 @@ def read_journal(connection: sqlite3.Connection) -> Iterator[JournalLine]:
     charge = ", ".join(f"charges.{column}" for column in rows.CHARGE_COLUMNS)
     for row in connection.execute(
         f"""
-        SELECT seq, subject, kind, at_ns, lease_id, amount, detail, {charge}
+        SELECT seq, subject, kind, at_ns, lease_id, amount, detail, worker, {charge}
         FROM journal LEFT JOIN charges ON kind = ? AND attempt_id = subject ORDER BY seq
         """,
         (EventKind.CLOSED.value,),
     ):
         try:
-            event = rows.event_from_row(row[1:6])
+            event = rows.event_from_row(row[1:6])._replace(worker=row[7])
         except ValueError:
             raise LedgerError(f"event {row[0]} of the journal is of no kind that there is: {row[2]}") from None
-        yield JournalLine(row[0], event, row[6], row[7:] if row[7] is not None else None)
+        yield JournalLine(row[0], event, row[6], row[8:] if row[8] is not None else None)
 
 
 def read_leases(connection: sqlite3.Connection) -> dict[str, Lease]:

@@ -66,7 +66,7 @@ BEYOND_BASELINE = CHARGE_FIELDS[CHARGE_FIELDS.index("baseline_nanousd") + 1 :]
 _beyond = attrgetter(*BEYOND_BASELINE)
 _usage = attrgetter(*(name if name != "source" else "source.value" for name in USAGE))
 
-EVENT_COLUMNS = ("seq", "subject", "kind", "at_ns", "lease_id", "amount", "detail")
+EVENT_COLUMNS = ("seq", "subject", "kind", "at_ns", "lease_id", "amount", "detail", "worker")
 ACCOUNT_COLUMNS = Account._fields
 LINE_COLUMNS = (*ACCOUNT_COLUMNS, "status", "usage_source", *LineTotal._fields)
 
@@ -132,9 +132,11 @@ def event_row(seq: int, event: Event, charge: Charge | None = None) -> tuple[Any
         detail = closing_json(charge, event.at_ns)
     elif isinstance(event.detail, Opening):
         detail = opening_json(event.detail)
+    elif isinstance(event.detail, int):
+        detail = str(event.detail)
     elif event.detail is not None:
         detail = orjson.dumps(dataclasses.astuple(event.detail)).decode()
-    return seq, event.subject, event.kind.value, event.at_ns, event.lease_id, event.amount, detail
+    return seq, event.subject, event.kind.value, event.at_ns, event.lease_id, event.amount, detail, event.worker
 
 
 def event_from_row(row: tuple[Any, ...]) -> Event:
@@ -153,6 +155,11 @@ def opening_from_json(subject: str, text: str) -> Opening:
     members = orjson.loads(text)
     if isinstance(members, dict):
         return Opening(**{**members, "facts": AttemptFacts(**members["facts"])})
+    return opening_from_members(subject, members)
+
+
+def opening_from_members(subject: str, members: list[Any], *, is_streaming: bool = True) -> Opening:
+    """Of a list as `opening_json` writes it."""
     billing, price_id, estimate_nanousd, *facts = members
     request_id, _, number = subject.rpartition(".")
     named = dict(zip(DETAILED_FACTS, facts, strict=False))
@@ -161,6 +168,7 @@ def opening_from_json(subject: str, text: str) -> Opening:
         billing,
         price_id,
         estimate_nanousd,
+        is_streaming,
     )
 
 

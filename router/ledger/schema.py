@@ -1,19 +1,20 @@
-"""The tables of the SQLite ledger, and how a file is opened: as its one writer, or to read beside it."""
+"""The tables of the SQLite ledger, and how a file is opened: as its one writer, as one of several, or to read beside them."""
 
-import fcntl
 import os
 import sqlite3
 from pathlib import Path
-from typing import TextIO
 
-from router.ledger import rollups
+from router.ledger import rollups, workers
+from router.ledger.locks import FileLock, Turns, lock_ledger
 from router.ledger.store import LedgerError
 
 APPLICATION_ID = 0x6A65746F  # "jeto": tells a ledger from any other SQLite file
-VERSION = 4
+VERSION = 5
 
 # How long a commit waits for somebody else's lock (a backup, a curious shell) before it counts as failed and is tried again.
 BUSY_SECONDS = 1.0
+# Where several write, they wait for their turn (`locks.py`); this is for somebody from outside.
+SHARED_BUSY_SECONDS = 10.0
 
 # Pages in the write-ahead log before they are copied into the file: 16 MB. A page of an index is written again by every
 # commit; the longer the log, the fewer of its versions are copied.
@@ -33,6 +34,7 @@ CREATE TABLE journal (
     lease_id TEXT NOT NULL,
     amount INTEGER NOT NULL,
     detail TEXT,
+    worker TEXT NOT NULL DEFAULT '',
     UNIQUE (subject, kind)
 ) STRICT;
 
@@ -143,37 +145,39 @@ CREATE TABLE prices (
 PARTS = ("cost_prompt_nanousd", "cost_cached_nanousd", "standard_prompt_nanousd", "standard_cached_nanousd")
 
 
-def open_writer(path: Path) -> tuple[sqlite3.Connection, TextIO]:
-    """The connection of the one process that writes this ledger, created where there is none, and the lock it holds.
+def open_writer(path: Path, *, is_shared: bool = False) -> tuple[sqlite3.Connection, FileLock]:
+    """A connection that writes, to a ledger that is created where there is none, and the lock on it.
 
-    The lock is advisory (`flock` on `<path>.lock`) and goes with the process, however that dies. Raises LedgerError.
+    is_shared: other processes write it, too. Without it this is the one process that does; the lock is advisory and goes with
+    the process, however that dies. Raises LedgerError.
     """
+    lock = lock_ledger(path, is_shared=is_shared)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = open(path.with_name(path.name + ".lock"), "a")  # noqa: SIM115 (held as long as the ledger is)
-    except OSError as error:
-        raise LedgerError(f"{path}: the ledger cannot be created here ({error.strerror})") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        raise LedgerError(
-            f"{path}: another jeton is writing this ledger; stop it, or give this one a file of its own (ledger.path)"
-        ) from None
-    try:
-        return _connect_writer(path), lock
+        if not is_shared:
+            return _connect_writer(path), lock
+        turns = Turns(path)
+        with turns:
+            connection = _connect_writer(path)
+            connection.execute(f"PRAGMA busy_timeout = {round(SHARED_BUSY_SECONDS * 1000)}")
+        turns.close()
+        return connection, lock
     except BaseException:
         lock.close()
         raise
 
 
-def open_reader(path: Path) -> sqlite3.Connection:
+def open_reader(path: Path, *, check_same_thread: bool = True) -> sqlite3.Connection:
     """A connection that cannot write, beside a running writer or without one. Raises LedgerError."""
     if not path.is_file():
         raise LedgerError(f"{path}: there is no ledger here; `jeton serve` makes one, --ledger names another")
     connection = None
     try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=check_same_thread,
+        )
         _check_version(connection, path, may_upgrade=False)
     except (sqlite3.Error, LedgerError) as error:
         if connection is not None:
@@ -199,7 +203,7 @@ def _connect_writer(path: Path) -> sqlite3.Connection:
         else:
             os.chmod(path, 0o600)  # who asked what and paid how much is not everybody's business
             connection.execute("BEGIN IMMEDIATE")
-            for statement in _statements(TABLES + PRICES + rollups.TABLES):
+            for statement in _statements(TABLES + PRICES + rollups.TABLES + workers.TABLES):
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {VERSION}")
@@ -218,7 +222,8 @@ def _upgrade(connection: sqlite3.Connection) -> None:
 
     In version 1 a trigger moved the totals, row by row. Before version 3 the journal did not say how attempts ended, nor the
     ledger what its prices were: for what was booked by then, the charges themselves are the record. Before version 4 charges
-    had no parts by class of token, and there were no hours: `rollups.py` adds them up from here on, the past first.
+    had no parts by class of token, and there were no hours: `rollups.py` adds them up from here on, the past first. Before
+    version 5 there was one process to a ledger, and no worker in the journal.
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version == VERSION:
@@ -233,9 +238,13 @@ def _upgrade(connection: sqlite3.Connection) -> None:
         connection.execute("ALTER TABLE position ADD COLUMN whole_from_seq INTEGER NOT NULL DEFAULT 0")
         connection.execute("UPDATE position SET whole_from_seq = (SELECT ifnull(max(seq), 0) FROM journal)")
         connection.execute(PRICES)
-    for name in PARTS:
-        connection.execute(f"ALTER TABLE charges ADD COLUMN {name} INTEGER")
-    for statement in _statements(rollups.TABLES):
+    if version < 4:
+        for name in PARTS:
+            connection.execute(f"ALTER TABLE charges ADD COLUMN {name} INTEGER")
+        for statement in _statements(rollups.TABLES):
+            connection.execute(statement)
+    connection.execute("ALTER TABLE journal ADD COLUMN worker TEXT NOT NULL DEFAULT ''")
+    for statement in _statements(workers.TABLES):
         connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {VERSION}")
     connection.execute("COMMIT")

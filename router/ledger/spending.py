@@ -31,9 +31,15 @@ INSERT INTO spending {_SUMS} AND rowid > ? GROUP BY 1, 2, 3
 ON CONFLICT DO UPDATE SET cost_nanousd = cost_nanousd + excluded.cost_nanousd
 """
 _FIRST_DAY = f"(SELECT ifnull(min(ended_ns), 0) / {DAY_NS} FROM charges)"
-_AGREE = (
-    "SELECT (SELECT ifnull(sum(cost_nanousd), 0) FROM spending) = (SELECT ifnull(sum(cost_nanousd), 0) FROM totals)"
-)
+_AGREE = """
+SELECT (SELECT ifnull(sum(cost_nanousd), 0) FROM spending) =
+    (SELECT ifnull(sum(cost_nanousd), 0) FROM totals) + (SELECT ifnull(sum(corrected_nanousd), 0) FROM corrections)
+"""
+# What a late worker's word has added or taken away, on the day on which it was booked (`workers.py`).
+_CORRECTED = f"""
+SELECT tenant, api_key_name, booked_ns / {DAY_NS}, sum(corrected_nanousd) FROM corrections
+WHERE booked_ns / {DAY_NS} >= {_FIRST_DAY} GROUP BY 1, 2, 3
+"""
 
 
 class SpentQuestion(NamedTuple):
@@ -54,6 +60,10 @@ def prepare_spending(connection: sqlite3.Connection) -> str:
         if not agree:
             connection.execute(f"DELETE FROM spending WHERE day >= {_FIRST_DAY}")
             connection.execute(MOVE_SPENDING, (-1,))
+            connection.execute(
+                f"INSERT INTO spending {_CORRECTED}"
+                " ON CONFLICT DO UPDATE SET cost_nanousd = cost_nanousd + excluded.cost_nanousd"
+            )
         found = connection.execute("SELECT ledger_id FROM identity").fetchone()
         if found is None:
             found = (uuid4().hex,)
@@ -76,6 +86,8 @@ def spending_differences(connection: sqlite3.Connection) -> list[tuple[str, str,
             SELECT tenant, api_key_name, day, cost_nanousd AS here, 0 AS charged FROM spending WHERE day >= {_FIRST_DAY}
             UNION ALL SELECT tenant, api_key_name, ended_ns / {DAY_NS}, 0, cost_nanousd FROM charges
             WHERE cost_nanousd NOT NULL
+            UNION ALL SELECT tenant, api_key_name, booked_ns / {DAY_NS}, 0, corrected_nanousd FROM corrections
+            WHERE booked_ns / {DAY_NS} >= {_FIRST_DAY}
         ) GROUP BY 1, 2, 3 HAVING sum(here) <> sum(charged) ORDER BY 1, 2, 3
         """
     ).fetchall()

@@ -11,7 +11,7 @@ import contextlib
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import starmap
@@ -22,16 +22,17 @@ import structlog
 
 from router.domain.attempt import Charge
 from router.domain.totals import Totals
-from router.ledger import rollups, rows
+from router.ledger import rollups, rows, workers
+from router.ledger.locks import Turns
 from router.ledger.reading import read_recovery, read_totals
 from router.ledger.schema import open_writer
 from router.ledger.spending import MOVE_SPENDING, SpentQuestion, prepare_spending, read_spent
-from router.ledger.store import Checkpoint, Event, EventKind, Lease, LedgerError, Recovery
+from router.ledger.store import Checkpoint, Correction, Event, EventKind, Lease, LedgerError, Recovery
 
 # About 1 kB each: what may wait in memory while the disk is stuck.
 EVENTS_WAITING_MAX = 100_000
 RETRY_SECONDS = 0.25
-CLOSED = EventKind.CLOSED
+CLOSED, CORRECTED = EventKind.CLOSED, EventKind.CORRECTED
 # At shutdown, how long a failing disk is given before what waits is reported as lost.
 CLOSE_SECONDS = 10.0
 
@@ -50,9 +51,10 @@ def _insert(table: str, columns: tuple[str, ...], count: int) -> str:
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {marks} ON CONFLICT DO NOTHING"
 
 
-def _insert_all(
+def insert_all(
     connection: sqlite3.Connection, table: str, columns: tuple[str, ...], values: Sequence[Sequence[Any]]
 ) -> None:
+    """Without those that are there already."""
     at = 0
     for size in ROWS_PER_STATEMENT:
         while len(values) - at >= size:
@@ -88,7 +90,7 @@ def write_charges(connection: sqlite3.Connection, charges: Sequence[Charge]) -> 
     """Inside a transaction: those that are not there yet, and the totals that they move."""
     if charges:
         (last_charge,) = connection.execute(LAST_CHARGE).fetchone()
-        _insert_all(connection, "charges", rows.CHARGE_COLUMNS, [rows.charge_row(charge) for charge in charges])
+        insert_all(connection, "charges", rows.CHARGE_COLUMNS, [rows.charge_row(charge) for charge in charges])
         connection.execute(MOVE_TOTALS, (last_charge,))
         connection.execute(MOVE_SPENDING, (last_charge,))
 
@@ -100,10 +102,14 @@ def write_leases(connection: sqlite3.Connection, leases: Iterable[Lease]) -> Non
 
 @dataclass(slots=True)
 class _Batch:
-    """What goes to disk together. Leases by id: the last word on each counts."""
+    """What goes to disk together. Leases by id: the last word on each counts. booked: by worker, how far its reports are in
+    here; silent: workers taken for dead."""
 
     events: list[tuple[int, Event]] = field(default_factory=list)
     charges: list[Charge] = field(default_factory=list)
+    corrections: list[tuple[int, Correction]] = field(default_factory=list)
+    booked: dict[str, int] = field(default_factory=dict)
+    silent: list[str] = field(default_factory=list)
     leases: dict[str, Lease] = field(default_factory=dict)
     prices: dict[str, str] = field(default_factory=dict)
     checkpoint: Checkpoint | None = None
@@ -112,7 +118,9 @@ class _Batch:
 
     @property
     def is_empty(self) -> bool:
-        return not (self.events or self.charges or self.leases or self.prices or self.checkpoint)
+        return not (
+            self.events or self.charges or self.leases or self.prices or self.checkpoint or self.booked or self.silent
+        )
 
     def put_lease(self, lease: Lease) -> None:
         before = self.leases.get(lease.lease_id)
@@ -123,6 +131,9 @@ class _Batch:
     def extend(self, later: "_Batch") -> None:
         self.events += later.events
         self.charges += later.charges
+        self.corrections += later.corrections
+        self.booked |= later.booked
+        self.silent += later.silent
         self.prices |= later.prices
         for lease in later.leases.values():
             self.put_lease(lease)
@@ -160,13 +171,26 @@ class _Question:
 
 
 class SqliteLedger:
-    """A `LedgerStore` on one SQLite file. Opening raises LedgerError; so does a second one on the same file."""
+    """A `LedgerStore` on one SQLite file. Opening raises LedgerError; so does a second one on the same file.
 
-    def __init__(self, path: Path, commit_seconds: float = 0.02, events_waiting_max: int = EVENTS_WAITING_MAX) -> None:
+    is_shared: workers report to the same file, and this is the accountant's. Whoever opens it so must lead (`locks.py`).
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        commit_seconds: float = 0.02,
+        events_waiting_max: int = EVENTS_WAITING_MAX,
+        *,
+        is_shared: bool = False,
+    ) -> None:
         self._commit_seconds = commit_seconds
         self._events_waiting_max = events_waiting_max
-        self._connection, self._file_lock = open_writer(path)
-        self.ledger_id = prepare_spending(self._connection)
+        self._connection, self._file_lock = open_writer(path, is_shared=is_shared)
+        self._turns = Turns(path) if is_shared else None
+        self._turn = contextlib.nullcontext() if self._turns is None else self._turns
+        with self._turn:
+            self.ledger_id = prepare_spending(self._connection)
         (last_seq,) = self._connection.execute("SELECT ifnull(max(seq), 0) FROM journal").fetchone()
         self._seq = int(last_seq)
         self._committed_seq = self._seq
@@ -210,21 +234,38 @@ class SqliteLedger:
             self._batch.prices[price_id] = snapshot
         self._work.set()
 
-    def append(self, events: Sequence[Event], charge: Charge | None = None, lease: Lease | None = None) -> int:
+    def append(
+        self,
+        events: Sequence[Event],
+        charge: Charge | None = None,
+        lease: Lease | None = None,
+        correction: Correction | None = None,
+    ) -> int:
         with self._lock:
             batch, seq = self._batch, self._seq
             for event in events:
                 seq += 1
                 batch.events.append((seq, event))
+                if event.number:
+                    batch.booked[event.worker] = event.number
             self._events_waiting += len(events)
             batch.last_seq = self._seq = seq
             if charge is not None:
                 batch.charges.append(charge)
+            if correction is not None:
+                batch.corrections.append((seq, correction))
             if lease is not None:
                 batch.put_lease(lease if lease.state is None else lease._replace(state_seq=seq))
         if not self._work.is_set():
             self._work.set()
         return seq
+
+    def book(self, booked: Mapping[str, int], silent: Sequence[str] = ()) -> None:
+        """With the next commit: reports are booked so far, by worker, and these workers are silent."""
+        with self._lock:
+            self._batch.booked |= booked
+            self._batch.silent += silent
+        self._work.set()
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
         with self._lock:
@@ -269,6 +310,8 @@ class SqliteLedger:
         self._thread.join()
         self._connection.close()
         self._file_lock.close()
+        if self._turns is not None:
+            self._turns.close()
         if self._events_waiting:
             raise LedgerError(f"{self._events_waiting} events could not be written at shutdown ({self._failure})")
 
@@ -349,18 +392,27 @@ class SqliteLedger:
 
     def _commit(self, batch: _Batch) -> Totals | None:
         """One transaction; the totals as of the batch's checkpoint, if it carries one."""
+        with self._turn:
+            return self._commit_in_turn(batch)
+
+    def _commit_in_turn(self, batch: _Batch) -> Totals | None:
         connection, checkpoint, totals = self._connection, batch.checkpoint, None
         connection.execute("BEGIN IMMEDIATE")
         try:
             connection.executemany(WRITE_PRICE, starmap(rows.price_row, batch.prices.items()))
             charged = {charge.facts.attempt_id: charge for charge in batch.charges}
+            corrected = {one.charge.facts.attempt_id: one.charge for _, one in batch.corrections}
+            ended = {CLOSED: charged, CORRECTED: corrected}
+            nothing: dict[str, Charge] = {}
             events = [
-                rows.event_row(seq, event, charged.get(event.subject) if event.kind is CLOSED else None)
+                rows.event_row(seq, event, ended.get(event.kind, nothing).get(event.subject))
                 for seq, event in batch.events
             ]
-            _insert_all(connection, "journal", rows.EVENT_COLUMNS, events)
+            insert_all(connection, "journal", rows.EVENT_COLUMNS, events)
             write_charges(connection, batch.charges)
             write_leases(connection, batch.leases.values())
+            workers.write_corrections(connection, batch.corrections)
+            workers.write_booked(connection, batch.booked, batch.silent)
             if checkpoint is not None:
                 open_from_seq = checkpoint.open_from_seq if checkpoint.open_from_seq is not None else batch.last_seq + 1
                 connection.execute(WRITE_POSITION, (checkpoint.at_ns, batch.last_seq, open_from_seq))

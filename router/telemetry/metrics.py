@@ -3,7 +3,7 @@
 Label values come from configuration and enumerations alone (`labels.py`); counting an attempt costs a few microseconds.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Protocol
@@ -47,8 +47,8 @@ OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 
 class Books(Protocol):
     """What is read from the accountant."""
 
-    unrecorded_attempts: int
-
+    @property
+    def unrecorded_attempts(self) -> int: ...
     @property
     def is_accepting(self) -> bool: ...
     def totals(self) -> Totals: ...
@@ -69,8 +69,17 @@ class Metrics:
     """One registry of its own. Everything but `render` is for the event loop's thread."""
 
     def __init__(
-        self, books: Books, fleet: FleetState, budgets: Accounts | None = None, *, tenants_max: int = TENANTS_MAX
+        self,
+        books: Books,
+        fleet: FleetState,
+        budgets: Accounts | None = None,
+        *,
+        recent_prices: RecentPrices | None = None,
+        shows_money: Callable[[], bool] = lambda: True,
+        tenants_max: int = TENANTS_MAX,
     ) -> None:
+        """recent_prices: counted by whoever keeps the books of several processes; None: here. shows_money: whether the ledger's
+        totals are this process's to show."""
         self.registry = CollectorRegistry()
         self._fleet = fleet
         self._codes = frozenset(_refusal_codes(Refusal))
@@ -78,9 +87,10 @@ class Metrics:
         self._reasons = Vocabulary(WORDS_MAX)
         self._policies = Vocabulary(WORDS_MAX)
         self._attempts: dict[tuple[str, ...], _AttemptSeries] = {}
-        self.registry.register(MoneyCollector(books.totals, Vocabulary(tenants_max)))
-        self._prices = RecentPrices()
-        self.registry.register(self._prices)
+        prices = recent_prices or RecentPrices()
+        self._prices = prices if recent_prices is None else None
+        money = MoneyCollector(books.totals, Vocabulary(tenants_max))
+        self.registry.register(_Money(shows_money, money, prices))
         self.registry.register(_StateCollector(books, fleet))
         self._tenants = Vocabulary(tenants_max)
         if budgets is not None:
@@ -123,7 +133,8 @@ class Metrics:
     def attempt(self, charge: Charge, overhead_seconds: float) -> None:
         """An attempt has ended. overhead_seconds: from the request's arrival until the attempt was opened."""
         facts = charge.facts
-        self._prices.count(charge)
+        if self._prices is not None:
+            self._prices.count(charge)
         place = (facts.pool, facts.backend, facts.tier)
         raw = (facts.endpoint, *place, facts.policy, facts.reason, charge.status, charge.fault)
         series = self._attempts.get(raw) or self._attempt_series(raw, charge)
@@ -203,6 +214,21 @@ class _AttemptSeries:
     requests: Count | None
     request_seconds: Distribution | None
     ttft_seconds: Distribution | None
+
+
+class _Money(Collector):
+    """The families that are the ledger's, shown by one process of those that share it: so that they are right when all are
+    scraped and summed."""
+
+    def __init__(self, shows_money: Callable[[], bool], *families: MoneyCollector | RecentPrices) -> None:
+        self._shows_money = shows_money
+        self._families = families
+
+    def describe(self) -> Iterable[Metric]:
+        return [metric for one in self._families for metric in one.describe()]
+
+    def collect(self) -> Iterable[Metric]:
+        return [metric for one in self._families for metric in one.collect()] if self._shows_money() else []
 
 
 class _StateCollector(Collector):

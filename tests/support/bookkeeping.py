@@ -99,6 +99,9 @@ def make_version_3(path: Path) -> None:
     )
     for name in re.findall(r"CREATE TABLE (\w+)", rollups.TABLES):
         connection.execute(f"DROP TABLE {name}")
+    connection.execute("ALTER TABLE journal DROP COLUMN worker")
+    for name in ("reports", "workers", "corrections"):
+        connection.execute(f"DROP TABLE IF EXISTS {name}")
     connection.execute("PRAGMA user_version = 3")
     connection.commit()
     connection.close()

@@ -1,0 +1,135 @@
+"""The books of one process, as its configuration places the accountant: its own alone, or a part in those of several workers.
+
+Alone, the accountant that follows attempts is the one that keeps the books. With several workers it runs on a journal that is
+reported (`ledger/journals.py`), so that what it comes to is an estimate of the same fold, and a bookkeeper beside it leads
+where nobody else does, unless the accountant is a process of its own.
+"""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+
+from router.accountant import Accountant
+from router.bookkeeper import Bookkeeper
+from router.config import AccountantPlace, LedgerConfig
+from router.deployment import Deployment
+from router.domain.attempt import Charge
+from router.domain.fleet import Load
+from router.domain.totals import Totals
+from router.ledger.journals import BEAT_SECONDS, Journals, WorkerJournal
+from router.ledger.sqlite import SqliteLedger
+from router.ledger.store import LedgerStore
+
+log = structlog.get_logger("jeton.books")
+
+# How often time is booked to the leases and open attempts are posted, so that money counters move smoothly.
+ADVANCE_SECONDS = 1.0
+
+
+class Books:
+    """accountant: for the attempts of this process. store: what it writes to. keeper: None where there is but one process, or
+    another keeps the books. Raises LedgerError."""
+
+    def __init__(
+        self,
+        config: LedgerConfig,
+        now_ns: Callable[[], int],
+        in_flight: Mapping[str, Load],
+        on_charge: Callable[[Charge], None],
+    ) -> None:
+        self._now_ns = now_ns
+        self._in_flight = in_flight
+        self.store: LedgerStore
+        self.journal: WorkerJournal | None = None
+        self.keeper: Bookkeeper | None = None
+        if config.accountant is AccountantPlace.ALONE:
+            self.store = SqliteLedger(config.path, commit_seconds=config.commit_seconds)
+        else:
+            name = socket.gethostname()[:40]
+            self.store = self.journal = WorkerJournal(config.path, now_ns, name, commit_seconds=config.commit_seconds)
+        self.accountant = Accountant(self.store)
+        if config.accountant is AccountantPlace.INSIDE:
+            self.keeper = bookkeeper(config, now_ns, on_charge)
+
+    @property
+    def shows_money(self) -> bool:
+        """Whether the ledger's totals are to be shown here: of all processes by the one that keeps the books."""
+        return self.journal is None or (self.keeper is not None and self.keeper.is_leading)
+
+    @property
+    def is_estimating(self) -> bool:
+        """Whether what is charged is for another to say, or for later."""
+        return self.journal is not None
+
+    @property
+    def is_accepting(self) -> bool:
+        return self.accountant.is_accepting
+
+    @property
+    def unrecorded_attempts(self) -> int:
+        return self.accountant.unrecorded_attempts
+
+    def totals(self) -> Totals:
+        """The ledger's totals as of the last time they were posted."""
+        return self.accountant.totals() if self.keeper is None else self.keeper.totals()
+
+    def set_fleet(self, deployment: Deployment) -> None:
+        fleet = deployment.backends, deployment.prices, deployment.profiles
+        self.accountant.set_fleet(*fleet, self._now_ns())
+        if self.keeper is not None:
+            self.keeper.set_fleet(*fleet)
+
+    def advance(self) -> None:
+        """Book the time until now."""
+        self.accountant.advance(self._now_ns())
+
+    async def post(self) -> None:
+        """Before a scrape: let the totals be those of now, as near as can be."""
+        if self.keeper is not None:
+            await self.keeper.posted()
+        elif self.journal is None:
+            self.advance()
+            await self.accountant.posted()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Kept while the block runs; closed, with all that waits, when it ends."""
+        tasks = []
+        if self.journal is not None:
+            tasks.append(asyncio.create_task(self._tell_for_ever(self.journal)))
+        if self.keeper is not None:
+            tasks.append(asyncio.create_task(self.keeper.keep()))
+        try:
+            yield
+        finally:
+            self.advance()
+            for task in tasks:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+            try:
+                await asyncio.to_thread(self.store.close)
+            finally:
+                if self.keeper is not None:
+                    await self.keeper.close()
+
+    async def _tell_for_ever(self, journal: WorkerJournal) -> None:
+        """What is in flight here, for the others, and what they have, for our estimate."""
+        while True:
+            journal.tell({replica: load.attempts for replica, load in self._in_flight.items()})
+            self.accountant.estimate_among(journal.elsewhere, self._now_ns())
+            await asyncio.sleep(BEAT_SECONDS)
+
+
+def bookkeeper(config: LedgerConfig, now_ns: Callable[[], int], on_charge: Callable[[Charge], None]) -> Bookkeeper:
+    """One that has not led yet."""
+    return Bookkeeper(
+        Journals(config.path),
+        lambda: SqliteLedger(config.path, commit_seconds=config.commit_seconds, is_shared=True),
+        now_ns,
+        silence_seconds=config.silence_seconds,
+        on_charge=on_charge,
+    )
