@@ -130,8 +130,8 @@ class Bookkeeper:
         """For ever: lead if nobody does."""
         while True:
             try:
-                if await self._lead():
-                    await self._go_on(is_asked=False)
+                if await self.lead():
+                    await self.go_on(is_asked=False)
             except Exception:
                 log.exception("books could not be kept; trying again")
                 await asyncio.sleep(WATCH_SECONDS)
@@ -144,13 +144,13 @@ class Bookkeeper:
             return NOTHING
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_seconds):
-                await self._go_on(is_asked=True)
+                await self.go_on(is_asked=True)
         return await accountant.posted(timeout_seconds)
 
     async def close(self) -> None:
         """Book what was told, and let another lead."""
         try:
-            await self._go_on(is_asked=True)
+            await self.go_on(is_asked=True)
         except Exception:
             log.exception("the last reports were not booked; who leads next does it")
         await asyncio.to_thread(self._resign)
@@ -163,7 +163,7 @@ class Bookkeeper:
         finally:
             self._journals.resign()
 
-    async def _lead(self) -> bool:
+    async def lead(self) -> bool:
         """Whether this process leads; take over if nobody does."""
         if self._accountant is not None:
             return True
@@ -187,7 +187,7 @@ class Bookkeeper:
         log.info("keeps the books now", open_attempts=accountant.open_attempts)
         return True
 
-    async def _go_on(self, *, is_asked: bool) -> None:
+    async def go_on(self, *, is_asked: bool) -> None:
         """Book all that can be booked now. is_asked: somebody wants to see it, so post it."""
         async with self._round:
             has_more = True
