@@ -13,6 +13,7 @@ from router.books import ADVANCE_SECONDS, Books
 from router.bursar import Bursar
 from router.classify.classifier import Classifier
 from router.clock import Clock
+from router.config import AccountantPlace, LedgerConfig
 from router.config_file import LoadedConfig
 from router.deployment import Deployment, deploy
 from router.dispatch.relay import Relay
@@ -21,13 +22,15 @@ from router.domain.fleet import Billing, Health, HealthState, Replica
 from router.fleet.scraper import Scraper
 from router.fleet.state import Fleet
 from router.gateway import Gateway
+from router.group import Member
 from router.ledger.shared_budget import RedisBudgets
 from router.pipeline import Pipeline
 from router.pricing.drift import Drifts
 from router.pricing.profile import EngineProfile
 from router.reload import Reloader
 from router.telemetry.drift import DriftCollector
-from router.telemetry.metrics import Metrics
+from router.telemetry.gathered import Tally, tally_of
+from router.telemetry.metrics import CONTENT_TYPE, Metrics
 from router.telemetry.prices import RecentPrices
 
 log = structlog.get_logger("jeton.app")
@@ -37,7 +40,8 @@ class App:
     """One router. `asgi` is what a server runs; `drain` makes it not ready while it still serves; `drifts` is what it has
     learned of its replicas."""
 
-    def __init__(self, loaded: LoadedConfig) -> None:
+    def __init__(self, loaded: LoadedConfig, channel: int | None = None) -> None:
+        """channel: the socket to the supervisor, where this is one worker of a group."""
         self._loaded = loaded
         self._day = _today()
         self._is_draining = False
@@ -51,7 +55,13 @@ class App:
         config = loaded.config
         self._fleet = Fleet(deployment.backends, deployment.tiers, deployment.rules, on_health=_log_health)
         recent_prices = RecentPrices()
-        self._books = Books(config.ledger, self._clock.now_ns, self._fleet.loads, recent_prices.count)
+        self._member = None if channel is None else Member(channel, self._tally)
+        self._books = Books(
+            _placed(config.ledger, in_group=channel is not None),
+            self._clock.now_ns,
+            self._fleet.loads,
+            recent_prices.count,
+        )
         self._accountant = self._books.accountant
         self._bursar = Bursar(self._books.store, self._clock, _shared_budgets(loaded, self._books.store.ledger_id))
         self._bursar.configure(loaded.budgets)
@@ -113,6 +123,8 @@ class App:
             await stack.enter_async_context(reloader.running())
             advancing = asyncio.create_task(self._advance_for_ever())
             stack.push_async_callback(_cancelled, advancing)
+            if self._member is not None:
+                stack.push_async_callback(_cancelled, asyncio.create_task(self._member.hear()))
             log.info("ready", backends=len(self._pipeline.deployment.backends))
             yield
             log.info("ending", open_attempts=self._accountant.open_attempts)
@@ -141,8 +153,15 @@ class App:
                 log.exception("time could not be booked")
 
     async def _render_metrics(self) -> tuple[bytes, str]:
+        if self._member is not None:
+            return await self._member.gather(), CONTENT_TYPE
         await self._books.post()
         return await asyncio.to_thread(self._metrics.render)
+
+    async def _tally(self) -> Tally:
+        """This worker's part of the group's metrics."""
+        await self._books.post()
+        return await asyncio.to_thread(tally_of, self._metrics.registry)
 
     def _drift_ratios(self) -> Iterator[tuple[str, str, str, float]]:
         backends = {
@@ -161,6 +180,13 @@ class App:
             ):  # an ejected one still serves in a panic
                 return ""
         return "no replica is usable"
+
+
+def _placed(config: LedgerConfig, *, in_group: bool) -> LedgerConfig:
+    """The workers of a group share their ledger, whether or not the configuration says so."""
+    if in_group and config.accountant is AccountantPlace.ALONE:
+        return config.model_copy(update={"accountant": AccountantPlace.INSIDE})
+    return config
 
 
 def _replica_profiles(deployment: Deployment) -> dict[str, EngineProfile]:

@@ -40,6 +40,8 @@ POST_SECONDS = 1.0
 REPORTS_AT_ONCE = 2_000
 # Between two looks at the event loop: some milliseconds.
 REPORTS_IN_A_ROW = 50
+# At the end somebody else may lead; so often is looked whether he books what we have told.
+CLOSE_LOOKS_MAX = 20
 # Where the ledger cannot write as fast as workers tell, telling waits: reports are safe where they are.
 COMMIT_SECONDS_MAX = 60.0
 
@@ -148,9 +150,16 @@ class Bookkeeper:
         return await accountant.posted(timeout_seconds)
 
     async def close(self) -> None:
-        """Book what was told, and let another lead."""
+        """Book what was told, and let another lead. Who ends last books what those have told that ended before."""
         try:
-            await self.go_on(is_asked=True)
+            for _ in range(CLOSE_LOOKS_MAX):
+                if await self.lead():
+                    await self.go_on(is_asked=True)
+                    break
+                told = await asyncio.to_thread(self._journals.read, {}, {}, 1)
+                if all(one.state == WorkerState.LIVE or one.booked_seq >= one.reported_seq for one in told.workers):
+                    break
+                await asyncio.sleep(ROUND_SECONDS)
         except Exception:
             log.exception("the last reports were not booked; who leads next does it")
         await asyncio.to_thread(self._resign)

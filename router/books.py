@@ -6,6 +6,7 @@ where nobody else does, unless the accountant is a process of its own.
 """
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -48,7 +49,7 @@ class Books:
         if config.accountant is AccountantPlace.ALONE:
             self.store = SqliteLedger(config.path, commit_seconds=config.commit_seconds)
         else:
-            name = socket.gethostname()[:40]
+            name = f"{socket.gethostname()[:40]}-{os.getpid()}"
             self.store = self.journal = WorkerJournal(config.path, now_ns, name, commit_seconds=config.commit_seconds)
         self.accountant = Accountant(self.store)
         if config.accountant is AccountantPlace.INSIDE:

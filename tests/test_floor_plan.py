@@ -90,6 +90,7 @@ JOINTS = {
     "router.rebuild": (DOMAIN, "router.derivation", "router.ledger"),
     "router.bursar": (DOMAIN, "router.selection", "router.ledger", "router.clock"),
     "router.attempt": (DOMAIN, PRICING, WIRE, "router.dispatch", "router.fleet", "router.accountant"),
+    "router.group": ("router.telemetry",),
     "router.deployment": ("router",),
     "router.pipeline": ("router",),
     "router.gateway": ("router",),

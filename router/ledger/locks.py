@@ -1,11 +1,12 @@
 """Locks between the processes that share a SQLite ledger: files beside it, held by `flock`, gone with whoever dies.
 
 `<ledger>.lock` says whether one process has the ledger to itself or several share it. `<ledger>.accountant` is held by the one
-that keeps the books. `<ledger>.turn` is taken for each transaction that writes: SQLite lets writers wait by asking again and
-again, ever more rarely, and under load some of them never get through; this is a queue.
+that keeps the books; its process id stands in it. `<ledger>.turn` is taken for each transaction that writes: SQLite lets
+writers wait by asking again and again, ever more rarely, and under load some of them never get through; this is a queue.
 """
 
 import fcntl
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -35,6 +36,12 @@ class FileLock:
         except OSError:
             return False
         return True
+
+    def sign(self, text: str) -> None:
+        """For people, who wonder who has it."""
+        self._file.truncate(0)
+        self._file.write(text)
+        self._file.flush()
 
     def close(self) -> None:
         """Let go of it, for good."""
@@ -76,6 +83,7 @@ def lead(path: Path) -> FileLock | None:
     """The accountant's lock, unless another has it."""
     lock = FileLock(path, ".accountant")
     if lock.take():
+        lock.sign(f"{os.getpid()}\n")
         return lock
     lock.close()
     return None

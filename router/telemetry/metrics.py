@@ -28,6 +28,7 @@ from router.telemetry.prices import RecentPrices
 from router.telemetry.tally import Count, Counter, Distribution, Histogram
 
 VERSION = version("jeton")
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 NS_PER_SECOND = 1e9
 TENANTS_MAX = 100
 # Words that our own code makes up are few; this holds if one day some are not.
@@ -169,7 +170,7 @@ class Metrics:
 
     def render(self) -> tuple[bytes, str]:
         """The exposition text and its content type. Takes milliseconds for thousands of series: not in the event loop."""
-        return generate_latest(self.registry), CONTENT_TYPE_PLAIN_0_0_4
+        return generate_latest(self.registry), CONTENT_TYPE
 
     def _attempt_series(self, raw: tuple[str, ...], charge: Charge) -> "_AttemptSeries":
         """What an attempt moves, looked up once. Kept only where no word was folded, so that what is kept stays few."""
