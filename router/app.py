@@ -30,6 +30,7 @@ from router.pricing.profile import EngineProfile
 from router.reload import Reloader
 from router.telemetry.drift import DriftCollector
 from router.telemetry.gathered import Tally, tally_of
+from router.telemetry.keeping import KeeperCollector
 from router.telemetry.metrics import CONTENT_TYPE, Metrics
 from router.telemetry.prices import RecentPrices
 
@@ -59,7 +60,7 @@ class App:
         self._books = Books(
             _placed(config.ledger, in_group=channel is not None),
             self._clock.now_ns,
-            self._fleet.loads,
+            self._fleet,
             recent_prices.count,
         )
         self._accountant = self._books.accountant
@@ -73,6 +74,8 @@ class App:
             shows_money=lambda: self._books.shows_money,
         )
         self._metrics.registry.register(DriftCollector(self._drift_ratios))
+        if self._books.keeper is not None:
+            self._metrics.registry.register(KeeperCollector(self._books.keeper))
         self._relay = Relay(self._watchdog)
         self._pipeline = Pipeline(
             deployment,

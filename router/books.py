@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from typing import Protocol
 
 import structlog
 
@@ -30,6 +31,14 @@ log = structlog.get_logger("jeton.books")
 ADVANCE_SECONDS = 1.0
 
 
+class Fleet(Protocol):
+    """What is read and told of the work in flight."""
+
+    @property
+    def loads(self) -> Mapping[str, Load]: ...
+    def hear(self, elsewhere: Mapping[str, int]) -> None: ...
+
+
 class Books:
     """accountant: for the attempts of this process. store: what it writes to. keeper: None where there is but one process, or
     another keeps the books. Raises LedgerError."""
@@ -38,11 +47,11 @@ class Books:
         self,
         config: LedgerConfig,
         now_ns: Callable[[], int],
-        in_flight: Mapping[str, Load],
+        fleet: Fleet,
         on_charge: Callable[[Charge], None],
     ) -> None:
         self._now_ns = now_ns
-        self._in_flight = in_flight
+        self._fleet = fleet
         self.store: LedgerStore
         self.journal: WorkerJournal | None = None
         self.keeper: Bookkeeper | None = None
@@ -120,7 +129,8 @@ class Books:
     async def _tell_for_ever(self, journal: WorkerJournal) -> None:
         """What is in flight here, for the others, and what they have, for our estimate."""
         while True:
-            journal.tell({replica: load.attempts for replica, load in self._in_flight.items()})
+            journal.tell({replica: load.attempts for replica, load in self._fleet.loads.items()})
+            self._fleet.hear(journal.elsewhere)
             self.accountant.estimate_among(journal.elsewhere, self._now_ns())
             await asyncio.sleep(BEAT_SECONDS)
 

@@ -96,6 +96,7 @@ JOINTS = {
     "router.gateway": ("router",),
     "router.api": ("router",),
     "router.app": ("router",),
+    "router.accounting": ("router",),
     "router.commands": ("router", "policies"),
     "router.__main__": ("router",),
     "load": ("router", "policies"),

@@ -91,7 +91,7 @@ class Metrics:
         prices = recent_prices or RecentPrices()
         self._prices = prices if recent_prices is None else None
         money = MoneyCollector(books.totals, Vocabulary(tenants_max))
-        self.registry.register(_Money(shows_money, money, prices))
+        self.registry.register(LedgersMoney(shows_money, money, prices))
         self.registry.register(_StateCollector(books, fleet))
         self._tenants = Vocabulary(tenants_max)
         if budgets is not None:
@@ -217,7 +217,7 @@ class _AttemptSeries:
     ttft_seconds: Distribution | None
 
 
-class _Money(Collector):
+class LedgersMoney(Collector):
     """The families that are the ledger's, shown by one process of those that share it: so that they are right when all are
     scraped and summed."""
 

@@ -308,6 +308,20 @@ async def test_a_worker_that_knows_of_others_takes_its_part_of_the_lease_for_its
     assert worker.end(attempt).cost_nanousd == EDGE_PRICE.nanousd_per_hour // 3600
 
 
+async def test_workers_hear_what_is_in_flight_at_the_others_while_those_live(firm: Firm) -> None:
+    first, second, third, fourth = firm.workers
+    replica = SMALL.replicas[0].id
+    first.journal.tell({replica: 3})
+    second.journal.tell({replica: 2, "another": 1})
+    await firm.flush()
+    await fourth.flush()
+    assert fourth.journal.elsewhere == {replica: 5, "another": 1}
+    firm.clock.wait(5)
+    await second.flush()
+    await third.flush()
+    assert third.journal.elsewhere == {replica: 2, "another": 1}  # the first was not heard of lately
+
+
 async def test_a_ledger_that_is_shared_cannot_be_opened_alone(firm: Firm) -> None:
     with pytest.raises(LedgerError, match=r"another jeton is writing this ledger.*ledger\.accountant"):
         SqliteLedger(firm.path)

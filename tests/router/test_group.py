@@ -147,7 +147,10 @@ def test_a13_a17_the_counters_of_four_workers_are_the_ledger_whoever_is_killed(t
         # The load is over, the dead are buried: what is shown is what is booked, to the nano-dollar.
         until(lambda: log_of(server).count("taken for dead") >= 2)
         until(lambda: is_booked(ledger) and assert_audit_is_clean(ledger).open_attempts == 0)
-        found = assert_audit_is_clean(ledger, "\n".join(server.metrics()) + "\n")
+        shown = "\n".join(server.metrics()) + "\n"
+        found = assert_audit_is_clean(ledger, shown)
+        for name in ("jeton_ledger_lag_seconds", "jeton_late_events_total"):
+            assert f"\n{name} " in shown
         ended = sum(value for name, value in scraped(server).items() if name.startswith("jeton_usage_total"))
         assert ended == found.attempts >= len(statuses)
         answered = sum(value for name, value in scraped(server).items() if name.startswith("jeton_requests_total"))

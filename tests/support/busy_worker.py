@@ -15,7 +15,8 @@ from bookkeeping import CLOUD_PRICE, EDGE_PRICE, FLEET, LARGE, PRICES, PROFILES,
 from router.bookkeeper import Bookkeeper
 from router.books import Books
 from router.config import AccountantPlace, LedgerConfig
-from router.domain.fleet import Load
+from router.fleet.health import HealthRules
+from router.fleet.state import Fleet
 
 SILENCE_SECONDS = 0.7
 
@@ -60,8 +61,7 @@ async def work(path: Path, seed: int) -> None:
     config = LedgerConfig.model_construct(
         path=path, commit_seconds=0.002, accountant=AccountantPlace.INSIDE, silence_seconds=SILENCE_SECONDS
     )
-    in_flight: dict[str, Load] = {}
-    books = Books(config, time.time_ns, in_flight, lambda charge: None)
+    books = Books(config, time.time_ns, Fleet(FLEET, ("small", "large"), HealthRules()), lambda charge: None)
     assert books.keeper is not None
     books.accountant.set_fleet(FLEET, PRICES, PROFILES, time.time_ns())
     books.keeper.set_fleet(FLEET, PRICES, PROFILES)
