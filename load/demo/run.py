@@ -95,7 +95,7 @@ async def run(settings: Settings, console: Console) -> None:
                         stopped.wait(),
                         asyncio.sleep(settings.seconds) if settings.seconds is not None else stopped.wait(),
                         traffic.send(
-                            timed_requests(read_trace(), read_prompts(), MIX, seed=SEED), speed=settings.speed
+                            timed_requests(read_trace().arrivals, read_prompts(), MIX, seed=SEED), speed=settings.speed
                         ),
                         screen.refresh(),
                         fleet.watch(),

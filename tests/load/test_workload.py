@@ -1,6 +1,7 @@
 """A workload is decided by its seed, keeps the trace's times and lengths, and never ends."""
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import islice, pairwise
 
 import pytest
@@ -13,7 +14,7 @@ MIX = Mix(models={"auto": 3, "pinned": 1}, tenants={"a": 1, "b": 1}, streaming_r
 QUESTIONS = read_prompts()
 
 
-def take(count: int, trace: list[Arrival], *, seed: int = 7, mix: Mix = MIX) -> list[TimedRequest]:
+def take(count: int, trace: Sequence[Arrival], *, seed: int = 7, mix: Mix = MIX) -> list[TimedRequest]:
     return list(islice(timed_requests(trace, QUESTIONS, mix, seed=seed), count))
 
 
@@ -22,7 +23,7 @@ def prompt_tokens(request: TimedRequest) -> int:
 
 
 def test_the_same_seed_makes_the_same_requests_and_another_seed_others() -> None:
-    trace = read_trace()
+    trace = read_trace().arrivals
     assert take(50, trace) == take(50, trace)
     assert take(50, trace) != take(50, trace, seed=8)
 
@@ -34,12 +35,12 @@ def test_requests_come_at_the_traces_times_and_start_over_after_its_end() -> Non
 
 
 def test_times_never_run_backwards_on_the_real_trace() -> None:
-    trace = read_trace()
+    trace = read_trace().arrivals
     assert all(earlier.at_seconds <= later.at_seconds for earlier, later in pairwise(take(len(trace) + 100, trace)))
 
 
 def test_prompts_are_as_long_as_recorded_where_a_question_leaves_room() -> None:
-    trace = read_trace()[:300]
+    trace = read_trace().arrivals[:300]
     for arrival, request in zip(trace, take(300, trace), strict=True):
         system, *question = request.body["messages"]
         if question:
@@ -58,7 +59,7 @@ def test_a_prompt_longer_than_the_library_is_cut_to_it() -> None:
 @pytest.mark.parametrize(("streaming_ratio", "streamed"), [(0.0, 0), (1.0, 40)])
 def test_the_mix_decides_what_is_streamed(streaming_ratio: float, streamed: int) -> None:
     mix = Mix(MIX.models, MIX.tenants, streaming_ratio)
-    assert sum("stream" in request.body for request in take(40, read_trace(), mix=mix)) == streamed
+    assert sum("stream" in request.body for request in take(40, read_trace().arrivals, mix=mix)) == streamed
 
 
 def test_models_and_tenants_come_by_their_weights() -> None:
