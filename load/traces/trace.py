@@ -10,9 +10,10 @@ class Arrival(NamedTuple):
     """One request of a trace. Tokens are counted in the tokenizer of the source.
 
     seconds: since the trace began. session: one chain of requests, each with its predecessor's conversation as its prefix; ""
-    for a request that stands alone. turn: its place in the chain, from 0. think_seconds: what the client waited after the previous
-    answer of the session before it sent this; None where it was not recorded. kind: chat, code, agent, …, as the source says.
-    tenant: who sent it, where the source tells clients apart. streams: whether it asked for a stream; None where it is not told.
+    for a request that stands alone. turn: its place in the chain, from 0. think_seconds: what the client waited after the
+    previous answer of the session before it sent this; None where it was not recorded. kind: chat, code, agent, …, as the
+    source says. tenant: who sent it, where the source tells clients apart. streams: whether it asked for a stream; None where
+    it is not told.
     blocks: the prompt in blocks of the trace's `block_tokens`, as runs of ids; the same id means the same prompt up to there.
     """
 

@@ -1,5 +1,5 @@
 """Mooncake (kvcache-ai/Mooncake): a JSON object per line, `timestamp` in milliseconds, `input_length`, `output_length`, and
-`hash_ids` of blocks of 512 tokens. AIPerf writes the same with `session_id` and `delay` (milliseconds after the answer before)."""
+`hash_ids` of blocks of 512 tokens. AIPerf writes the same with `session_id` and `delay` (milliseconds after an answer)."""
 
 import json
 from collections.abc import Sequence
