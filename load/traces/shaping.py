@@ -19,6 +19,12 @@ def clip(trace: Trace, from_seconds: float, to_seconds: float) -> Trace:
     return replace(trace, arrivals=[one._replace(seconds=one.seconds - from_seconds) for one in window])
 
 
+def from_zero(trace: Trace) -> Trace:
+    """Its first request comes at 0."""
+    began = trace.arrivals[0].seconds
+    return replace(trace, arrivals=[one._replace(seconds=one.seconds - began) for one in trace.arrivals])
+
+
 def scale(trace: Trace, speed: float) -> Trace:
     """The same requests, `speed` times as fast; what people think for stays as long. Raises ValueError unless speed > 0."""
     if not speed > 0:
