@@ -265,6 +265,18 @@ class RedisConfig(Shape):
     timeout_seconds: float = Field(default=0.05, gt=0, le=5, description="of connecting, and of an answer")
 
 
+class RepeatsConfig(Shape):
+    """Answers to requests with an `Idempotency-Key`, kept to be given again; `kept_seconds: 0` ignores the header.
+
+    memory_bytes_max: of all answers that a worker keeps, and again of those that it is copying. A larger answer than
+    answer_bytes_max is not kept, and a repeat of its request refused.
+    """
+
+    kept_seconds: float = Field(default=3600.0, ge=0, le=7 * 86_400)
+    answer_bytes_max: int = Field(default=2**20, gt=0)
+    memory_bytes_max: int = Field(default=64 * 2**20, gt=0)
+
+
 class LogConfig(Shape):
     format: Literal["json", "console"] = "console"
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -298,4 +310,5 @@ class RouterConfig(Shape):
     pools: tuple[PoolConfig, ...] = Field(min_length=1)
     ledger: LedgerConfig = LedgerConfig()
     redis: RedisConfig | None = None
+    repeats: RepeatsConfig = RepeatsConfig()
     log: LogConfig = LogConfig()
