@@ -45,6 +45,13 @@ class ServerConfig(Shape):
     completion_tokens_max: int = Field(default=1_000_000, gt=0)
     choices_max: int = Field(default=128, gt=0)
     json_keys_max: int = Field(default=100_000, gt=0)
+    schema_bytes_max: int = Field(
+        default=256 * 2**10, gt=0, description="of each member that shapes an answer: `response_format`, `tools`, …"
+    )
+    schema_depth_max: int = Field(default=64, gt=0, le=1000, description="levels of JSON in it")
+    pattern_bytes_max: int = Field(default=8 * 2**10, gt=0, description="of all patterns in such a member")
+    pattern_nesting_max: int = Field(default=1, gt=0, description="repetitions of repetitions: `(a+)+` is 2")
+    pattern_states_max: int = Field(default=10_000, gt=0, description="characters of a pattern, its counts written out")
 
 
 class TimeoutsConfig(Shape):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from router.domain.immutable import immutable
 from router.domain.request import Capability, Endpoint, Prompt
 from router.errors import BadRequest
+from router.wire.constraints import CONSTRAINING, Constraints
 
 # Clipped before classification, so that a long prompt costs no more than a short one.
 PROMPT_TEXT_CHARACTERS = 4096
@@ -28,6 +29,7 @@ class Bounds:
 
     completion_tokens_max: int = 1_000_000
     choices_max: int = 128
+    constraints: Constraints = Constraints()
 
 
 class ParsedBody(NamedTuple):
@@ -57,6 +59,8 @@ def parse(endpoint: Endpoint, members: dict[str, Any], bounds: Bounds) -> Parsed
     is_streaming = members.get("stream")
     if is_streaming is not None and type(is_streaming) is not bool:
         raise BadRequest(_wrong("stream", "true or false", is_streaming), param="stream")
+    if not CONSTRAINING.isdisjoint(members):
+        bounds.constraints.check(members)
     content = _READERS[endpoint](members)
     choices = _choices(members, bounds) * content.parallel_prompts
     options = members.get("stream_options")

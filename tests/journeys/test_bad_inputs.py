@@ -23,6 +23,7 @@ from router.domain.request import Prompt
 from router.telemetry.logs import set_up_logs
 
 PATH = "/v1/chat/completions"
+TOO_DEEP = json.loads('{"a":' * 200 + "1" + "}" * 200)
 BODY: dict[str, Any] = {"model": "small-model", "messages": HELLO, "max_tokens": 2}
 SMUGGLED = b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n"
 
@@ -299,6 +300,35 @@ async def test_b49_absurd_numbers_end_here(jeton: WholeApp, member: str, value: 
     answer = await jeton.http.post(PATH, json={**BODY, member: value})
     assert (answer.status_code, error_of(answer.content)["param"]) == (400, member)
     assert jeton.seen("small") == []
+
+
+@pytest.mark.parametrize(
+    ("path", "members", "param"),
+    [
+        (PATH, {"structured_outputs": {"regex": "(a+)+$"}}, "structured_outputs"),
+        (PATH, {"guided_regex": "((a|b)+c?)+"}, "guided_regex"),
+        (PATH, {"response_format": {"type": "json_schema", "json_schema": {"schema": {"pattern": "(x*)*"}}}}, "response_format"),
+        (PATH, {"tools": [{"type": "function", "function": {"parameters": {"pattern": "(x*)*"}}}]}, "tools"),
+        ("/v1/completions", {"prompt": "a", "structured_outputs": {"regex": "((a{99}){99}){99}"}}, "structured_outputs"),
+        ("/v1/responses", {"input": "a", "text": {"format": {"schema": {"pattern": "(x*)*"}}}}, "text"),
+        (PATH, {"structured_outputs": {"json": {"enum": ["x" * 2**20]}}}, "structured_outputs"),
+        (PATH, {"structured_outputs": {"grammar": "x" * 2**20}}, "structured_outputs"),
+        (PATH, {"response_format": {"type": "json_schema", "json_schema": TOO_DEEP}}, "response_format"),
+    ],
+)  # fmt: skip
+async def test_b50_a_shape_that_is_too_hard_too_large_or_too_deep_ends_here(
+    jeton: WholeApp, path: str, members: dict[str, Any], param: str
+) -> None:
+    answer = await jeton.http.post(path, json={**BODY, **members})
+    assert (answer.status_code, error_of(answer.content)["param"]) == (400, param)
+    assert f"`{param}`" in error_of(answer.content)["message"]
+    assert jeton.seen("small") == []
+
+
+async def test_b50_the_limits_are_the_configurations(tmp_path: Path) -> None:
+    body = {**BODY, "structured_outputs": {"regex": "(a+)+b"}}
+    async with running(tmp_path, lambda config: config["server"].update(pattern_nesting_max=2)) as jeton:
+        assert (await jeton.http.post(PATH, json=body)).status_code == 200
 
 
 async def test_b52_a_client_cannot_steer_where_its_request_goes(jeton: WholeApp) -> None:
