@@ -17,6 +17,7 @@ from router.domain.request import Capability
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,99}$"
 URL = r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"
 REDIS_URL = r"^rediss?://[^\s/?#@]+(/[0-9]{1,4})?$"
+HOST = r"^(\*|[a-z0-9_][a-z0-9._-]{0,252}|[0-9a-f:.]*:[0-9a-f:.]*)$"  # in lower case; an IPv6 address without brackets
 ENVIRONMENT_NAME = r"^[A-Z][A-Z0-9_]*$"  # capitals only: a key put here by mistake rarely passes for a name
 API_KEY_HASH = re.compile(r"hmac-sha256:[0-9a-f]{64}")
 
@@ -284,6 +285,15 @@ class RepeatsConfig(Shape):
     memory_bytes_max: int = Field(default=64 * 2**20, gt=0)
 
 
+class MediaConfig(Shape):
+    """Where engines may fetch images, sounds, videos and files from, if a request gives their address instead of the data.
+
+    domains: host names, in full; `*`: whatever leads to public addresses. Empty: nowhere.
+    """
+
+    domains: tuple[Annotated[str, Field(pattern=HOST)], ...] = ()
+
+
 class LogConfig(Shape):
     format: Literal["json", "console"] = "console"
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -318,4 +328,5 @@ class RouterConfig(Shape):
     ledger: LedgerConfig = LedgerConfig()
     redis: RedisConfig | None = None
     repeats: RepeatsConfig = RepeatsConfig()
+    media: MediaConfig = MediaConfig()
     log: LogConfig = LogConfig()

@@ -23,6 +23,7 @@ from router.clock import Clock
 from router.cohort import Cohort
 from router.conversation import Conversation, Header, require_content_type
 from router.deployment import Deployment
+from router.dispatch.names import StrangersNames
 from router.dispatch.relay import AttemptFailed, Parcel, Relay, StreamRelay, header_value, is_event_stream, read_whole
 from router.dispatch.retries import RetryBudget
 from router.dispatch.upstream import Exchange
@@ -33,7 +34,15 @@ from router.domain.fleet import EngineKind
 from router.domain.money import usd_text
 from router.domain.request import Endpoint, InferenceRequest
 from router.domain.usage import Usage
-from router.errors import BackendTimedOut, BodyTooLarge, BudgetRefusal, RateLimited, Refusal, Unauthenticated
+from router.errors import (
+    BackendTimedOut,
+    BadRequest,
+    BodyTooLarge,
+    BudgetRefusal,
+    RateLimited,
+    Refusal,
+    Unauthenticated,
+)
 from router.fleet.state import Fleet
 from router.ledger.budget import Account, Hold
 from router.selection.affordable import affordable
@@ -41,6 +50,7 @@ from router.telemetry.metrics import Metrics
 from router.upload import Upload, read_upload
 from router.wire.answers import read_answer
 from router.wire.json_body import KEY_COUNT_BYTES_MIN, key_counts, parse_object
+from router.wire.media import MediaRules, is_public, unfetchable
 from router.wire.outgoing import FORWARDED_HEADERS, PATHS, cache_salt, outgoing_body
 from router.wire.parse import ParsedBody, parse
 from router.wire.streams import CompletionStream, EventedStream, Stream
@@ -82,6 +92,7 @@ class Pipeline:
         clock: Clock,
         watchdog: Watchdog,
         repeats: Repeats,
+        names: StrangersNames,
     ) -> None:
         self.deployment = deployment
         self.metrics = metrics
@@ -93,6 +104,7 @@ class Pipeline:
         self._clock = clock
         self._watchdog = watchdog
         self._repeats = repeats
+        self._names = names
         self._cohort = Cohort()
         self._limits = RequestLimits()
         self._wrong_keys = WrongKeyThrottle()
@@ -105,6 +117,8 @@ class Pipeline:
         identity = self.authenticate(call.headers, call.address, deployment)
         self._limits.admit(identity, self._fleet.clock())
         body = await self._read(call, endpoint, deployment)
+        if body.parsed.media_hosts:
+            await self._check_names(body.parsed.media_hosts, deployment.bounds.media)
         request = _request(request_id, identity, endpoint, body.parsed, body.bytes)
         if body.repeat is None:
             with self._cohort:
@@ -173,6 +187,16 @@ class Pipeline:
             raise BackendTimedOut(f"The request took longer than {deployment.total_seconds:g} s in all.") from None
         finally:
             self._watchdog.unwatch(deadline)
+
+    async def _check_names(self, hosts: frozenset[str], rules: MediaRules) -> None:
+        """Raises BadRequest where one of them leads elsewhere than to public addresses, or nowhere."""
+        try:
+            addresses = await self._names.addresses(hosts)
+        except OSError as error:
+            message = "The host of an image, a sound, a video or a file is not found."
+            raise BadRequest(message, detail=str(error)) from None
+        if not all(map(is_public, addresses)):
+            raise unfetchable(None, rules)
 
     def explain(
         self, headers: Sequence[Header], address: str, endpoint: Endpoint, members: dict[str, Any], request_id: str
