@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 import structlog
 from fastapi import FastAPI
 
+from router.access.repeats import Repeats
 from router.accountant import Accountant
 from router.api import build_api
 from router.bursar import Bursar
@@ -15,6 +16,7 @@ from router.classify.classifier import Classifier
 from router.clock import Clock
 from router.config_file import LoadedConfig
 from router.deployment import Deployment, deploy
+from router.dispatch.names import StrangersNames
 from router.dispatch.relay import Relay
 from router.dispatch.watchdog import Watchdog
 from router.domain.fleet import Billing, Health, HealthState, Replica
@@ -60,6 +62,8 @@ class App:
         self._metrics = Metrics(self._accountant, self._fleet, self._bursar)
         self._metrics.registry.register(DriftCollector(self._drift_ratios))
         self._relay = Relay(self._watchdog)
+        self._names = StrangersNames()
+        self._repeats = Repeats(config.repeats, config.redis, loaded.secrets.redis_password.get_secret_value())
         self._pipeline = Pipeline(
             deployment,
             self._fleet,
@@ -70,6 +74,8 @@ class App:
             self._metrics,
             self._clock,
             self._watchdog,
+            self._repeats,
+            self._names,
         )
         self._accountant.set_fleet(deployment.backends, deployment.prices, deployment.profiles, self._clock.now_ns())
         api = build_api(self._pipeline, is_ready=self._why_not_ready, render_metrics=self._render_metrics)
@@ -101,7 +107,9 @@ class App:
         async with AsyncExitStack() as stack:
             stack.callback(self._store.close)
             await stack.enter_async_context(self._bursar.running())
+            await stack.enter_async_context(self._repeats.running())
             stack.push_async_callback(self._relay.aclose)
+            stack.callback(self._names.close)
             self._scraper = self._new_scraper(self._loaded)
             stack.push_async_callback(self._close_scrapers)
             self._scraper.follow(self._pipeline.deployment.backends)

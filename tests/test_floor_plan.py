@@ -74,7 +74,7 @@ JOINTS = {
     "router.clock": (),
     "router.cohort": (),
     "router.server": (WIRE, "router.config", "router.dispatch"),
-    "router.conversation": ("router.dispatch", "router.server"),
+    "router.conversation": ("router.access", "router.dispatch", "router.server"),
     "router.upload": (DOMAIN, WIRE, "router.conversation"),
     "router.leases": (DOMAIN, PRICING, "router.ledger"),
     "router.accountant": (DOMAIN, PRICING, "router.ledger", "router.leases"),
