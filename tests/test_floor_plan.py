@@ -66,6 +66,7 @@ JOINTS = {
     "router.config_checks": (DOMAIN, PRICING, *CONFIG),
     "router.fleet_config": (DOMAIN, PRICING, *CONFIG),
     "router.config_file": (DOMAIN, PRICING, "router.selection", *CONFIG),
+    "router.price_file": (PRICING,),
     "router.reload": ("router.config_file", *CONFIG),
     "router.clock": (),
     "router.cohort": (),

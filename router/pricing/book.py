@@ -84,7 +84,10 @@ Day = Annotated[date, BeforeValidator(_day)]
 
 
 class Row(BaseModel):
-    """What all kinds have in common. In force from `from` (inclusive) to `until` (exclusive)."""
+    """What all kinds have in common. In force from `from` (inclusive) to `until` (exclusive).
+
+    confirmed: the last day on which somebody saw that the figure still holds. It is no part of the price.
+    """
 
     model_config = {"frozen": True, "extra": "forbid"}
 
@@ -92,6 +95,7 @@ class Row(BaseModel):
     unusual_price_confirmed: bool = False
     first_day: Day = Field(alias="from")
     until: Day | None = None
+    confirmed: Day | None = None
     source: str = Field(min_length=1, description="where the figure was read, and when")
 
     @field_validator("until")
@@ -105,9 +109,14 @@ class Row(BaseModel):
     def is_in_force(self, day: date) -> bool:
         return self.first_day <= day and (self.until is None or day < self.until)
 
+    @property
+    def known_on(self) -> date:
+        """The last day on which the figure is known to have held."""
+        return self.first_day if self.confirmed is None else max(self.first_day, self.confirmed)
+
     def digest(self) -> str:
         """Eight hex digits of the content: the same row gives the same, however it is laid out in the file."""
-        content = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        content = self.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"confirmed"})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -219,6 +228,7 @@ RATE_KINDS = {
     "completion_usd_per_million": "a million completion tokens",
 }
 AUDIO_HOURS = {"audio_usd_per_second": 3600, "audio_usd_per_minute": 60, "audio_usd_per_hour": 1}
+MEMBER_KINDS = RATE_KINDS | {"usd_per_hour": "a GPU-hour", "request_usd": "a request"}
 
 
 class TokensRow(Rates, Row):  # the bases in this order, so that Row's members are read first
@@ -305,14 +315,21 @@ Rows = Annotated[tuple[AnyRow, ...], AfterValidator(_make_a_history)]
 
 
 class PriceBook(BaseModel):
-    """prices.yaml, whole: rows by name, each name with its history."""
+    """prices.yaml, whole: rows by name, each name with its history. stale_days: a row that nobody has confirmed for longer,
+    and that does not say itself until when it holds, is stale."""
 
     model_config = {"frozen": True, "extra": "forbid"}
 
+    stale_days: int = Field(default=365, gt=0)
     prices: dict[str, Rows]
 
     def in_force(self, name: str, day: date) -> Price:
-        """The snapshot of a name on a day: of the rows in force then, the one that began last.
+        """The snapshot of a name on a day. Raises PriceMissing as `row_in_force` does."""
+        row = self.row_in_force(name, day)
+        return row.snapshot(f"{name}@{row.first_day}#{row.digest()}")
+
+    def row_in_force(self, name: str, day: date) -> AnyRow:
+        """Of the rows of a name that are in force on a day, the one that began last.
 
         Raises PriceMissing, saying `what; what to do`: the nearest names, or the days that the name does cover.
         """
@@ -325,8 +342,7 @@ class PriceBook(BaseModel):
         if not current:
             spans = ", ".join(f"{row.first_day} to {row.until or 'now'}" for row in rows)
             raise PriceMissing(f"no row of `{name}` is in force on {day}; add one (it has {spans})")
-        row = max(current, key=lambda one: one.first_day)
-        return row.snapshot(f"{name}@{row.first_day}#{row.digest()}")
+        return max(current, key=lambda one: one.first_day)
 
     def row_of(self, price_id: str) -> AnyRow | None:
         """The row that a snapshot was taken of; None when it is not in the book any more, or was edited."""
@@ -343,9 +359,21 @@ def _check_usual(kind: str, usd: Decimal, info: ValidationInfo) -> None:
 
 
 def _check_within(kind: str, usd: Decimal) -> None:
+    if what := _unusual(kind, usd):
+        raise ValueError(f"{what}; check the unit, or add `unusual_price_confirmed: true` to the row")
+
+
+def unusual(member: str, usd: Decimal) -> str:
+    """What is unusual about the figure of a row's member, `usd_per_hour` being that of one GPU; "" where nothing is."""
+    if member in AUDIO_HOURS:
+        return _unusual("an hour of audio", usd * AUDIO_HOURS[member])
+    return _unusual(MEMBER_KINDS[member], usd)
+
+
+def _unusual(kind: str, usd: Decimal) -> str:
     low, high = (Decimal(bound) for bound in USUAL_USD[kind])
-    if not low / UNUSUAL_FACTOR <= usd <= high * UNUSUAL_FACTOR:
-        raise ValueError(
-            f"{usd.normalize():f} USD for {kind} is more than {UNUSUAL_FACTOR} times outside what is known, "
-            f"{low} to {high}; check the unit, or add `unusual_price_confirmed: true` to the row"
-        )
+    if low / UNUSUAL_FACTOR <= usd <= high * UNUSUAL_FACTOR:
+        return ""
+    return (
+        f"{usd.normalize():f} USD for {kind} is more than {UNUSUAL_FACTOR} times outside what is known, {low} to {high}"
+    )
