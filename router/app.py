@@ -24,11 +24,13 @@ from router.gateway import Gateway
 from router.ledger.shared_budget import RedisBudgets
 from router.ledger.sqlite import SqliteLedger
 from router.pipeline import Pipeline
+from router.price_watch import PriceWatch
 from router.pricing.drift import Drifts
 from router.pricing.profile import EngineProfile
 from router.reload import Reloader
 from router.telemetry.drift import DriftCollector
 from router.telemetry.metrics import Metrics
+from router.telemetry.price_state import PriceStateCollector
 
 log = structlog.get_logger("jeton.app")
 
@@ -49,7 +51,8 @@ class App:
         self._clock = Clock()
         self._watchdog = Watchdog()
         self.drifts = Drifts()
-        deployment = deploy(loaded, self._day, self.drifts)
+        self._price_watch = PriceWatch(loaded, self._clock.now_ns, self._prices_moved, self._feed_polled)
+        deployment = deploy(loaded, self._day, self.drifts, self._price_watch.fed)
         self.drifts.follow(_replica_profiles(deployment))
         config = loaded.config
         self._store = SqliteLedger(config.ledger.path, commit_seconds=config.ledger.commit_seconds)
@@ -59,6 +62,7 @@ class App:
         self._bursar.configure(loaded.budgets)
         self._metrics = Metrics(self._accountant, self._fleet, self._bursar)
         self._metrics.registry.register(DriftCollector(self._drift_ratios))
+        self._metrics.registry.register(PriceStateCollector(self._price_watch.rows))
         self._relay = Relay(self._watchdog)
         self._pipeline = Pipeline(
             deployment,
@@ -72,7 +76,12 @@ class App:
             self._watchdog,
         )
         self._accountant.set_fleet(deployment.backends, deployment.prices, deployment.profiles, self._clock.now_ns())
-        api = build_api(self._pipeline, is_ready=self._why_not_ready, render_metrics=self._render_metrics)
+        api = build_api(
+            self._pipeline,
+            is_ready=self._why_not_ready,
+            warnings=self._price_watch.warnings,
+            render_metrics=self._render_metrics,
+        )
         api.router.lifespan_context = self._lifespan
         self.asgi = Gateway(self._pipeline, api, self._watchdog)
 
@@ -83,7 +92,8 @@ class App:
     def apply(self, loaded: LoadedConfig) -> None:
         """Put a checked configuration into effect. Requests in flight end on what they started with."""
         day = _today()
-        deployment = deploy(loaded, day, self.drifts)
+        self._price_watch.follow(loaded)
+        deployment = deploy(loaded, day, self.drifts, self._price_watch.fed)
         self.drifts.follow(_replica_profiles(deployment))
         self._day = day
         self._accountant.set_fleet(deployment.backends, deployment.prices, deployment.profiles, self._clock.now_ns())
@@ -107,6 +117,7 @@ class App:
             self._scraper.follow(self._pipeline.deployment.backends)
             reloader = Reloader(self._loaded, self.apply, self._metrics.reloaded)
             await stack.enter_async_context(reloader.running())
+            await stack.enter_async_context(self._price_watch.running())
             advancing = asyncio.create_task(self._advance_for_ever())
             stack.push_async_callback(_cancelled, advancing)
             log.info("ready", backends=len(self._pipeline.deployment.backends))
@@ -137,6 +148,12 @@ class App:
                 self.drifts.advance(now_ns)
             except Exception:
                 log.exception("time could not be booked")
+
+    def _prices_moved(self) -> None:
+        self.apply(self._loaded)
+
+    def _feed_polled(self, feed: str, result: str) -> None:
+        self._metrics.feed_polled(feed, result)
 
     async def _render_metrics(self) -> tuple[bytes, str]:
         self._accountant.advance(self._clock.now_ns())

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -27,6 +27,7 @@ from router.config_source import Finding, Place, Source
 from router.domain.fleet import Billing
 from router.fleet_config import build_profile, replica_id
 from router.pricing.book import LeasedPrice, PriceBook
+from router.pricing.freshness import PriceState, standing
 from router.profiles import shipped
 
 PRICE_ENDS_SOON = timedelta(days=30)
@@ -42,6 +43,11 @@ class Reading:
     environ: Mapping[str, str]
     day: date
     has_pepper: bool
+
+    @property
+    def now_seconds(self) -> float:
+        """The day's beginning, since 1970."""
+        return datetime.combine(self.day, time(), UTC).timestamp()
 
     def pools(self) -> Iterator[tuple[Place, PoolConfig]]:
         for position, pool in enumerate(self.config.pools):
@@ -78,6 +84,7 @@ def warnings(reading: Reading) -> list[Finding]:
         _useless_profiles,
         _hidden_models,
         _prices_that_end,
+        _stale_prices,
         _budgets_never_reached,
     )
     return [finding for check in checks for finding in check(reading)]
@@ -373,6 +380,19 @@ def _prices_that_end(reading: Reading) -> Iterator[Finding]:
         except LookupError:
             what = f"the price `{backend.price}` ends before {soon}; jeton will not start without one"
             yield reading.source.finding((*place, "price"), what, f"add its successor to {reading.config.prices}")
+
+
+def _stale_prices(reading: Reading) -> Iterator[Finding]:
+    if reading.book is None:
+        return
+    for place, _, backend in reading.backends():
+        if reading.book.feed_of(backend.price) is None:
+            one = standing(reading.book, backend.price, reading.now_seconds)
+            if one.state is PriceState.STALE:
+                what, _, remedy = one.why.partition("; ")
+                yield reading.source.finding(
+                    (*place, "price"), f"the price `{backend.price}` is stale: it {what}", remedy
+                )
 
 
 def _twice(reading: Reading, kind: str, named: Iterable[tuple[str, Place]]) -> Iterator[Finding]:

@@ -67,6 +67,8 @@ JOINTS = {
     "router.fleet_config": (DOMAIN, PRICING, *CONFIG),
     "router.config_file": (DOMAIN, PRICING, "router.selection", *CONFIG),
     "router.price_file": (PRICING,),
+    "router.feeds": (PRICING,),
+    "router.price_watch": (PRICING, "router.config_file", "router.feeds"),
     "router.reload": ("router.config_file", *CONFIG),
     "router.clock": (),
     "router.cohort": (),

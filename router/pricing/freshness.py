@@ -34,13 +34,26 @@ class Standing:
     why: str = ""
 
 
-def standing(book: PriceBook, name: str, now_seconds: float) -> Standing:
-    """Of one price of the book. now_seconds: since 1970, UTC."""
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a feed has told of a price. at_seconds: the time of its last good value, else since when it is listened to.
+    trouble: why it is not believed now, else ""."""
+
+    feed: str
+    at_seconds: float
+    is_known: bool
+    trouble: str = ""
+
+
+def standing(book: PriceBook, name: str, now_seconds: float, told: Told | None = None) -> Standing:
+    """Of one price of the book. now_seconds: since 1970, UTC. told: of one that a feed moves."""
     today = datetime.fromtimestamp(now_seconds, UTC).date()
     try:
         row = book.row_in_force(name, today)
     except PriceMissing as error:
         return Standing(name, PriceState.UNKNOWN, why=str(error.args[0]))
+    if told is not None and told.feed in book.feeds:
+        return _fed(book, name, now_seconds, told)
     known_on = row.known_on
     age_seconds = now_seconds - _midnight(known_on)
     state, why = PriceState.CURRENT, ""
@@ -54,6 +67,18 @@ def standing(book: PriceBook, name: str, now_seconds: float) -> Standing:
         )
         state = PriceState.STALE
     return Standing(name, state, max(age_seconds, 0.0), row.source, why)
+
+
+def _fed(book: PriceBook, name: str, now_seconds: float, told: Told) -> Standing:
+    """A price that a feed moves is as old as what the feed last told."""
+    stale_seconds = book.feeds[told.feed].stale_seconds
+    age_seconds = max(now_seconds - told.at_seconds, 0.0)
+    state, why = PriceState.CURRENT, ""
+    if age_seconds > stale_seconds:
+        state = PriceState.STALE
+        stands = "its last good value stays" if told.is_known else "the row in force stands in"
+        why = f"the feed `{told.feed}` has told nothing good for {age_seconds:.0f} s, {stands}; {told.trouble or 'look at it'}"
+    return Standing(name, state, age_seconds, f"feed {told.feed}", why)
 
 
 def _midnight(day: date) -> float:

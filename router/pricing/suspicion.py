@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from statistics import median
 
-from router.pricing.book import AnyRow, LeaseRow, TokensRow, unusual
+from router.pricing.rows import AnyRow, LeaseRow, TokensRow, unusual
 from router.pricing.tables.offer import Figures, Offer
 
 PROMPT, CACHED, COMPLETION = "prompt_usd_per_million", "cached_usd_per_million", "completion_usd_per_million"
