@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from router.accountant import Accountant
 from router.api import build_api
 from router.bursar import Bursar
+from router.cache.responses import ResponseCache
 from router.classify.classifier import Classifier
 from router.clock import Clock
 from router.config_file import LoadedConfig
@@ -27,7 +28,9 @@ from router.pipeline import Pipeline
 from router.price_watch import PriceWatch
 from router.pricing.drift import Drifts
 from router.pricing.profile import EngineProfile
+from router.recall import Recall
 from router.reload import Reloader
+from router.telemetry.cache import CacheCollector
 from router.telemetry.drift import DriftCollector
 from router.telemetry.metrics import Metrics
 from router.telemetry.price_state import PriceStateCollector
@@ -64,6 +67,9 @@ class App:
         self._metrics.registry.register(DriftCollector(self._drift_ratios))
         self._metrics.registry.register(PriceStateCollector(self._price_watch.rows))
         self._relay = Relay(self._watchdog)
+        self._cache = ResponseCache(config.redis, loaded.secrets.redis_password.get_secret_value())
+        self._cache.configure(config.cache)
+        self._metrics.registry.register(CacheCollector(self._cache))
         self._pipeline = Pipeline(
             deployment,
             self._fleet,
@@ -74,6 +80,7 @@ class App:
             self._metrics,
             self._clock,
             self._watchdog,
+            Recall(self._cache, self._accountant, self._metrics, self._clock.now_ns),
         )
         self._accountant.set_fleet(deployment.backends, deployment.prices, deployment.profiles, self._clock.now_ns())
         api = build_api(
@@ -98,6 +105,7 @@ class App:
         self._day = day
         self._accountant.set_fleet(deployment.backends, deployment.prices, deployment.profiles, self._clock.now_ns())
         self._bursar.configure(loaded.budgets)
+        self._cache.configure(loaded.config.cache)
         self._fleet.configure(deployment.backends, deployment.tiers, deployment.rules)
         if loaded.config.health != self._loaded.config.health:
             self._closing.append(asyncio.create_task(self._scraper.close()))
@@ -111,6 +119,7 @@ class App:
         async with AsyncExitStack() as stack:
             stack.callback(self._store.close)
             await stack.enter_async_context(self._bursar.running())
+            stack.push_async_callback(self._cache.aclose)
             stack.push_async_callback(self._relay.aclose)
             self._scraper = self._new_scraper(self._loaded)
             stack.push_async_callback(self._close_scrapers)

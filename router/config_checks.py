@@ -17,6 +17,7 @@ from router.config import (
     AliasConfig,
     BackendConfig,
     BudgetConfig,
+    CacheStore,
     DegradeConfig,
     PoolConfig,
     ProfileConfig,
@@ -30,6 +31,8 @@ from router.pricing.book import LeasedPrice, PriceBook
 from router.pricing.freshness import PriceState, standing
 from router.profiles import shipped
 
+# As `recall.py` books them.
+CACHE = "cache"
 PRICE_ENDS_SOON = timedelta(days=30)
 
 
@@ -71,7 +74,8 @@ Check = Callable[[Reading], Iterator[Finding]]
 def mistakes(reading: Reading) -> list[Finding]:
     """Everything for which the configuration is refused."""
     checks: tuple[Check, ...] = (
-        _names, _replicas, _tiers, _aliases, _tenants, _budgets, _baseline, _carbon, _prices, _profiles, _secrets, _listening,
+        _names, _replicas, _tiers, _aliases, _tenants, _budgets, _baseline, _carbon, _prices, _profiles, _secrets, _cache,
+        _listening,
     )  # fmt: skip
     return [finding for check in checks for finding in check(reading)]
 
@@ -336,6 +340,21 @@ def _listening(reading: Reading) -> Iterator[Finding]:
         what = f"listening on `{host}` is public, and JETON_API_KEY_PEPPER is not set"
         remedy = "set it to a random text and hash the keys with it (`jeton key`), or listen on 127.0.0.1"
         yield reading.source.finding(("server", "host"), what, remedy)
+
+
+def _cache(reading: Reading) -> Iterator[Finding]:
+    config = reading.config
+    if config.cache is not None and config.cache.store is CacheStore.REDIS and config.redis is None:
+        yield reading.source.finding(
+            ("cache", "store"), "there is no `redis` to keep answers in", "add it, or use memory"
+        )
+    for place, kind, name in (
+        *(((*place, "name"), "pool", pool.name) for place, pool in reading.pools()),
+        *(((*place, "name"), "backend", backend.name) for place, _, backend in reading.backends()),
+    ):
+        if name == CACHE:
+            what = f"the {kind} `{CACHE}` has the name under which answers from the response cache are booked"
+            yield reading.source.finding(place, what, "give it another name")
 
 
 def _nobody_may_ask(reading: Reading) -> Iterator[Finding]:

@@ -49,6 +49,7 @@ IO = {
     "router.dispatch": (DOMAIN, WIRE, "router.config"),
     "router.ledger": (DOMAIN, "router.config"),
     "router.telemetry": (DOMAIN, "router.config"),
+    "router.cache": (DOMAIN, "router.config"),
 }
 
 # What joins the rooms: files directly in `router`. First those of the configuration, then those that one request passes
@@ -82,6 +83,15 @@ JOINTS = {
     "router.rebuild": (DOMAIN, "router.derivation", "router.ledger"),
     "router.bursar": (DOMAIN, "router.selection", "router.ledger", "router.clock"),
     "router.attempt": (DOMAIN, PRICING, WIRE, "router.dispatch", "router.fleet", "router.accountant"),
+    "router.recall": (
+        DOMAIN,
+        PRICING,
+        WIRE,
+        "router.cache",
+        "router.telemetry",
+        "router.accountant",
+        "router.conversation",
+    ),
     "router.deployment": ("router",),
     "router.pipeline": ("router",),
     "router.gateway": ("router",),

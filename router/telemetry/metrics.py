@@ -107,6 +107,12 @@ class Metrics:
         )
         self._refusals_total = self._counter("jeton_refusals", "Requests that ended without an answer.", "code")
         self._reloads_total = self._counter("jeton_reloads", "Configurations read after the first.", "result")
+        self._cache_requests_total = self._counter(
+            "jeton_cache_requests",
+            "Deterministic requests by what the response cache had for them. shared: the answer of an identical request that was"
+            " under way. bypass: the client did not want a kept one.",
+            "result",
+        )
         self._feed_polls_total = self._counter(
             "jeton_price_feed_polls",
             "Times that a price feed was read. refused: what it told was not believed. unreachable: it told nothing.",
@@ -161,6 +167,10 @@ class Metrics:
     def reloaded(self, result: str) -> None:
         """A configuration was read again; result: one of a few words, such as `applied`."""
         self._reloads_total.labels(str(result)).value += 1
+
+    def cache_asked(self, result: str) -> None:
+        """A deterministic request has come by the response cache; result: one of a few words."""
+        self._cache_requests_total.labels(result).value += 1
 
     def feed_polled(self, feed: str, result: str) -> None:
         """A price feed was read; both words are the configuration's and ours."""

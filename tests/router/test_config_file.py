@@ -531,6 +531,18 @@ PRICE_REFUSALS = {
         "[]",
         "`prices.tokens`: has no rows; add one",
     ),
+    "a cache in a redis that is not there": Refusal(
+        "tiers: [small, large]",
+        "tiers: [small, large]\ncache: {store: redis}",
+        "redis}",
+        "there is no `redis` to keep answers in; add it, or use memory",
+    ),
+    "a backend named as recalled answers are": Refusal(
+        "name: tiny",
+        "name: cache",
+        "cache",
+        "the backend `cache` has the name under which answers from the response cache",
+    ),
     "a feed without a place": of_prices(
         "prices:\n",
         "feeds:\n  market: {prices: [gpu]}\nprices:\n",
