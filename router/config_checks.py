@@ -89,6 +89,7 @@ def warnings(reading: Reading) -> list[Finding]:
         _hidden_models,
         _prices_that_end,
         _stale_prices,
+        _prices_over_plain_http,
         _budgets_never_reached,
     )
     return [finding for check in checks for finding in check(reading)]
@@ -412,6 +413,13 @@ def _stale_prices(reading: Reading) -> Iterator[Finding]:
                 yield reading.source.finding(
                     (*place, "price"), f"the price `{backend.price}` is stale: it {what}", remedy
                 )
+
+
+def _prices_over_plain_http(reading: Reading) -> Iterator[Finding]:
+    for feed, terms in reading.book.feeds.items() if reading.book is not None else ():
+        if terms.url is not None and terms.url.startswith("http:") and not _is_private(terms.url):
+            what = f"the price feed `{feed}` is read from {terms.url} in clear text: whoever is on the way sets prices"
+            yield reading.source.finding(("prices",), what, "use https://")
 
 
 def _twice(reading: Reading, kind: str, named: Iterable[tuple[str, Place]]) -> Iterator[Finding]:

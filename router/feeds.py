@@ -82,6 +82,12 @@ class Feeds:
         if self._client is not None:
             self._start()
 
+    def remember(self, fed: FedPrice) -> None:
+        """What an earlier process had been told last, as far as a feed still moves that row and has told nothing yet."""
+        hearing = self.hearings.get(fed.row_id.rpartition("@")[0])
+        if hearing is not None and hearing.fed is None and self._book.row_of(fed.price_id) is not None:
+            hearing.fed, hearing.heard_ns = fed, fed.since_ns
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Polls while the block runs, each feed at once and then on its beat."""

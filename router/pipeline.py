@@ -31,7 +31,7 @@ from router.domain.attempt import AttemptFacts, Charge
 from router.domain.decision import Choice, Decision, Prediction
 from router.domain.fleet import EngineKind
 from router.domain.money import usd_text
-from router.domain.request import Endpoint, InferenceRequest
+from router.domain.request import GENERATING, Endpoint, InferenceRequest
 from router.domain.usage import Usage
 from router.errors import BackendTimedOut, BodyTooLarge, BudgetRefusal, RateLimited, Refusal, Unauthenticated
 from router.fleet.state import Fleet
@@ -48,8 +48,6 @@ from router.wire.streams import CompletionStream, EventedStream, Stream
 
 log = structlog.get_logger("jeton.pipeline")
 
-# Endpoints whose answer is generated text, so that difficulty and length can be predicted.
-GENERATING = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES, Endpoint.MESSAGES})
 # `.value` is a descriptor's call; this is a look-up.
 ENDPOINT_NAMES = {endpoint: endpoint.value for endpoint in Endpoint}
 ANSWER_BYTES_MAX = 256 * 2**20

@@ -5,14 +5,14 @@ in the log when it does, and stands in `/ready` and the metrics for as long as i
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 
 import structlog
 
 from router.config_file import LoadedConfig
 from router.feeds import Feeds, PollResult
-from router.pricing.feed import NS_PER_SECOND
+from router.pricing.feed import NS_PER_SECOND, fed_price_of
 from router.pricing.freshness import PriceState, Standing, Told, standing
 
 log = structlog.get_logger("jeton.prices")
@@ -42,6 +42,12 @@ class PriceWatch:
         self._book = loaded.book
         self._price_names = {backend.name: backend.price for backend in loaded.backends}
         self._feeds.follow(loaded.book, loaded.paths[-1].parent)
+
+    def remember(self, price_ids: Iterable[str]) -> None:
+        """The prices of leases that an earlier process left running: what its feeds had told last stays in force, too."""
+        for price_id in price_ids:
+            if (fed := fed_price_of(price_id)) is not None:
+                self._feeds.remember(fed)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -13,7 +13,7 @@ import structlog
 
 from router.accountant import Accountant
 from router.cache.answer import StoredAnswer
-from router.cache.key import Served, answer_key, is_deterministic
+from router.cache.key import TELLING_HEADERS, Served, answer_key, is_deterministic
 from router.cache.responses import ResponseCache, Tape
 from router.conversation import Conversation, Header
 from router.domain.attempt import AttemptEnd, AttemptFacts, AttemptStatus, Charge
@@ -83,7 +83,8 @@ class Recall:
             self._metrics.cache_asked(BYPASS)
             await dispatch(Tape(cache, served, cache_header(BYPASS)))
             return
-        key = answer_key(request.tenant, request.endpoint, served, wanted.members)
+        headers = [wanted.call.header(name) for name in TELLING_HEADERS]
+        key = answer_key(request.tenant, request.endpoint, served, wanted.members, headers)
         is_fresh_wanted = b"no-cache" in directives
         if not is_fresh_wanted:
             for label, look in ((HIT, cache.get), (SHARED, cache.join)):

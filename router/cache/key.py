@@ -6,14 +6,15 @@ across batches; who sends such a request has asked for the same answer as far as
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
 
-from router.domain.request import Endpoint
+from router.domain.request import GENERATING, Endpoint
 
-GENERATING = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES, Endpoint.MESSAGES})
+# Request headers that backends see and that may change an answer.
+TELLING_HEADERS = (b"anthropic-beta", b"anthropic-version", b"openai-beta")
 # Members that refer to what the provider keeps or looks up, so that the same request may mean another thing tomorrow.
 OPEN_ENDED = {
     Endpoint.CHAT: ("web_search_options",),
@@ -42,9 +43,15 @@ def is_deterministic(endpoint: Endpoint, members: Mapping[str, Any]) -> bool:
     return not any(members.get(name) for name in OPEN_ENDED[endpoint]) and _runs_own_tools(members.get("tools"))
 
 
-def answer_key(tenant: str, endpoint: Endpoint, served: Served, members: Mapping[str, Any]) -> bytes:
-    """32 bytes: the same for the same tenant, model and body, however its members are ordered and spaced."""
-    named = [tenant, endpoint.value, *served, members]
+def answer_key(
+    tenant: str, endpoint: Endpoint, served: Served, members: Mapping[str, Any], headers: Sequence[bytes | None]
+) -> bytes:
+    """32 bytes: the same for the same tenant, model and body, however its members are ordered and spaced.
+
+    headers: the values of `TELLING_HEADERS`.
+    """
+    told = [None if value is None else value.decode("latin-1") for value in headers]
+    named = [tenant, endpoint.value, *served, told, members]
     return hashlib.blake2b(orjson.dumps(named, option=orjson.OPT_SORT_KEYS), digest_size=32).digest()
 
 

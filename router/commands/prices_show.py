@@ -61,7 +61,9 @@ def _in_force(book: PriceBook, now: datetime) -> Table:
             continue
         row = book.row_in_force(name, now.date())
         age = f"{int(one.age_seconds // 86_400)} d"
-        table.add_row(name, figures(row), str(row.first_day), age, one.state.value, row.source)
+        feed = book.feed_of(name)
+        state = one.state.value if feed is None else f"until {feed} tells"
+        table.add_row(name, figures(row), str(row.first_day), age, state, row.source)
     return table
 
 

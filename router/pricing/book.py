@@ -20,7 +20,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, field_validator
 
-from router.pricing.feed import FedPrice, FeedTerms, told_by_feed
+from router.pricing.feed import FedPrice, FeedTerms, fed_price_of
 from router.pricing.price import LeasedPrice, MeteredPrice, Price, Purchase, TokenRates
 from router.pricing.rows import AnyRow, LeaseRow, OwnedRow, TokensRow
 
@@ -119,9 +119,10 @@ class PriceBook(BaseModel):
     def row_of(self, price_id: str) -> AnyRow | None:
         """The row that a snapshot was taken of, with what a feed had told; None when it is not in the book any more, or was
         edited."""
-        row_id, usd_per_hour = told_by_feed(price_id)
+        fed = fed_price_of(price_id)
+        row_id = price_id if fed is None else fed.row_id
         name = row_id.rpartition("@")[0]
         for row in self.prices.get(name, ()):
             if row_id == self.row_id(name, row):
-                return row if usd_per_hour is None else row.model_copy(update={"usd_per_hour": usd_per_hour})
+                return row if fed is None else row.model_copy(update={"usd_per_hour": fed.usd_per_hour})
         return None

@@ -23,7 +23,8 @@ from router.pricing.rows import Amount, LeaseRow, unusual
 AHEAD_SECONDS_MAX = 60
 NS_PER_SECOND = 10**9
 URL = r"^https?://[^\s/?#@]+(/[^\s#]*)?$"
-_TOLD = re.compile(r"(.*#[0-9a-f]{8})~(\d+(?:\.\d+)?)~\d{8}T\d{6}Z")
+_PRICE_ID = re.compile(r"(.*#[0-9a-f]{8})~(\d{1,10}(?:\.\d{1,9})?)~(\d{8}T\d{6})Z")
+_MOMENT = "%Y%m%dT%H%M%S"
 
 
 class FeedRefused(ValueError):
@@ -72,7 +73,7 @@ class FedPrice:
     def price_id(self) -> str:
         """`<row id>~<$/hour>~<time>`."""
         moment = datetime.fromtimestamp(self.since_ns // NS_PER_SECOND, UTC)
-        return f"{self.row_id}~{self.usd_per_hour:f}~{moment:%Y%m%dT%H%M%SZ}"
+        return f"{self.row_id}~{self.usd_per_hour:f}~{moment.strftime(_MOMENT)}Z"
 
 
 @immutable
@@ -83,10 +84,16 @@ class Document:
     usd_per_hour: Mapping[str, Any]
 
 
-def told_by_feed(price_id: str) -> tuple[str, Decimal | None]:
-    """A price id as that of its row, and the $/hour that a feed had told, None where none had."""
-    found = _TOLD.fullmatch(price_id)
-    return (price_id, None) if found is None else (found[1], Decimal(found[2]))
+def fed_price_of(price_id: str) -> FedPrice | None:
+    """What a feed had told, to the second; None of a price that no feed has moved."""
+    found = _PRICE_ID.fullmatch(price_id)
+    if found is None:
+        return None
+    try:
+        moment = datetime.strptime(found[3], _MOMENT).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return FedPrice(found[1], Decimal(found[2]), int(moment.timestamp()) * NS_PER_SECOND)
 
 
 def read_document(text: bytes) -> Document:

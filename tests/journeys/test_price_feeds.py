@@ -109,3 +109,20 @@ async def test_a_feed_that_cannot_be_read_is_no_reason_not_to_serve(jeton: Whole
     answer = await jeton.http.post(PATH, json={**LONG, "max_tokens": 3, "stream": False})
     assert answer.status_code == 200
     assert hourly_usd(jeton) == USUAL
+
+
+async def test_what_was_told_last_stays_in_force_over_a_restart(tmp_path: Path, feed: FeedServer) -> None:
+    def change(config: dict[str, Any]) -> None:
+        terms = {"url": feed.url, "prices": ["gpu"], "poll_seconds": 0.1}
+        (tmp_path / "moving.yaml").write_text(json.dumps({"prices": PRICES, "feeds": {"market": terms}}))
+        config["prices"] = "moving.yaml"
+
+    feed.usd_per_hour = {"gpu": 4.5}
+    async with running(tmp_path, change) as jeton:
+        await jeton.until(lambda: hourly_usd(jeton) == 4.5, seconds=15)
+        await jeton.charges()
+    feed.status = 503
+    async with running(tmp_path, change) as jeton:
+        assert hourly_usd(jeton) == 4.5
+        await jeton.until(lambda: jeton.app._metrics._feed_polls_total.labels("market", "unreachable").value > 0, 15)
+        assert hourly_usd(jeton) == 4.5

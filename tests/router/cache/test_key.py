@@ -5,17 +5,21 @@ from typing import Any
 import pytest
 from payloads import HELLO, WEATHER
 
-from router.cache.key import GENERATING, Served, answer_key, is_deterministic
-from router.domain.request import Endpoint
+from router.cache.key import Served, answer_key, is_deterministic
+from router.domain.request import GENERATING, Endpoint
 
 SERVED = Served("llama", "fp8")
 COLD: dict[str, Any] = {"model": "auto", "messages": HELLO, "temperature": 0}
 
 
 def key(
-    tenant: str = "a", endpoint: Endpoint = Endpoint.CHAT, served: Served = SERVED, members: dict[str, Any] = COLD
+    tenant: str = "a",
+    endpoint: Endpoint = Endpoint.CHAT,
+    served: Served = SERVED,
+    members: dict[str, Any] = COLD,
+    headers: tuple[bytes | None, ...] = (None, None, None),
 ) -> bytes:
-    return answer_key(tenant, endpoint, served, members)
+    return answer_key(tenant, endpoint, served, members, headers)
 
 
 @pytest.mark.parametrize("endpoint", [Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES, Endpoint.MESSAGES])
@@ -83,5 +87,7 @@ def test_nothing_else_has() -> None:
         key(members={**COLD, "cache_salt": "s"}),
         key(members={**COLD, "messages": [*HELLO, *HELLO]}),
         key(tenant='a","chat'),
+        key(headers=(b"prompt-caching", None, None)),
+        key(headers=(None, b"prompt-caching", None)),
     ]
     assert len({key(), *others}) == len(others) + 1

@@ -125,3 +125,11 @@ def test_feeds_are_printed(router_yaml: Path) -> None:
     assert [line for line in printed if line.startswith("feed")] == [
         "feed      market: edge-l4 from https://prices.internal/spot?region=eu, every 30 s, stale after 900 s"
     ]
+
+
+def test_a_feed_that_others_could_change_on_its_way_is_warned_of(router_yaml: Path) -> None:
+    with router_yaml.with_name("prices.yaml").open("a") as file:
+        file.write("feeds:\n  market: {url: 'http://prices.example.com/spot', prices: [edge-l4]}\n")
+    result = check(router_yaml, CLOUD_API_KEY="a secret")
+    assert result.exit_code == 0
+    assert "in clear text: whoever is on the way sets prices; use https://" in result.stderr

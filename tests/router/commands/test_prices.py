@@ -146,3 +146,10 @@ def test_an_unknown_name_is_refused_with_its_neighbours(prices_yaml: Path) -> No
     result = run("show", "--prices", prices_yaml, "central-h10")
     assert result.exit_code == 1
     assert "there is `central-h100`" in result.stderr
+
+
+def test_a_price_that_a_feed_moves_is_shown_as_what_holds_until_it_tells(prices_yaml: Path) -> None:
+    with prices_yaml.open("a") as file:
+        file.write("feeds:\n  market: {file: spot.json, prices: [bench-gpu]}\n")
+    shown = run("show", "--prices", prices_yaml, "--date", "2027-06-01").stdout
+    assert "until market tells" in " ".join(next(line for line in shown.splitlines() if "bench-gpu" in line).split())

@@ -8,7 +8,7 @@ import pytest
 from price_feed import NS, document
 
 from router.pricing.book import PriceBook
-from router.pricing.feed import Document, FedPrice, FeedRefused, FeedTerms, judge, read_document, told_by_feed
+from router.pricing.feed import Document, FedPrice, FeedRefused, FeedTerms, fed_price_of, judge, read_document
 from router.pricing.price import LeasedPrice, Purchase
 from router.pricing.rows import LeaseRow
 
@@ -118,8 +118,9 @@ def test_what_a_feed_told_is_a_price_of_its_own_that_leads_back_to_its_row() -> 
     assert isinstance(price, LeasedPrice)
     assert (price.nanousd_per_hour, price.purchase, price.gpu) == (1_620_000_000, Purchase.SPOT, "H100")
     assert price.price_id == f"{fed.row_id}~1.62~20261126T173000Z"
-    assert told_by_feed(price.price_id) == (fed.row_id, Decimal("1.62"))
-    assert told_by_feed(fed.row_id) == (fed.row_id, None)
+    assert fed_price_of(price.price_id) == fed
+    for other in (fed.row_id, "", "x", f"{fed.row_id}~1.62~20261399T000000Z", f"{fed.row_id}~~20261126T173000Z"):
+        assert fed_price_of(other) is None
     found = BOOK.row_of(price.price_id)
     assert isinstance(found, LeaseRow)
     assert (found.usd_per_hour, found.gpus) == (Decimal("1.62"), 2)
