@@ -5,6 +5,7 @@ Reading the file, naming the line of a mistake and checking it against prices an
 
 import re
 from decimal import Decimal
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -294,6 +295,26 @@ class MediaConfig(Shape):
     domains: tuple[Annotated[str, Field(pattern=HOST)], ...] = ()
 
 
+class CacheStore(StrEnum):
+    """Where answers are kept. redis: that of `redis`, for all workers."""
+
+    MEMORY = "memory"
+    REDIS = "redis"
+
+
+class CacheConfig(Shape):
+    """Answers to deterministic requests, kept for the tenant that asked.
+
+    memory_bytes_max: of kept answers, and again of those that are being recorded; where Redis keeps them, whose `maxmemory`
+    bounds the kept ones, of the latter alone. A larger answer than answer_bytes_max is not kept.
+    """
+
+    store: CacheStore = CacheStore.MEMORY
+    ttl_seconds: float = Field(default=3600.0, gt=0, le=30 * 86_400)
+    memory_bytes_max: int = Field(default=64 * 2**20, gt=0)
+    answer_bytes_max: int = Field(default=2**20, gt=0)
+
+
 class LogConfig(Shape):
     format: Literal["json", "console"] = "console"
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -329,4 +350,5 @@ class RouterConfig(Shape):
     redis: RedisConfig | None = None
     repeats: RepeatsConfig = RepeatsConfig()
     media: MediaConfig = MediaConfig()
+    cache: CacheConfig | None = None
     log: LogConfig = LogConfig()

@@ -53,6 +53,7 @@ IO = {
     "router.dispatch": (DOMAIN, WIRE, "router.config"),
     "router.ledger": (DOMAIN, "router.config"),
     "router.telemetry": (DOMAIN, "router.config"),
+    "router.cache": (DOMAIN, "router.config"),
 }
 
 # What joins the rooms: files directly in `router`. First those of the configuration, then those that one request passes
@@ -70,6 +71,9 @@ JOINTS = {
     "router.config_checks": (DOMAIN, PRICING, *CONFIG),
     "router.fleet_config": (DOMAIN, PRICING, *CONFIG),
     "router.config_file": (DOMAIN, PRICING, "router.selection", *CONFIG),
+    "router.price_file": (PRICING,),
+    "router.feeds": (PRICING,),
+    "router.price_watch": (PRICING, "router.config_file", "router.feeds"),
     "router.reload": ("router.config_file", *CONFIG),
     "router.clock": (),
     "router.cohort": (),
@@ -83,6 +87,15 @@ JOINTS = {
     "router.rebuild": (DOMAIN, "router.derivation", "router.ledger"),
     "router.bursar": (DOMAIN, "router.selection", "router.ledger", "router.clock"),
     "router.attempt": (DOMAIN, PRICING, WIRE, "router.dispatch", "router.fleet", "router.accountant"),
+    "router.recall": (
+        DOMAIN,
+        PRICING,
+        WIRE,
+        "router.cache",
+        "router.telemetry",
+        "router.accountant",
+        "router.conversation",
+    ),
     "router.deployment": ("router",),
     "router.pipeline": ("router",),
     "router.gateway": ("router",),
