@@ -41,17 +41,26 @@ class BlockPool:
 
         Returns whether there was room.
         """
-        idle = self._idle
-        used = self.used + fresh
         if shared:
-            holders = self._holders
-            used += sum(block not in holders for block in shared)
+            if not self.has_room(shared, fresh):
+                return False
+            holders, idle = self._holders, self._idle
+            for block in shared:
+                if block in holders:
+                    holders[block] += 1
+                else:
+                    holders[block] = 1
+                    del idle[block]
+                    self.used += 1
+        return self.take_fresh(fresh)
+
+    def take_fresh(self, fresh: int) -> bool:
+        """`take` with nothing shared."""
+        used = self.used + fresh
         if used > self.capacity:
             return False
-        for block in shared:
-            idle.pop(block, None)
-            holders[block] = holders.get(block, 0) + 1
         self.used = used
+        idle = self._idle
         while idle and used + len(idle) > self.capacity:
             idle.popitem(last=False)
         return True

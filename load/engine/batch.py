@@ -11,6 +11,7 @@ What must not live here: seconds (but what `admit` notes down).
 """
 
 import heapq
+from collections.abc import Sequence
 
 from load.engine.memory import DecodeMemory
 from load.engine.pace import TokenClock
@@ -102,7 +103,7 @@ class Batch:
         if not self.decoding:
             memory.grown_tokens = clock_tokens
         growth = fresh = memory.growth(clock_tokens)
-        lacking_of = []
+        lacking_of: list[tuple[EngineSequence, int]] = []
         for sequence in entrants:
             lacking = memory.blocks(sequence._base + clock_tokens) - len(sequence._shared) - sequence._private
             if lacking > 0:
@@ -118,27 +119,20 @@ class Batch:
             self._fill(clock_tokens)
         else:
             memory.grow_by(growth, clock_tokens)
-        for sequence, lacking in lacking_of:
-            pool.take((), lacking)
-            sequence._private += lacking
         if entrants:
+            for sequence, lacking in lacking_of:
+                pool.take_fresh(lacking)
+                sequence._private += lacking
             for sequence in entrants:
                 memory.join(sequence._base)
             entrants.clear()
-        for sequence, tokens in self._chunks(budget) if self.prefilling else ():
-            lacking = self._lacking(sequence, tokens)
-            if not pool.take((), lacking):
-                break  # where others were preempted there is budget for more than there was room
-            sequence._private += lacking
-            self._plan_chunk(sequence, tokens)
-            budget -= tokens
-        return budget
+        return self._go_on_reading(budget) if self.prefilling else budget
 
     def admit(self, budget: int, now_seconds: float) -> bool:
         """Places for those that wait, as far as there are places, budget and blocks. Returns whether it was blocks that were
         too few."""
         waiting, running = self._waiting, self.running
-        while budget > 0 and len(running) < self._sequences_max and waiting:
+        while waiting.count and budget > 0 and len(running) < self._sequences_max:
             sequence = waiting.head()
             tokens = self._admit(sequence, budget, now_seconds)
             if not tokens:
@@ -188,9 +182,11 @@ class Batch:
         clock.tokens = tokens
         return self.decoding * (tokens - before_tokens)
 
-    def ended(self) -> list[tuple[EngineSequence, int]]:
+    def ended(self) -> Sequence[tuple[EngineSequence, int]]:
         """Those that decode and have all their tokens, in order; with each, how many more speculation has made."""
         endings, clock_tokens = self._endings, self.clock.tokens
+        if not endings or endings[0][0] > clock_tokens:
+            return ()
         found = []
         while endings and endings[0][0] <= clock_tokens:
             ends_tokens, _, sequence = heapq.heappop(endings)
@@ -222,7 +218,8 @@ class Batch:
             self._own_blocks(sequence)
             sequence._produced = sequence.produced_tokens
             sequence._clock = None
-            self._entrants.pop(sequence, None)
+            if self._entrants:
+                self._entrants.pop(sequence, None)
             self.decoding -= 1
             self.base_tokens -= sequence._base
         self.blocks.release(reversed(sequence._shared), sequence._private)
@@ -230,6 +227,17 @@ class Batch:
         sequence._private = 0
 
     # ------------------------------------------------------------------ prompts
+
+    def _go_on_reading(self, budget: int) -> int:
+        """Chunks, and blocks for them, for the running prompts. Returns what is left of the budget."""
+        for sequence, tokens in self._chunks(budget):
+            lacking = self._lacking(sequence, tokens)
+            if not self.blocks.take_fresh(lacking):
+                break  # where others were preempted there is budget for more than there was room
+            sequence._private += lacking
+            self._plan_chunk(sequence, tokens)
+            budget -= tokens
+        return budget
 
     def _chunks(self, budget: int) -> list[tuple[EngineSequence, int]]:
         """What the running prompts get of the budget."""
@@ -307,7 +315,7 @@ class Batch:
                 else:
                     held = len(sequence._shared) + sequence._private
                     fresh = memory.blocks(sequence._base + clock_tokens) - held
-                if self.blocks.take((), fresh):
+                if self.blocks.take_fresh(fresh):
                     sequence._private += fresh
                     break
                 self._preempt(self._waiting.victim(self.running))

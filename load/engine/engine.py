@@ -32,7 +32,8 @@ class Engine:
 
     block_tokens: tokens in a KV block. Prefix sharing is off when has_prefix_cache is False. is_by_priority: vLLM's
     `--scheduling-policy priority`. has_shares: keep the truth about attribution (`EngineSequence.shares`). starts_seconds:
-    no step begins before. seed: of speculative decoding.
+    no step begins before. seed: of speculative decoding. sequence_tokens_max: the longest sequence, prompt and completion, that
+    the KV cache can hold.
     """
 
     __slots__ = (
@@ -45,6 +46,7 @@ class Engine:
         "_leaving",
         "_over",
         "_progressed",
+        "_sequences_max",
         "_starts_seconds",
         "_stretch",
         "_submitted",
@@ -54,6 +56,7 @@ class Engine:
         "has_prefix_cache",
         "is_by_priority",
         "profile",
+        "sequence_tokens_max",
     )
 
     def __init__(
@@ -81,9 +84,11 @@ class Engine:
             has_prefix_cache=has_prefix_cache,
             seed=seed,
         )
+        self.sequence_tokens_max = self._batch.blocks.capacity * block_tokens
         self._stretch = Stretch()
         self._book = ShareBook(profile) if has_shares else None
         self._starts_seconds = starts_seconds
+        self._sequences_max = profile.sequences_max
         self._due_seconds: float | None = None
         self._submitted = 0
         self._leaving: list[EngineSequence] = []  # aborted, but in the step under way
@@ -108,11 +113,11 @@ class Engine:
     @property
     def waiting(self) -> int:
         """Sequences queued for a place in the batch."""
-        return len(self._waiting)
+        return self._waiting.count
 
     @property
     def is_idle(self) -> bool:
-        return not self._batch.running and not self._waiting
+        return not self._batch.running and not self._waiting.count
 
     @property
     def is_paused(self) -> bool:
@@ -133,11 +138,6 @@ class Engine:
     def kv_usage_ratio(self) -> float:
         """Share of the KV cache that sequences hold, 0–1."""
         return self.blocks.usage_ratio
-
-    @property
-    def sequence_tokens_max(self) -> int:
-        """The longest sequence, prompt and completion, that this KV cache can hold."""
-        return self.blocks.capacity * self.block_tokens
 
     def step_members(self) -> list[StepMember]:
         """What the step under way holds, each sequence's work; empty when there is none."""
@@ -242,7 +242,7 @@ class Engine:
     def look(self, now_seconds: float) -> None:
         """Bring counters, cache and `produced_tokens` up to now, within the stretch; `advance` comes first."""
         if self._stretch.steps > 1:
-            self._apply(self._stretch.ended_by(now_seconds))
+            self._apply(self._stretch.under_way(now_seconds)[0])
 
     # ------------------------------------------------------------------ a stretch of steps
 
@@ -255,8 +255,8 @@ class Engine:
         """Whether one that has just arrived might find a place in the next step."""
         return (
             self._is_admitting
-            and len(self._batch.running) < self.profile.sequences_max
-            and (self.is_by_priority or len(self._waiting) == 1)
+            and len(self._batch.running) < self._sequences_max
+            and (self.is_by_priority or self._waiting.count == 1)
         )
 
     def _cut(self, now_seconds: float) -> None:
@@ -267,7 +267,7 @@ class Engine:
     def _begin(self, now_seconds: float) -> None:
         """Plan the next stretch: those already running, then the queue."""
         batch, stretch = self._batch, self._stretch
-        stretch.end()
+        stretch.steps = 0
         self._due_seconds = None
         if self._is_paused:
             return
@@ -277,7 +277,7 @@ class Engine:
         if preempted:
             for sequence in preempted:
                 self._settle_shares(sequence)
-        elif self._is_admitting and self._waiting:
+        elif self._is_admitting and self._waiting.count:
             is_short_of_blocks = batch.admit(budget, now_seconds)
         decoding, chunks = batch.decoding, batch.chunks
         if not decoding and not chunks:
@@ -335,7 +335,7 @@ class Engine:
         else:
             self._end_stretch(ended_seconds)
             progressed = [*decoding, *self._progressed]
-            stretch.end()
+            stretch.steps = 0
         yielded = self.counters.completion_tokens - before_tokens
         return Step(
             began_seconds, ended_seconds, stretch.decoding, self._batch.chunk_tokens, yielded, tuple(progressed)

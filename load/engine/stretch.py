@@ -34,15 +34,11 @@ class Stretch:
         self.steps = self.ended_steps = 0
         self.decoding = self.context_tokens = self.clock_tokens = self.slope = 0
 
-    def end(self) -> None:
-        """None is under way."""
-        self.steps = self.ended_steps = 0
-
     def read(self, profile: EngineProfile, now_seconds: float, prefill_tokens: int, prefill_pairs: int) -> None:
         """Plan one step that holds prompts."""
         self.alone = None
         self.began_seconds = self.looked_seconds = now_seconds
-        self.steps = 1
+        self.steps, self.ended_steps = 1, 0
         self.ends_seconds = now_seconds + profile.step_seconds(
             self.decoding, self.context_tokens, prefill_tokens, prefill_pairs
         )
@@ -51,16 +47,14 @@ class Stretch:
         """Plan so many steps that decode only."""
         self.alone = alone
         self.began_seconds = self.looked_seconds = now_seconds
-        self.steps = steps
+        self.steps, self.ended_steps = steps, 0
         self.ends_seconds = now_seconds + alone.seconds(self.context_tokens, steps, self.slope)
 
-    def cut(self, now_seconds: float) -> int:
-        """Let it end with the step under way. Returns how many have ended by now."""
-        ended = self.ended_by(now_seconds)
-        if ended + 1 < self.steps:
-            self.ends_seconds = self.end_seconds(ended + 1)
-            self.steps = ended + 1
-        return ended
+    def cut(self, now_seconds: float) -> None:
+        """Let it end with the step under way."""
+        ended, ends_seconds = self.under_way(now_seconds)
+        self.steps = ended + 1
+        self.ends_seconds = ends_seconds
 
     def end_seconds(self, steps: int) -> float:
         """When so many of its steps have ended."""
@@ -68,16 +62,17 @@ class Stretch:
             return self.ends_seconds
         return self.began_seconds + self.alone.seconds(self.context_tokens, steps, self.slope)
 
-    def ended_by(self, now_seconds: float) -> int:
-        """How many of its steps have ended; the last one never has, for it is `Engine.advance` that ends it."""
+    def under_way(self, now_seconds: float) -> tuple[int, float]:
+        """How many of its steps have ended, and when the next one will. The last one never has, for it is `Engine.advance`
+        that ends it."""
         began_seconds, first, last = self.began_seconds, self.ended_steps, self.steps - 1
         mean_seconds = (self.ends_seconds - began_seconds) / self.steps
         steps = min(max(int((now_seconds - began_seconds) / mean_seconds), first), last)
         # Steps take almost the same time each, so the guess is right or nearly so.
         while steps > first and (late_seconds := self.end_seconds(steps) - now_seconds) > 0:
             steps = max(first, steps - 1 - int(late_seconds / (2 * mean_seconds)))
-        while steps < last and (early_seconds := now_seconds - self.end_seconds(steps + 1)) >= 0:
-            steps = min(last, steps + 1 + int(early_seconds / (2 * mean_seconds)))
+        while (ends_seconds := self.end_seconds(steps + 1)) <= now_seconds and steps < last:
+            steps = min(last, steps + 1 + int((now_seconds - ends_seconds) / (2 * mean_seconds)))
             while steps > first and self.end_seconds(steps) > now_seconds:
                 steps -= 1
-        return steps
+        return steps, ends_seconds
