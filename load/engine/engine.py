@@ -286,14 +286,15 @@ class Engine:
         stretch.decoding = decoding
         stretch.clock_tokens = clock_tokens
         stretch.context_tokens = batch.base_tokens + decoding * clock_tokens
-        stretch.slope = batch.clock.growth(decoding)
         if chunks:
-            pairs = chunks[0][2] if len(chunks) == 1 else sum(pairs for _, _, pairs in chunks)
+            pairs = 0
+            for _, _, of_chunk in chunks:
+                pairs += of_chunk
             stretch.read(self.profile, now_seconds, batch.chunk_tokens, pairs)
         else:
             # After a preemption nobody was admitted: the next step may.
             steps = 1 if preempted else batch.steps_alike(is_short_of_blocks)
-            stretch.decode(self.profile.decode_steps(decoding), now_seconds, steps)
+            stretch.decode(self.profile.decode_steps(decoding), now_seconds, steps, batch.clock.growth(decoding))
         self._due_seconds = stretch.ends_seconds
 
     def _apply(self, ended: int) -> None:

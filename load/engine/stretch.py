@@ -43,12 +43,12 @@ class Stretch:
             self.decoding, self.context_tokens, prefill_tokens, prefill_pairs
         )
 
-    def decode(self, alone: DecodeSteps, now_seconds: float, steps: int) -> None:
+    def decode(self, alone: DecodeSteps, now_seconds: float, steps: int, slope: int) -> None:
         """Plan so many steps that decode only."""
-        self.alone = alone
+        self.alone, self.slope = alone, slope
         self.began_seconds = self.looked_seconds = now_seconds
         self.steps, self.ended_steps = steps, 0
-        self.ends_seconds = now_seconds + alone.seconds(self.context_tokens, steps, self.slope)
+        self.ends_seconds = now_seconds + alone.seconds(self.context_tokens, steps, slope)
 
     def cut(self, now_seconds: float) -> None:
         """Let it end with the step under way."""
