@@ -3,8 +3,8 @@
 A weight is an attempt's part of an engine step (`shares.py`) as it will be for as long as the weight holds, so that the money
 of a step, divided by weights, goes where its time went. Three things make that more than the formula of a step:
 
-- **A prompt pays by amount, not by time.** From dispatch to first token an attempt mostly waits: for the step under way, for
-  the prompts before it, for a place or for blocks when the replica is full. It weighs what its prompt costs, divided by the
+- **A prompt pays by amount, not by time.** From dispatch to first token an attempt mostly waits: for HTTP and tokenizer, for
+  the step under way, for the prompts before it, for a place or for blocks when the replica is full. It weighs what its prompt costs, divided by the
   steps until it is read, so a queue of prompts does not pay for what it does not use yet.
 - **Accounts are settled at the first token.** By then it is known how long it took, which prompts were waiting when its step
   began, and what the attempt has paid. The difference to what its prompt cost is spread over the decode that is expected.
@@ -168,6 +168,9 @@ class Weigher:
         else:
             seconds = self._prompt_seconds(seat, ahead_tokens - (steps - 1) * budget, waiting_count / steps + 1)
         steps_until_read = steps + room_steps + STEP_UNDER_WAY
+        if decoding:  # the others' steps go by before the scheduler has seen it
+            unseen_seconds = profile.request_overhead_seconds + profile.request_seconds_per_token * seat.context_tokens
+            steps_until_read += unseen_seconds / profile.decode_steps(decoding).seconds(self._context_tokens, 1, 0)
         if is_streaming:
             self._waiting.add(at_ns, seat.prompt_tokens, 1)
             return _whole(seconds / steps_until_read * max(decoding, 1))
