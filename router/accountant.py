@@ -71,6 +71,10 @@ class Accountant:
     def open_attempts(self) -> int:
         return len(self._attempts)
 
+    def lease_prices(self) -> frozenset[str]:
+        """The ids of the prices by which leases run."""
+        return frozenset(lease.price_id for lease in self._leases)
+
     def totals(self) -> Totals:
         """The ledger's totals as of the last `advance` that is on disk."""
         return self._store.totals()
@@ -207,7 +211,7 @@ class Accountant:
             lease.meter.open(attempt_id, weight, at_ns)
             lease_id = lease.lease_id
         opening = Opening(facts, attempt.billing.value, attempt.price_id, estimate, is_streaming)
-        event = Event(attempt_id, EventKind.OPENED, at_ns, lease_id, weight, opening, attempt.worker, number)
+        event = Event(attempt_id, EventKind.OPENED, at_ns, lease_id, weight, opening, 0, attempt.worker, number)
         attempt.seq = self._store.append((event,))
         self._attempts[attempt_id] = attempt
 
@@ -233,15 +237,14 @@ class Accountant:
             return
         lease.meter.advance(at_ns)
         at_ns = lease.meter.last_ns
-        weight = lease.weigher.first_token(attempt_id, at_ns, lease.meter.occupied_seconds(attempt_id))
-        if weight is not None:
-            lease.meter.reweigh(attempt_id, weight, at_ns)
+        weighed = lease.weigher.first_token(attempt_id, at_ns, lease.meter.occupied_seconds(attempt_id))
+        if weighed is not None:
+            weight, growth = weighed
+            lease.meter.reweigh(attempt_id, weight, at_ns, growth)
             attempt.prefill_nanousd = lease.meter.accrued(attempt_id)
-            prefill = attempt.prefill_nanousd if number else None
-            kind = EventKind.FIRST_TOKEN
-            self._store.append(
-                (Event(attempt_id, kind, at_ns, lease.lease_id, weight, prefill, attempt.worker, number),)
-            )
+            prefill, kind = attempt.prefill_nanousd if number else None, EventKind.FIRST_TOKEN
+            event = Event(attempt_id, kind, at_ns, lease.lease_id, weight, prefill, growth, attempt.worker, number)
+            self._store.append((event,))
 
     def close(self, attempt_id: str, end: AttemptEnd, at_ns: int, number: int = 0) -> Charge:
         """It has ended, however. Its charge; of a second close, the first one's. Raises KeyError when it was never opened.

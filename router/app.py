@@ -8,14 +8,17 @@ from datetime import UTC, date, datetime
 import structlog
 from fastapi import FastAPI
 
+from router.access.repeats import Repeats
 from router.api import build_api
 from router.books import ADVANCE_SECONDS, Books
 from router.bursar import Bursar
+from router.cache.responses import ResponseCache
 from router.classify.classifier import Classifier
 from router.clock import Clock
 from router.config import AccountantPlace, LedgerConfig
 from router.config_file import LoadedConfig
 from router.deployment import Deployment, deploy
+from router.dispatch.names import StrangersNames
 from router.dispatch.relay import Relay
 from router.dispatch.watchdog import Watchdog
 from router.domain.fleet import Billing, Health, HealthState, Replica
@@ -25,13 +28,17 @@ from router.gateway import Gateway
 from router.group import Member
 from router.ledger.shared_budget import RedisBudgets
 from router.pipeline import Pipeline
+from router.price_watch import PriceWatch
 from router.pricing.drift import Drifts
 from router.pricing.profile import EngineProfile
+from router.recall import Recall
 from router.reload import Reloader
+from router.telemetry.cache import CacheCollector
 from router.telemetry.drift import DriftCollector
 from router.telemetry.gathered import Tally, tally_of
 from router.telemetry.keeping import KeeperCollector
 from router.telemetry.metrics import CONTENT_TYPE, Metrics
+from router.telemetry.price_state import PriceStateCollector
 from router.telemetry.prices import RecentPrices
 
 log = structlog.get_logger("jeton.app")
@@ -51,19 +58,16 @@ class App:
         self._clock = Clock()
         self._watchdog = Watchdog()
         self.drifts = Drifts()
-        deployment = deploy(loaded, self._day, self.drifts)
-        self.drifts.follow(_replica_profiles(deployment))
+        self._price_watch = PriceWatch(loaded, self._clock.now_ns, self._prices_moved, self._feed_polled)
         config = loaded.config
-        self._fleet = Fleet(deployment.backends, deployment.tiers, deployment.rules, on_health=_log_health)
-        recent_prices = RecentPrices()
         self._member = None if channel is None else Member(channel, self._tally)
-        self._books = Books(
-            _placed(config.ledger, in_group=channel is not None),
-            self._clock.now_ns,
-            self._fleet,
-            recent_prices.count,
-        )
+        ledger, recent_prices = _placed(config.ledger, in_group=channel is not None), RecentPrices()
+        self._books = Books(ledger, self._clock.now_ns, recent_prices.count)
         self._accountant = self._books.accountant
+        self._price_watch.remember(self._books.lease_prices())
+        deployment = deploy(loaded, self._day, self.drifts, self._price_watch.fed)
+        self.drifts.follow(_replica_profiles(deployment))
+        self._fleet = Fleet(deployment.backends, deployment.tiers, deployment.rules, on_health=_log_health)
         self._bursar = Bursar(self._books.store, self._clock, _shared_budgets(loaded, self._books.store.ledger_id))
         self._bursar.configure(loaded.budgets)
         self._metrics = Metrics(
@@ -76,7 +80,13 @@ class App:
         self._metrics.registry.register(DriftCollector(self._drift_ratios))
         if self._books.keeper is not None:
             self._metrics.registry.register(KeeperCollector(self._books.keeper))
+        self._metrics.registry.register(PriceStateCollector(self._price_watch.rows))
         self._relay = Relay(self._watchdog)
+        self._names = StrangersNames()
+        self._repeats = Repeats(config.repeats, config.redis, loaded.secrets.redis_password.get_secret_value())
+        self._cache = ResponseCache(config.redis, loaded.secrets.redis_password.get_secret_value())
+        self._cache.configure(config.cache)
+        self._metrics.registry.register(CacheCollector(self._cache))
         self._pipeline = Pipeline(
             deployment,
             self._fleet,
@@ -87,9 +97,17 @@ class App:
             self._metrics,
             self._clock,
             self._watchdog,
+            self._repeats,
+            self._names,
+            Recall(self._cache, self._accountant, self._metrics, self._clock.now_ns),
         )
         self._books.set_fleet(deployment)
-        api = build_api(self._pipeline, is_ready=self._why_not_ready, render_metrics=self._render_metrics)
+        api = build_api(
+            self._pipeline,
+            is_ready=self._why_not_ready,
+            warnings=self._price_watch.warnings,
+            render_metrics=self._render_metrics,
+        )
         api.router.lifespan_context = self._lifespan
         self.asgi = Gateway(self._pipeline, api, self._watchdog)
 
@@ -100,11 +118,13 @@ class App:
     def apply(self, loaded: LoadedConfig) -> None:
         """Put a checked configuration into effect. Requests in flight end on what they started with."""
         day = _today()
-        deployment = deploy(loaded, day, self.drifts)
+        self._price_watch.follow(loaded)
+        deployment = deploy(loaded, day, self.drifts, self._price_watch.fed)
         self.drifts.follow(_replica_profiles(deployment))
         self._day = day
         self._books.set_fleet(deployment)
         self._bursar.configure(loaded.budgets)
+        self._cache.configure(loaded.config.cache)
         self._fleet.configure(deployment.backends, deployment.tiers, deployment.rules)
         if loaded.config.health != self._loaded.config.health:
             self._closing.append(asyncio.create_task(self._scraper.close()))
@@ -116,14 +136,18 @@ class App:
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._books.running())
+            await stack.enter_async_context(self._books.running(self._fleet))
             await stack.enter_async_context(self._bursar.running())
+            await stack.enter_async_context(self._repeats.running())
+            stack.push_async_callback(self._cache.aclose)
             stack.push_async_callback(self._relay.aclose)
+            stack.callback(self._names.close)
             self._scraper = self._new_scraper(self._loaded)
             stack.push_async_callback(self._close_scrapers)
             self._scraper.follow(self._pipeline.deployment.backends)
             reloader = Reloader(self._loaded, self.apply, self._metrics.reloaded)
             await stack.enter_async_context(reloader.running())
+            await stack.enter_async_context(self._price_watch.running())
             advancing = asyncio.create_task(self._advance_for_ever())
             stack.push_async_callback(_cancelled, advancing)
             if self._member is not None:
@@ -154,6 +178,12 @@ class App:
                 self.drifts.advance(self._clock.now_ns())
             except Exception:
                 log.exception("time could not be booked")
+
+    def _prices_moved(self) -> None:
+        self.apply(self._loaded)
+
+    def _feed_polled(self, feed: str, result: str) -> None:
+        self._metrics.feed_polled(feed, result)
 
     async def _render_metrics(self) -> tuple[bytes, str]:
         if self._member is not None:

@@ -47,11 +47,9 @@ class Books:
         self,
         config: LedgerConfig,
         now_ns: Callable[[], int],
-        fleet: Fleet,
         on_charge: Callable[[Charge], None],
     ) -> None:
         self._now_ns = now_ns
-        self._fleet = fleet
         self.store: LedgerStore
         self.journal: WorkerJournal | None = None
         self.keeper: Bookkeeper | None = None
@@ -86,6 +84,10 @@ class Books:
         """The ledger's totals as of the last time they were posted."""
         return self.accountant.totals() if self.keeper is None else self.keeper.totals()
 
+    def lease_prices(self) -> frozenset[str]:
+        """The ids of the prices by which leases run, as the last process left them."""
+        return self.accountant.lease_prices() if self.journal is None else self.journal.lease_prices
+
     def set_fleet(self, deployment: Deployment) -> None:
         fleet = deployment.backends, deployment.prices, deployment.profiles
         self.accountant.set_fleet(*fleet, self._now_ns())
@@ -105,11 +107,11 @@ class Books:
             await self.accountant.posted()
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def running(self, fleet: Fleet) -> AsyncIterator[None]:
         """Kept while the block runs; closed, with all that waits, when it ends."""
         tasks = []
         if self.journal is not None:
-            tasks.append(asyncio.create_task(self._tell_for_ever(self.journal)))
+            tasks.append(asyncio.create_task(_tell_for_ever(self.journal, fleet, self.accountant, self._now_ns)))
         if self.keeper is not None:
             tasks.append(asyncio.create_task(self.keeper.keep()))
         try:
@@ -126,13 +128,16 @@ class Books:
                 if self.keeper is not None:
                     await self.keeper.close()
 
-    async def _tell_for_ever(self, journal: WorkerJournal) -> None:
-        """What is in flight here, for the others, and what they have, for our estimate."""
-        while True:
-            journal.tell({replica: load.attempts for replica, load in self._fleet.loads.items()})
-            self._fleet.hear(journal.elsewhere)
-            self.accountant.estimate_among(journal.elsewhere, self._now_ns())
-            await asyncio.sleep(BEAT_SECONDS)
+
+async def _tell_for_ever(
+    journal: WorkerJournal, fleet: Fleet, accountant: Accountant, now_ns: Callable[[], int]
+) -> None:
+    """What is in flight here, for the others; and what they have, for our choices and our estimate."""
+    while True:
+        journal.tell({replica: load.attempts for replica, load in fleet.loads.items()})
+        fleet.hear(journal.elsewhere)
+        accountant.estimate_among(journal.elsewhere, now_ns())
+        await asyncio.sleep(BEAT_SECONDS)
 
 
 def bookkeeper(config: LedgerConfig, now_ns: Callable[[], int], on_charge: Callable[[Charge], None]) -> Bookkeeper:

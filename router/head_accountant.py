@@ -111,7 +111,7 @@ class HeadAccountant(Accountant):
         corrected_nanousd = (charge.cost_nanousd or 0) - (lost.cost_nanousd or 0)
         correction = Correction(charge, corrected_nanousd, booked_ns)
         kind, attempt_id = EventKind.CORRECTED, lost.facts.attempt_id
-        event = Event(attempt_id, kind, booked_ns, "", corrected_nanousd, None, worker, number)
+        event = Event(attempt_id, kind, booked_ns, "", corrected_nanousd, worker=worker, number=number)
         self._store.append((event,), correction=correction)
         return correction
 

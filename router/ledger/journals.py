@@ -48,7 +48,8 @@ class WorkerJournal:
     """A `LedgerStore` that keeps no books. now_ns: the clock that events are timed by. name: for people, a part of the
     worker's own. Opening raises LedgerError.
 
-    elsewhere: attempts in flight at each replica, of the other workers that live; swapped whole.
+    elsewhere: attempts in flight at each replica, of the other workers that live; swapped whole. lease_prices: the ids of the
+    prices by which leases ran when it was opened.
     """
 
     def __init__(
@@ -74,6 +75,8 @@ class WorkerJournal:
         with self._turns:
             self.ledger_id = prepare_spending(self._connection)
             self.worker = self._register(self._connection, self._told_ns)
+        running = self._connection.execute("SELECT DISTINCT price_id FROM leases WHERE ended_ns IS NULL")
+        self.lease_prices = frozenset(price_id for (price_id,) in running)
         self._lock = threading.Lock()  # held for a few list operations at a time, never across a commit
         self._waiting: list[tuple[int, Event, Charge | None]] = []
         self._prices: dict[str, str] = {}

@@ -37,10 +37,12 @@ def read_recovery(connection: sqlite3.Connection) -> Recovery:
     tail: defaultdict[str, list[Event]] = defaultdict(list)
     if leases:
         for seq, *members in connection.execute(
-            "SELECT seq, subject, kind, at_ns, lease_id, amount FROM journal WHERE seq > ? ORDER BY seq",
+            "SELECT seq, subject, kind, at_ns, lease_id, amount, detail FROM journal WHERE seq > ? ORDER BY seq",
             (min(state_seqs.values()),),
         ):
-            event = rows.event_from_row(tuple(members))
+            event = rows.event_from_row(tuple(members[:-1]))
+            if event.kind is EventKind.FIRST_TOKEN:
+                event = event._replace(growth=rows.growth_from_text(members[-1]))
             if seq > state_seqs.get(event.lease_id, seq):
                 tail[event.lease_id].append(event)
     openings: dict[str, Opened] = {}
@@ -54,8 +56,7 @@ def read_recovery(connection: sqlite3.Connection) -> Recovery:
         (EventKind.FIRST_TOKEN.value, EventKind.OPENED.value, EventKind.CLOSED.value),
     ):
         opening = rows.opening_from_json(subject, detail)
-        prefill_nanousd = None if prefill is None else int(prefill)
-        openings[subject] = Opened(opening, at_ns, seq, worker, bool(has_first_token), prefill_nanousd)
+        openings[subject] = Opened(opening, at_ns, seq, worker, bool(has_first_token), rows.prefill_from_text(prefill))
     prices = {price_id: snapshot for price_id, snapshot, _ in read_prices(connection)}
     (at_ns,) = connection.execute("SELECT at_ns FROM position").fetchone()
     return Recovery(leases=leases, tail=tail, openings=openings, prices=prices, at_ns=at_ns)

@@ -49,6 +49,7 @@ class Event(NamedTuple):
     detail: of an opened, what is known of the attempt; of a leased or repriced, its terms; of a first_token that a worker has
     told, what the attempt had run up by then, nano-dollars. A closed or corrected event's is written down too, but handed
     over as the charge.
+    growth: of a first_token's weight (`pricing/meter.py`); written down as its detail.
     worker, number: who has told it, and as which of its reports (`journals.py`); "" where the process that keeps the books
     saw it happen itself.
     """
@@ -59,6 +60,7 @@ class Event(NamedTuple):
     lease_id: str = ""
     amount: int = 0
     detail: "Opening | Terms | int | None" = None
+    growth: int = 0
     worker: str = ""
     number: int = 0
 

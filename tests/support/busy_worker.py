@@ -61,12 +61,13 @@ async def work(path: Path, seed: int) -> None:
     config = LedgerConfig.model_construct(
         path=path, commit_seconds=0.002, accountant=AccountantPlace.INSIDE, silence_seconds=SILENCE_SECONDS
     )
-    books = Books(config, time.time_ns, Fleet(FLEET, ("small", "large"), HealthRules()), lambda charge: None)
+    books = Books(config, time.time_ns, lambda charge: None)
+    fleet = Fleet(FLEET, ("small", "large"), HealthRules())
     assert books.keeper is not None
     books.accountant.set_fleet(FLEET, PRICES, PROFILES, time.time_ns())
     books.keeper.set_fleet(FLEET, PRICES, PROFILES)
     requests = Requests(books, seed)
-    async with books.running(), asyncio.TaskGroup() as group:
+    async with books.running(fleet), asyncio.TaskGroup() as group:
         for client in range(6):
             group.create_task(requests.ask_for_ever(client))
         group.create_task(post_for_ever(books.keeper))
