@@ -8,7 +8,6 @@ What an older jeton journalled without detail is taken from the charge that stan
 is a finding: the row, what stands there, and what should.
 """
 
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -16,6 +15,7 @@ from typing import NamedTuple
 from router.domain.attempt import AttemptEnd, AttemptStatus, Charge, CostStatus
 from router.domain.fleet import Billing
 from router.domain.totals import Account
+from router.ledger.database import Database
 from router.ledger.reading import JournalLine, read_journal, read_leases, read_position, read_prices
 from router.ledger.rows import (
     BEYOND_BASELINE,
@@ -302,10 +302,10 @@ class Replayed(NamedTuple):
     charge: Charge | None
 
 
-def derivation_of(connection: sqlite3.Connection) -> Derivation:
+def derivation_of(database: Database) -> Derivation:
     """For the ledger behind the connection; nothing is derived yet."""
     findings, prices = [], {}
-    for price_id, text, sha256 in read_prices(connection):
+    for price_id, text, sha256 in read_prices(database):
         expected = price_row(price_id, text)[2]
         if sha256 != expected:
             findings.append(Finding("prices", price_id, "sha256 of the snapshot", sha256, expected))
@@ -313,16 +313,16 @@ def derivation_of(connection: sqlite3.Connection) -> Derivation:
             prices[price_id] = price_from_snapshot(text)
         except ValueError as error:
             findings.append(Finding("prices", price_id, "snapshot", f"cannot be read ({error})", "a price"))
-    whole_from_seq = read_position(connection).whole_from_seq
-    return Derivation(prices, whole_from_seq, read_leases(connection), findings)
+    whole_from_seq = read_position(database).whole_from_seq
+    return Derivation(prices, whole_from_seq, read_leases(database), findings)
 
 
 def replay(
-    connection: sqlite3.Connection, derivation: Derivation, checkpoints: Iterable[tuple[int, int, Callable[[], object]]]
+    database: Database, derivation: Derivation, checkpoints: Iterable[tuple[int, int, Callable[[], object]]]
 ) -> Iterator[Replayed]:
     """Run the whole journal through. checkpoints: (seq, at_ns, what to do then), in order; the ledger's position is the last."""
     waiting = list(checkpoints)
-    for line in read_journal(connection):
+    for line in read_journal(database):
         while waiting and line.seq > waiting[0][0]:
             seq, at_ns, then = waiting.pop(0)
             derivation.checkpoint(seq, at_ns)

@@ -149,7 +149,7 @@ def test_a_ledger_of_an_older_jeton_is_caught_up_with_bit_by_bit(day: Path, monk
 
 def test_what_waits_to_be_rolled_is_told(day: Path) -> None:
     with closing(sqlite3.connect(day, isolation_level=None)) as connection:
-        connection.execute("UPDATE rolled SET attempt_id = 'req_1.1'")
+        connection.execute("UPDATE rolled SET seq = (SELECT seq FROM charges WHERE attempt_id = 'req_1.1')")
     with read_periods(day) as periods:
         assert periods.waiting == 5
 

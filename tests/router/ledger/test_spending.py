@@ -9,8 +9,10 @@ from bookkeeping import FLEET, LARGE, PRICES, PROFILES, SECOND, answered, assert
 
 from router.accountant import Accountant
 from router.domain.budget import DAY_NS, Period, Span, span_at
-from router.ledger.spending import SpentQuestion, spending_differences
+from router.ledger.schema import reading
+from router.ledger.spending import spending_differences
 from router.ledger.sqlite import SqliteLedger
+from router.ledger.store import SpentQuestion
 
 NOON = 20_000 * DAY_NS + DAY_NS // 2
 COST = 100 * 2000 + 50 * 8000
@@ -83,7 +85,7 @@ def test_a_ledger_that_an_older_jeton_has_written_is_brought_up_to_date(tmp_path
     router.spend()
     router.spend()
     router.store.close()
-    for change in ("DROP TABLE spending", "UPDATE spending SET cost_nanousd = 5", "DELETE FROM spending"):
+    for change in ("UPDATE spending SET cost_nanousd = 5", "DELETE FROM spending"):
         with closing(sqlite3.connect(path)) as connection:
             connection.execute(change)
             connection.commit()
@@ -99,17 +101,19 @@ def test_an_audit_is_told_where_it_does_not_agree_with_the_charges(tmp_path: Pat
     router.spend()
     router.spend(key="desktop")
     router.store.close()
-    with closing(sqlite3.connect(path)) as connection:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("UPDATE spending SET cost_nanousd = 5 WHERE api_key_name = 'desktop'")
-        assert spending_differences(connection) == [("acme", "desktop", NOON // DAY_NS, 5, COST)]
+    with reading(path) as database:
+        assert spending_differences(database) == [("acme", "desktop", NOON // DAY_NS, 5, COST)]
 
 
 def test_a_question_is_answered_from_few_rows(tmp_path: Path) -> None:
     router = Router(tmp_path / "ledger.sqlite")
-    plan = router.store._connection.execute(
-        "EXPLAIN QUERY PLAN SELECT sum(cost_nanousd) FROM spending WHERE tenant = ? AND day >= ? AND api_key_name = ?",
-        ("acme", 1, "laptop"),
-    ).fetchall()
+    with reading(tmp_path / "ledger.sqlite") as database:
+        plan = database.execute(
+            "EXPLAIN QUERY PLAN SELECT sum(cost_nanousd) FROM spending WHERE tenant = ? AND day >= ? AND api_key_name = ?",
+            ("acme", 1, "laptop"),
+        ).fetchall()
     assert "SEARCH" in plan[0][3]
     assert router.spent(Period.TOTAL) == 0
     assert Span(0, None).holds(NOON)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from router.domain.attempt import AttemptStatus, Charge, CostStatus
 from router.domain.totals import Account, Line, LineTotal
 from router.domain.usage import Usage, UsageSource
-from router.ledger import schema, sqlite
+from router.ledger import schema, sqlite_database, writer
 from router.ledger.schema import open_reader
 from router.ledger.sqlite import SqliteLedger
 from router.ledger.store import Checkpoint, Event, EventKind, Lease, LedgerError, Opening
@@ -134,7 +134,7 @@ async def test_f31_a_commit_that_fails_is_tried_again_until_it_succeeds(ledger: 
         one = charge("r1")
         seq = ledger.append([closed(one)], one)
         with pytest.raises(TimeoutError):
-            await ledger.committed(seq, schema.BUSY_SECONDS + 1)
+            await ledger.committed(seq, sqlite_database.BUSY_SECONDS + 1)
         assert not ledger.is_accepting
         for number in range(50):
             ledger.append([opened(f"waiting-{number}")])
@@ -167,7 +167,7 @@ async def test_what_may_wait_is_bounded_and_said(path: Path) -> None:
 
 
 async def test_a_disk_that_does_not_recover_is_reported_at_the_end(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "CLOSE_SECONDS", 0.0)
+    monkeypatch.setattr(writer, "CLOSE_SECONDS", 0.0)
     store = SqliteLedger(path, commit_seconds=0.001)
     blocker = sqlite3.connect(path, isolation_level=None)
     try:
