@@ -21,14 +21,15 @@ from router.domain.fleet import Billing, Health, HealthState, Replica
 from router.fleet.scraper import Scraper
 from router.fleet.state import Fleet
 from router.gateway import Gateway
+from router.ledger.opening import open_ledger
 from router.ledger.shared_budget import RedisBudgets
-from router.ledger.sqlite import SqliteLedger
 from router.pipeline import Pipeline
 from router.pricing.drift import Drifts
 from router.pricing.profile import EngineProfile
 from router.reload import Reloader
 from router.telemetry.drift import DriftCollector
 from router.telemetry.metrics import Metrics
+from router.telemetry.spool import SpoolCollector
 
 log = structlog.get_logger("jeton.app")
 
@@ -52,13 +53,14 @@ class App:
         deployment = deploy(loaded, self._day, self.drifts)
         self.drifts.follow(_replica_profiles(deployment))
         config = loaded.config
-        self._store = SqliteLedger(config.ledger.path, commit_seconds=config.ledger.commit_seconds)
+        self._store = open_ledger(config.ledger, loaded.secrets.ledger_password.get_secret_value())
         self._accountant = Accountant(self._store)
         self._fleet = Fleet(deployment.backends, deployment.tiers, deployment.rules, on_health=_log_health)
         self._bursar = Bursar(self._store, self._clock, _shared_budgets(loaded, self._store.ledger_id))
         self._bursar.configure(loaded.budgets)
         self._metrics = Metrics(self._accountant, self._fleet, self._bursar)
         self._metrics.registry.register(DriftCollector(self._drift_ratios))
+        self._metrics.registry.register(SpoolCollector(lambda: self._store.spool))
         self._relay = Relay(self._watchdog)
         self._pipeline = Pipeline(
             deployment,

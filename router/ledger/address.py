@@ -1,8 +1,6 @@
 """Where a ledger is: a file of SQLite, or a database of PostgreSQL."""
 
-import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 from router.config import LedgerConfig
@@ -33,7 +31,5 @@ def address_from_text(text: str) -> Address:
     return PostgresAddress(text) if POSTGRES.match(text) else Path(text)
 
 
-def configured_address(config: LedgerConfig, environ: Mapping[str, str] = os.environ) -> Address:
-    if config.url is None:
-        return config.path
-    return PostgresAddress(config.url, environ.get(config.password_env or "", ""))
+def configured_address(config: LedgerConfig, password: str) -> Address:
+    return config.path if config.url is None else PostgresAddress(config.url, password)

@@ -68,8 +68,8 @@ class PostgresLedger(BatchedLedger):
         super().__init__(shelf, commit_seconds, events_waiting_max)
 
     @property
-    def spool_bytes(self) -> int:
-        return self._spool.size_bytes
+    def spool(self) -> tuple[int, int] | None:
+        return self._spool.size_bytes, self._spool.bytes_max
 
 
 class PostgresShelf:

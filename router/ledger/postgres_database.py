@@ -113,7 +113,7 @@ def connected(address: PostgresAddress, name: str) -> PostgresDatabase:
         tcp_user_timeout=SILENT_SECONDS * 1000,
         options=f"-c tcp_keepalives_idle={SILENT_SECONDS // 2} -c tcp_keepalives_interval={SILENT_SECONDS // 4}"
         f" -c tcp_keepalives_count=2 -c synchronous_commit=on {options}",
-        **({"password": address.password} if address.password else {}),
+        password=address.password or None,
     )
     connection.adapters.register_loader("numeric", WholeNumbers)
     return PostgresDatabase(connection)
@@ -127,4 +127,4 @@ def _translated(sql: str) -> LiteralString:
 
 def _sql(text: str) -> LiteralString:
     """Ours, with nothing of anybody else's in it."""
-    return cast(LiteralString, text)
+    return cast("LiteralString", text)

@@ -36,7 +36,7 @@ class Spool:
 
     def __init__(self, path: Path, bytes_max: int) -> None:
         self._path = path
-        self._bytes_max = bytes_max
+        self.bytes_max = bytes_max
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = open(path.with_name(path.name + ".lock"), "a")  # noqa: SIM115 (held as long as the spool is)
@@ -79,9 +79,9 @@ class Spool:
         """Durable when it returns. Raises SpoolFull, or what SQLite raises."""
         members = (batch.events, batch.charges, batch.leases, batch.prices, batch.position)
         text = orjson.dumps(members)
-        if self.size_bytes + len(text) > self._bytes_max:
+        if self.size_bytes + len(text) > self.bytes_max:
             raise SpoolFull(
-                f"{self._path}: the spool is full ({self.size_bytes:,} of {self._bytes_max:,} bytes, ledger.spool.bytes_max)"
+                f"{self._path}: the spool is full ({self.size_bytes:,} of {self.bytes_max:,} bytes, ledger.spool.bytes_max)"
             )
         self._connection.execute("BEGIN IMMEDIATE")
         try:

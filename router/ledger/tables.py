@@ -38,7 +38,7 @@ from sqlalchemy import (
 from router.ledger import rollups, rows
 
 Number = BigInteger().with_variant(Integer(), "sqlite")
-Real = Double().with_variant(REAL(), "sqlite")
+Real: Any = Double().with_variant(REAL(), "sqlite")
 # In PostgreSQL too by code points: ids are looked for by what they begin with.
 Words = Text().with_variant(Text(collation="C"), "postgresql")
 

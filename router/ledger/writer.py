@@ -121,6 +121,11 @@ class BatchedLedger:
         return self._failure is None and not self.is_full
 
     @property
+    def spool(self) -> tuple[int, int] | None:
+        """Bytes that wait in a local spool, and those there is room for; None without one."""
+        return None
+
+    @property
     def position(self) -> int:
         return self._seq
 
