@@ -14,12 +14,14 @@ A PostgreSQL that neither answers nor breaks the connection is as a disk that is
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import psycopg
 import structlog
 
-from router.domain.periods import month_of
+from router.domain.periods import month_of, month_start_ns
 from router.domain.totals import Totals
 from router.ledger.address import PostgresAddress
 from router.ledger.batch import Batch, BatchRows, Months, batch_rows, write_rows
@@ -41,6 +43,8 @@ DRAIN_SECONDS = 0.2
 
 # The data is wrong or our SQL is: PostgreSQL is not away, and no spool would help.
 OURS = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError, psycopg.NotSupportedError)
+
+start_of = lru_cache(month_start_ns)
 
 log = structlog.get_logger(__name__)
 
@@ -207,7 +211,7 @@ class PostgresShelf:
             make_months(database, month, self._months_there)
         totals = self.totals
         with transaction(database):
-            write_rows(database, rows)
+            write_rows(database, _without_known(database, rows))
             if checkpoint is not None and rows.position is not None:
                 totals = read_totals(database, checkpoint.open_nanousd, rows.position[1])
         self._stored(rows)
@@ -224,7 +228,7 @@ class PostgresShelf:
         for month in rows.months - self._months_there:
             make_months(database, month, self._months_there)
         with transaction(database):
-            write_rows(database, rows)
+            write_rows(database, _without_known(database, rows))
         self._spool.remove(number, size_bytes)
         self._stored(rows)
 
@@ -232,6 +236,30 @@ class PostgresShelf:
 def _term(database: PostgresDatabase) -> int:
     (term,) = database.execute("SELECT term FROM position").fetchone()
     return int(term)
+
+
+def _without_known(database: PostgresDatabase, rows: BatchRows) -> BatchRows:
+    """An event is one within its month (`partitions.py`). One that is booked in a later month than its own may have been there
+    before: it is looked for. All others could only be in the month they are booked in."""
+    known = {
+        seq
+        for seq, month, subject, kind, at_ns, *_ in rows.events
+        if at_ns < start_of(month) and _is_known(database, subject, kind)
+    }
+    if not known:
+        return rows
+    return replace(
+        rows,
+        events=[event for event in rows.events if event[0] not in known],
+        charges=[charge for charge in rows.charges if charge[0] not in known],
+    )
+
+
+def _is_known(database: PostgresDatabase, subject: str, kind: str) -> bool:
+    found = database.execute(
+        "SELECT 1 FROM journal WHERE subject = :subject AND kind = :kind", {"subject": subject, "kind": kind}
+    )
+    return found.fetchone() is not None
 
 
 def _booked_behind(database: PostgresDatabase, rows: BatchRows) -> BatchRows:
@@ -246,10 +274,7 @@ def _booked_behind(database: PostgresDatabase, rows: BatchRows) -> BatchRows:
         if lease_id:
             left_out += 1
             continue
-        there = database.execute(
-            "SELECT 1 FROM journal WHERE subject = :subject AND kind = :kind", {"subject": subject, "kind": kind}
-        )
-        if there.fetchone() is None:
+        if not _is_known(database, subject, kind):
             seq += 1
             moved[old_seq] = seq, months.of(at_ns)
             kept.events.append((*moved[old_seq], *members))

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any, LiteralString, cast
+from typing import Any
 
 import psycopg
 from psycopg.adapt import Loader
@@ -54,24 +54,22 @@ class PostgresDatabase:
             types = self._types[arrivals] = self._make_arrivals(table, arrivals, columns)
         with (
             self.connection.cursor() as cursor,
-            cursor.copy(_sql(f"COPY {arrivals} ({names}) FROM STDIN (FORMAT BINARY)")) as copy,
+            cursor.copy(f"COPY {arrivals} ({names}) FROM STDIN (FORMAT BINARY)") as copy,
         ):
             copy.set_types(types)
             for row in values:
                 copy.write_row(row)
         self.connection.execute(
-            _sql(f"INSERT INTO {table} ({names}) SELECT {names} FROM {arrivals} ORDER BY seq ON CONFLICT DO NOTHING")
+            f"INSERT INTO {table} ({names}) SELECT {names} FROM {arrivals} ORDER BY seq ON CONFLICT DO NOTHING"
         )
 
     def _make_arrivals(self, table: str, arrivals: str, columns: tuple[str, ...]) -> list[int]:
         """Emptied at every commit. It is made in the transaction of its first rows: rolled back, it must be made again."""
         names = ", ".join(columns)
         self.connection.execute(
-            _sql(
-                f"CREATE TEMPORARY TABLE IF NOT EXISTS {arrivals} ON COMMIT DELETE ROWS AS SELECT {names} FROM {table} LIMIT 0"
-            )
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS {arrivals} ON COMMIT DELETE ROWS AS SELECT {names} FROM {table} LIMIT 0"
         )
-        described = self.connection.execute(_sql(f"SELECT {names} FROM {arrivals}")).description
+        described = self.connection.execute(f"SELECT {names} FROM {arrivals}").description
         assert described is not None
         return [column.type_code for column in described]
 
@@ -120,11 +118,6 @@ def connected(address: PostgresAddress, name: str) -> PostgresDatabase:
 
 
 @lru_cache(maxsize=512)
-def _translated(sql: str) -> LiteralString:
+def _translated(sql: str) -> str:
     """`:name` as psycopg has it."""
-    return _sql(re.sub(r"(?<!:):([a-z_][a-z_0-9]*)", r"%(\1)s", sql))
-
-
-def _sql(text: str) -> LiteralString:
-    """Ours, with nothing of anybody else's in it."""
-    return cast("LiteralString", text)
+    return re.sub(r"(?<!:):([a-z_][a-z_0-9]*)", r"%(\1)s", sql)

@@ -17,12 +17,10 @@ class SpoolCollector(Collector):
         return _families()
 
     def collect(self) -> Iterable[Metric]:
-        spool = self._spool()
-        if spool is None:
-            return ()
-        families = _families()
-        for family, value in zip(families, spool, strict=True):
-            family.add_metric((), value)
+        spool, families = self._spool(), _families()
+        if spool is not None:
+            for family, value in zip(families, spool, strict=True):
+                family.add_metric((), value)
         return families
 
 
@@ -30,7 +28,7 @@ def _families() -> tuple[GaugeMetricFamily, ...]:
     return (
         GaugeMetricFamily(
             "jeton_ledger_spool_bytes",
-            "What waits in the local spool until PostgreSQL is back; 0 while it is there. Absent: the ledger is a file.",
+            "What waits in the local spool until PostgreSQL is back; 0 while it is there. Without a value: the ledger is a file.",
         ),
         GaugeMetricFamily(
             "jeton_ledger_spool_bytes_max", "What the spool has room for; then metered traffic is refused."

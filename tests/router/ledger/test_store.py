@@ -174,7 +174,7 @@ def test_a_reader_sees_one_state_whatever_is_written_meanwhile(ledger: BatchedLe
     reader.rollback()
     assert reader.execute("SELECT count(*) FROM charges").fetchone()[0] == 1
     reader.begin_reading()
-    with pytest.raises(reader.error, match="read-?only"):
+    with pytest.raises(reader.error, match=r"read-?only"):
         reader.execute("DELETE FROM journal")
     reader.close()
 
