@@ -7,6 +7,10 @@ and, of every lease, its bill with what was charged, idle and is owed. Then the 
 as a running router does: those tell up to which event and time they reckon, so that they are compared with that very state,
 whatever has been booked since.
 
+Of a ledger that was pruned, the journal is what is left, and goes on from what was kept then: balances of leases, what was open
+and the totals of what is gone, all of which were audited before it went. Hours and days before that month have no charges any
+more that they could be held against; the totals still sum to what they did.
+
 What this cannot see: a journal that was rewritten with everything that follows from it, and what was never journalled. What
 the engine profile goes into is not reckoned again, for the profile is not in the ledger: the weights, a leased attempt's
 standard price and the baseline's cost are held against what the journal says of them.
@@ -28,6 +32,7 @@ from router.domain.usage import UsageSource
 from router.ledger import rollups
 from router.ledger.address import Address
 from router.ledger.database import Database
+from router.ledger.pruned import read_pruned
 from router.ledger.reading import (
     JournalLine,
     Position,
@@ -76,7 +81,8 @@ class LeaseAccount:
 @dataclass(slots=True)
 class Audit:
     """findings: what is off; clean when there is none. taken_on_trust: attempts of an older jeton that only their charges
-    speak of. metrics_from: what the metrics compared were read from. drift: our tokens ÷ the replicas' own, by backend."""
+    speak of. metrics_from: what the metrics compared were read from. drift: our tokens ÷ the replicas' own, by backend.
+    pruned_before: the month before which all detail is gone; its attempts are in no other figure here but the leases'."""
 
     findings: list[Finding] = field(default_factory=list)
     events: int = 0
@@ -87,6 +93,8 @@ class Audit:
     leases: list[LeaseAccount] = field(default_factory=list)
     metrics_from: list[str] = field(default_factory=list)
     drift: Mapping[str, float] = field(default_factory=dict)
+    pruned_before: int | None = None
+    pruned_attempts: int = 0
     is_cut_short: bool = False
 
     @property
@@ -105,7 +113,13 @@ class _Auditor:
         self._database = database
         self._derivation = derivation_of(database)
         self._audit = Audit(self._derivation.findings)
-        self._charged: Counter[str] = Counter()  # by lease, as the ledger has it
+        pruned = read_pruned(database)
+        self._first_seq = 1 if pruned is None else pruned.seq + 1
+        if pruned is not None:
+            self._audit.pruned_before = pruned.month
+            self._audit.pruned_attempts = sum(total.attempts for total in pruned.lines.values())
+        # By lease, as the ledger has it.
+        self._charged = Counter({name: lease.meter.charged_nanousd for name, lease in self._derivation.leases.items()})
 
     def run(self, metrics_text: str | None, metrics_from: str) -> Audit:
         audit, position = self._audit, read_position(self._database)
@@ -142,7 +156,7 @@ class _Auditor:
         return audit
 
     def _replay(self, checkpoints: Iterable[tuple[int, int, Callable[[], object]]]) -> None:
-        audit, expected_seq = self._audit, 1
+        audit, expected_seq = self._audit, self._first_seq
         for line, charge in replay(self._database, self._derivation, checkpoints):
             if line.seq != expected_seq:
                 missing = f"{expected_seq}" if line.seq == expected_seq + 1 else f"{expected_seq} to {line.seq - 1}"

@@ -4,28 +4,36 @@ The record is taken over as it is: journal, prices, position. The rest follows (
 the one passes what the other has made. Charges of an older jeton, whose journal did not say how attempts ended, give what only
 they know; those are counted.
 
+A ledger that was pruned is gone on from what it kept: of the months that are gone there is nothing to derive from, so their
+totals and all hours are taken over as they are.
+
 Hours are rolled up on the way, the leases looked at whenever an hour is full or a price changes, so that each hour's bill is
 the old ledger's. What of it was idle may differ by what happened in the hour's last second (`rollups.py`), and the hold-out's
 totals by the requests of the hour in which it began.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from router.derivation import Derivation, Finding, Replayed, derivation_of, replay
+from router.domain.budget import DAY_NS
 from router.domain.periods import NS_PER_HOUR
 from router.ledger import rollups
 from router.ledger.address import Address
 from router.ledger.batch import PRICE_COLUMNS, WRITE_PRICE, Months, write_charge_rows, write_lease_rows
-from router.ledger.database import Database, transaction
-from router.ledger.reading import Position, read_position, read_prices
-from router.ledger.rows import EVENT_COLUMNS, charge_row, lease_row
+from router.ledger.database import Database, Engine, dicts, transaction
+from router.ledger.pruned import Pruned, pruned_ns, read_pruned, write_pruned
+from router.ledger.reading import Position, read_position, read_prices, summed_lines
+from router.ledger.rows import EVENT_COLUMNS, LINE_COLUMNS, charge_row, lease_row
 from router.ledger.schema import make_room, open_writer, reading
 from router.ledger.spending import prepare_spending
 from router.ledger.store import LedgerError
 
 EVENTS_AT_ONCE = 3000
+# In the order in which rows may go: what refers to another first.
+HOURS = ("charge_hours", "charge_keys", "lease_hours", "rolled_leases", "rolled", "arm_hours", "arm_totals")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +73,9 @@ def rebuild(address: Address, out: Address) -> Rebuilt:
 class _Writer:
     """Lines and charges into the fresh ledger, many at a time."""
 
-    def __init__(self, target: Database) -> None:
+    def __init__(self, target: Database, first_month: int) -> None:
         self._target = target
-        self._months = Months(0)
+        self._months = Months(first_month)
         self._events: list[tuple[Any, ...]] = []
         self._charges: list[tuple[Any, ...]] = []
 
@@ -89,7 +97,8 @@ class _Writer:
 def _rebuild(source: Database, target: Database) -> Rebuilt:
     derivation, position = derivation_of(source), read_position(source)
     make_room(target, [month for (month,) in source.execute("SELECT DISTINCT month FROM journal")])
-    writer, events, charges = _Writer(target), 0, 0
+    pruned = read_pruned(source)
+    writer, events, charges = _Writer(target, 0 if pruned is None else pruned.month), 0, 0
     with transaction(target):
         prepare_spending(target)
         for price in read_prices(source):
@@ -108,11 +117,43 @@ def _rebuild(source: Database, target: Database) -> Rebuilt:
         look()
         while rollups.roll(target):
             pass
+        if pruned is not None:
+            _carry_over(source, target, pruned)
         target.execute(
             "UPDATE position SET at_ns = :at_ns, seq = :seq, open_from_seq = :open_from_seq, whole_from_seq = :whole_from_seq",
             position._asdict(),
         )
     return Rebuilt(events, charges, len(derivation.leases), derivation.taken_on_trust, derivation.findings)
+
+
+def _carry_over(source: Database, target: Database, pruned: Pruned) -> None:
+    """What cannot be derived any more: the hours, and what was kept of the months that are gone."""
+    write_pruned(target, pruned)
+    for table in HOURS:
+        target.execute(f"DELETE FROM {table}")
+    for table in reversed(HOURS):
+        _copy(source, target, f"SELECT * FROM {table}", table)
+    if target.engine is Engine.POSTGRESQL:  # which numbers new keys by a sequence of its own
+        target.execute(
+            "SELECT setval(pg_get_serial_sequence('charge_keys', 'key'), (SELECT max(key) + 1 FROM charge_keys))"
+        )
+    first_day = {"first": pruned_ns(source) // DAY_NS}
+    target.execute("DELETE FROM spending WHERE day < :first", first_day)
+    _copy(source, target, "SELECT * FROM spending WHERE day < :first", "spending", first_day)
+    target.execute("DELETE FROM totals")
+    for line, total in summed_lines(target).items():
+        row = (*line.account, line.status.value, line.usage_source.value, *total)
+        _insert(target, "totals", LINE_COLUMNS, row)
+
+
+def _copy(source: Database, target: Database, sql: str, table: str, parameters: Mapping[str, Any] = {}) -> None:
+    for row in dicts(source.execute(sql, parameters)):
+        _insert(target, table, tuple(row), tuple(row.values()))
+
+
+def _insert(target: Database, table: str, columns: Sequence[str], row: Sequence[Any]) -> None:
+    marks = ", ".join(f":{name}" for name in columns)
+    target.execute(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", dict(zip(columns, row, strict=True)))
 
 
 def _write_leases(target: Database, derivation: Derivation) -> None:

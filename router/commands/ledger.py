@@ -17,6 +17,7 @@ from rich.table import Table
 from router.commands.ledger_address import AddressType, address_in_file
 from router.commands.ledger_audit import audit_ledger, rebuild_ledger
 from router.commands.ledger_budgets import list_budgets
+from router.commands.ledger_prune import prune_ledger
 from router.commands.reconcile import reconcile_invoice
 from router.config_source import ConfigRefused
 from router.domain.money import usd_text
@@ -58,6 +59,7 @@ def ledger(context: click.Context, address: Address | None, config: Path) -> Non
 
 ledger.add_command(audit_ledger)
 ledger.add_command(rebuild_ledger)
+ledger.add_command(prune_ledger)
 ledger.add_command(list_budgets)
 
 
@@ -101,7 +103,9 @@ def sum_charges(address: Address, /, by: str, as_csv: bool, **filters: Any) -> N
     """
     selected = _filters(**filters)
     with _told_plainly(), read_history(address) as history:
-        sums = history.sums(SumBy(by), selected)
+        sums, is_whole = history.sums(SumBy(by), selected), history.has_all(SumBy(by), selected)
+    if not is_whole:
+        click.echo("Some of this period was pruned and is not in these sums; `jeton report` has its hours.", err=True)
     columns = [by, "attempts", "unpriced", "prompt", "cached", "completion", "reasoning", "cost $", "standard $"]
     columns += ["saved $", "$ per million"]
     if by in HAVE_LEASES and selected.is_of_places:

@@ -11,6 +11,7 @@ from router.audit import Audit, LeaseAccount, audit
 from router.commands.ledger_address import AddressType
 from router.derivation import Finding
 from router.domain.money import usd_text
+from router.domain.periods import month_text
 from router.ledger.address import Address
 from router.ledger.store import LedgerError
 from router.rebuild import rebuild
@@ -89,6 +90,10 @@ def _told(found: Audit, metrics_url: str) -> list[str]:
         *(_account_text(account) for account in found.leases),
         *(f"metrics  compared: {source}" for source in found.metrics_from),
     ]
+    if found.pruned_before is not None:
+        lines.append(
+            f"pruned   before {month_text(found.pruned_before)}: {found.pruned_attempts:,} attempts, taken as they were summed up"
+        )
     if found.drift:
         lines += [
             f"drift    {backend}: {ratio:.4f} of the replicas' own tokens" for backend, ratio in found.drift.items()
@@ -128,6 +133,8 @@ def _as_json(found: Audit) -> dict[str, Any]:
     return {
         "is_clean": found.is_clean,
         "is_cut_short": found.is_cut_short,
+        "pruned_before": None if found.pruned_before is None else month_text(found.pruned_before),
+        "pruned_attempts": found.pruned_attempts,
         "findings": [finding._asdict() for finding in found.findings],
         "events": found.events,
         "attempts": found.attempts,

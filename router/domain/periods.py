@@ -29,6 +29,10 @@ def month_after(month: int) -> int:
     return month + 1 if number < 12 else (year + 1) * 100 + 1
 
 
+def month_text(month: int) -> str:
+    return f"{month // 100}-{month % 100:02}"
+
+
 def month_start_ns(month: int) -> int:
     """Raises ValueError for what is no month."""
     return int(datetime(*divmod(month, 100), 1, tzinfo=UTC).timestamp()) * NS_PER_SECOND

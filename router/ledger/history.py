@@ -12,6 +12,7 @@ from router.domain.budget import DAY_NS, NS_PER_SECOND
 from router.domain.totals import LineTotal
 from router.ledger.address import Address
 from router.ledger.database import Database, dicts
+from router.ledger.pruned import pruned_ns, read_pruned
 from router.ledger.rows import CHARGE_COLUMNS, EVENT_COLUMNS
 from router.ledger.schema import reading
 from router.ledger.store import LedgerError
@@ -101,7 +102,7 @@ class History:
     def sums(self, by: SumBy, filters: Filters) -> list[SumRow]:
         """All charges by one key, in its order. Every charge is in exactly one row."""
         where, parameters = filters.sql()
-        totals = {
+        totals: dict[str, tuple[LineTotal, int]] = {
             _key(by, row[0]): (LineTotal(*row[1:11]), row[11])
             for row in self._database.execute(
                 f"""
@@ -116,8 +117,10 @@ class History:
                 parameters,
             )
         }
+        if self.has_all(by, filters):
+            self._add_pruned(totals, by, filters)
         if by not in HAVE_LEASES or not filters.is_of_places:
-            return [SumRow(key, total) for key, (total, _) in totals.items()]
+            return [SumRow(key, totals[key][0]) for key in sorted(totals)]
         leases = {
             key: (bill, idle)
             for key, bill, idle in self._database.execute(
@@ -131,6 +134,24 @@ class History:
             metered_cost = total.cost_nanousd - leased_cost
             accounts.append(SumRow(key, total, lease_bill + metered_cost, idle, lease_bill - idle - leased_cost))
         return accounts
+
+    def has_all(self, by: SumBy, filters: Filters) -> bool:
+        """Whether such sums are whole: of months that were pruned there are totals over all their time, and no days."""
+        if filters.since_ns is None and filters.until_ns is None and by is not SumBy.DAY:
+            return True
+        return (filters.since_ns or 0) >= pruned_ns(self._database)
+
+    def _add_pruned(self, totals: dict[str, tuple[LineTotal, int]], by: SumBy, filters: Filters) -> None:
+        pruned = read_pruned(self._database) if filters.since_ns is None and filters.until_ns is None else None
+        for line, total in () if pruned is None else pruned.lines.items():
+            account = line.account
+            wanted = {"tenant": filters.tenant, "pool": filters.pool, "backend": filters.backend}
+            if any(value and getattr(account, name) != value for name, value in wanted.items()):
+                continue
+            key = getattr(account, by.value)
+            before, leased_cost = totals.get(key, (LineTotal(), 0))
+            leased_cost += total.cost_nanousd if account.billing == "leased" else 0
+            totals[key] = LineTotal(*map(add, before, total)), leased_cost
 
     def story(self, request_id: str) -> Story:
         """Raises LedgerError when there is no such request."""

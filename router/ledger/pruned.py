@@ -1,7 +1,7 @@
 """What is left to say of months whose journal and charges are gone: from where on the ledger still has all of them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from router.domain.immutable import immutable
@@ -16,15 +16,15 @@ from router.ledger.store import Lease
 class Pruned:
     """All that was booked before `month`, the journal's events up to `seq`, is gone. What the rest goes on from:
 
-    leases: every lease that there was, as of that event, with its meter's state; also those that had ended. open_events: by
-    EVENT_COLUMNS, of the attempts that were open. lines: the sums of the charges that are gone. attempts: how many those are.
+    leases: every lease that there was, each with its meter's state as of that event, also where it had ended. open_events: by
+    EVENT_COLUMNS, of the attempts that were open. lines: the sums of the charges that are gone.
     """
 
     month: int
     seq: int
     leases: Sequence[Lease]
     open_events: Sequence[Sequence[Any]]
-    lines: dict[Line, LineTotal]
+    lines: Mapping[Line, LineTotal]
 
 
 def read_pruned(database: Database) -> Pruned | None:
@@ -35,7 +35,7 @@ def read_pruned(database: Database) -> Pruned | None:
     return Pruned(
         month=row[0],
         seq=row[1],
-        leases=[rows.lease_from_row(tuple(lease)) for lease in kept["leases"]],
+        leases=[Lease(*lease) for lease in kept["leases"]],
         open_events=kept["open_events"],
         lines=dict(rows.line_from_row(tuple(line)) for line in kept["lines"]),
     )
@@ -43,7 +43,7 @@ def read_pruned(database: Database) -> Pruned | None:
 
 def write_pruned(database: Database, pruned: Pruned) -> None:
     kept = {
-        "leases": [_lease_row(lease) for lease in pruned.leases],
+        "leases": list(pruned.leases),
         "open_events": [list(event) for event in pruned.open_events],
         "lines": [
             [*line.account, line.status.value, line.usage_source.value, *total] for line, total in pruned.lines.items()
@@ -54,11 +54,6 @@ def write_pruned(database: Database, pruned: Pruned) -> None:
         " ON CONFLICT (id) DO UPDATE SET month = excluded.month, seq = excluded.seq, kept = excluded.kept",
         {"month": pruned.month, "seq": pruned.seq, "kept": json.dumps(kept)},
     )
-
-
-def _lease_row(lease: Lease) -> list[Any]:
-    state = None if lease.state is None else json.dumps(lease.state)
-    return [*lease[:10], state, lease.state_seq]
 
 
 def pruned_ns(database: Database) -> int:

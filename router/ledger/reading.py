@@ -91,15 +91,17 @@ def read_prices(database: Database) -> list[tuple[str, str, str]]:
     return database.execute("SELECT price_id, snapshot, sha256 FROM prices ORDER BY price_id").fetchall()
 
 
-def read_journal(database: Database) -> Iterator[JournalLine]:
-    """All that is not pruned, in order; inside a transaction. Raises LedgerError on a kind that is none."""
+def read_journal(database: Database, until_seq: int | None = None) -> Iterator[JournalLine]:
+    """All that is not pruned, or what of it is not after an event, in order; inside a transaction. Raises LedgerError on a kind
+    that is none."""
     charge = ", ".join(f"charges.{column}" for column in rows.CHARGE_COLUMNS)
     for row in database.stream(
         f"""
         SELECT journal.seq, subject, kind, at_ns, lease_id, amount, detail, {charge} FROM journal LEFT JOIN charges
         ON kind = 'closed' AND charges.seq = journal.seq AND charges.month = journal.month AND attempt_id = subject
-        WHERE journal.seq > coalesce((SELECT seq FROM pruned), 0) ORDER BY journal.seq
-        """
+        WHERE journal.seq > coalesce((SELECT seq FROM pruned), 0) AND journal.seq <= :until ORDER BY journal.seq
+        """,
+        {"until": SEQ_MAX if until_seq is None else until_seq},
     ):
         try:
             event = rows.event_from_row(row[1:6])

@@ -36,11 +36,12 @@ class PostgresServer:
     def url(self, database: str) -> str:
         return f"postgresql://postgres@/{database}?host={self.host}"
 
-    def database(self) -> PostgresAddress:
-        """An empty one."""
+    def database(self, copy_of: PostgresAddress | None = None) -> PostgresAddress:
+        """An empty one, or one with all that is in another, which nobody may be connected to."""
         name = f"ledger_{uuid4().hex}"
+        template = "template1" if copy_of is None else conninfo_to_dict(copy_of.url)["dbname"]
         with closing(psycopg.connect(self.url("postgres"), autocommit=True)) as connection:
-            connection.execute(f"CREATE DATABASE {name}")  # type: ignore[call-overload]
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")  # type: ignore[call-overload]
         return PostgresAddress(self.url(name))
 
     def drop(self, address: PostgresAddress) -> None:
