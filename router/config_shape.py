@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from router.config import ENVIRONMENT_NAME, NAME, POSTGRES_URL, REDIS_URL, URL
+from router.config import ENVIRONMENT_NAME, HOST, NAME, POSTGRES_URL, REDIS_URL, URL
 from router.config_source import ConfigRefused, Finding, Place, Source, looks_secret
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -31,6 +31,7 @@ PATTERNS = {
     "`password_env` says",
     POSTGRES_URL: "write postgresql://, the host and the database, as in postgresql://jeton@10.0.0.9/jeton; a password goes "
     "where `password_env` says",
+    HOST: "write a host's name in lower case, without scheme and port, as in images.example.org; or * for every public host",
     ENVIRONMENT_NAME: "name an environment variable in capitals, as in CLOUD_API_KEY, and put the key there",
 }
 

@@ -74,8 +74,8 @@ def _replayed(database: Database, before: int, until_seq: int, pruning: Pruning)
     details: dict[str, list[tuple[object, ...]]] = {}
     for line, charge in replay(database, derivation, (), until_seq):
         pruning.events += 1
-        subject, kind, at_ns, lease_id, amount, _ = line.event
-        row = (line.seq, 0, subject, kind.value, at_ns, lease_id, amount, line.detail)
+        event, subject, kind = line.event, line.event.subject, line.event.kind
+        row = (line.seq, 0, subject, kind.value, event.at_ns, event.lease_id, event.amount, line.detail)
         if kind is EventKind.OPENED:
             details[subject] = [row]
         elif kind is EventKind.FIRST_TOKEN:

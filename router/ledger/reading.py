@@ -10,7 +10,7 @@ from router.domain.totals import Account, Line, LineTotal, Totals
 from router.ledger import rollups, rows
 from router.ledger.database import Database
 from router.ledger.pruned import read_pruned
-from router.ledger.store import Event, Lease, LedgerError, Opening, Recovery
+from router.ledger.store import Event, EventKind, Lease, LedgerError, Opening, Recovery
 
 SEQ_MAX = 2**63 - 1
 
@@ -40,10 +40,12 @@ def read_recovery(database: Database) -> Recovery:
     tail: defaultdict[str, list[Event]] = defaultdict(list)
     if leases:
         for seq, *members in database.execute(
-            "SELECT seq, subject, kind, at_ns, lease_id, amount FROM journal WHERE seq > :after ORDER BY seq",
+            "SELECT seq, subject, kind, at_ns, lease_id, amount, detail FROM journal WHERE seq > :after ORDER BY seq",
             {"after": min(state_seqs.values())},
         ):
-            event = rows.event_from_row(tuple(members))
+            event = rows.event_from_row(tuple(members[:-1]))
+            if event.kind is EventKind.FIRST_TOKEN:
+                event = event._replace(growth=rows.growth_from_text(members[-1]))
             if seq > state_seqs.get(event.lease_id, seq):
                 tail[event.lease_id].append(event)
     openings: dict[str, tuple[Opening, int]] = {}
