@@ -36,7 +36,8 @@ class Accounting:
     def __init__(self, loaded: LoadedConfig) -> None:
         self._loaded = loaded
         clock, recent_prices = Clock(), RecentPrices()
-        self._keeper = bookkeeper(loaded.config.ledger, clock.now_ns, recent_prices.count)
+        password = loaded.secrets.ledger_password.get_secret_value()
+        self._keeper = bookkeeper(loaded.config.ledger, password, clock.now_ns, recent_prices.count)
         self._apply(loaded)
         self._registry = CollectorRegistry()
         money = MoneyCollector(self._keeper.totals, Vocabulary(TENANTS_MAX))

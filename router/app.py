@@ -40,6 +40,7 @@ from router.telemetry.keeping import KeeperCollector
 from router.telemetry.metrics import CONTENT_TYPE, Metrics
 from router.telemetry.price_state import PriceStateCollector
 from router.telemetry.prices import RecentPrices
+from router.telemetry.spool import SpoolCollector
 
 log = structlog.get_logger("jeton.app")
 
@@ -62,7 +63,8 @@ class App:
         config = loaded.config
         self._member = None if channel is None else Member(channel, self._tally)
         ledger, recent_prices = _placed(config.ledger, in_group=channel is not None), RecentPrices()
-        self._books = Books(ledger, self._clock.now_ns, recent_prices.count)
+        password = loaded.secrets.ledger_password.get_secret_value()
+        self._books = Books(ledger, password, self._clock.now_ns, recent_prices.count)
         self._accountant = self._books.accountant
         self._price_watch.remember(self._books.lease_prices())
         deployment = deploy(loaded, self._day, self.drifts, self._price_watch.fed)
@@ -80,6 +82,7 @@ class App:
         self._metrics.registry.register(DriftCollector(self._drift_ratios))
         if self._books.keeper is not None:
             self._metrics.registry.register(KeeperCollector(self._books.keeper))
+        self._metrics.registry.register(SpoolCollector(lambda: self._books.spool))
         self._metrics.registry.register(PriceStateCollector(self._price_watch.rows))
         self._relay = Relay(self._watchdog)
         self._names = StrangersNames()

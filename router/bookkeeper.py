@@ -23,7 +23,7 @@ from router.domain.fleet import Backend
 from router.domain.totals import NOTHING, Totals
 from router.head_accountant import HeadAccountant
 from router.ledger.rows import Closing
-from router.ledger.store import EventKind, LedgerStore, Opening
+from router.ledger.store import EventKind, LedgerStore, LockHeld, Opening
 from router.ledger.workers import Report, Told, Worker, WorkerState
 from router.pricing.merge import Source, horizon_ns, take_until
 from router.pricing.price import Price
@@ -51,24 +51,23 @@ Fleet = tuple[tuple[Backend, ...], Mapping[str, Price], Mapping[str, EngineProfi
 class BookStore(LedgerStore, Protocol):
     """The accountant's store, where workers tell."""
 
-    def book(self, booked: Mapping[str, int], silent: Sequence[str] = ()) -> None:
-        """With the next commit: reports are booked so far, by worker, and these workers are silent."""
+    @property
+    def is_lost(self) -> bool: ...
+    def book(self, booked: Mapping[str, int], silent: Sequence[str] = ()) -> None: ...
+    def abandon(self) -> None: ...
 
 
 class Journals(Protocol):
-    """What the workers have told; the calls block, but for the first."""
+    """What the workers have told; all calls block."""
 
-    @property
-    def is_leading(self) -> bool: ...
-    def lead(self) -> bool: ...
-    def resign(self) -> None: ...
     def read(self, taken: Mapping[str, int], known_prices: Mapping[str, str], limit: int) -> Told: ...
     def ended(self, attempt_id: str) -> tuple[Charge | None, bool]: ...
+    def close(self) -> None: ...
 
 
 class Bookkeeper:
-    """open_store: the ledger, for who leads. silence_seconds: after which a worker is taken for dead, on our monotonic clock.
-    on_charge: told each charge that is booked.
+    """open_store: the ledger, for who leads; LockHeld when another does. silence_seconds: after which a worker is taken for
+    dead, on our monotonic clock. on_charge: told each charge that is booked.
 
     late_events, corrections: booked since this process leads.
     """
@@ -137,6 +136,9 @@ class Bookkeeper:
             except Exception:
                 log.exception("books could not be kept; trying again")
                 await asyncio.sleep(WATCH_SECONDS)
+            if self._store is not None and self._store.is_lost:
+                log.error("the ledger was away; whoever comes first keeps the books from here on")
+                await asyncio.to_thread(self._resign)
             await asyncio.sleep(ROUND_SECONDS if self.is_leading else WATCH_SECONDS)
 
     async def posted(self, timeout_seconds: float = 1.0) -> Totals:
@@ -167,19 +169,24 @@ class Bookkeeper:
     def _resign(self) -> None:
         store, self._store, self._accountant = self._store, None, None
         try:
-            if store is not None:
+            if store is not None and store.is_lost:
+                store.abandon()
+            elif store is not None:
                 store.close()
         finally:
-            self._journals.resign()
+            self._journals.close()
 
     async def lead(self) -> bool:
         """Whether this process leads; take over if nobody does."""
         if self._accountant is not None:
             return True
-        if self._fleet is None or not await asyncio.to_thread(self._journals.lead):
+        if self._fleet is None:
             return False
         try:
             self._store = await asyncio.to_thread(self._open_store)
+        except LockHeld:
+            return False
+        try:
             accountant = HeadAccountant(self._store)
             accountant.know(*self._fleet)
         except BaseException:

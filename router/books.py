@@ -21,9 +21,12 @@ from router.deployment import Deployment
 from router.domain.attempt import Charge
 from router.domain.fleet import Load
 from router.domain.totals import Totals
+from router.ledger.address import configured_address
 from router.ledger.journals import BEAT_SECONDS, Journals, WorkerJournal
-from router.ledger.sqlite import SqliteLedger
+from router.ledger.opening import open_ledger
+from router.ledger.shared import SharedLedger
 from router.ledger.store import LedgerStore
+from router.ledger.writer import BatchedLedger
 
 log = structlog.get_logger("jeton.books")
 
@@ -46,6 +49,7 @@ class Books:
     def __init__(
         self,
         config: LedgerConfig,
+        password: str,
         now_ns: Callable[[], int],
         on_charge: Callable[[Charge], None],
     ) -> None:
@@ -54,13 +58,14 @@ class Books:
         self.journal: WorkerJournal | None = None
         self.keeper: Bookkeeper | None = None
         if config.accountant is AccountantPlace.ALONE:
-            self.store = SqliteLedger(config.path, commit_seconds=config.commit_seconds)
+            self.store = open_ledger(config, password)
         else:
+            address = configured_address(config, password)
             name = f"{socket.gethostname()[:40]}-{os.getpid()}"
-            self.store = self.journal = WorkerJournal(config.path, now_ns, name, commit_seconds=config.commit_seconds)
+            self.store = self.journal = WorkerJournal(address, now_ns, name, commit_seconds=config.commit_seconds)
         self.accountant = Accountant(self.store)
         if config.accountant is AccountantPlace.INSIDE:
-            self.keeper = bookkeeper(config, now_ns, on_charge)
+            self.keeper = bookkeeper(config, password, now_ns, on_charge)
 
     @property
     def shows_money(self) -> bool:
@@ -79,6 +84,11 @@ class Books:
     @property
     def unrecorded_attempts(self) -> int:
         return self.accountant.unrecorded_attempts
+
+    @property
+    def spool(self) -> tuple[int, int] | None:
+        """Bytes that wait in a local spool, and those there is room for; None without one."""
+        return self.store.spool if isinstance(self.store, BatchedLedger) else None
 
     def totals(self) -> Totals:
         """The ledger's totals as of the last time they were posted."""
@@ -140,11 +150,14 @@ async def _tell_for_ever(
         await asyncio.sleep(BEAT_SECONDS)
 
 
-def bookkeeper(config: LedgerConfig, now_ns: Callable[[], int], on_charge: Callable[[Charge], None]) -> Bookkeeper:
+def bookkeeper(
+    config: LedgerConfig, password: str, now_ns: Callable[[], int], on_charge: Callable[[Charge], None]
+) -> Bookkeeper:
     """One that has not led yet."""
+    address = configured_address(config, password)
     return Bookkeeper(
-        Journals(config.path),
-        lambda: SqliteLedger(config.path, commit_seconds=config.commit_seconds, is_shared=True),
+        Journals(address),
+        lambda: SharedLedger(address, commit_seconds=config.commit_seconds),
         now_ns,
         silence_seconds=config.silence_seconds,
         on_charge=on_charge,

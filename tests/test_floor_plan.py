@@ -95,6 +95,7 @@ JOINTS = {
     "router.books": ("router",),
     "router.derivation": (DOMAIN, PRICING, "router.ledger"),
     "router.audit": (DOMAIN, PRICING, "router.derivation", "router.ledger", "router.telemetry"),
+    "router.prune": (DOMAIN, "router.derivation", "router.ledger"),
     "router.rebuild": (DOMAIN, "router.derivation", "router.ledger"),
     "router.bursar": (DOMAIN, "router.selection", "router.ledger", "router.clock"),
     "router.attempt": (DOMAIN, PRICING, WIRE, "router.dispatch", "router.fleet", "router.accountant"),

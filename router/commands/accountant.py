@@ -47,7 +47,7 @@ def accountant(path: Path, host: str, port: int) -> None:
         sys.exit(1)
     limits = config.server.model_copy(update={"host": host, "port": port})
     server = build_server(accounting.asgi, limits, lambda: None)
-    log.info("starting", url=f"http://{host}:{port}", ledger=str(config.ledger.path))
+    log.info("starting", url=f"http://{host}:{port}", ledger=config.ledger.url or str(config.ledger.path))
     server.run()
     if not server.started:
         sys.exit(3)

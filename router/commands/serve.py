@@ -88,7 +88,11 @@ def run(loaded: LoadedConfig, host: str | None = None, port: int | None = None, 
         sys.exit(1)
     server = build_server(app.asgi, server_config, app.drain)
     if share is None:
-        log.info("starting", url=f"http://{server_config.host}:{server_config.port}", ledger=str(config.ledger.path))
+        log.info(
+            "starting",
+            url=f"http://{server_config.host}:{server_config.port}",
+            ledger=config.ledger.url or str(config.ledger.path),
+        )
     # What start-up made lives as long as the process: the collector need not walk it again and again.
     gc.collect()
     gc.freeze()
@@ -115,7 +119,7 @@ def supervise(loaded: LoadedConfig, path: Path, host: str | None, port: int | No
     except CannotListen as error:
         click.echo(str(error), err=True)
         sys.exit(CANNOT_START)
-    ledger = str(loaded.config.ledger.path)
+    ledger = loaded.config.ledger.url or str(loaded.config.ledger.path)
     log.info("starting", url=f"http://{server_config.host}:{group.port}", ledger=ledger, workers=workers)
     sys.exit(asyncio.run(group.run()))
 

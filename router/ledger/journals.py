@@ -12,13 +12,10 @@ tells of them is booked as corrections.
 
 import asyncio
 import contextlib
-import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import starmap
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -28,12 +25,14 @@ import structlog
 from router.domain.attempt import Charge
 from router.domain.totals import NOTHING, Totals
 from router.ledger import rows, workers
-from router.ledger.locks import FileLock, Turns, lead
-from router.ledger.schema import open_reader, open_writer
-from router.ledger.spending import SpentQuestion, prepare_spending, read_spent
-from router.ledger.sqlite import CLOSE_SECONDS, EVENTS_WAITING_MAX, RETRY_SECONDS, WRITE_PRICE, insert_all
-from router.ledger.store import Checkpoint, Correction, Event, EventKind, Lease, LedgerError, Recovery
+from router.ledger.address import Address
+from router.ledger.batch import PRICE_COLUMNS, WRITE_PRICE
+from router.ledger.database import Database, Engine, transaction
+from router.ledger.schema import open_reader, open_shared, turns_of
+from router.ledger.spending import prepare_spending, read_spent
+from router.ledger.store import Checkpoint, Correction, Event, EventKind, Lease, LedgerError, Recovery, SpentQuestion
 from router.ledger.workers import Told, WorkerState, read_told
+from router.ledger.writer import CLOSE_SECONDS, EVENTS_WAITING_MAX, RETRY_SECONDS
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +53,7 @@ class WorkerJournal:
 
     def __init__(
         self,
-        path: Path,
+        address: Address,
         now_ns: Callable[[], int],
         name: str,
         commit_seconds: float = 0.02,
@@ -66,16 +65,18 @@ class WorkerJournal:
         self._commit_seconds = commit_seconds
         self._events_waiting_max = events_waiting_max
         self._beat_seconds = beat_seconds
-        self._connection, self._file_lock = open_writer(path, is_shared=True)
-        self._turns = Turns(path)
+        self._address = address
+        self._turns = turns_of(address)
         self._seq = self._committed_seq = 0
         self._told_ns = now_ns()
         self.elsewhere: Mapping[str, int] = {}
         self._in_flight: Mapping[str, int] = {}
-        with self._turns:
-            self.ledger_id = prepare_spending(self._connection)
-            self.worker = self._register(self._connection, self._told_ns)
-        running = self._connection.execute("SELECT DISTINCT price_id FROM leases WHERE ended_ns IS NULL")
+        self._database: Database | None = None
+        database = self._database = open_shared(address)
+        with self._turns, transaction(database):
+            self.ledger_id = prepare_spending(database)
+            self.worker = self._register(database, self._told_ns)
+        running = database.execute("SELECT DISTINCT price_id FROM leases WHERE ended_ns IS NULL")
         self.lease_prices = frozenset(price_id for (price_id,) in running)
         self._lock = threading.Lock()  # held for a few list operations at a time, never across a commit
         self._waiting: list[tuple[int, Event, Charge | None]] = []
@@ -151,15 +152,15 @@ class WorkerJournal:
     async def spent(self, questions: Sequence[SpentQuestion], timeout_seconds: float) -> tuple[list[int], int]:
         """As far as the accountant has booked; the position is of this worker's own reports."""
 
-        def read(connection: sqlite3.Connection) -> tuple[list[int], int]:
-            connection.execute("BEGIN")
+        def read(database: Database) -> tuple[list[int], int]:
+            database.begin_reading()
             try:
-                amounts = read_spent(connection, questions)
-                (booked_seq,) = connection.execute(
-                    "SELECT booked_seq FROM workers WHERE worker = ?", (self.worker,)
+                amounts = read_spent(database, questions)
+                (booked_seq,) = database.execute(
+                    "SELECT booked_seq FROM workers WHERE worker = :worker", {"worker": self.worker}
                 ).fetchone()
             finally:
-                connection.execute("COMMIT")
+                database.rollback()
             return amounts, int(booked_seq)
 
         found: tuple[list[int], int] = await self._ask(read, timeout_seconds)
@@ -170,13 +171,13 @@ class WorkerJournal:
         self._hurry.set()
         self._work.set()
         self._thread.join()
-        self._connection.close()
+        if self._database is not None:
+            self._database.close()
         self._turns.close()
-        self._file_lock.close()
         if self._waiting:
             raise LedgerError(f"{len(self._waiting)} events could not be written at shutdown ({self._failure})")
 
-    async def _ask(self, answer: Callable[[sqlite3.Connection], Any], timeout_seconds: float) -> Any:
+    async def _ask(self, answer: Callable[[Database], Any], timeout_seconds: float) -> Any:
         loop = asyncio.get_running_loop()
         asked = _Asked(answer, loop)
         with self._lock:
@@ -225,28 +226,30 @@ class WorkerJournal:
             (seq, event, rows.closing_json(charge, event.at_ns) if charge is not None else None)
             for seq, event, charge in taken
         ]
-        state = WorkerState.LEFT if is_closing else WorkerState.LIVE
-        connection = self._connection
-        with self._turns:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                connection.executemany(WRITE_PRICE, starmap(rows.price_row, prices.items()))
-                reported_seq = taken[-1][0] if taken else self._committed_seq
-                in_flight = orjson.dumps(self._in_flight if not is_closing else {}).decode()
-                beat = (watermark_ns, reported_seq, in_flight, state.value)
-                worker = self.worker
-                if not connection.execute(workers.BEAT, (*beat, worker)).rowcount:
-                    worker = self._register(connection, watermark_ns)
-                    connection.execute(workers.BEAT, (*beat, worker))
-                insert_all(
-                    connection, "reports", workers.REPORT_COLUMNS, [workers.report_row(worker, *one) for one in details]
-                )
-                elsewhere = workers.read_elsewhere(connection, worker, watermark_ns - ELSEWHERE_NS)
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
+        reported_seq = taken[-1][0] if taken else self._committed_seq
+        beat = {
+            "watermark_ns": watermark_ns,
+            "seq": reported_seq,
+            "in_flight": orjson.dumps({} if is_closing else self._in_flight).decode(),
+            "state": (WorkerState.LEFT if is_closing else WorkerState.LIVE).value,
+        }
+        database, worker = self._connected(), self.worker
+        try:
+            with self._turns, transaction(database):
+                for price in prices.items():
+                    database.execute(WRITE_PRICE, dict(zip(PRICE_COLUMNS, rows.price_row(*price), strict=True)))
+                if not database.execute(workers.BEAT, beat | {"worker": worker}).rowcount:
+                    worker = self._register(database, watermark_ns)
+                    database.execute(workers.BEAT, beat | {"worker": worker})
+                told = [workers.report_row(worker, *one) for one in details]
+                database.insert_new("reports", workers.REPORT_COLUMNS, told)
+                elsewhere = workers.read_elsewhere(database, worker, watermark_ns - ELSEWHERE_NS)
+        except database.error:
+            if database.engine is Engine.POSTGRESQL:  # another session, next time: this one may be gone
+                self._database = None
+                with contextlib.suppress(Exception):
+                    database.close()
+            raise
         if worker != self.worker:
             log.error("was silent for too long and taken for dead; goes on as another", was=self.worker, is_now=worker)
             self.worker = worker
@@ -260,10 +263,15 @@ class WorkerJournal:
                 del self._prices[price_id]
             self._committed_seq = reported_seq
 
-    def _register(self, connection: sqlite3.Connection, at_ns: int) -> str:
+    def _connected(self) -> Database:
+        if self._database is None:
+            self._database = open_shared(self._address)
+        return self._database
+
+    def _register(self, database: Database, at_ns: int) -> str:
         """A row of its own, under a name that nobody had. What was told before was told by another."""
         worker = f"{self._name}-{uuid4().hex[:12]}"
-        connection.execute(workers.REGISTER, (worker, at_ns, at_ns, self._committed_seq, self._committed_seq))
+        database.execute(workers.REGISTER, {"worker": worker, "at_ns": at_ns, "seq": self._committed_seq})
         return worker
 
     def _answer(self) -> None:
@@ -272,8 +280,8 @@ class WorkerJournal:
             asked, self._asked = self._asked, []
         for one in asked:
             try:
-                answer = one.answer(self._connection)
-            except sqlite3.Error as error:
+                answer = one.answer(self._connected())
+            except Exception as error:
                 one.tell(partial(one.fail, error))
                 continue
             if answer is None:
@@ -288,7 +296,7 @@ class _Asked:
 
     __slots__ = ("answer", "future", "loop")
 
-    def __init__(self, answer: Callable[[sqlite3.Connection], Any], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, answer: Callable[[Database], Any], loop: asyncio.AbstractEventLoop) -> None:
         self.answer = answer
         self.loop = loop
         self.future: asyncio.Future[Any] = loop.create_future()
@@ -307,51 +315,46 @@ class _Asked:
 
 
 class Journals:
-    """The accountant's side: what the workers have told, in order, and the lock that makes it the only one."""
+    """The accountant's side: what the workers have told, in order. For one thread at a time."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock: FileLock | None = None
-        self._connection: sqlite3.Connection | None = None
-
-    @property
-    def is_leading(self) -> bool:
-        return self._lock is not None
-
-    def lead(self) -> bool:
-        """Take the accountant's part if nobody has it. Raises LedgerError."""
-        if self._lock is None:
-            self._lock = lead(self._path)
-        return self.is_leading
-
-    def resign(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._database: Database | None = None
 
     def read(self, taken: Mapping[str, int], known_prices: Mapping[str, str], limit: int) -> Told:
-        """One consistent state (see `workers.read_told`). For one thread at a time."""
-        connection = self._reader()
-        connection.execute("BEGIN")
-        try:
-            return read_told(connection, taken, known_prices, limit)
-        finally:
-            connection.execute("COMMIT")
+        """One consistent state (see `workers.read_told`). Raises LedgerError, or what cannot be read."""
+        with self._reading() as database:
+            database.begin_reading()
+            return read_told(database, taken, known_prices, limit)
 
     def ended(self, attempt_id: str) -> tuple[Charge | None, bool]:
         """Of an attempt that is not open: its charge, and whether that was corrected."""
-        connection = self._reader()
-        row = connection.execute(
-            f"SELECT {', '.join(rows.CHARGE_COLUMNS)} FROM charges WHERE attempt_id = ?", (attempt_id,)
-        ).fetchone()
-        found = connection.execute("SELECT 1 FROM corrections WHERE attempt_id = ?", (attempt_id,)).fetchone()
+        which = {"attempt_id": attempt_id}
+        with self._reading() as database:
+            row = database.execute(
+                f"SELECT {', '.join(rows.CHARGE_COLUMNS)} FROM charges WHERE attempt_id = :attempt_id", which
+            ).fetchone()
+            found = database.execute("SELECT 1 FROM corrections WHERE attempt_id = :attempt_id", which).fetchone()
         charge = None if row is None else rows.charge_from_row(dict(zip(rows.CHARGE_COLUMNS, row, strict=True)))
         return charge, found is not None
 
-    def _reader(self) -> sqlite3.Connection:
-        if self._connection is None:
-            self._connection = open_reader(self._path, check_same_thread=False)
-        return self._connection
+    def close(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Database]:
+        """On a connection that stays, until it breaks."""
+        database = self._database
+        if database is None:
+            database = self._database = open_reader(self._address)
+        try:
+            yield database
+            database.rollback()
+        except database.error as error:
+            self.close()
+            raise LedgerError(f"{self._address}: cannot be read ({error})") from None
+        except BaseException:
+            database.rollback()
+            raise

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from router.ledger.store import LedgerError
+from router.ledger.store import LedgerError, LockHeld
 
 IN_USE = (
     "another jeton is writing this ledger; stop it, let both share it (ledger.accountant: inside), or give this one a file of"
@@ -70,6 +70,19 @@ class Turns:
         self._file.close()
 
 
+class NoTurns:
+    """Where the database lets writers wait in order."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def close(self) -> None: ...
+
+
+AnyTurns = Turns | NoTurns
+
+
 def lock_ledger(path: Path, *, is_shared: bool) -> FileLock:
     """Raises LedgerError when somebody has it who does not share, or when it is shared and wanted alone."""
     lock = FileLock(path, ".lock")
@@ -79,11 +92,11 @@ def lock_ledger(path: Path, *, is_shared: bool) -> FileLock:
     return lock
 
 
-def lead(path: Path) -> FileLock | None:
-    """The accountant's lock, unless another has it."""
+def lead(path: Path) -> FileLock:
+    """The accountant's lock. Raises LockHeld when another has it."""
     lock = FileLock(path, ".accountant")
-    if lock.take():
-        lock.sign(f"{os.getpid()}\n")
-        return lock
-    lock.close()
-    return None
+    if not lock.take():
+        lock.close()
+        raise LockHeld(f"{path}: another jeton keeps the books of this ledger")
+    lock.sign(f"{os.getpid()}\n")
+    return lock

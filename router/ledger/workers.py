@@ -6,7 +6,6 @@ follows from a report, the report goes and `booked_seq` moves, so that each is b
 are what a worker told after it had been taken for dead, of attempts that were closed as lost by then.
 """
 
-import sqlite3
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -17,6 +16,8 @@ import orjson
 from router.domain.budget import DAY_NS
 from router.domain.immutable import immutable
 from router.ledger import rows
+from router.ledger.database import Database
+from router.ledger.spending import ADD_SPENDING
 from router.ledger.store import Correction, Event, EventKind, Opening
 
 
@@ -62,44 +63,31 @@ class Told:
     prices: Mapping[str, str]
 
 
-TABLES = """
-CREATE TABLE workers (
-    worker TEXT PRIMARY KEY,
-    state TEXT NOT NULL,
-    started_ns INTEGER NOT NULL,
-    watermark_ns INTEGER NOT NULL,
-    beats INTEGER NOT NULL,
-    reported_seq INTEGER NOT NULL,
-    booked_seq INTEGER NOT NULL,
-    in_flight TEXT NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE TABLE reports (
-    worker TEXT NOT NULL,
-    seq INTEGER NOT NULL,
-    subject TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    at_ns INTEGER NOT NULL,
-    detail TEXT,
-    PRIMARY KEY (worker, seq)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE corrections AS SELECT 0 AS seq, 0 AS booked_ns, 0 AS corrected_nanousd, charges.* FROM charges WHERE FALSE;
-CREATE UNIQUE INDEX corrections_attempt ON corrections (attempt_id);
-"""
 REPORT_COLUMNS = ("worker", "seq", "subject", "kind", "at_ns", "detail")
 CORRECTION_COLUMNS = ("seq", "booked_ns", "corrected_nanousd", *rows.CHARGE_COLUMNS)
 WORKER_COLUMNS = ", ".join(Worker._fields)
-REGISTER = f"INSERT INTO workers ({WORKER_COLUMNS}) VALUES (?, '{WorkerState.LIVE}', ?, ?, 0, ?, ?, '{{}}')"
-BEAT = f"""
-UPDATE workers SET watermark_ns = ?, beats = beats + 1, reported_seq = ?, in_flight = ?, state = ?
-WHERE worker = ? AND state = '{WorkerState.LIVE}'
+REGISTER = f"""
+INSERT INTO workers ({WORKER_COLUMNS}) VALUES (:worker, '{WorkerState.LIVE}', :at_ns, :at_ns, 0, :seq, :seq, '{{}}')
 """
-OTHERS = f"SELECT in_flight FROM workers WHERE worker <> ? AND state = '{WorkerState.LIVE}' AND watermark_ns > ?"
-BOOKED = "UPDATE workers SET booked_seq = max(booked_seq, ?) WHERE worker = ?"
-FORGET_REPORTS = "DELETE FROM reports WHERE worker = ? AND seq <= ?"
-SILENCE = f"UPDATE workers SET state = '{WorkerState.SILENT}' WHERE worker = ? AND state = '{WorkerState.LIVE}'"
-FORGET_WORKERS = (
-    f"DELETE FROM workers WHERE state <> '{WorkerState.LIVE}' AND booked_seq >= reported_seq AND watermark_ns < ?"
-)
+BEAT = f"""
+UPDATE workers SET watermark_ns = :watermark_ns, beats = beats + 1, reported_seq = :seq, in_flight = :in_flight, state = :state
+WHERE worker = :worker AND state = '{WorkerState.LIVE}'
+"""
+OTHERS = f"""
+SELECT in_flight FROM workers WHERE worker <> :worker AND state = '{WorkerState.LIVE}' AND watermark_ns > :since_ns
+"""
+BOOKED = "UPDATE workers SET booked_seq = :seq WHERE worker = :worker AND booked_seq < :seq"
+FORGET_REPORTS = "DELETE FROM reports WHERE worker = :worker AND seq <= :seq"
+SILENCE = f"UPDATE workers SET state = '{WorkerState.SILENT}' WHERE worker = :worker AND state = '{WorkerState.LIVE}'"
+# A worker that is gone, and of whom nothing waits, is remembered for so long, for people.
+KEPT_NS = 30 * DAY_NS
+FORGET_WORKERS = f"""
+DELETE FROM workers WHERE state <> '{WorkerState.LIVE}' AND booked_seq >= reported_seq AND watermark_ns < :before_ns
+"""
+MARKS = ", ".join(f":{name}" for name in CORRECTION_COLUMNS)
+CORRECT = f"""
+INSERT INTO corrections ({", ".join(CORRECTION_COLUMNS)}) VALUES ({MARKS}) ON CONFLICT DO NOTHING
+"""
 
 
 def report_row(worker: str, seq: int, event: Event, closing: str | None) -> tuple[Any, ...]:
@@ -121,28 +109,26 @@ def report_from_row(seq: int, subject: str, kind: str, at_ns: int, detail: str |
     return Report(seq, subject, EventKind(kind), at_ns, said)
 
 
-def read_workers(connection: sqlite3.Connection) -> list[Worker]:
-    return [
-        Worker(*row) for row in connection.execute(f"SELECT {WORKER_COLUMNS} FROM workers ORDER BY started_ns, worker")
-    ]
+def read_workers(database: Database) -> list[Worker]:
+    found = database.execute(f"SELECT {WORKER_COLUMNS} FROM workers ORDER BY started_ns, worker")
+    return [Worker(*row) for row in found]
 
 
-def read_told(
-    connection: sqlite3.Connection, taken: Mapping[str, int], known_prices: Mapping[str, str], limit: int
-) -> Told:
+def read_told(database: Database, taken: Mapping[str, int], known_prices: Mapping[str, str], limit: int) -> Told:
     """taken: by worker, the last report that was read before; of others all that is not booked. limit: reports of each.
 
     Raises ValueError or TypeError on a report that is none.
     """
-    workers = read_workers(connection)
+    workers = read_workers(database)
     reports: dict[str, deque[Report]] = {}
     has_more = set()
     for one in workers:
         after = taken.get(one.worker, one.booked_seq)
         if one.reported_seq > after:
-            found = connection.execute(
-                "SELECT seq, subject, kind, at_ns, detail FROM reports WHERE worker = ? AND seq > ? ORDER BY seq LIMIT ?",
-                (one.worker, after, limit),
+            found = database.execute(
+                "SELECT seq, subject, kind, at_ns, detail FROM reports WHERE worker = :worker AND seq > :after"
+                " ORDER BY seq LIMIT :limit",
+                {"worker": one.worker, "after": after, "limit": limit},
             )
             reports[one.worker] = deque(report_from_row(*row) for row in found)
             if reports[one.worker] and reports[one.worker][-1].seq < one.reported_seq:
@@ -152,72 +138,77 @@ def read_told(
     }
     prices = {}
     for price_id in price_ids - known_prices.keys() - {""}:
-        row = connection.execute("SELECT snapshot FROM prices WHERE price_id = ?", (price_id,)).fetchone()
+        row = database.execute("SELECT snapshot FROM prices WHERE price_id = :id", {"id": price_id}).fetchone()
         if row is not None:
             prices[price_id] = row[0]
     return Told(workers, reports, frozenset(has_more), prices)
 
 
-def read_elsewhere(connection: sqlite3.Connection, worker: str, since_ns: int) -> dict[str, int]:
+def read_elsewhere(database: Database, worker: str, since_ns: int) -> dict[str, int]:
     """Attempts in flight by replica, of the other workers that were heard of since then."""
     elsewhere: dict[str, int] = {}
-    for (text,) in connection.execute(OTHERS, (worker, since_ns)):
+    for (text,) in database.execute(OTHERS, {"worker": worker, "since_ns": since_ns}):
         for replica, attempts in orjson.loads(text).items():
             elsewhere[replica] = elsewhere.get(replica, 0) + attempts
     return elsewhere
 
 
-def write_booked(connection: sqlite3.Connection, booked: Mapping[str, int], silent: Iterable[str]) -> None:
+def write_booked(database: Database, booked: Mapping[str, int], silent: Iterable[str]) -> None:
     """How far the reports of each worker are booked, and who is taken for dead."""
     for worker, seq in booked.items():
-        connection.execute(BOOKED, (seq, worker))
-        connection.execute(FORGET_REPORTS, (worker, seq))
+        database.execute(BOOKED, {"worker": worker, "seq": seq})
+        database.execute(FORGET_REPORTS, {"worker": worker, "seq": seq})
     for worker in silent:
-        connection.execute(SILENCE, (worker,))
+        database.execute(SILENCE, {"worker": worker})
 
 
-def write_corrections(connection: sqlite3.Connection, corrections: Sequence[tuple[int, Correction]]) -> None:
+def write_corrections(database: Database, corrections: Sequence[tuple[int, Correction]]) -> None:
     """Each with the event that it goes with; budgets hear of the money on the day on which it was booked."""
-    marks = ", ".join("?" * len(CORRECTION_COLUMNS))
     for seq, one in corrections:
-        written = connection.execute(
-            f"INSERT INTO corrections ({', '.join(CORRECTION_COLUMNS)}) VALUES ({marks}) ON CONFLICT DO NOTHING",
-            (seq, one.booked_ns, one.corrected_nanousd, *rows.charge_row(one.charge)),
-        )
+        row = (seq, one.booked_ns, one.corrected_nanousd, *rows.charge_row(one.charge))
+        written = database.execute(CORRECT, dict(zip(CORRECTION_COLUMNS, row, strict=True)))
         if written.rowcount and one.corrected_nanousd:
             facts = one.charge.facts
-            connection.execute(
-                """
-                INSERT INTO spending VALUES (?, ?, ?, ?)
-                ON CONFLICT DO UPDATE SET cost_nanousd = cost_nanousd + excluded.cost_nanousd
-                """,
-                (facts.tenant, facts.api_key_name, one.booked_ns // DAY_NS, one.corrected_nanousd),
+            database.execute(
+                "INSERT INTO spending (tenant, api_key_name, day, cost_nanousd) VALUES (:tenant, :key, :day, :nanousd)"
+                f" {ADD_SPENDING}",
+                {
+                    "tenant": facts.tenant,
+                    "key": facts.api_key_name,
+                    "day": one.booked_ns // DAY_NS,
+                    "nanousd": one.corrected_nanousd,
+                },
             )
 
 
-def read_correction_rows(connection: sqlite3.Connection) -> dict[str, tuple[Any, ...]]:
-    """By attempt, in CORRECTION_COLUMNS."""
+def read_correction_rows(database: Database, first_seq: int = 0) -> dict[str, tuple[Any, ...]]:
+    """By attempt, in CORRECTION_COLUMNS; of what was booked from that event on."""
     at = CORRECTION_COLUMNS.index("attempt_id")
-    return {
-        row[at]: row
-        for row in connection.execute(f"SELECT {', '.join(CORRECTION_COLUMNS)} FROM corrections ORDER BY seq")
-    }
+    found = database.execute(
+        f"SELECT {', '.join(CORRECTION_COLUMNS)} FROM corrections WHERE seq >= :first ORDER BY seq",
+        {"first": first_seq},
+    )
+    return {row[at]: tuple(row) for row in found}
 
 
-def read_corrected(connection: sqlite3.Connection) -> dict[tuple[str, str], int]:
-    """Nano-dollars by (pool, backend)."""
-    found = connection.execute("SELECT pool, backend, sum(corrected_nanousd) FROM corrections GROUP BY 1, 2")
+def read_corrected(database: Database, until_seq: int = 2**63 - 1) -> dict[tuple[str, str], int]:
+    """Nano-dollars by (pool, backend), of what was booked up to that event."""
+    found = database.execute(
+        "SELECT pool, backend, sum(corrected_nanousd) FROM corrections WHERE seq <= :until GROUP BY 1, 2",
+        {"until": until_seq},
+    )
     return {(pool, backend): nanousd for pool, backend, nanousd in found}
 
 
-def missing_reports(connection: sqlite3.Connection) -> list[tuple[str, int, int]]:
+def missing_reports(database: Database) -> list[tuple[str, int, int]]:
     """For an audit: of each worker that has told more than is booked, what should wait and does not: worker, how many wait,
     how many should."""
-    return connection.execute(
+    return database.execute(
         """
-        SELECT * FROM (
-            SELECT worker, (SELECT count(*) FROM reports WHERE reports.worker = workers.worker AND seq > booked_seq) AS waiting,
-                reported_seq - booked_seq AS should_wait FROM workers
-        ) WHERE waiting <> should_wait ORDER BY worker
+        SELECT worker, waiting, should_wait FROM (
+            SELECT worker, reported_seq - booked_seq AS should_wait, (
+                SELECT count(*) FROM reports WHERE reports.worker = workers.worker AND reports.seq > workers.booked_seq
+            ) AS waiting FROM workers
+        ) AS told WHERE waiting <> should_wait ORDER BY worker
         """
     ).fetchall()

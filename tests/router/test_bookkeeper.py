@@ -28,13 +28,17 @@ from bookkeeping import (
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ledgers import Place
 from workers_at_work import SILENCE_SECONDS, START, AtWork, Clock, Keeping
 
 from router.accountant import Accountant
 from router.domain.usage import Usage
+from router.ledger.address import Address
+from router.ledger.database import dicts
+from router.ledger.schema import open_reader, open_shared
 from router.ledger.sqlite import SqliteLedger
 from router.ledger.store import LedgerError
-from router.ledger.workers import WorkerState
+from router.ledger.workers import REPORT_COLUMNS, WorkerState
 from router.pricing.cost import list_cost
 from router.pricing.weigher import Weigher
 from router.rebuild import rebuild
@@ -45,11 +49,11 @@ WORKERS = 4
 class Firm:
     """Four workers and an accountant on one ledger."""
 
-    def __init__(self, path: Path, workers: int = WORKERS) -> None:
-        self.path = path
+    def __init__(self, address: Address, workers: int = WORKERS) -> None:
+        self.address = address
         self.clock = Clock()
-        self.keeping = Keeping(path, self.clock)
-        self.workers = [AtWork(path, self.clock, f"w{number}") for number in range(workers)]
+        self.keeping = Keeping(address, self.clock)
+        self.workers = [AtWork(address, self.clock, f"w{number}") for number in range(workers)]
 
     async def flush(self, *, but: AtWork | None = None) -> None:
         for worker in self.workers:
@@ -75,24 +79,26 @@ class Firm:
         await self.keeping.close()
 
     def rows(self, sql: str) -> list[dict[str, Any]]:
-        with closing(sqlite3.connect(self.path)) as connection:
-            connection.row_factory = sqlite3.Row
-            return [dict(row) for row in connection.execute(sql)]
+        with closing(open_reader(self.address)) as database:
+            return dicts(database.execute(sql))
 
     def charges(self) -> dict[str, dict[str, Any]]:
         return {row["attempt_id"]: row for row in self.rows("SELECT * FROM charges")}
 
 
 @pytest.fixture
-async def firm(tmp_path: Path) -> AsyncIterator[Firm]:
-    made = Firm(tmp_path / "ledger.sqlite")
+async def firm(place: Place) -> AsyncIterator[Firm]:
+    """On a file of SQLite, and on a real PostgreSQL."""
+    made = Firm(place.address)
     yield made
     await made.close()
-    assert_file_is_consistent(made.path)
-    found = assert_audit_is_clean(made.path)
-    rebuilt = rebuild(made.path, tmp_path / "rebuilt.sqlite")
+    if isinstance(place.address, Path):
+        assert_file_is_consistent(place.address)
+    found = assert_audit_is_clean(made.address)
+    fresh = place.directory / "rebuilt.sqlite"
+    rebuilt = rebuild(made.address, fresh)
     assert (rebuilt.findings, rebuilt.events) == ([], found.events)
-    again = assert_audit_is_clean(tmp_path / "rebuilt.sqlite")
+    again = assert_audit_is_clean(fresh)
     assert (again.corrections, again.corrected_nanousd) == (found.corrections, found.corrected_nanousd)
     assert made.rows("SELECT * FROM reports") == []
 
@@ -243,11 +249,11 @@ async def test_another_accountant_goes_on_with_what_is_open(firm: Firm) -> None:
 
 async def test_a_second_accountant_waits_for_the_first_to_go(firm: Firm) -> None:
     await firm.keeping.book()
-    second = Keeping(firm.path, firm.clock)
+    second = Keeping(firm.address, firm.clock)
     assert not await second.keeper.lead()
     assert second.keeper.totals().lines == {}
     await firm.keeping.keeper.close()
-    assert await second.keeper.lead()
+    await second.lead()
     firm.keeping = second
 
 
@@ -261,10 +267,8 @@ async def test_what_is_told_twice_is_booked_once(firm: Firm) -> None:
     told = firm.rows("SELECT * FROM reports")
     await firm.book()
     before = firm.charges()
-    with closing(sqlite3.connect(firm.path)) as connection:
-        for row in told:
-            connection.execute("INSERT INTO reports VALUES (?, ?, ?, ?, ?, ?)", tuple(row.values()))
-        connection.commit()
+    with closing(open_shared(firm.address)) as database:
+        database.insert_new("reports", REPORT_COLUMNS, [tuple(row[name] for name in REPORT_COLUMNS) for row in told])
     firm.clock.wait(1)
     again = teller.begin("again", LARGE)
     teller.end(again)
@@ -322,9 +326,16 @@ async def test_workers_hear_what_is_in_flight_at_the_others_while_those_live(fir
     assert third.journal.elsewhere == {replica: 2, "another": 1}  # the first was not heard of lately
 
 
-async def test_a_ledger_that_is_shared_cannot_be_opened_alone(firm: Firm) -> None:
-    with pytest.raises(LedgerError, match=r"another jeton is writing this ledger.*ledger\.accountant"):
-        SqliteLedger(firm.path)
+async def test_a_ledger_that_is_shared_cannot_be_opened_alone(firm: Firm, place: Place) -> None:
+    with pytest.raises(LedgerError, match=r"ledger\.accountant: inside"):
+        place.open()
+
+
+async def test_a_ledger_that_one_has_alone_cannot_be_shared(place: Place) -> None:
+    alone = place.open()
+    with pytest.raises(LedgerError, match=r"ledger\.accountant: inside"):
+        Firm(place.address, workers=1)
+    alone.close()
 
 
 # Whatever happens

@@ -1,14 +1,14 @@
 """One of several workers on a ledger, as busy as it can be until it is killed: `python busy_worker.py LEDGER SEED`.
 
-Prints `durable <attempt>` for every metered attempt once its journal says that it is on disk, `told <attempt>` once its end is,
-and `posted <nano-dollars>`, the sum of all costs and corrections that the totals have shown, while it keeps the books.
+LEDGER is a file, or the URL of a PostgreSQL. Prints `durable <attempt>` for every metered attempt once its journal says that it
+is on disk, `told <attempt>` once its end is, and `posted <nano-dollars>`, the sum of all costs and corrections that the totals
+have shown, while it keeps the books.
 """
 
 import asyncio
 import random
 import sys
 import time
-from pathlib import Path
 
 from bookkeeping import CLOUD_PRICE, EDGE_PRICE, FLEET, LARGE, PRICES, PROFILES, SMALL, answered, facts
 
@@ -17,6 +17,7 @@ from router.books import Books
 from router.config import AccountantPlace, LedgerConfig
 from router.fleet.health import HealthRules
 from router.fleet.state import Fleet
+from router.ledger.address import Address, PostgresAddress, address_from_text
 
 SILENCE_SECONDS = 0.7
 
@@ -57,11 +58,15 @@ async def post_for_ever(keeper: Bookkeeper) -> None:
         await asyncio.sleep(0.05)
 
 
-async def work(path: Path, seed: int) -> None:
+async def work(address: Address, seed: int) -> None:
     config = LedgerConfig.model_construct(
-        path=path, commit_seconds=0.002, accountant=AccountantPlace.INSIDE, silence_seconds=SILENCE_SECONDS
+        path=address,
+        url=address.url if isinstance(address, PostgresAddress) else None,
+        commit_seconds=0.002,
+        accountant=AccountantPlace.INSIDE,
+        silence_seconds=SILENCE_SECONDS,
     )
-    books = Books(config, time.time_ns, lambda charge: None)
+    books = Books(config, "", time.time_ns, lambda charge: None)
     fleet = Fleet(FLEET, ("small", "large"), HealthRules())
     assert books.keeper is not None
     books.accountant.set_fleet(FLEET, PRICES, PROFILES, time.time_ns())
@@ -74,4 +79,4 @@ async def work(path: Path, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(work(Path(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(work(address_from_text(sys.argv[1]), int(sys.argv[2])))

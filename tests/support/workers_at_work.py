@@ -1,7 +1,6 @@
 """Several workers and an accountant in one process, the clocks in hand: real journals in a real ledger, flushed when told."""
 
-from contextlib import suppress
-from pathlib import Path
+import asyncio
 
 from bookkeeping import CLOUD_PRICE, EDGE_PRICE, FLEET, PRICES, PROFILES, SECOND, SMALL, answered, facts
 
@@ -9,8 +8,9 @@ from router.accountant import Accountant
 from router.bookkeeper import Bookkeeper
 from router.domain.attempt import AttemptEnd, Charge
 from router.domain.fleet import Backend
+from router.ledger.address import Address
 from router.ledger.journals import Journals, WorkerJournal
-from router.ledger.sqlite import SqliteLedger
+from router.ledger.shared import SharedLedger
 
 START = 1_795_000_000 * SECOND
 SILENCE_SECONDS = 10.0
@@ -33,10 +33,10 @@ class Clock:
 class AtWork:
     """One worker: its own estimate of the fold over a journal that is written when `flush` is called, and not before."""
 
-    def __init__(self, path: Path, clock: Clock, name: str) -> None:
+    def __init__(self, address: Address, clock: Clock, name: str) -> None:
         self.clock = clock
         self.journal = WorkerJournal(
-            path, lambda: clock.now_ns, name, commit_seconds=NEVER_SECONDS, beat_seconds=NEVER_SECONDS
+            address, lambda: clock.now_ns, name, commit_seconds=NEVER_SECONDS, beat_seconds=NEVER_SECONDS
         )
         self.accountant = Accountant(self.journal)
         self.accountant.set_fleet(FLEET, PRICES, PROFILES, clock.now_ns)
@@ -64,16 +64,16 @@ class AtWork:
 class Keeping:
     """The accountant's part, by whoever has it now."""
 
-    def __init__(self, path: Path, clock: Clock) -> None:
-        self.path = path
+    def __init__(self, address: Address, clock: Clock) -> None:
+        self.address = address
         self.clock = clock
         self.charges: list[Charge] = []
         self.keeper = self._new()
 
     def _new(self) -> Bookkeeper:
         keeper = Bookkeeper(
-            Journals(self.path),
-            lambda: SqliteLedger(self.path, commit_seconds=0.0005, is_shared=True),
+            Journals(self.address),
+            lambda: SharedLedger(self.address, commit_seconds=0.0005),
             lambda: self.clock.now_ns,
             silence_seconds=SILENCE_SECONDS,
             on_charge=self.charges.append,
@@ -84,9 +84,15 @@ class Keeping:
 
     async def book(self) -> None:
         """All that can be booked now is, and is on disk."""
-        assert await self.keeper.lead()
+        await self.lead()
         await self.keeper.go_on(is_asked=True)
         await self.keeper.posted(PATIENCE_SECONDS)
+
+    async def lead(self) -> None:
+        """PostgreSQL frees the lock of a session that ended when it notices."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not await self.keeper.lead():
+                await asyncio.sleep(0.01)
 
     async def take_over(self) -> None:
         """Another process goes on."""
@@ -94,6 +100,5 @@ class Keeping:
         self.keeper = self._new()
 
     async def close(self) -> None:
-        with suppress(AssertionError):
-            await self.book()
+        await self.book()
         await self.keeper.close()

@@ -5,7 +5,6 @@ import asyncio
 import os
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -17,10 +16,13 @@ import busy_worker
 import pytest
 from audited import assert_audit_is_clean
 from bookkeeping import FLEET, PRICES, PROFILES, assert_file_is_consistent
+from ledgers import Place
 
 from router.bookkeeper import Bookkeeper
+from router.ledger.address import Address, PostgresAddress
 from router.ledger.journals import Journals
-from router.ledger.sqlite import SqliteLedger
+from router.ledger.schema import open_shared
+from router.ledger.shared import SharedLedger
 from router.rebuild import rebuild
 
 WORKERS = 3
@@ -34,12 +36,16 @@ PATIENCE_SECONDS = 60.0
 class Busy:
     """A worker in a process of its own. What it says goes to a file, so that it never waits for us."""
 
-    def __init__(self, path: Path, seed: int) -> None:
-        self.output = path.with_name(f"said-{seed}")
+    def __init__(self, place: Place, seed: int) -> None:
+        self.output = place.directory / f"said-{seed}"
+        address = place.address
+        ledger = address.url if isinstance(address, PostgresAddress) else str(address)
         with self.output.open("wb") as said:
-            self.process = subprocess.Popen(
-                [sys.executable, str(SUPPORT), str(path), str(seed)], stdout=said, stderr=said
-            )
+            self.process = subprocess.Popen([sys.executable, str(SUPPORT), ledger, str(seed)], stdout=said, stderr=said)
+
+    def leads(self) -> bool:
+        """Whether it keeps the books, or did before it lost them."""
+        return any(word == "posted" for word, _ in self.said())
 
     def said(self) -> list[tuple[str, str]]:
         text = self.output.read_text()
@@ -54,30 +60,31 @@ class Busy:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("number", range(LEDGERS))
 def test_a13_f29_f30_workers_and_accountants_killed_at_any_moment_leave_one_charge_for_each_attempt(
-    tmp_path: Path, number: int
+    place: Place, number: int
 ) -> None:
-    path = tmp_path / "ledger.sqlite"
+    address = place.address
     chance = random.Random(20261126 + number)
     seeds = iter(range(1000 * number, 1000 * (number + 1)))
-    busy = [Busy(path, next(seeds)) for _ in range(WORKERS)]
+    with closing(open_shared(address)):
+        pass  # there it is
+    busy = [Busy(place, next(seeds)) for _ in range(WORKERS)]
     said: list[tuple[str, str]] = []
     whom = ["accountant", "worker", "both"]
     try:
         until(lambda: all(any(word == "told" for word, _ in one.said()) for one in busy))
         for kill in range(KILLS_EACH):
-            booked = booked_events(path)
-            until(lambda booked=booked: booked_events(path) > booked)  # somebody leads, and gets on
+            booked = booked_events(place)
+            until(lambda booked=booked: booked_events(place) > booked)  # somebody leads, and gets on
             time.sleep(chance.random() * 0.3)
-            leader = leading(path)
-            keeps = [one for one in busy if one.process.pid == leader]
-            others = [one for one in busy if one.process.pid != leader]
+            keeps = [one for one in busy if one.leads()]
+            others = [one for one in busy if one not in keeps]
             victims = {"accountant": keeps, "worker": others[:1], "both": [*keeps, *others[:1]]}[whom[kill % 3]]
             for victim in victims:
                 victim.kill()
                 said += victim.said()
                 busy.remove(victim)
-            assert_audit_is_clean(path)  # as the kill left it, with all that is open and not booked
-            busy += [Busy(path, next(seeds)) for _ in victims]
+            assert_audit_is_clean(address)  # as the kill left it, with all that is open and not booked
+            busy += [Busy(place, next(seeds)) for _ in victims]
         for one in busy:
             one.kill()
             said += one.said()
@@ -86,19 +93,19 @@ def test_a13_f29_f30_workers_and_accountants_killed_at_any_moment_leave_one_char
             with suppress(ProcessLookupError):
                 one.process.kill()
             one.process.wait()
-    asyncio.run(take_up(path))
-    assert_file_is_consistent(path, is_quiet=True)
-    found = assert_audit_is_clean(path)
+    asyncio.run(take_up(address))
+    if isinstance(address, Path):
+        assert_file_is_consistent(address, is_quiet=True)
+    found = assert_audit_is_clean(address)
     assert found.open_attempts == 0
-    with closing(sqlite3.connect(path)) as connection:
-        charges = {
-            attempt_id: (status, source, cost)
-            for attempt_id, status, source, cost in connection.execute(
-                "SELECT attempt_id, status, usage_source, cost_nanousd FROM charges"
-            )
-        }
-        corrected = {attempt_id for (attempt_id,) in connection.execute("SELECT attempt_id FROM corrections")}
-        assert connection.execute("SELECT count(*) FROM reports").fetchone() == (0,)
+    charges = {
+        attempt_id: (status, source, cost)
+        for attempt_id, status, source, cost in place.rows(
+            "SELECT attempt_id, status, usage_source, cost_nanousd FROM charges"
+        )
+    }
+    corrected = {attempt_id for (attempt_id,) in place.rows("SELECT attempt_id FROM corrections")}
+    assert place.rows("SELECT count(*) FROM reports") == [(0,)]
     assert {name for word, name in said if word == "durable"} <= charges.keys()
     told = {name for word, name in said if word == "told"}
     assert told
@@ -107,8 +114,8 @@ def test_a13_f29_f30_workers_and_accountants_killed_at_any_moment_leave_one_char
     assert None not in {cost for _, _, cost in charges.values()}
     shown = max(int(amount) for word, amount in said if word == "posted")
     assert sum(cost for _, _, cost in charges.values()) >= shown > 0
-    rebuild(path, tmp_path / "rebuilt.sqlite")
-    assert_audit_is_clean(tmp_path / "rebuilt.sqlite")
+    rebuild(address, place.directory / "rebuilt.sqlite")
+    assert_audit_is_clean(place.directory / "rebuilt.sqlite")
 
 
 def until(is_so: Callable[[], bool]) -> None:
@@ -118,23 +125,18 @@ def until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def booked_events(path: Path) -> int:
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-        return int(connection.execute("SELECT ifnull(max(seq), 0) FROM journal").fetchone()[0])
+def booked_events(place: Place) -> int:
+    ((last,),) = place.rows("SELECT coalesce(max(seq), 0) FROM journal")
+    return int(last)
 
 
-def leading(path: Path) -> int:
-    """The process that keeps the books, or did last."""
-    return int(path.with_name(path.name + ".accountant").read_text() or 0)
-
-
-async def take_up(path: Path) -> None:
+async def take_up(address: Address) -> None:
     """An accountant books what the dead have told, and closes what they left open."""
     now_seconds = 0.0
 
     keeper = Bookkeeper(
-        Journals(path),
-        lambda: SqliteLedger(path, is_shared=True),
+        Journals(address),
+        lambda: SharedLedger(address),
         time.time_ns,
         silence_seconds=1.0,
         monotonic=lambda: now_seconds,
