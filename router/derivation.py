@@ -11,7 +11,7 @@ is a finding: the row, what stands there, and what should.
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from router.domain.attempt import AttemptEnd, AttemptStatus, Charge, CostStatus
 from router.domain.fleet import Billing
@@ -31,13 +31,23 @@ from router.ledger.rows import (
 from router.ledger.store import Event, EventKind, Lease, Opening, Terms
 from router.pricing.amounts import estimated_usage, metered_amount
 from router.pricing.cost import list_cost
-from router.pricing.meter import ReplicaMeter
+from router.pricing.meter import MeterState, ReplicaMeter
 from router.pricing.price import LeasedPrice, MeteredPrice, Price
 from router.pricing.snapshot import price_from_snapshot
 
 Stored = Callable[[], Charge | None]
 
 UNREADABLE = (ValueError, TypeError, KeyError, IndexError)
+
+
+def state_of_today(state: object) -> object:
+    """A meter that an older jeton saved, as this one would have; anything else as it is."""
+    if not isinstance(state, Mapping) or "grain_bits" in state:
+        return state
+    try:
+        return ReplicaMeter.restore(cast(MeterState, state)).state()
+    except UNREADABLE:
+        return state
 
 
 class Finding(NamedTuple):
