@@ -103,6 +103,10 @@ class Accountant:
     def open_attempts(self) -> int:
         return len(self._attempts)
 
+    def lease_prices(self) -> frozenset[str]:
+        """The ids of the prices by which leases run."""
+        return frozenset(lease.price_id for lease in self._leases)
+
     def totals(self) -> Totals:
         """The ledger's totals as of the last `advance` that is on disk."""
         return self._store.totals()
