@@ -24,8 +24,8 @@ from router.domain.fleet import Billing, Health, HealthState, Replica
 from router.fleet.scraper import Scraper
 from router.fleet.state import Fleet
 from router.gateway import Gateway
+from router.ledger.opening import open_ledger
 from router.ledger.shared_budget import RedisBudgets
-from router.ledger.sqlite import SqliteLedger
 from router.pipeline import Pipeline
 from router.price_watch import PriceWatch
 from router.pricing.drift import Drifts
@@ -36,6 +36,7 @@ from router.telemetry.cache import CacheCollector
 from router.telemetry.drift import DriftCollector
 from router.telemetry.metrics import Metrics
 from router.telemetry.price_state import PriceStateCollector
+from router.telemetry.spool import SpoolCollector
 
 log = structlog.get_logger("jeton.app")
 
@@ -58,7 +59,7 @@ class App:
         self.drifts = Drifts()
         self._price_watch = PriceWatch(loaded, self._clock.now_ns, self._prices_moved, self._feed_polled)
         config = loaded.config
-        self._store = SqliteLedger(config.ledger.path, commit_seconds=config.ledger.commit_seconds)
+        self._store = open_ledger(config.ledger, loaded.secrets.ledger_password.get_secret_value())
         self._accountant = Accountant(self._store)
         self._price_watch.remember(self._accountant.lease_prices())
         deployment = deploy(loaded, self._day, self.drifts, self._price_watch.fed)
@@ -68,6 +69,7 @@ class App:
         self._bursar.configure(loaded.budgets)
         self._metrics = Metrics(self._accountant, self._fleet, self._bursar)
         self._metrics.registry.register(DriftCollector(self._drift_ratios))
+        self._metrics.registry.register(SpoolCollector(lambda: self._store.spool))
         self._metrics.registry.register(PriceStateCollector(self._price_watch.rows))
         self._relay = Relay(self._watchdog)
         self._names = StrangersNames()

@@ -18,6 +18,8 @@ from router.domain.request import Capability
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,99}$"
 URL = r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"
 REDIS_URL = r"^rediss?://[^\s/?#@]+(/[0-9]{1,4})?$"
+# As libpq has it, with a user and without a password.
+POSTGRES_URL = r"^postgres(ql)?://([^\s/?#@:]+@)?[^\s/?#@]*/[^\s/?#]+(\?[^\s#]*)?$"
 HOST = r"^(\*|[a-z0-9_][a-z0-9._-]{0,252}|[0-9a-f:.]*:[0-9a-f:.]*)$"  # in lower case; an IPv6 address without brackets
 ENVIRONMENT_NAME = r"^[A-Z][A-Z0-9_]*$"  # capitals only: a key put here by mistake rarely passes for a name
 API_KEY_HASH = re.compile(r"hmac-sha256:[0-9a-f]{64}")
@@ -258,10 +260,24 @@ AnyProfileConfig = Annotated[
 ]
 
 
+class SpoolConfig(Shape):
+    """What is written down here while PostgreSQL is away. bytes_max bounds what it holds; 1 kB a request, or little more."""
+
+    path: Path = Path("var/jeton.spool")
+    bytes_max: int = Field(default=256 * 2**20, ge=2**20)
+
+
 class LedgerConfig(Shape):
-    """path: the SQLite file, relative to the working directory."""
+    """path: the SQLite file, relative to the working directory; not read where url names a database of PostgreSQL.
+
+    The password is in the environment. lock_seconds: how long a start waits for another jeton to let go of the database.
+    """
 
     path: Path = Path("var/jeton.sqlite")
+    url: str | None = Field(default=None, pattern=POSTGRES_URL)
+    password_env: str | None = Field(default=None, pattern=ENVIRONMENT_NAME)
+    spool: SpoolConfig = SpoolConfig()
+    lock_seconds: float = Field(default=5.0, ge=0, le=3600)
     commit_seconds: float = Field(default=0.02, gt=0, le=1)
 
 
@@ -325,6 +341,7 @@ class Secrets(BaseModel, frozen=True):
 
     pepper: SecretStr = SecretStr("")
     redis_password: SecretStr = SecretStr("")
+    ledger_password: SecretStr = SecretStr("")
 
 
 class RouterConfig(Shape):

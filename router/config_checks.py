@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from ipaddress import ip_address
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from router.config import (
     NAME,
@@ -34,6 +34,13 @@ from router.profiles import shipped
 # As `recall.py` books them.
 CACHE = "cache"
 PRICE_ENDS_SOON = timedelta(days=30)
+
+# Of libpq's, those that say where PostgreSQL is and how it is spoken to. No secret among them.
+POSTGRES_PARAMETERS = (
+    "host", "hostaddr", "port", "sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "gssencmode", "channel_binding",
+    "target_session_attrs", "load_balance_hosts", "passfile", "service", "connect_timeout",
+)  # fmt: skip
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,7 @@ def mistakes(reading: Reading) -> list[Finding]:
     """Everything for which the configuration is refused."""
     checks: tuple[Check, ...] = (
         _names, _replicas, _tiers, _aliases, _tenants, _budgets, _baseline, _carbon, _prices, _profiles, _secrets, _cache,
-        _listening,
+        _ledger, _listening,
     )  # fmt: skip
     return [finding for check in checks for finding in check(reading)]
 
@@ -333,6 +340,33 @@ def _secrets(reading: Reading) -> Iterator[Finding]:
         what = f"the environment variable {redis.password_env}, the password of Redis, is not set"
         remedy = f"export {redis.password_env}=…, or remove `password_env` if Redis needs none"
         yield reading.source.finding(("redis", "password_env"), what, remedy)
+
+    password_env = reading.config.ledger.password_env
+    if password_env is not None and not reading.environ.get(password_env):
+        what = f"the environment variable {password_env}, the password of the ledger's PostgreSQL, is not set"
+        remedy = f"export {password_env}=…, or remove `password_env` if PostgreSQL needs none"
+        yield reading.source.finding(("ledger", "password_env"), what, remedy)
+
+
+def _ledger(reading: Reading) -> Iterator[Finding]:
+    ledger, place = reading.config.ledger, ("ledger", "url")
+    if ledger.url is None:
+        return
+    if "path" in ledger.model_fields_set:
+        what = "`ledger` has a `path` and a `url`: it is in a file or in PostgreSQL"
+        yield reading.source.finding(("ledger", "path"), what, "remove one of them", at_member=True)
+    members = dict(parse_qsl(urlsplit(ledger.url).query, keep_blank_values=True))
+    for name in members:
+        if name not in POSTGRES_PARAMETERS:
+            what = f"`{name}` is not a parameter that may stand in the ledger's url"
+            remedy = nearest_name(name, POSTGRES_PARAMETERS)
+            if name == "password":
+                remedy = "put the password into the environment, and the variable's name into `password_env`"
+            yield reading.source.finding(place, what, remedy)
+    mode = members.get("sslmode", "")
+    if mode and mode not in SSL_MODES:
+        what = f"`sslmode={mode}` in the ledger's url is none that there is"
+        yield reading.source.finding(place, what, nearest_name(mode, SSL_MODES))
 
 
 def _listening(reading: Reading) -> Iterator[Finding]:

@@ -63,7 +63,11 @@ def run(loaded: LoadedConfig, host: str | None = None, port: int | None = None) 
         click.echo(str(error), err=True)
         sys.exit(1)
     server = build_server(app.asgi, server_config, app.drain)
-    log.info("starting", url=f"http://{server_config.host}:{server_config.port}", ledger=str(config.ledger.path))
+    log.info(
+        "starting",
+        url=f"http://{server_config.host}:{server_config.port}",
+        ledger=config.ledger.url or str(config.ledger.path),
+    )
     # What start-up made lives as long as the process: the collector need not walk it again and again.
     gc.collect()
     gc.freeze()

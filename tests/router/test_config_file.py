@@ -376,6 +376,48 @@ REFUSALS = {
         "REDIS_PASSWORD",
         "the environment variable REDIS_PASSWORD, the password of Redis, is not set; export REDIS_PASSWORD=…",
     ),
+    "a password in PostgreSQL's address": Refusal(
+        "  - name: blue",
+        "  - name: blue\nledger: {url: 'postgresql://me:word@10.0.0.9/jeton'}",
+        "'postgresql://me",
+        "`ledger.url` is not right (its value is not shown: it may be a secret); write postgresql://, the host and the database",
+    ),
+    "a password among the parameters of PostgreSQL's address": Refusal(
+        "  - name: blue",
+        "  - name: blue\nledger: {url: 'postgresql://me@10.0.0.9/jeton?password=word'}",
+        "'postgresql://me",
+        "`password` is not a parameter that may stand in the ledger's url; put the password into the environment",
+    ),
+    "a parameter of PostgreSQL's address that is none": Refusal(
+        "  - name: blue",
+        "  - name: blue\nledger: {url: 'postgresql://me@10.0.0.9/jeton?ssl_mode=require'}",
+        "'postgresql://me",
+        "`ssl_mode` is not a parameter that may stand in the ledger's url; did you mean `sslmode`?",
+    ),
+    "a way of TLS that is none": Refusal(
+        "  - name: blue",
+        "  - name: blue\nledger: {url: 'postgresql://me@10.0.0.9/jeton?sslmode=verify_full'}",
+        "'postgresql://me",
+        "`sslmode=verify_full` in the ledger's url is none that there is; did you mean `verify-full`?",
+    ),
+    "a ledger without a database": Refusal(
+        "  - name: blue",
+        "  - name: blue\nledger: {url: 'postgresql://10.0.0.9'}",
+        "'postgresql://10",
+        "`ledger.url` is `postgresql://10.0.0.9`; write postgresql://, the host and the database",
+    ),
+    "a ledger in two places": Refusal(
+        "  - name: blue",
+        "  - name: blue\nledger: {path: here.sqlite, url: 'postgresql://10.0.0.9/jeton'}",
+        "path: here",
+        "`ledger` has a `path` and a `url`: it is in a file or in PostgreSQL; remove one of them",
+    ),
+    "a password of PostgreSQL that is not set": Refusal(
+        "  - name: blue",
+        "  - name: blue\nledger: {url: 'postgresql://10.0.0.9/jeton', password_env: LEDGER_PASSWORD}",
+        "LEDGER_PASSWORD",
+        "the environment variable LEDGER_PASSWORD, the password of the ledger's PostgreSQL, is not set; export LEDGER_PASSWORD=…",
+    ),
     # Policies
     "an unknown policy": Refusal(
         "quality_floor",
