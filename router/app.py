@@ -10,11 +10,13 @@ from fastapi import FastAPI
 
 from router.access.repeats import Repeats
 from router.accountant import Accountant
+from router.admin import AdminDoor, admin_keys, admin_port, build_admin
 from router.api import build_api
 from router.bursar import Bursar
 from router.classify.classifier import Classifier
 from router.clock import Clock
 from router.config_file import LoadedConfig
+from router.departures import Departures
 from router.deployment import Deployment, deploy
 from router.dispatch.names import StrangersNames
 from router.dispatch.relay import Relay
@@ -48,6 +50,7 @@ class App:
         self._is_draining = False
         self._closing: list[asyncio.Task[None]] = []
         self._scraper: Scraper
+        self._reloader: Reloader
         self._clock = Clock()
         self._watchdog = Watchdog()
         self.drifts = Drifts()
@@ -80,6 +83,14 @@ class App:
         self._accountant.set_fleet(deployment.backends, deployment.prices, deployment.profiles, self._clock.now_ns())
         api = build_api(self._pipeline, is_ready=self._why_not_ready, render_metrics=self._render_metrics)
         api.router.lifespan_context = self._lifespan
+        self.admin: AdminDoor | None = None
+        if config.admin is not None:
+            self.admin = build_admin(
+                Departures(self._fleet, self._pipeline.give_up),
+                lambda: self._reloader.ask(),
+                admin_keys(config.admin, _pepper(loaded)),
+            )
+        self.admin_port: int | None = None
         self.asgi = Gateway(self._pipeline, api, self._watchdog)
 
     def drain(self) -> None:
@@ -100,6 +111,8 @@ class App:
             self._scraper = self._new_scraper(loaded)
         self._scraper.follow(deployment.backends)
         self._pipeline.deployment = deployment
+        if self.admin is not None and loaded.config.admin is not None:
+            self.admin.keys = admin_keys(loaded.config.admin, _pepper(loaded))
         self._loaded = loaded
 
     @asynccontextmanager
@@ -113,8 +126,11 @@ class App:
             self._scraper = self._new_scraper(self._loaded)
             stack.push_async_callback(self._close_scrapers)
             self._scraper.follow(self._pipeline.deployment.backends)
-            reloader = Reloader(self._loaded, self.apply, self._metrics.reloaded)
-            await stack.enter_async_context(reloader.running())
+            self._reloader = Reloader(self._loaded, self.apply, self._metrics.reloaded)
+            await stack.enter_async_context(self._reloader.running())
+            if self.admin is not None and self._loaded.config.admin is not None:
+                self.admin_port = await stack.enter_async_context(admin_port(self.admin, self._loaded.config.admin))
+                log.info("admin port", host=self._loaded.config.admin.host, port=self.admin_port)
             advancing = asyncio.create_task(self._advance_for_ever())
             stack.push_async_callback(_cancelled, advancing)
             log.info("ready", backends=len(self._pipeline.deployment.backends))
@@ -168,6 +184,10 @@ class App:
             ):  # an ejected one still serves in a panic
                 return ""
         return "no replica is usable"
+
+
+def _pepper(loaded: LoadedConfig) -> bytes:
+    return loaded.secrets.pepper.get_secret_value().encode()
 
 
 def _replica_profiles(deployment: Deployment) -> dict[str, EngineProfile]:

@@ -294,6 +294,14 @@ class MediaConfig(Shape):
     domains: tuple[Annotated[str, Field(pattern=HOST)], ...] = ()
 
 
+class AdminConfig(Shape):
+    """The admin port (`router/admin.py`): nobody gets by without one of its own keys, made and hashed as those of tenants."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(ge=0, le=65535)
+    api_keys: tuple[ApiKeyConfig, ...] = Field(min_length=1)
+
+
 class LogConfig(Shape):
     format: Literal["json", "console"] = "console"
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -329,4 +337,5 @@ class RouterConfig(Shape):
     redis: RedisConfig | None = None
     repeats: RepeatsConfig = RepeatsConfig()
     media: MediaConfig = MediaConfig()
+    admin: AdminConfig | None = None
     log: LogConfig = LogConfig()

@@ -83,6 +83,8 @@ JOINTS = {
     "router.pipeline": ("router",),
     "router.gateway": ("router",),
     "router.api": ("router",),
+    "router.admin": ("router",),
+    "router.departures": (DOMAIN, "router.fleet"),
     "router.app": ("router",),
     "router.commands": ("router", "policies"),
     "router.__main__": ("router",),
