@@ -18,7 +18,7 @@ from router.clock import Clock
 from router.config_file import LoadedConfig
 from router.departures import Departures
 from router.deployment import Deployment, deploy
-from router.dispatch.names import StrangersNames
+from router.dispatch.names import BackendNames, StrangersNames
 from router.dispatch.relay import Relay
 from router.dispatch.watchdog import Watchdog
 from router.domain.fleet import Billing, Health, HealthState, Replica
@@ -64,8 +64,9 @@ class App:
         self._bursar.configure(loaded.budgets)
         self._metrics = Metrics(self._accountant, self._fleet, self._bursar)
         self._metrics.registry.register(DriftCollector(self._drift_ratios))
-        self._relay = Relay(self._watchdog)
-        self._names = StrangersNames()
+        self._names = BackendNames()
+        self._relay = Relay(self._watchdog, self._names)
+        self._strangers_names = StrangersNames()
         self._repeats = Repeats(config.repeats, config.redis, loaded.secrets.redis_password.get_secret_value())
         self._pipeline = Pipeline(
             deployment,
@@ -78,7 +79,7 @@ class App:
             self._clock,
             self._watchdog,
             self._repeats,
-            self._names,
+            self._strangers_names,
         )
         self._accountant.set_fleet(deployment.backends, deployment.prices, deployment.profiles, self._clock.now_ns())
         api = build_api(self._pipeline, is_ready=self._why_not_ready, render_metrics=self._render_metrics)
@@ -122,7 +123,8 @@ class App:
             await stack.enter_async_context(self._bursar.running())
             await stack.enter_async_context(self._repeats.running())
             stack.push_async_callback(self._relay.aclose)
-            stack.callback(self._names.close)
+            stack.push_async_callback(self._names.aclose)
+            stack.callback(self._strangers_names.close)
             self._scraper = self._new_scraper(self._loaded)
             stack.push_async_callback(self._close_scrapers)
             self._scraper.follow(self._pipeline.deployment.backends)
@@ -145,6 +147,7 @@ class App:
             interval_seconds=health.interval_seconds,
             timeout_seconds=health.timeout_seconds,
             jitter_ratio=health.jitter_ratio,
+            addresses=self._names.addresses,
         )
 
     async def _close_scrapers(self) -> None:

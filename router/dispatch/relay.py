@@ -12,6 +12,7 @@ from time import time
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from router.dispatch.names import BackendNames
 from router.dispatch.plain import PlainUpstream
 from router.dispatch.tls import TlsUpstream
 from router.dispatch.upstream import Exchange, Headers, Origin, Upstream, UpstreamFailed, UpstreamRequest
@@ -92,9 +93,9 @@ class Parcel(NamedTuple):
 class Relay:
     """Both upstream clients, behind what the pipeline needs of them."""
 
-    def __init__(self, watchdog: Watchdog) -> None:
-        self._plain = PlainUpstream(watchdog)
-        self._tls = TlsUpstream()
+    def __init__(self, watchdog: Watchdog, names: BackendNames) -> None:
+        self._plain = PlainUpstream(watchdog, names)
+        self._tls = TlsUpstream(names)
 
     async def send(self, replica: Replica, parcel: Parcel, patience: Patience) -> Exchange:
         """Send the parcel and wait for a 200 of the right kind. Raises AttemptFailed."""
