@@ -43,6 +43,9 @@ class ServerConfig(Shape):
     body_seconds: float = Field(default=10.0, gt=0, description="silence allowed while a body is on its way")
     write_seconds: float = Field(default=30.0, gt=0, description="how long a client may read nothing of an answer")
     drain_seconds: float = Field(default=30.0, ge=0, description="how long streams may go on after SIGTERM")
+    streams_expected: int = Field(
+        default=10_000, gt=0, description="at once; the limit on open files is raised at start so that they fit"
+    )
     completion_tokens_max: int = Field(default=1_000_000, gt=0)
     choices_max: int = Field(default=128, gt=0)
     json_keys_max: int = Field(default=100_000, gt=0)

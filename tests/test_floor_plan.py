@@ -68,6 +68,7 @@ JOINTS = {
     "router.config_file": (DOMAIN, PRICING, "router.selection", *CONFIG),
     "router.reload": ("router.config_file", *CONFIG),
     "router.clock": (),
+    "router.open_files": ("router.config",),
     "router.cohort": (),
     "router.server": (WIRE, "router.config", "router.dispatch"),
     "router.conversation": ("router.access", "router.dispatch", "router.server"),
