@@ -168,7 +168,7 @@ class App:
     async def _render_metrics(self) -> tuple[bytes, str]:
         self._accountant.advance(self._clock.now_ns())
         await self._accountant.posted()
-        return await asyncio.to_thread(self._metrics.render)
+        return await self._metrics.scrape()
 
     def _drift_ratios(self) -> Iterator[tuple[str, str, str, float]]:
         backends = {
