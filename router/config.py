@@ -5,6 +5,7 @@ Reading the file, naming the line of a mistake and checking it against prices an
 
 import re
 from decimal import Decimal
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -305,6 +306,26 @@ class AdminConfig(Shape):
     api_keys: tuple[ApiKeyConfig, ...] = Field(min_length=1)
 
 
+class CacheStore(StrEnum):
+    """Where answers are kept. redis: that of `redis`, for all workers."""
+
+    MEMORY = "memory"
+    REDIS = "redis"
+
+
+class CacheConfig(Shape):
+    """Answers to deterministic requests, kept for the tenant that asked.
+
+    memory_bytes_max: of kept answers, and again of those that are being recorded; where Redis keeps them, whose `maxmemory`
+    bounds the kept ones, of the latter alone. A larger answer than answer_bytes_max is not kept.
+    """
+
+    store: CacheStore = CacheStore.MEMORY
+    ttl_seconds: float = Field(default=3600.0, gt=0, le=30 * 86_400)
+    memory_bytes_max: int = Field(default=64 * 2**20, gt=0)
+    answer_bytes_max: int = Field(default=2**20, gt=0)
+
+
 class LogConfig(Shape):
     format: Literal["json", "console"] = "console"
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -341,4 +362,5 @@ class RouterConfig(Shape):
     repeats: RepeatsConfig = RepeatsConfig()
     media: MediaConfig = MediaConfig()
     admin: AdminConfig | None = None
+    cache: CacheConfig | None = None
     log: LogConfig = LogConfig()

@@ -1,6 +1,6 @@
 """What one configuration amounts to, ready for use: an immutable value that a reload swaps and a request keeps."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 
@@ -13,6 +13,7 @@ from router.domain.fleet import Backend
 from router.fleet.health import HealthRules
 from router.fleet_config import build_prices
 from router.pricing.drift import Drifts
+from router.pricing.feed import FedPrice
 from router.pricing.price import Price
 from router.pricing.profile import EngineProfile
 from router.selection.candidates import Finder
@@ -25,7 +26,7 @@ from router.wire.parse import Bounds
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """prices and profiles by backend's name; a backend without a profile is not in it. day: of the prices."""
+    """prices and profiles by backend's name; a backend without one is not in it. day: of the prices."""
 
     server: ServerConfig
     retries: RetryConfig
@@ -61,10 +62,18 @@ def _bounds(server: ServerConfig, media: MediaConfig) -> Bounds:
     )
 
 
-def deploy(loaded: LoadedConfig, day: date, drifts: Drifts | None = None) -> Deployment:
-    """From checked files to a deployment, with the prices in force on `day`. drifts: what was learned before it."""
+def deploy(
+    loaded: LoadedConfig,
+    day: date,
+    drifts: Drifts | None = None,
+    fed: Callable[[str], FedPrice | None] = lambda name: None,
+) -> Deployment:
+    """From checked files to a deployment, with the prices in force on `day`.
+
+    drifts: what was learned before it. fed: what a feed has told of a price.
+    """
     config = loaded.config
-    prices = build_prices(config, loaded.book, day)
+    prices = build_prices(config, loaded.book, day, fed)
     return Deployment(
         server=config.server,
         retries=config.retries,

@@ -18,6 +18,7 @@ from router.access.repeats import Repeats, repeat_name, request_fingerprint
 from router.accountant import Accountant
 from router.attempt import Attempt
 from router.bursar import Bursar
+from router.cache.responses import Tape
 from router.classify.classifier import Classifier
 from router.clock import Clock
 from router.cohort import Cohort
@@ -32,7 +33,7 @@ from router.domain.attempt import AttemptFacts, Charge
 from router.domain.decision import Choice, Decision, Prediction
 from router.domain.fleet import EngineKind
 from router.domain.money import usd_text
-from router.domain.request import Endpoint, InferenceRequest
+from router.domain.request import GENERATING, Endpoint, InferenceRequest
 from router.domain.usage import Usage
 from router.errors import (
     BackendTimedOut,
@@ -45,6 +46,7 @@ from router.errors import (
 )
 from router.fleet.state import Fleet
 from router.ledger.budget import Account, Hold
+from router.recall import Recall, Wanted, record
 from router.selection.affordable import affordable
 from router.telemetry.metrics import Metrics
 from router.upload import Upload, read_upload
@@ -57,8 +59,6 @@ from router.wire.streams import CompletionStream, EventedStream, Stream
 
 log = structlog.get_logger("jeton.pipeline")
 
-# Endpoints whose answer is generated text, so that difficulty and length can be predicted.
-GENERATING = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES, Endpoint.MESSAGES})
 # `.value` is a descriptor's call; this is a look-up.
 ENDPOINT_NAMES = {endpoint: endpoint.value for endpoint in Endpoint}
 ANSWER_BYTES_MAX = 256 * 2**20
@@ -93,6 +93,7 @@ class Pipeline:
         watchdog: Watchdog,
         repeats: Repeats,
         names: StrangersNames,
+        recall: Recall,
     ) -> None:
         self.deployment = deployment
         self.metrics = metrics
@@ -107,6 +108,7 @@ class Pipeline:
         self._under_way: dict[Attempt, asyncio.Task[Any]] = {}
         self._given_up: set[Attempt] = set()
         self._names = names
+        self._recall = recall
         self._cohort = Cohort()
         self._limits = RequestLimits()
         self._wrong_keys = WrongKeyThrottle()
@@ -181,7 +183,12 @@ class Pipeline:
         deadline = Deadline(task, time.monotonic() + deployment.total_seconds)
         self._watchdog.watch(deadline)
         try:
-            await self._dispatch(_Work(call, request, body, decision, accounts, deployment, received_ns, deadline))
+            work = _Work(call, request, body, decision, accounts, deployment, received_ns, deadline)
+            if self._recall.cache.is_on:
+                wanted = Wanted(call, request, body.parsed.members, decision, received_ns)
+                await self._recall.answer(wanted, lambda tape: self._dispatch(work._replace(tape=tape)))
+            else:
+                await self._dispatch(work)
         except asyncio.CancelledError:
             if task is None or call.is_gone or not deadline.has_passed:
                 raise
@@ -355,6 +362,11 @@ class Pipeline:
         headers = [(b"content-type", header_value(exchange, b"content-type")), *_labels(attempt)]
         if charge.cost_nanousd is not None:
             headers.append((b"x-jeton-cost-usd", usd_text(charge.cost_nanousd).encode()))
+        tape = work.tape
+        if tape is not None:
+            headers.append(tape.header)
+            tape.add(answer.body)
+            record(tape, work.request, backend, charge, headers[0][1])
         await work.call.answer(200, headers, answer.body)
 
     async def _stream(self, work: "_Work", attempt: Attempt, exchange: Exchange) -> None:
@@ -364,12 +376,19 @@ class Pipeline:
         try:
             piece: bytes | None = await relayed.first()
             attempt.first_token()
-            await work.call.start(200, [*STREAM_HEADERS, *_labels(attempt)])
+            tape = work.tape
+            told = () if tape is None else (tape.header,)
+            await work.call.start(200, [*STREAM_HEADERS, *_labels(attempt), *told])
             while piece is not None:
+                if tape is not None:
+                    tape.add(piece)
                 await work.call.write(piece)
                 piece = await relayed.next()
             last = stream.end()
-            attempt.succeed(stream.usage(), stream.events)
+            charge = attempt.succeed(stream.usage(), stream.events)
+            if tape is not None:
+                tape.add(last)
+                record(tape, work.request, attempt.candidate.backend, charge, STREAM_HEADERS[0][1])
             await work.call.finish(last)
         finally:
             relayed.release()
@@ -463,7 +482,7 @@ class _Body(NamedTuple):
 
 
 class _Work(NamedTuple):
-    """One request on its way: what every attempt at it shares."""
+    """One request on its way: what every attempt at it shares. tape: where the response cache has to do with it."""
 
     call: Conversation
     request: InferenceRequest
@@ -473,6 +492,7 @@ class _Work(NamedTuple):
     deployment: Deployment
     received_ns: int
     deadline: Deadline
+    tape: Tape | None = None
 
     @property
     def hold_ns(self) -> int:
@@ -546,7 +566,10 @@ def _stream_reader(work: _Work, attempt: Attempt) -> Stream:
         return EventedStream(endpoint=request.endpoint, model=backend.model, context_tokens=backend.context_tokens)
 
     def priced(usage: Usage | None) -> bytes:
-        return cost_member(attempt.succeed(usage, 0))
+        member = cost_member(attempt.succeed(usage, 0))
+        if work.tape is not None:
+            work.tape.cost_member = member
+        return member
 
     return CompletionStream(
         endpoint=request.endpoint,

@@ -112,6 +112,18 @@ class Metrics:
             "jeton_repeats", "Requests answered with what was kept under their Idempotency-Key."
         ).labels()
         self._reloads_total = self._counter("jeton_reloads", "Configurations read after the first.", "result")
+        self._cache_requests_total = self._counter(
+            "jeton_cache_requests",
+            "Deterministic requests by what the response cache had for them. shared: the answer of an identical request that was"
+            " under way. bypass: the client did not want a kept one.",
+            "result",
+        )
+        self._feed_polls_total = self._counter(
+            "jeton_price_feed_polls",
+            "Times that a price feed was read. refused: what it told was not believed. unreachable: it told nothing.",
+            "feed",
+            "result",
+        )
         self._ttft_seconds = self._histogram(
             "jeton_ttft_seconds", "From the request's arrival to the first token of its answer, where it is streamed.",
             TTFT_BUCKETS, "pool", "backend",
@@ -164,6 +176,14 @@ class Metrics:
     def reloaded(self, result: str) -> None:
         """A configuration was read again; result: one of a few words, such as `applied`."""
         self._reloads_total.labels(str(result)).value += 1
+
+    def cache_asked(self, result: str) -> None:
+        """A deterministic request has come by the response cache; result: one of a few words."""
+        self._cache_requests_total.labels(result).value += 1
+
+    def feed_polled(self, feed: str, result: str) -> None:
+        """A price feed was read; both words are the configuration's and ours."""
+        self._feed_polls_total.labels(feed, str(result)).value += 1
 
     async def scrape(self) -> tuple[bytes, str]:
         """As `render`, in turns with whatever else the event loop has to do.
