@@ -9,8 +9,6 @@ dispatched, for they measure.
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
-import structlog
-
 from router.accountant import Accountant
 from router.cache.answer import StoredAnswer
 from router.cache.key import TELLING_HEADERS, Served, answer_key, is_deterministic
@@ -18,7 +16,7 @@ from router.cache.responses import ResponseCache, Tape
 from router.conversation import Conversation, Header
 from router.domain.attempt import AttemptEnd, AttemptFacts, AttemptStatus, Charge
 from router.domain.decision import Decision
-from router.domain.fleet import Backend, Billing, EngineKind, Pool, PoolKind
+from router.domain.fleet import CACHE, Backend, Billing, EngineKind, Pool, PoolKind
 from router.domain.money import usd_text
 from router.domain.periods import HOLDOUT_REASON
 from router.domain.request import InferenceRequest
@@ -28,9 +26,6 @@ from router.pricing.price import MeteredPrice, TokenRates
 from router.telemetry.metrics import Metrics
 from router.wire.answers import is_complete
 
-log = structlog.get_logger("jeton.recall")
-
-CACHE = "cache"
 HIT, SHARED, MISS, BYPASS = "hit", "shared", "miss", "bypass"
 FREE = MeteredPrice(CACHE, TokenRates(0, 0, 0, 0))
 BACKEND = Backend(
@@ -170,17 +165,19 @@ def record(tape: Tape, request: InferenceRequest, backend: Backend, charge: Char
         before, _, after = body.rpartition(tape.cost_member)
         body = before + COST_MEMBER + after
     usage = charge.usage
-    tape.answer = StoredAnswer(
-        is_stream=request.is_streaming,
-        content_type=content_type.decode("latin-1"),
-        body=body,
-        model=backend.model,
-        tier=backend.tier,
-        backend=backend.name,
-        prompt_tokens=usage.prompt_tokens,
-        completion_tokens=usage.completion_tokens,
-        reasoning_tokens=usage.reasoning_tokens,
-        is_estimated=usage.source is not UsageSource.PROVIDER,
+    tape.keep(
+        StoredAnswer(
+            is_stream=request.is_streaming,
+            content_type=content_type.decode("latin-1"),
+            body=body,
+            model=backend.model,
+            tier=backend.tier,
+            backend=backend.name,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            is_estimated=usage.source is not UsageSource.PROVIDER,
+        )
     )
 
 
