@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 import structlog
 from fastapi import FastAPI
 
+from router.access.repeats import Repeats
 from router.accountant import Accountant
 from router.api import build_api
 from router.bursar import Bursar
@@ -16,6 +17,7 @@ from router.classify.classifier import Classifier
 from router.clock import Clock
 from router.config_file import LoadedConfig
 from router.deployment import Deployment, deploy
+from router.dispatch.names import StrangersNames
 from router.dispatch.relay import Relay
 from router.dispatch.watchdog import Watchdog
 from router.domain.fleet import Billing, Health, HealthState, Replica
@@ -68,6 +70,8 @@ class App:
         self._metrics.registry.register(DriftCollector(self._drift_ratios))
         self._metrics.registry.register(PriceStateCollector(self._price_watch.rows))
         self._relay = Relay(self._watchdog)
+        self._names = StrangersNames()
+        self._repeats = Repeats(config.repeats, config.redis, loaded.secrets.redis_password.get_secret_value())
         self._cache = ResponseCache(config.redis, loaded.secrets.redis_password.get_secret_value())
         self._cache.configure(config.cache)
         self._metrics.registry.register(CacheCollector(self._cache))
@@ -81,6 +85,8 @@ class App:
             self._metrics,
             self._clock,
             self._watchdog,
+            self._repeats,
+            self._names,
             Recall(self._cache, self._accountant, self._metrics, self._clock.now_ns),
         )
         self._accountant.set_fleet(deployment.backends, deployment.prices, deployment.profiles, self._clock.now_ns())
@@ -120,8 +126,10 @@ class App:
         async with AsyncExitStack() as stack:
             stack.callback(self._store.close)
             await stack.enter_async_context(self._bursar.running())
+            await stack.enter_async_context(self._repeats.running())
             stack.push_async_callback(self._cache.aclose)
             stack.push_async_callback(self._relay.aclose)
+            stack.callback(self._names.close)
             self._scraper = self._new_scraper(self._loaded)
             stack.push_async_callback(self._close_scrapers)
             self._scraper.follow(self._pipeline.deployment.backends)

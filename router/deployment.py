@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from router.access.keys import ApiKeys
-from router.config import RetryConfig, ServerConfig
+from router.config import MediaConfig, RetryConfig, ServerConfig
 from router.config_file import LoadedConfig
 from router.dispatch.relay import Patience
 from router.domain.decision import Policy
@@ -19,6 +19,8 @@ from router.pricing.profile import EngineProfile
 from router.selection.candidates import Finder
 from router.selection.holdout import Holdout
 from router.selection.scope import Scopes
+from router.wire.constraints import ConstraintBounds, Constraints
+from router.wire.media import MediaRules
 from router.wire.parse import Bounds
 
 
@@ -47,6 +49,19 @@ class Deployment:
     tenants: tuple[str, ...]
 
 
+def _bounds(server: ServerConfig, media: MediaConfig) -> Bounds:
+    constraints = ConstraintBounds(
+        server.schema_bytes_max,
+        server.schema_depth_max,
+        server.pattern_bytes_max,
+        server.pattern_nesting_max,
+        server.pattern_states_max,
+    )
+    return Bounds(
+        server.completion_tokens_max, server.choices_max, Constraints(constraints), MediaRules(frozenset(media.domains))
+    )
+
+
 def deploy(
     loaded: LoadedConfig,
     day: date,
@@ -62,7 +77,7 @@ def deploy(
     return Deployment(
         server=config.server,
         retries=config.retries,
-        bounds=Bounds(config.server.completion_tokens_max, config.server.choices_max),
+        bounds=_bounds(config.server, config.media),
         patience=Patience(
             config.timeouts.connect_seconds, config.timeouts.first_byte_seconds, config.timeouts.chunk_seconds
         ),

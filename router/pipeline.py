@@ -14,6 +14,7 @@ import structlog
 
 from router.access.keys import Identity
 from router.access.limits import RequestLimits, WrongKeyThrottle
+from router.access.repeats import Repeats, repeat_name, request_fingerprint
 from router.accountant import Accountant
 from router.attempt import Attempt
 from router.bursar import Bursar
@@ -23,6 +24,7 @@ from router.clock import Clock
 from router.cohort import Cohort
 from router.conversation import Conversation, Header, require_content_type
 from router.deployment import Deployment
+from router.dispatch.names import StrangersNames
 from router.dispatch.relay import AttemptFailed, Parcel, Relay, StreamRelay, header_value, is_event_stream, read_whole
 from router.dispatch.retries import RetryBudget
 from router.dispatch.upstream import Exchange
@@ -33,7 +35,15 @@ from router.domain.fleet import EngineKind
 from router.domain.money import usd_text
 from router.domain.request import GENERATING, Endpoint, InferenceRequest
 from router.domain.usage import Usage
-from router.errors import BackendTimedOut, BodyTooLarge, BudgetRefusal, RateLimited, Refusal, Unauthenticated
+from router.errors import (
+    BackendTimedOut,
+    BadRequest,
+    BodyTooLarge,
+    BudgetRefusal,
+    RateLimited,
+    Refusal,
+    Unauthenticated,
+)
 from router.fleet.state import Fleet
 from router.ledger.budget import Account, Hold
 from router.recall import Recall, Wanted, record
@@ -42,6 +52,7 @@ from router.telemetry.metrics import Metrics
 from router.upload import Upload, read_upload
 from router.wire.answers import read_answer
 from router.wire.json_body import KEY_COUNT_BYTES_MIN, key_counts, parse_object
+from router.wire.media import MediaRules, is_public, unfetchable
 from router.wire.outgoing import FORWARDED_HEADERS, PATHS, cache_salt, outgoing_body
 from router.wire.parse import ParsedBody, parse
 from router.wire.streams import CompletionStream, EventedStream, Stream
@@ -54,6 +65,7 @@ ANSWER_BYTES_MAX = 256 * 2**20
 # An attempt that was cut off at its deadline takes a moment to be closed.
 HOLD_SPARE_SECONDS = 60.0
 UPLOADING = frozenset({Endpoint.TRANSCRIPTIONS, Endpoint.TRANSLATIONS})
+IDEMPOTENCY_KEY = b"idempotency-key"
 USER_AGENT = (b"user-agent", b"jeton")
 JSON_TYPE = (b"content-type", b"application/json")
 STREAM_ASKED = (USER_AGENT, JSON_TYPE, (b"accept", b"text/event-stream"))
@@ -79,6 +91,8 @@ class Pipeline:
         metrics: Metrics,
         clock: Clock,
         watchdog: Watchdog,
+        repeats: Repeats,
+        names: StrangersNames,
         recall: Recall,
     ) -> None:
         self.deployment = deployment
@@ -90,6 +104,8 @@ class Pipeline:
         self._classifier = classifier
         self._clock = clock
         self._watchdog = watchdog
+        self._repeats = repeats
+        self._names = names
         self._recall = recall
         self._cohort = Cohort()
         self._limits = RequestLimits()
@@ -103,9 +119,43 @@ class Pipeline:
         identity = self.authenticate(call.headers, call.address, deployment)
         self._limits.admit(identity, self._fleet.clock())
         body = await self._read(call, endpoint, deployment)
+        if body.parsed.media_hosts:
+            await self._check_names(body.parsed.media_hosts, deployment.bounds.media)
         request = _request(request_id, identity, endpoint, body.parsed, body.bytes)
-        with self._cohort:
-            await self._serve(call, request, body, identity, deployment, received_ns)
+        if body.repeat is None:
+            with self._cohort:
+                await self._serve(call, request, body, identity, deployment, received_ns)
+        else:
+            await self._serve_once(call, request, body, identity, deployment, received_ns, body.repeat)
+
+    async def _serve_once(
+        self,
+        call: Conversation,
+        request: InferenceRequest,
+        body: "_Body",
+        identity: Identity,
+        deployment: Deployment,
+        received_ns: int,
+        repeat: "_Repeat",
+    ) -> None:
+        """Under an `Idempotency-Key`: the answer that was given before, or this one, to be given again."""
+        name = repeat_name(identity.tenant, repeat.key)
+        answer = await self._repeats.claim(name, repeat.fingerprint)
+        if answer is not None:
+            self.metrics.repeated()
+            await call.repeat(answer)
+            return
+        call.copy = copy = self._repeats.copy()
+        try:
+            with self._cohort:
+                await self._serve(call, request, body, identity, deployment, received_ns)
+        except BaseException:
+            self._repeats.free(name)
+            raise
+        else:
+            self._repeats.keep(name, copy)
+        finally:
+            copy.close()
 
     async def _serve(
         self,
@@ -144,6 +194,16 @@ class Pipeline:
             raise BackendTimedOut(f"The request took longer than {deployment.total_seconds:g} s in all.") from None
         finally:
             self._watchdog.unwatch(deadline)
+
+    async def _check_names(self, hosts: frozenset[str], rules: MediaRules) -> None:
+        """Raises BadRequest where one of them leads elsewhere than to public addresses, or nowhere."""
+        try:
+            addresses = await self._names.addresses(hosts)
+        except OSError as error:
+            message = "The host of an image, a sound, a video or a file is not found."
+            raise BadRequest(message, detail=str(error)) from None
+        if not all(map(is_public, addresses)):
+            raise unfetchable(None, rules)
 
     def explain(
         self, headers: Sequence[Header], address: str, endpoint: Endpoint, members: dict[str, Any], request_id: str
@@ -203,7 +263,11 @@ class Pipeline:
                 if keys > server.json_keys_max:
                     raise BodyTooLarge(f"The body has more than {server.json_keys_max} members, objects and arrays.")
                 await asyncio.sleep(0)
-        return _Body(parse(endpoint, parse_object(body), deployment.bounds), len(body))
+        key = call.header(IDEMPOTENCY_KEY)
+        repeat = None
+        if key is not None and self._repeats.is_on:
+            repeat = _Repeat(key, request_fingerprint(PATHS[endpoint], body))
+        return _Body(parse(endpoint, parse_object(body), deployment.bounds), len(body), repeat=repeat)
 
     async def _dispatch(self, work: "_Work") -> None:
         """Try the choices in order until one answers; after the first byte there is no other."""
@@ -371,12 +435,23 @@ class Pipeline:
         work.deployment.finder.drifts.observe(attempt.candidate, charge)
 
 
+class _Repeat(NamedTuple):
+    """What tells a request that was sent before: its `Idempotency-Key`, and what it asks."""
+
+    key: bytes
+    fingerprint: bytes
+
+
 class _Body(NamedTuple):
-    """What came in: a JSON body, or a form that is still arriving. bytes: its size, or what it may have at most."""
+    """What came in: a JSON body, or a form that is still arriving. bytes: its size, or what it may have at most.
+
+    repeat: None where the client sent no `Idempotency-Key`; of a form it is ignored, for what has passed was not kept.
+    """
 
     parsed: ParsedBody
     bytes: int
     upload: Upload | None = None
+    repeat: _Repeat | None = None
 
     @property
     def can_be_sent_again(self) -> bool:

@@ -106,6 +106,9 @@ class Metrics:
             "jeton_decisions", "Where requests were sent first, and why.", "policy", "tier", "reason"
         )
         self._refusals_total = self._counter("jeton_refusals", "Requests that ended without an answer.", "code")
+        self._repeats_total = self._counter(
+            "jeton_repeats", "Requests answered with what was kept under their Idempotency-Key."
+        ).labels()
         self._reloads_total = self._counter("jeton_reloads", "Configurations read after the first.", "result")
         self._cache_requests_total = self._counter(
             "jeton_cache_requests",
@@ -163,6 +166,10 @@ class Metrics:
     def degraded(self, tenant: str) -> None:
         """A budget under pressure has left out dearer tiers or pools."""
         self._budget_degraded_total.labels(self._tenants.fold(tenant)).value += 1
+
+    def repeated(self) -> None:
+        """A request was answered once more with the answer that was kept of it."""
+        self._repeats_total.value += 1
 
     def reloaded(self, result: str) -> None:
         """A configuration was read again; result: one of a few words, such as `applied`."""
