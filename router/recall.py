@@ -6,7 +6,7 @@ client was served, while no provider's totals move, and what the baseline would 
 dispatched, for they measure.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from router.accountant import Accountant
@@ -25,6 +25,7 @@ from router.errors import Unavailable
 from router.pricing.price import MeteredPrice, TokenRates
 from router.telemetry.metrics import Metrics
 from router.wire.answers import is_complete
+from router.wire.media import fetches_media
 
 HIT, SHARED, MISS, BYPASS = "hit", "shared", "miss", "bypass"
 FREE = MeteredPrice(CACHE, TokenRates(0, 0, 0, 0))
@@ -45,7 +46,7 @@ class Wanted(NamedTuple):
 
     call: Conversation
     request: InferenceRequest
-    members: Mapping[str, Any]
+    members: dict[str, Any]
     decision: Decision
     received_ns: int
 
@@ -70,7 +71,8 @@ class Recall:
         """Answer it, from what is known or by `dispatch`, whose tape is to be recorded on."""
         request, cache = wanted.request, self.cache
         choice = wanted.decision.choices[0]
-        if choice.reason == HOLDOUT_REASON or not is_deterministic(request.endpoint, wanted.members):
+        members = wanted.members
+        if choice.reason == HOLDOUT_REASON or not is_deterministic(request.endpoint, members) or fetches_media(members):
             await dispatch(None)
             return
         served, directives = wanted.served, _directives(wanted.call)
@@ -79,7 +81,7 @@ class Recall:
             await dispatch(Tape(cache, served, cache_header(BYPASS)))
             return
         headers = [wanted.call.header(name) for name in TELLING_HEADERS]
-        key = answer_key(request.tenant, request.endpoint, served, wanted.members, headers)
+        key = answer_key(request.tenant, request.endpoint, served, members, headers)
         is_fresh_wanted = b"no-cache" in directives
         if not is_fresh_wanted:
             for label, look in ((HIT, cache.get), (SHARED, cache.join)):
