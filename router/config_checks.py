@@ -26,14 +26,12 @@ from router.config import (
 )
 from router.config_shape import nearest_name
 from router.config_source import Finding, Place, Source
-from router.domain.fleet import Billing
+from router.domain.fleet import CACHE, Billing
 from router.fleet_config import build_profile, replica_id
 from router.pricing.book import LeasedPrice, PriceBook
 from router.pricing.freshness import PriceState, standing
 from router.profiles import shipped
 
-# As `recall.py` books them.
-CACHE = "cache"
 PRICE_ENDS_SOON = timedelta(days=30)
 
 # Of libpq's, those that say where PostgreSQL is and how it is spoken to. No secret among them.

@@ -10,6 +10,9 @@ from enum import StrEnum
 from router.domain.immutable import immutable
 from router.domain.request import Capability
 
+# The pool and the backend under which answers from the response cache are booked; no other may be called so.
+CACHE = "cache"
+
 
 class PoolKind(StrEnum):
     EDGE = "edge"
