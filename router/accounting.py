@@ -11,13 +11,14 @@ from datetime import UTC, datetime
 
 import structlog
 from fastapi import FastAPI, Response
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 
 from router.books import bookkeeper
 from router.clock import Clock
 from router.config_file import LoadedConfig
 from router.deployment import deploy
 from router.reload import Reloader, ReloadResult
+from router.telemetry.exposition import Exposition
 from router.telemetry.keeping import KeeperCollector
 from router.telemetry.labels import Vocabulary
 from router.telemetry.metrics import CONTENT_TYPE, TENANTS_MAX, LedgersMoney
@@ -39,7 +40,7 @@ class Accounting:
         password = loaded.secrets.ledger_password.get_secret_value()
         self._keeper = bookkeeper(loaded.config.ledger, password, clock.now_ns, recent_prices.count)
         self._apply(loaded)
-        self._registry = CollectorRegistry()
+        self._registry, self._exposition = CollectorRegistry(), Exposition()
         money = MoneyCollector(self._keeper.totals, Vocabulary(TENANTS_MAX))
         self._registry.register(LedgersMoney(lambda: self._keeper.is_leading, money, recent_prices))
         self._registry.register(KeeperCollector(self._keeper))
@@ -81,9 +82,8 @@ class Accounting:
 
     async def _metrics(self) -> Response:
         await self._keeper.posted()
-        return Response(
-            await asyncio.to_thread(generate_latest, self._registry), headers={"content-type": CONTENT_TYPE}
-        )
+        text = self._exposition.write(self._registry.collect())
+        return Response(text, headers={"content-type": CONTENT_TYPE})
 
     async def _health(self) -> dict[str, bool]:
         return {"keeps_the_books": self._keeper.is_leading}

@@ -9,6 +9,7 @@ import structlog
 from fastapi import FastAPI
 
 from router.access.repeats import Repeats
+from router.admin import AdminDoor, admin_keys, admin_port, build_admin
 from router.api import build_api
 from router.books import ADVANCE_SECONDS, Books
 from router.bursar import Bursar
@@ -17,8 +18,9 @@ from router.classify.classifier import Classifier
 from router.clock import Clock
 from router.config import AccountantPlace, LedgerConfig
 from router.config_file import LoadedConfig
+from router.departures import Departures
 from router.deployment import Deployment, deploy
-from router.dispatch.names import StrangersNames
+from router.dispatch.names import BackendNames, StrangersNames
 from router.dispatch.relay import Relay
 from router.dispatch.watchdog import Watchdog
 from router.domain.fleet import Billing, Health, HealthState, Replica
@@ -35,7 +37,7 @@ from router.recall import Recall
 from router.reload import Reloader
 from router.telemetry.cache import CacheCollector
 from router.telemetry.drift import DriftCollector
-from router.telemetry.gathered import Tally, tally_of
+from router.telemetry.gathered import Tally, tally_row
 from router.telemetry.keeping import KeeperCollector
 from router.telemetry.metrics import CONTENT_TYPE, Metrics
 from router.telemetry.price_state import PriceStateCollector
@@ -56,6 +58,7 @@ class App:
         self._is_draining = False
         self._closing: list[asyncio.Task[None]] = []
         self._scraper: Scraper
+        self._reloader: Reloader
         self._clock = Clock()
         self._watchdog = Watchdog()
         self.drifts = Drifts()
@@ -83,9 +86,10 @@ class App:
         if self._books.keeper is not None:
             self._metrics.registry.register(KeeperCollector(self._books.keeper))
         self._metrics.registry.register(SpoolCollector(lambda: self._books.spool))
+        self._names = BackendNames()
+        self._relay = Relay(self._watchdog, self._names)
+        self._strangers_names = StrangersNames()
         self._metrics.registry.register(PriceStateCollector(self._price_watch.rows))
-        self._relay = Relay(self._watchdog)
-        self._names = StrangersNames()
         self._repeats = Repeats(config.repeats, config.redis, loaded.secrets.redis_password.get_secret_value())
         self._cache = ResponseCache(config.redis, loaded.secrets.redis_password.get_secret_value())
         self._cache.configure(config.cache)
@@ -101,7 +105,7 @@ class App:
             self._clock,
             self._watchdog,
             self._repeats,
-            self._names,
+            self._strangers_names,
             Recall(self._cache, self._accountant, self._metrics, self._clock.now_ns),
         )
         self._books.set_fleet(deployment)
@@ -112,6 +116,14 @@ class App:
             render_metrics=self._render_metrics,
         )
         api.router.lifespan_context = self._lifespan
+        self.admin: AdminDoor | None = None
+        if config.admin is not None:
+            self.admin = build_admin(
+                Departures(self._fleet, self._pipeline.give_up),
+                lambda: self._reloader.ask(),
+                admin_keys(config.admin, _pepper(loaded)),
+            )
+        self.admin_port: int | None = None
         self.asgi = Gateway(self._pipeline, api, self._watchdog)
 
     def drain(self) -> None:
@@ -134,6 +146,8 @@ class App:
             self._scraper = self._new_scraper(loaded)
         self._scraper.follow(deployment.backends)
         self._pipeline.deployment = deployment
+        if self.admin is not None and loaded.config.admin is not None:
+            self.admin.keys = admin_keys(loaded.config.admin, _pepper(loaded))
         self._loaded = loaded
 
     @asynccontextmanager
@@ -144,12 +158,16 @@ class App:
             await stack.enter_async_context(self._repeats.running())
             stack.push_async_callback(self._cache.aclose)
             stack.push_async_callback(self._relay.aclose)
-            stack.callback(self._names.close)
+            stack.push_async_callback(self._names.aclose)
+            stack.callback(self._strangers_names.close)
             self._scraper = self._new_scraper(self._loaded)
             stack.push_async_callback(self._close_scrapers)
             self._scraper.follow(self._pipeline.deployment.backends)
-            reloader = Reloader(self._loaded, self.apply, self._metrics.reloaded)
-            await stack.enter_async_context(reloader.running())
+            self._reloader = Reloader(self._loaded, self.apply, self._metrics.reloaded)
+            await stack.enter_async_context(self._reloader.running())
+            if self.admin is not None and self._loaded.config.admin is not None:
+                self.admin_port = await stack.enter_async_context(admin_port(self.admin, self._loaded.config.admin))
+                log.info("admin port", host=self._loaded.config.admin.host, port=self.admin_port)
             await stack.enter_async_context(self._price_watch.running())
             advancing = asyncio.create_task(self._advance_for_ever())
             stack.push_async_callback(_cancelled, advancing)
@@ -166,6 +184,7 @@ class App:
             interval_seconds=health.interval_seconds,
             timeout_seconds=health.timeout_seconds,
             jitter_ratio=health.jitter_ratio,
+            addresses=self._names.addresses,
         )
 
     async def _close_scrapers(self) -> None:
@@ -192,12 +211,16 @@ class App:
         if self._member is not None:
             return await self._member.gather(), CONTENT_TYPE
         await self._books.post()
-        return await asyncio.to_thread(self._metrics.render)
+        return await self._metrics.scrape()
 
     async def _tally(self) -> Tally:
         """This worker's part of the group's metrics."""
         await self._books.post()
-        return await asyncio.to_thread(tally_of, self._metrics.registry)
+        families = []
+        for family in self._metrics.registry.collect():
+            families.append(tally_row(family))
+            await asyncio.sleep(0)  # in turns with whatever else there is to do, as `Metrics.scrape`
+        return families
 
     def _drift_ratios(self) -> Iterator[tuple[str, str, str, float]]:
         backends = {
@@ -223,6 +246,10 @@ def _placed(config: LedgerConfig, *, in_group: bool) -> LedgerConfig:
     if in_group and config.accountant is AccountantPlace.ALONE:
         return config.model_copy(update={"accountant": AccountantPlace.INSIDE})
     return config
+
+
+def _pepper(loaded: LoadedConfig) -> bytes:
+    return loaded.secrets.pepper.get_secret_value().encode()
 
 
 def _replica_profiles(deployment: Deployment) -> dict[str, EngineProfile]:

@@ -46,6 +46,9 @@ class ServerConfig(Shape):
     body_seconds: float = Field(default=10.0, gt=0, description="silence allowed while a body is on its way")
     write_seconds: float = Field(default=30.0, gt=0, description="how long a client may read nothing of an answer")
     drain_seconds: float = Field(default=30.0, ge=0, description="how long streams may go on after SIGTERM")
+    streams_expected: int = Field(
+        default=10_000, gt=0, description="at once; the limit on open files is raised at start so that they fit"
+    )
     completion_tokens_max: int = Field(default=1_000_000, gt=0)
     choices_max: int = Field(default=128, gt=0)
     json_keys_max: int = Field(default=100_000, gt=0)
@@ -323,6 +326,14 @@ class MediaConfig(Shape):
     domains: tuple[Annotated[str, Field(pattern=HOST)], ...] = ()
 
 
+class AdminConfig(Shape):
+    """The admin port (`router/admin.py`): nobody gets by without one of its own keys, made and hashed as those of tenants."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(ge=0, le=65535)
+    api_keys: tuple[ApiKeyConfig, ...] = Field(min_length=1)
+
+
 class CacheStore(StrEnum):
     """Where answers are kept. redis: that of `redis`, for all workers."""
 
@@ -379,5 +390,6 @@ class RouterConfig(Shape):
     redis: RedisConfig | None = None
     repeats: RepeatsConfig = RepeatsConfig()
     media: MediaConfig = MediaConfig()
+    admin: AdminConfig | None = None
     cache: CacheConfig | None = None
     log: LogConfig = LogConfig()

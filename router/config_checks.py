@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 from router.config import (
     NAME,
     AliasConfig,
+    ApiKeyConfig,
     BackendConfig,
     BudgetConfig,
     CacheStore,
@@ -25,14 +26,12 @@ from router.config import (
 )
 from router.config_shape import nearest_name
 from router.config_source import Finding, Place, Source
-from router.domain.fleet import Billing
+from router.domain.fleet import CACHE, Billing
 from router.fleet_config import build_profile, replica_id
 from router.pricing.book import LeasedPrice, PriceBook
 from router.pricing.freshness import PriceState, standing
 from router.profiles import shipped
 
-# As `recall.py` books them.
-CACHE = "cache"
 PRICE_ENDS_SOON = timedelta(days=30)
 
 # Of libpq's, those that say where PostgreSQL is and how it is spoken to. No secret among them.
@@ -104,7 +103,7 @@ def warnings(reading: Reading) -> list[Finding]:
 
 def _names(reading: Reading) -> Iterator[Finding]:
     tenants = [(("tenants", position), tenant) for position, tenant in enumerate(reading.config.tenants)]
-    keys = [
+    keys: list[tuple[Place, str, ApiKeyConfig]] = [
         ((*place, "api_keys", position), tenant.name, key)
         for place, tenant in tenants
         for position, key in enumerate(tenant.api_keys)
@@ -115,15 +114,19 @@ def _names(reading: Reading) -> Iterator[Finding]:
     )
     yield from _twice(reading, "tenant", ((tenant.name, (*place, "name")) for place, tenant in tenants))
     yield from _twice(reading, "tier", ((tier, ("tiers", n)) for n, tier in enumerate(reading.config.tiers)))
+    if reading.config.admin is not None:
+        admin: Place = ("admin", "api_keys")
+        keys += [((*admin, position), "", key) for position, key in enumerate(reading.config.admin.api_keys)]
     for tenant_name in {tenant for _, tenant, _ in keys}:
         own = ((key.name, (*place, "name")) for place, tenant, key in keys if tenant == tenant_name)
-        yield from _twice(reading, f"API key of tenant `{tenant_name}`", own)
+        whose = f"API key of tenant `{tenant_name}`" if tenant_name else "admin's API key"
+        yield from _twice(reading, whose, own)
     seen: dict[str, str] = {}
     for place, tenant_name, key in keys:
         if key.hash in seen:
             what = f"the API key `{key.name}` has the hash of `{seen[key.hash]}`: it is the same key"
             yield reading.source.finding((*place, "hash"), what, "make a key of its own with `jeton key`")
-        seen.setdefault(key.hash, f"{tenant_name}/{key.name}")
+        seen.setdefault(key.hash, f"{tenant_name or 'admin'}/{key.name}")
 
 
 def _replicas(reading: Reading) -> Iterator[Finding]:
@@ -370,11 +373,14 @@ def _ledger(reading: Reading) -> Iterator[Finding]:
 
 
 def _listening(reading: Reading) -> Iterator[Finding]:
-    host = reading.config.server.host
-    if not reading.has_pepper and is_public(host):
-        what = f"listening on `{host}` is public, and JETON_API_KEY_PEPPER is not set"
-        remedy = "set it to a random text and hash the keys with it (`jeton key`), or listen on 127.0.0.1"
-        yield reading.source.finding(("server", "host"), what, remedy)
+    sections = {"server": reading.config.server.host}
+    if reading.config.admin is not None:
+        sections["admin"] = reading.config.admin.host
+    for section, host in sections.items():
+        if not reading.has_pepper and is_public(host):
+            what = f"listening on `{host}` is public, and JETON_API_KEY_PEPPER is not set"
+            remedy = "set it to a random text and hash the keys with it (`jeton key`), or listen on 127.0.0.1"
+            yield reading.source.finding((section, "host"), what, remedy)
 
 
 def _cache(reading: Reading) -> Iterator[Finding]:

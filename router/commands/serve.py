@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import resource
 import socket
 import sys
 from pathlib import Path
@@ -12,12 +11,13 @@ import click
 import structlog
 
 from router.app import App
-from router.config import ServerConfig
+from router.config import RouterConfig, ServerConfig
 from router.config_checks import is_public
 from router.config_file import PEPPER, LoadedConfig, load
 from router.config_source import ConfigRefused
 from router.group import CANNOT_START, CannotListen, Supervisor, worker_command
 from router.ledger.store import LedgerError
+from router.open_files import files_needed, raise_file_limit
 from router.server import build_server
 from router.telemetry.logs import set_up_logs
 
@@ -25,8 +25,6 @@ log = structlog.get_logger("jeton.serve")
 
 # A request makes some hundred objects and no cycles; the collector's own threshold, 700, has it look every few requests.
 YOUNG_OBJECTS_MAX = 20_000
-# A stream takes two file descriptors; below this many, 10,000 of them do not fit.
-FILES_WANTED = 65_536
 
 
 @click.command()
@@ -78,7 +76,7 @@ def run(loaded: LoadedConfig, host: str | None = None, port: int | None = None, 
     config = loaded.config
     server_config = _prepared(loaded, host, port)
     if share is None:
-        _raise_file_limit()
+        _check_open_files(config)
         for warning in loaded.warnings:
             log.warning("configuration", warning=str(warning))
     try:
@@ -105,11 +103,14 @@ def run(loaded: LoadedConfig, host: str | None = None, port: int | None = None, 
 def supervise(loaded: LoadedConfig, path: Path, host: str | None, port: int | None, workers: int) -> None:
     """Start so many workers and look after them until a signal."""
     server_config = _prepared(loaded, host, port)
-    _raise_file_limit()  # theirs, too
+    _check_open_files(loaded.config)  # of each of them: they inherit the limit
     for warning in loaded.warnings:
         log.warning("configuration", warning=str(warning))
     if loaded.budgets and loaded.config.redis is None:
         click.echo("there are budgets, and several workers share them through Redis: set redis.url", err=True)
+        sys.exit(1)
+    if loaded.config.admin is not None:
+        click.echo("several workers have no admin port yet: leave `admin` out, or serve with one worker", err=True)
         sys.exit(1)
     arguments = ("serve", "--config", str(path), "--host", server_config.host)
     try:
@@ -136,10 +137,17 @@ def _prepared(loaded: LoadedConfig, host: str | None, port: int | None) -> Serve
     return server_config
 
 
-def _raise_file_limit() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FILES_WANTED if hard == resource.RLIM_INFINITY else min(FILES_WANTED, hard)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    if wanted < FILES_WANTED:
-        log.warning("few file descriptors: two are needed for each stream", limit=wanted, wanted=FILES_WANTED)
+def _check_open_files(config: RouterConfig) -> None:
+    needed = files_needed(config)
+    limit = raise_file_limit(needed.wanted)
+    if limit < needed.least:
+        what = f"this process may open {limit} files, and needs {needed.least} before a single request comes"
+        click.echo(f"{what}: raise its limit (`ulimit -n`, LimitNOFILE= of systemd)", err=True)
+        sys.exit(1)
+    if limit < needed.wanted:
+        log.warning(
+            "few open files: more streams than these will fail; raise the limit, or lower server.streams_expected",
+            limit=limit,
+            streams=needed.streams(limit),
+            streams_expected=config.server.streams_expected,
+        )

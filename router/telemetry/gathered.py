@@ -7,11 +7,10 @@ what it told last is kept. How gauges are put together goes by what they say (`G
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
-from prometheus_client.registry import Collector
 
 from router.domain.totals import NOTHING
+from router.telemetry.exposition import Exposition
 from router.telemetry.labels import Vocabulary
 from router.telemetry.money import MoneyCollector
 from router.telemetry.prices import RecentPrices
@@ -46,16 +45,10 @@ GAUGES: Mapping[str, Callable[[Sequence[float]], float]] = {
 SUMMED = frozenset({"counter", "histogram"})
 
 
-def tally_of(registry: CollectorRegistry) -> Tally:
-    return [
-        [
-            family.name,
-            family.type,
-            family.documentation,
-            [[one.name, one.labels, one.value] for one in family.samples],
-        ]
-        for family in registry.collect()
-    ]
+def tally_row(family: Metric) -> list[Any]:
+    """One family of a tally."""
+    samples = [[one.name, one.labels, one.value] for one in family.samples]
+    return [family.name, family.type, family.documentation, samples]
 
 
 class Gathered:
@@ -66,6 +59,7 @@ class Gathered:
         self._retired: dict[str, Samples] = {}  # by family, what processes that are gone had counted
         self._about: dict[str, tuple[str, str]] = {}  # by family, its type and help text
         self._ledgers: list[Metric] = []
+        self._exposition = Exposition()
 
     def told(self, process: int, tally: Tally) -> None:
         self._last[process] = tally
@@ -80,9 +74,7 @@ class Gathered:
 
     def render(self, present: Iterable[int]) -> bytes:
         """The exposition text. present: who has told just now; of the others that live, counts alone are believed."""
-        registry = CollectorRegistry()
-        registry.register(_Families(list(self._families(frozenset(present)))))
-        return generate_latest(registry)
+        return self._exposition.write(self._families(frozenset(present)))
 
     def _families(self, present: frozenset[int]) -> Iterator[Metric]:
         counts = {name: dict(samples) for name, samples in self._retired.items()}
@@ -108,14 +100,6 @@ class Gathered:
             elif name in gauges:
                 merge: Callable[[Sequence[float]], float] = GAUGES.get(name, max)
                 yield _metric(name, kind, text, {key: merge(values) for key, values in gauges[name].items()})
-
-
-class _Families(Collector):
-    def __init__(self, families: Sequence[Metric]) -> None:
-        self._families = families
-
-    def collect(self) -> Iterable[Metric]:
-        return self._families
 
 
 def _read(samples: Iterable[Sequence[Any]]) -> Samples:

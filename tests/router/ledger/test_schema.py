@@ -132,7 +132,9 @@ def test_a_serving_router_does_not_import_what_only_changes_tables(tmp_path: Pat
 def columns(place: Place) -> list[tuple[object, ...]]:
     """Of every table, as the engine describes them."""
     if isinstance(place.address, Path):
-        return place.rows("SELECT m.name, p.name, p.type, p.\"notnull\", p.pk FROM sqlite_master AS m, pragma_table_info(m.name) AS p")
+        return place.rows(
+            'SELECT m.name, p.name, p.type, p."notnull", p.pk FROM sqlite_master AS m, pragma_table_info(m.name) AS p'
+        )
     return place.rows(
         """
         SELECT table_name, column_name, data_type, is_nullable, collation_name FROM information_schema.columns
@@ -144,9 +146,7 @@ def columns(place: Place) -> list[tuple[object, ...]]:
 def test_a_ledger_of_one_process_becomes_one_that_several_may_share_in_either_engine(place: Place) -> None:
     place.open().close()
     fresh = columns(place)
-    place.change(
-        *(f"DROP TABLE {name}" for name in OF_SEVERAL_WORKERS), "UPDATE alembic_version SET version_num = '5'"
-    )
+    place.change(*(f"DROP TABLE {name}" for name in OF_SEVERAL_WORKERS), "UPDATE alembic_version SET version_num = '5'")
     if isinstance(place.address, Path):
         with closing(sqlite3.connect(place.address)) as connection:
             connection.execute("PRAGMA user_version = 5")

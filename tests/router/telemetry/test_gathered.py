@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from router.domain.totals import Totals
-from router.telemetry.gathered import LEDGERS, Gathered, tally_of
+from router.telemetry.gathered import LEDGERS, Gathered, Tally, tally_row
 from router.telemetry.labels import Vocabulary
 from router.telemetry.money import MoneyCollector
 from router.telemetry.tally import Counter, Histogram
@@ -44,6 +44,10 @@ class _Gauges(Collector):
         return [GaugeMetricFamily(name, "A gauge.", value=value) for name, value in self._values.items()]
 
 
+def tally(process: Process) -> Tally:
+    return [tally_row(family) for family in process.registry.collect()]
+
+
 def shown(gathered: Gathered, *present: int) -> dict[str, float]:
     text = gathered.render(present).decode()
     return {
@@ -55,7 +59,7 @@ def shown(gathered: Gathered, *present: int) -> dict[str, float]:
 
 def told(gathered: Gathered, *processes: Process) -> None:
     for number, process in enumerate(processes):
-        gathered.told(number, tally_of(process.registry))
+        gathered.told(number, tally(process))
 
 
 def test_counters_and_histograms_are_summed() -> None:
@@ -81,7 +85,7 @@ def test_what_a_process_had_counted_stays_counted_when_it_is_gone_and_another_be
     gathered.gone(0)
     assert shown(gathered, 1)["jeton_requests_total200"] == 7
     next_one.requests.labels("200").value += 1
-    gathered.told(2, tally_of(next_one.registry))
+    gathered.told(2, tally(next_one))
     seen = shown(gathered, 1, 2)
     assert (seen["jeton_requests_total200"], seen["jeton_request_seconds_count"]) == (8, 1)
 
@@ -121,7 +125,7 @@ def test_the_ledgers_families_are_those_of_the_one_that_keeps_the_books() -> Non
     gathered.gone(0)
     assert shown(gathered, 1)[bill] == 5  # while nobody keeps them, the last word stands
     other.keeps_the_books(lambda: 6 * 10**9)
-    gathered.told(1, tally_of(other.registry))
+    gathered.told(1, tally(other))
     assert shown(gathered, 1)[bill] == 6
 
 
