@@ -97,12 +97,13 @@ class Scrape:
 
 
 class HealthState(StrEnum):
-    """limited: it asked us to wait (429). ejected: its answers failed. down: its health check fails. locked_out: it
-    refuses our API key."""
+    """limited: it asked us to wait (429). ejected: its answers failed. leaving: it will be taken away, as a spot instance is.
+    down: its health check fails. locked_out: it refuses our API key."""
 
     UP = "up"
     LIMITED = "limited"
     EJECTED = "ejected"
+    LEAVING = "leaving"
     DOWN = "down"
     LOCKED_OUT = "locked_out"
 
