@@ -94,6 +94,7 @@ class App:
             self._scraper = self._new_scraper(loaded)
         self._scraper.follow(deployment.backends)
         self._pipeline.deployment = deployment
+        self._relay.vault.outdate()  # the files that credentials are made from may be what has changed
         self._loaded = loaded
 
     @asynccontextmanager
