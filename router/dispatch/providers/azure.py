@@ -17,11 +17,12 @@ filter found in the prompt comes in a first chunk without choices, over which cl
 first chunk that has one.
 """
 
-from typing import ClassVar, Literal
+from datetime import date
+from typing import Any, ClassVar, Literal
 from urllib.parse import quote
 
 import orjson
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from router.dispatch.provider import Header, Order
 from router.dispatch.providers.openai import Openai
@@ -37,6 +38,12 @@ class Azure(Openai, frozen=True):
 
     api_version: str = Field(default="v1", pattern=r"^(v1|preview|\d{4}-\d{2}-\d{2}(-preview)?)$")
     auth: Literal["api_key", "entra"] = "api_key"
+
+    @field_validator("api_version", mode="before")
+    @classmethod
+    def _as_written(cls, value: Any) -> Any:
+        """YAML reads 2024-10-21 as a date."""
+        return value.isoformat() if isinstance(value, date) else value
 
     def path(self, order: Order) -> str:
         if self.api_version == "v1":
