@@ -363,7 +363,8 @@ def _routes(kind: Kind, dialect: Dialect) -> dict[str, Route]:
     routes = {"/v1/models": Route(get, _models)}
     routes |= {path: Route(post, handler, is_inference=True) for path, handler in _WORK[kind].items()}
     if dialect is not Dialect.VLLM:
-        return {path: route for path, route in routes.items() if path.startswith("/v1/") and path not in _ANTHROPIC}
+        foreign = () if dialect is Dialect.ANTHROPIC else _ANTHROPIC
+        return {path: route for path, route in routes.items() if path.startswith("/v1/") and path not in foreign}
     small = {
         "/health": _health,
         "/version": _version,

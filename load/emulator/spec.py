@@ -39,6 +39,7 @@ class Dialect(StrEnum):
     GROQ = "groq"
     OPENROUTER = "openrouter"
     AZURE = "azure"
+    ANTHROPIC = "anthropic"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Which front belongs to which dialect."""
 
+from load.emulator.fronts.anthropic import Anthropic
 from load.emulator.fronts.azure import Azure
 from load.emulator.fronts.compatible import Deepinfra, Fireworks, Groq, Together
 from load.emulator.fronts.front import Front
@@ -14,6 +15,7 @@ _FRONTS: dict[Dialect, type[Front]] = {
     Dialect.GROQ: Groq,
     Dialect.OPENROUTER: Openrouter,
     Dialect.AZURE: Azure,
+    Dialect.ANTHROPIC: Anthropic,
 }
 
 
