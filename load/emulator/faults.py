@@ -286,6 +286,8 @@ class FaultyAnswer:
     def _rewritten(self, event: bytes) -> bytes:
         """The event with its JSON changed; b"" when nothing is left of it."""
         head, mark, text = event.partition(b"data: ")
+        if not mark:  # a frame of another protocol
+            return event
         changed = self._changed(orjson.loads(text))
         if self._fault.usage == "missing" and changed.get("choices") == []:
             return b""

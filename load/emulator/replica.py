@@ -215,7 +215,7 @@ class Replica:
     def error_body(self, error: ApiError, path: str) -> bytes:
         """An error in the shape that the path's API and the dialect have."""
         if self._front is not None:
-            return self._front.error_body(error)
+            return self._front.error_body(error, path)
         return error.anthropic_body() if path.startswith("/v1/messages") else error.body()
 
     def error_headers(self, error: ApiError) -> Headers:

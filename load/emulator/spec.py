@@ -40,6 +40,7 @@ class Dialect(StrEnum):
     OPENROUTER = "openrouter"
     AZURE = "azure"
     ANTHROPIC = "anthropic"
+    BEDROCK = "bedrock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,8 @@ class ReplicaSpec:
     block_tokens: `--block-size`, vLLM's on a CPU when left out.
     time_factor: engine seconds per second. stream_interval: tokens per streamed chunk.
     requests_per_minute: 429 with Retry-After beyond it (the clouds').
-    entra_token: what azure asks for in the place of its API key.
+    entra_token: what azure asks for in the place of its API key. access_key: id and secret with which bedrock wants requests
+        signed that come without its API key.
     """
 
     model: str = "emulated"
@@ -63,6 +65,7 @@ class ReplicaSpec:
     dialect: Dialect = Dialect.VLLM
     api_key: str | None = None
     entra_token: str | None = None
+    access_key: tuple[str, str] | None = None
     context_tokens: int = 32_768
     sequences_max: int | None = None
     queued_max: int | None = None

@@ -34,13 +34,11 @@ class Order(NamedTuple):
 class Provider(BaseModel, frozen=True, extra="forbid"):
     """capabilities: all that can be asked of it through this file; a request that needs more goes elsewhere.
 
-    module, extra: what must be installed for it, and the extra of jeton's that installs it. needs_api_key: its replicas must
-    have one. needs_completion_tokens_max: its API wants a bound for every completion, so the backend must have one.
+    needs_api_key: its replicas must have one. needs_completion_tokens_max: its API wants a bound for every completion, so the
+    backend must have one.
     """
 
     capabilities: ClassVar[frozenset[Capability]]
-    module: ClassVar[str] = ""
-    extra: ClassVar[str] = ""
     needs_api_key: ClassVar[bool] = True
     needs_completion_tokens_max: ClassVar[bool] = False
 

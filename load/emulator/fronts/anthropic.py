@@ -96,7 +96,7 @@ class Anthropic(Front):
     def answer(self, request: HttpRequest, answer: Answer) -> Answer:
         return answer
 
-    def error_body(self, error: ApiError) -> bytes:
+    def error_body(self, error: ApiError, path: str) -> bytes:
         message = "Overloaded" if error.status == 529 else error.message
         kind = _TYPES.get(error.status, "api_error")
         told = {

@@ -53,7 +53,7 @@ class Azure(Front):
     def answer(self, request: HttpRequest, answer: Answer) -> Answer:
         return super().answer(request, _FilteredAnswer(answer))
 
-    def error_body(self, error: ApiError) -> bytes:
+    def error_body(self, error: ApiError, path: str) -> bytes:
         if error.status == 401:
             return orjson.dumps({"error": {"code": "401", "message": error.message}})
         if error.type == "DeploymentNotFound":
@@ -71,7 +71,7 @@ class Azure(Front):
             return orjson.dumps({"error": {**members, "innererror": inner}})
         if error.status == 429:
             return orjson.dumps({"error": {"code": "429", "message": "Requests have exceeded the token rate limit."}})
-        return super().error_body(error)
+        return super().error_body(error, path)
 
     def error_headers(self, error: ApiError) -> Headers:
         return (("retry-after-ms", "2500"), ("retry-after", "3")) if error.status == 429 else ()

@@ -2,6 +2,7 @@
 
 from load.emulator.fronts.anthropic import Anthropic
 from load.emulator.fronts.azure import Azure
+from load.emulator.fronts.bedrock import Bedrock
 from load.emulator.fronts.compatible import Deepinfra, Fireworks, Groq, Together
 from load.emulator.fronts.front import Front
 from load.emulator.fronts.openrouter import Openrouter
@@ -16,6 +17,7 @@ _FRONTS: dict[Dialect, type[Front]] = {
     Dialect.OPENROUTER: Openrouter,
     Dialect.AZURE: Azure,
     Dialect.ANTHROPIC: Anthropic,
+    Dialect.BEDROCK: Bedrock,
 }
 
 

@@ -84,7 +84,7 @@ class Front:
         know."""
         return CloudAnswer(answer, has_usage=check_parameters(request.path, request.body, self.allowed))
 
-    def error_body(self, error: ApiError) -> bytes:
+    def error_body(self, error: ApiError, path: str) -> bytes:
         return error.openai_body()
 
     def error_headers(self, error: ApiError) -> Headers:

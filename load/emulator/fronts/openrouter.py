@@ -35,7 +35,7 @@ class Openrouter(Front):
         accounts = bool((body.get("usage") or {}).get("include"))
         return CloudAnswer(_RouterAnswer(answer, accounts=accounts), has_usage=has_usage or accounts)
 
-    def error_body(self, error: ApiError) -> bytes:
+    def error_body(self, error: ApiError, path: str) -> bytes:
         metadata: dict[str, Any] = {}
         if error.status == 429:
             metadata = {"metadata": {"provider_name": "Emulated", "retry_after_seconds": 17}}
