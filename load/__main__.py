@@ -49,6 +49,7 @@ def main() -> None:
 @click.option("--api-key", default=None, envvar="VLLM_API_KEY", help="Guards /v1/*, as vLLM's, or a dialect's paths.")
 @click.option("--entra-token", default=None, help="What azure asks for in the place of its API key.")
 @click.option("--access-key", default=None, metavar="ID:SECRET", help="With which bedrock wants requests signed.")
+@click.option("--service-account", default=None, metavar="FILE", help="Whose assertions vertex gives tokens for.")
 @click.option("--max-model-len", type=click.IntRange(1), default=32_768, show_default=True, help="Context, in tokens.")
 @click.option("--max-num-seqs", type=click.IntRange(1), default=None, help="Sequences running at once.")
 @click.option("--max-num-queued-reqs", type=click.IntRange(1), default=None, help="503 beyond so many at work.")
@@ -152,6 +153,7 @@ def spec_from(options: dict[str, Any]) -> ReplicaSpec:
         api_key=options["api_key"],
         entra_token=options["entra_token"],
         access_key=_access_key(options["access_key"]),
+        service_account=options["service_account"],
         context_tokens=options["max_model_len"],
         sequences_max=options["max_num_seqs"],
         queued_max=options["max_num_queued_reqs"],

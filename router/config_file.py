@@ -15,7 +15,7 @@ from pydantic import SecretStr, ValidationError
 from router import config_checks
 from router.config import RouterConfig, Secrets
 from router.config_shape import check_shape, shape_mistakes
-from router.config_source import ConfigRefused, Finding, Place, Source, read_source
+from router.config_source import ConfigRefused, Finding, Place, Source, looks_secret, read_source
 from router.dispatch.credentials import CredentialsMissing, read_key
 from router.dispatch.provider import Provider
 from router.dispatch.provider_loader import load_provider, provider_class
@@ -171,7 +171,8 @@ def _key_files(config: RouterConfig, folder: Path) -> dict[Path, KeyFile]:
         try:
             read[name] = KeyFile(path, key=read_key(path))
         except CredentialsMissing as missing:
-            read[name] = KeyFile(path, problem=str(missing))
+            is_key = looks_secret(str(name))  # the key itself, put here by mistake
+            read[name] = KeyFile(path, problem="this is no path, but looks like a key" if is_key else str(missing))
     return read
 
 

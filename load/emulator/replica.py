@@ -165,6 +165,8 @@ class Replica:
         if request.path == FAULTS_PATH:
             return self._answer_faults(exchange)
         if self._front is not None:
+            if self._front.serves(exchange):
+                return None
             request = self._front.admitted(request)
         elif request.path.startswith("/v1") and not self._is_authorized(request):
             exchange.respond(401, b'{"error":"Unauthorized"}')

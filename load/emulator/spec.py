@@ -41,6 +41,7 @@ class Dialect(StrEnum):
     AZURE = "azure"
     ANTHROPIC = "anthropic"
     BEDROCK = "bedrock"
+    VERTEX = "vertex"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,8 @@ class ReplicaSpec:
     time_factor: engine seconds per second. stream_interval: tokens per streamed chunk.
     requests_per_minute: 429 with Retry-After beyond it (the clouds').
     entra_token: what azure asks for in the place of its API key. access_key: id and secret with which bedrock wants requests
-        signed that come without its API key.
+        signed that come without its API key. service_account: the file of the account to which vertex gives tokens, and
+        token_seconds how long they hold.
     """
 
     model: str = "emulated"
@@ -66,6 +68,8 @@ class ReplicaSpec:
     api_key: str | None = None
     entra_token: str | None = None
     access_key: tuple[str, str] | None = None
+    service_account: str | None = None
+    token_seconds: int = 3600
     context_tokens: int = 32_768
     sequences_max: int | None = None
     queued_max: int | None = None

@@ -1,5 +1,7 @@
 """What `load` makes of a backend with a provider, and what it refuses, with the place and the remedy."""
 
+import subprocess
+import sys
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -133,6 +135,47 @@ def test_a_refusal_says_what_is_wrong_and_what_would_be_right(
 ) -> None:
     (tmp_path / "key").write_text("sk-1")
     assert words in refusal(tmp_path, backend)
+
+
+def test_a_key_in_the_place_of_its_file_is_not_repeated(tmp_path: Path) -> None:
+    key = "sk-or-v1-0123456789abcdef0123456789abcdef"
+    said = refusal(tmp_path, {"replicas": [{"url": "https://api.example", "api_key_file": key}]})
+    assert "looks like a key" in said
+    assert key not in said
+
+
+@pytest.mark.parametrize(("provider", "needed"), [("bedrock", "botocore"), ("vertex", "google")])
+def test_what_a_provider_needs_beside_jeton_is_named_with_the_extra_that_brings_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, provider: str, needed: str
+) -> None:
+    for module in [name for name in sys.modules if name == needed or name.startswith(f"{needed}.")]:
+        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setitem(sys.modules, needed, None)
+    monkeypatch.delitem(sys.modules, f"router.dispatch.providers.{provider}", raising=False)
+    said = refusal(tmp_path, {"provider": provider})
+    assert f"the provider `{provider}` needs {needed}" in said
+    assert f"install jeton[{provider}]" in said
+
+
+def test_nobody_else_needs_what_one_provider_does(tmp_path: Path) -> None:
+    check = "import sys, router.app, router.dispatch.provider_loader as l; l.provider_class('groq')"
+    code = f"{check}; assert not {{'botocore', 'google.auth', 'boto3'}} & sys.modules.keys(), sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_a_bound_for_completions_is_wanted_where_the_api_wants_one(tmp_path: Path) -> None:
+    said = refusal(tmp_path, {"provider": "anthropic"})
+    assert "the provider `anthropic` wants a bound for every completion" in said
+    assert "add `completion_tokens_max: …`" in said
+    assert loaded(tmp_path, {"provider": "anthropic", "completion_tokens_max": 4096})
+
+
+def test_files_of_credentials_are_watched_and_found_beside_router_yaml(tmp_path: Path) -> None:
+    parameters = {"project": "p", "location": "global", "credentials_file": "account.json"}
+    row = {"provider": {"name": "vertex", "parameters": parameters}, "replicas": [{"url": "https://api.example"}]}
+    config = loaded(tmp_path, row)
+    assert config.paths[2:] == (tmp_path / "account.json",)
+    assert config.providers["cloud"].credentials_file == tmp_path / "account.json"  # type: ignore[attr-defined]
 
 
 def test_a_provider_is_not_leased(tmp_path: Path) -> None:

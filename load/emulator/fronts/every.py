@@ -6,6 +6,7 @@ from load.emulator.fronts.bedrock import Bedrock
 from load.emulator.fronts.compatible import Deepinfra, Fireworks, Groq, Together
 from load.emulator.fronts.front import Front
 from load.emulator.fronts.openrouter import Openrouter
+from load.emulator.fronts.vertex import Vertex
 from load.emulator.spec import Dialect, ReplicaSpec
 
 _FRONTS: dict[Dialect, type[Front]] = {
@@ -18,6 +19,7 @@ _FRONTS: dict[Dialect, type[Front]] = {
     Dialect.AZURE: Azure,
     Dialect.ANTHROPIC: Anthropic,
     Dialect.BEDROCK: Bedrock,
+    Dialect.VERTEX: Vertex,
 }
 
 

@@ -13,7 +13,7 @@ import orjson
 
 from load.emulator.cloud import CloudAnswer, check_parameters
 from load.emulator.errors import DONE, ENGINE_DEAD_EVENT, ApiError
-from load.emulator.http import Answer, Headers, HttpRequest
+from load.emulator.http import Answer, Exchange, Headers, HttpRequest
 from load.emulator.spec import ReplicaSpec
 
 
@@ -66,6 +66,10 @@ class Front:
 
     def __init__(self, spec: ReplicaSpec) -> None:
         self.spec = spec
+
+    def serves(self, exchange: Exchange) -> bool:
+        """Whether the request was for something else of the provider's, and is answered."""
+        return False
 
     def admitted(self, request: HttpRequest) -> HttpRequest:
         """The request as vLLM's handlers know it. Raises ApiError for a stranger, an unknown path, a body that is not right."""
