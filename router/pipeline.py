@@ -375,7 +375,8 @@ class Pipeline:
             body = provider.body(order)
         except Untranslatable as refusal:
             raise AttemptFailed("untranslatable", refusal) from None
-        headers += STREAM_ASKED if request.is_streaming else ANSWER_ASKED
+        wanted = provider.stream_type if request.is_streaming else b"application/json"
+        headers += [USER_AGENT, JSON_TYPE, (b"accept", wanted)]
         return Parcel(request.endpoint, path, headers, body, request.is_streaming, None, provider, order)
 
     def _record(self, work: "_Work", attempt: Attempt, charge: Charge) -> None:

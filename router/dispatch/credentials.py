@@ -53,6 +53,9 @@ class Lent(NamedTuple):
     value: Any
     until_seconds: float
 
+    def __repr__(self) -> str:  # of a task that has fetched one, say
+        return f"Lent(until_seconds={self.until_seconds})"
+
 
 Fetch = Callable[[], Lent]
 

@@ -34,11 +34,12 @@ class Order(NamedTuple):
 class Provider(BaseModel, frozen=True, extra="forbid"):
     """capabilities: all that can be asked of it through this file; a request that needs more goes elsewhere.
 
-    needs_api_key: its replicas must have one. needs_completion_tokens_max: its API wants a bound for every completion, so the
-    backend must have one.
+    stream_type: of its streams, before they are OpenAI's. needs_api_key: its replicas must have one.
+    needs_completion_tokens_max: its API wants a bound for every completion, so the backend must have one.
     """
 
     capabilities: ClassVar[frozenset[Capability]]
+    stream_type: ClassVar[bytes] = b"text/event-stream"
     needs_api_key: ClassVar[bool] = True
     needs_completion_tokens_max: ClassVar[bool] = False
 

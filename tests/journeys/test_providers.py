@@ -1,16 +1,19 @@
 """Clouds whose API is OpenAI's, each in its own way: over real sockets to an emulated endpoint of theirs."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from openai import BadRequestError, InternalServerError, RateLimitError
-from payloads import HELLO, WEATHER
+from payloads import HELLO, WEATHER, sound
 from provided import PATH, provided
+from scripted_backend import scripted_backend, stream_answer
 from whole_app import CLOUD_KEY, WholeApp
 
 from load.emulator.fronts.openrouter import cost_usd
+from load.emulator.spec import Kind
 from router.domain.money import nanousd_from_usd
 
 BODY: dict[str, Any] = {"model": "cloud-model", "messages": HELLO, "max_tokens": 12}
@@ -111,6 +114,41 @@ async def test_a24_what_openrouter_billed_is_the_cost(tmp_path: Path, is_streami
         [sent] = jeton.seen("cloud")
         assert sent["usage"] == {"include": True}
         assert sent["provider"] == {"require_parameters": True}
+
+
+async def test_openrouters_bill_on_a_chunk_that_says_something_is_taken_apart(tmp_path: Path) -> None:
+    choice = {"index": 0, "delta": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}
+    used = {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10, "cost": 0.000042}
+    said = json.dumps({"id": "g", "model": "x", "choices": [choice], "usage": used}).encode()
+    async with scripted_backend() as backend:
+        backend.answer = stream_answer(said, b"[DONE]")
+
+        def there(row: dict[str, Any]) -> None:
+            row["replicas"][0]["url"] = backend.url
+
+        async with provided(tmp_path, "openrouter", change=there) as jeton:
+            body = {**BODY, "stream": True, "stream_options": {"include_usage": True}}
+            answer = await jeton.http.post(PATH, json=body)
+            chunk, last, done = [line for line in answer.text.splitlines() if line]
+            assert "usage" not in chunk
+            assert '"choices":[]' in last
+            assert '"cost"' not in last
+            assert done == "data: [DONE]"
+            assert (await jeton.charges())[0]["cost_nanousd"] == 42_000
+
+
+async def test_a_form_with_sound_goes_to_a_provider_under_its_path_and_with_its_key(tmp_path: Path) -> None:
+    def hears(row: dict[str, Any]) -> None:
+        row["capabilities"] = ["transcriptions"]
+
+    spec = {"kind": Kind.TRANSCRIBE, "context_tokens": 4096}
+    async with provided(tmp_path, "groq", spec=spec, change=hears) as jeton:
+        file = ("sound.wav", io.BytesIO(sound()), "audio/wav")
+        heard = await jeton.sdk.audio.transcriptions.create(model="cloud-model", file=file)
+        assert heard.text
+        request = jeton.replica("cloud").requests_seen[-1]
+        assert request.path == "/openai/v1/audio/transcriptions"
+        assert request.headers["authorization"] == f"Bearer {CLOUD_KEY}"
 
 
 async def test_openrouters_bill_is_shown_to_those_who_ask_for_it(tmp_path: Path) -> None:

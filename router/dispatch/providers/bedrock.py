@@ -79,6 +79,7 @@ class Bedrock(Provider, frozen=True):
             Capability.REASONING_EFFORT,
         }
     )
+    stream_type: ClassVar[bytes] = b"application/vnd.amazon.eventstream"
     needs_api_key: ClassVar[bool] = False
 
     region: str | None = Field(default=None, pattern=r"^[a-z0-9-]+$")

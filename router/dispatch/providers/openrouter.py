@@ -14,7 +14,7 @@ price book; clients see it only if they asked for it themselves.
 too, in the body or the stream, and count as failures like any others.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import orjson
 
@@ -77,12 +77,18 @@ def _mended(event: bytes) -> bytes:
         return event
     chunk = orjson.loads(event[6:])
     choices = chunk.get("choices")
-    if type(chunk.get("usage")) is not dict or type(choices) is not list or len(choices) != 1:
+    usage = chunk.pop("usage", None)
+    if type(usage) is not dict or type(choices) is not list or not choices:
         return event
-    delta = choices[0].get("delta") or {}
-    if choices[0].get("finish_reason") is not None or delta.get("content") or delta.get("tool_calls"):
-        return event
-    return b"data: " + orjson.dumps({**chunk, "choices": []}) + b"\n\n"
+    last = b"data: " + orjson.dumps({**chunk, "choices": [], "usage": usage}) + b"\n\n"
+    return last if _says_nothing(choices) else b"data: " + orjson.dumps(chunk) + b"\n\n" + last
+
+
+def _says_nothing(choices: list[dict[str, Any]]) -> bool:
+    deltas = [choice.get("delta") or {} for choice in choices]
+    return not any(delta.get("content") or delta.get("tool_calls") for delta in deltas) and not any(
+        choice.get("finish_reason") for choice in choices
+    )
 
 
 def _unaccounted(event: bytes) -> bytes:
