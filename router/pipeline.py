@@ -442,19 +442,19 @@ class Pipeline:
     ) -> Parcel:
         """As the provider wants it. Raises AttemptFailed where its API has no place for what is asked."""
         request, upload = work.request, work.body.upload
-        order = Order(request.endpoint, work.body.parsed.members, backend, request.is_streaming)
+        order = Order(provider, request.endpoint, work.body.parsed.members, backend, request.is_streaming)
         headers += provider.headers(order, forwarded)
         path = provider.path(order)
         if upload is not None:
             headers += [USER_AGENT, (b"content-type", upload.content_type)]
-            return Parcel(request.endpoint, path, headers, upload.body(backend), None, None, provider, order)
+            return Parcel(request.endpoint, path, headers, upload.body(backend), None, order=order)
         try:
             body = provider.body(order)
         except Untranslatable as refusal:
             raise AttemptFailed("untranslatable", refusal) from None
         wanted = provider.stream_type if request.is_streaming else b"application/json"
         headers += [USER_AGENT, JSON_TYPE, (b"accept", wanted)]
-        return Parcel(request.endpoint, path, headers, body, request.is_streaming, None, provider, order)
+        return Parcel(request.endpoint, path, headers, body, request.is_streaming, order=order)
 
     def _record(self, work: "_Work", attempt: Attempt, charge: Charge) -> None:
         self.metrics.attempt(charge, overhead_seconds=(attempt.opened_ns - work.received_ns) / 1e9)
@@ -589,9 +589,7 @@ def _stream_reader(work: _Work, attempt: Attempt) -> Stream:
 
 def _shown(parcel: Parcel, data: bytes) -> bytes:
     """What is metered, as the client gets it."""
-    if parcel.provider is None or parcel.order is None:
-        return data
-    return parcel.provider.shown(parcel.order, data)
+    return data if parcel.order is None else parcel.order.provider.shown(parcel.order, data)
 
 
 def _refusal_for(failures: Sequence[AttemptFailed]) -> Refusal:

@@ -16,6 +16,8 @@ from router.domain.fleet import Replica
 KEY_BYTES_MAX = 64 * 2**10
 # A token is renewed so long before its end, or from half of its life on if that is shorter.
 AHEAD_SECONDS = 300.0
+# While renewing fails, it is tried so seldom, not with every request.
+RETRY_SECONDS = 1.0
 
 
 class CredentialsMissing(Exception):
@@ -124,8 +126,7 @@ class Vault:
             lent = await asyncio.to_thread(entry.fetch)
         finally:
             entry.renewing = None
-            # Not again with every request while it fails; once it succeeds, the next line but two says when.
-            entry.renew_from_seconds = self._clock() + 1.0
+            entry.renew_from_seconds = self._clock() + RETRY_SECONDS  # where it failed; else see below
         life_seconds = max(0.0, lent.until_seconds - self._clock())
         entry.lent = lent
         entry.renew_from_seconds = lent.until_seconds - min(AHEAD_SECONDS, life_seconds / 2)

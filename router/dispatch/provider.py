@@ -23,8 +23,10 @@ Header = tuple[bytes, bytes]
 
 
 class Order(NamedTuple):
-    """What is asked of a backend. members: of the client's body, not to be changed; none where a form is on its way."""
+    """What is asked of a backend, and whose it is. members: of the client's body, not to be changed; none where a form is on its
+    way."""
 
+    provider: "Provider"
     endpoint: Endpoint
     members: dict[str, Any]
     backend: Backend

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from router.dispatch.credentials import CredentialsMissing, Vault, reread
 from router.dispatch.failure import CUT, FAILED, AttemptFailed, says_why, status_failure
 from router.dispatch.plain import PlainUpstream
-from router.dispatch.provider import Order, Provider
+from router.dispatch.provider import Order
 from router.dispatch.tls import TlsUpstream
 from router.dispatch.upstream import Exchange, Headers, Origin, Upstream, UpstreamFailed, UpstreamRequest
 from router.dispatch.watchdog import Watchdog
@@ -42,8 +42,8 @@ class Parcel(NamedTuple):
     """What is sent, whoever it is sent to.
 
     is_streaming: whether an event stream must come back; None: either, as the form that is still arriving will say.
-    length_bytes: of a body that is iterated (once), None where unknown. provider, order: of a backend that has a provider; path,
-    headers and body are as it wants them.
+    length_bytes: of a body that is iterated (once), None where unknown. order: at a backend that has a provider, who wants path,
+    headers and body as they are here.
     """
 
     endpoint: Endpoint
@@ -52,7 +52,6 @@ class Parcel(NamedTuple):
     body: bytes | AsyncIterator[bytes]
     is_streaming: bool | None
     length_bytes: int | None = None
-    provider: Provider | None = None
     order: Order | None = None
 
 
@@ -69,8 +68,8 @@ class Relay:
 
         A refusal of our credentials is followed by one more try where there are newer ones to show.
         """
-        if parcel.provider is not None and parcel.order is not None:
-            return await self._send_to_provider(parcel.provider, parcel.order, replica, parcel, patience)
+        if parcel.order is not None:
+            return await self._send_to_provider(parcel.order, replica, parcel, patience)
         origin, prefix = _target(replica.url)
         upstream: Upstream = self._tls if origin.scheme == "https" else self._plain
         headers = parcel.headers if replica.api_key is None else [*parcel.headers, _credentials(replica)]
@@ -98,7 +97,6 @@ class Relay:
 
     async def _send_to_provider(
         self,
-        provider: Provider,
         order: Order,
         replica: Replica,
         parcel: Parcel,
@@ -106,6 +104,7 @@ class Relay:
         *,
         tries_left: int = 1,
     ) -> Exchange:
+        provider = order.provider
         origin, prefix = _target(replica.url)
         upstream: Upstream = self._tls if origin.scheme == "https" else self._plain
         request = UpstreamRequest(
@@ -133,7 +132,7 @@ class Relay:
         if failed.fault == "credentials" and tries_left and isinstance(parcel.body, bytes):
             renewed = await provider.renewed(replica, self.vault)
             if renewed is not None:
-                return await self._send_to_provider(provider, order, renewed, parcel, patience, tries_left=0)
+                return await self._send_to_provider(order, renewed, parcel, patience, tries_left=0)
         raise failed
 
     async def aclose(self) -> None:
