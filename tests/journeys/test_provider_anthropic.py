@@ -101,6 +101,16 @@ async def test_a_schema_and_a_picture_are_understood(tmp_path: Path) -> None:
         assert seen.choices[0].message.content
 
 
+async def test_a_picture_at_an_address_goes_there_as_an_address(tmp_path: Path) -> None:
+    url = "https://images.example.org/a.png"
+    parts = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": url}}]
+    async with claude(tmp_path, media=["images.example.org"]) as jeton:
+        answer = await jeton.http.post(PATH, json={**BODY, "messages": [{"role": "user", "content": parts}]})
+        assert answer.status_code == 200
+        [sent] = jeton.seen("cloud")
+        assert sent["messages"][0]["content"][1] == {"type": "image", "source": {"type": "url", "url": url}}
+
+
 @pytest.mark.parametrize("is_streaming", [False, True])
 async def test_messages_pass_natively_to_anthropics_own_sdk(tmp_path: Path, is_streaming: bool) -> None:
     async with claude(tmp_path) as jeton:

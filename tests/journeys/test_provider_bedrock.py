@@ -244,14 +244,14 @@ async def test_an_exception_in_a_stream_is_an_error_event(tmp_path: Path) -> Non
         ({"seed": 1}, "seed"),
         ({"user": "ann"}, "user"),
         ({"tools": [WEATHER], "parallel_tool_calls": False}, "single_tool_call"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://a.b/c"}}]}]},
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://images.example.org/c"}}]}]},
          "image_urls"),
     ],
 )  # fmt: skip
 async def test_what_converse_has_no_place_for_is_refused_by_name_before_anything_is_sent(
     tmp_path: Path, member: dict[str, Any], need: str
 ) -> None:
-    async with bedrock(tmp_path) as jeton:
+    async with bedrock(tmp_path, media=["images.example.org"]) as jeton:
         with pytest.raises(BadRequestError, match=f"cannot do {need}"):
             await jeton.sdk.chat.completions.create(**{**BODY, **member})
         assert not jeton.replica("cloud").requests_seen
