@@ -17,7 +17,7 @@ class AttemptFailed(Exception):
     """One attempt did not deliver.
 
     fault: connect | reset | eof | stall | protocol | too_large | limited | overloaded | no_credit | credentials | refused |
-    untranslatable | http_<status> | not_json | not_sse | bad_event | error_event | error_body | aborted | unfinished.
+    untranslatable | http_<status> | leaving | not_json | not_sse | bad_event | error_event | error_body | aborted | unfinished.
     is_retryable: another replica may do better. refusal: what the client is told if nobody else can answer.
     """
 
@@ -36,6 +36,11 @@ class AttemptFailed(Exception):
         self.http_status = http_status
         self.is_retryable = is_retryable
         self.retry_after_seconds = retry_after_seconds
+
+    @classmethod
+    def leaving(cls, *, has_begun: bool) -> "AttemptFailed":
+        """Given up, because the replica is about to be taken away. has_begun: some of its answer is at the client."""
+        return cls("leaving", BackendFailed(CUT if has_begun else FAILED, detail="the replica is leaving"))
 
     @classmethod
     def from_answer(cls, fault: str) -> "AttemptFailed":

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from router.dispatch.credentials import CredentialsMissing, Vault, reread
 from router.dispatch.failure import CUT, FAILED, AttemptFailed, says_why, status_failure
+from router.dispatch.names import BackendNames
 from router.dispatch.plain import PlainUpstream
 from router.dispatch.provider import Order
 from router.dispatch.tls import TlsUpstream
@@ -58,10 +59,10 @@ class Parcel(NamedTuple):
 class Relay:
     """Both upstream clients, behind what the pipeline needs of them. vault: credentials of providers."""
 
-    def __init__(self, watchdog: Watchdog) -> None:
+    def __init__(self, watchdog: Watchdog, names: BackendNames) -> None:
         self.vault = Vault()
-        self._plain = PlainUpstream(watchdog)
-        self._tls = TlsUpstream()
+        self._plain = PlainUpstream(watchdog, names)
+        self._tls = TlsUpstream(names)
 
     async def send(self, replica: Replica, parcel: Parcel, patience: Patience) -> Exchange:
         """Send the parcel and wait for a 200 of the right kind. Raises AttemptFailed.

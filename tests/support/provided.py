@@ -24,7 +24,8 @@ async def provided(
     media: Sequence[str] = (),
 ) -> AsyncIterator[WholeApp]:
     """provider: what stands in router.yaml, the dialect's name unless told. spec: of the emulated endpoint. change: edits the
-    backend's row. media: hosts from which it may be told to fetch. is_fallback: `anything` asks the cloud first and `large` when that fails."""
+    backend's row. media: hosts from which it may be told to fetch. is_fallback: `anything` asks the cloud first and `large`
+    when that fails."""
 
     def configure(config: dict[str, Any]) -> None:
         [backend] = config["pools"][2]["backends"]
