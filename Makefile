@@ -58,8 +58,8 @@ test: setup ## lint, types, and every test that needs nothing but .venv
 	$(BIN)/pytest -n auto
 
 .PHONY: test-crash
-test-crash: setup ## 200 times kill -9 while the books are kept, each followed by an audit (some minutes)
-	JETON_TEST_KILLS=200 $(BIN)/pytest tests/router/ledger/test_crash.py -k killed
+test-crash: setup ## 400 times kill -9 while one process, or several, keep the books, each followed by an audit (some 15 minutes)
+	JETON_TEST_KILLS=200 $(BIN)/pytest tests/router/ledger/test_crash.py tests/router/ledger/test_workers_crash.py -k killed
 
 .PHONY: bench
 bench: setup ## what each step of a request costs, in microseconds

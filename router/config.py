@@ -291,6 +291,15 @@ AnyProfileConfig = Annotated[
 ]
 
 
+class AccountantPlace(StrEnum):
+    """Who keeps the books. alone: this process, which has the ledger to itself, and what an answer says is what is charged.
+    inside: one of several that share it, whichever leads. apart: `jeton accountant`, and no process that serves."""
+
+    ALONE = "alone"
+    INSIDE = "inside"
+    APART = "apart"
+
+
 class SpoolConfig(Shape):
     """What is written down here while PostgreSQL is away. bytes_max bounds what it holds; 1 kB a request, or little more."""
 
@@ -302,6 +311,7 @@ class LedgerConfig(Shape):
     """path: the SQLite file, relative to the working directory; not read where url names a database of PostgreSQL.
 
     The password is in the environment. lock_seconds: how long a start waits for another jeton to let go of the database.
+    silence_seconds: after which a worker that was not heard of is taken for dead.
     """
 
     path: Path = Path("var/jeton.sqlite")
@@ -310,6 +320,8 @@ class LedgerConfig(Shape):
     spool: SpoolConfig = SpoolConfig()
     lock_seconds: float = Field(default=5.0, ge=0, le=3600)
     commit_seconds: float = Field(default=0.02, gt=0, le=1)
+    accountant: AccountantPlace = AccountantPlace.ALONE
+    silence_seconds: float = Field(default=10.0, ge=2, le=3600)
 
 
 class RedisConfig(Shape):

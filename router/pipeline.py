@@ -253,7 +253,7 @@ class Pipeline:
         scope = deployment.scopes.resolve(request.model, identity.models)
         fleet = self._fleet
         candidates, exclusions = deployment.finder.find(
-            request, scope, fleet.snapshot, fleet.loads, prediction, fleet.clock(), is_budgeted=bool(accounts)
+            request, scope, fleet.snapshot, fleet.all_loads, prediction, fleet.clock(), is_budgeted=bool(accounts)
         )
         is_degraded = False
         if accounts:

@@ -1,7 +1,7 @@
 """The fleet as this process sees it: the current snapshot, our work in flight, and the reports that change them.
 
-Readers take `fleet.snapshot` and `fleet.loads`, attribute reads; every report swaps the snapshot whole if it changed
-anything. For one event loop; not for threads.
+Readers take `fleet.snapshot` and `fleet.loads` (or `all_loads`), attribute reads; every report swaps the snapshot whole if it
+changed anything. For one event loop; not for threads.
 """
 
 import time
@@ -43,6 +43,15 @@ class Fleet:
         self._replicas: dict[str, Replica] = {}
         self.snapshot = Snapshot({}, {}, {}, tiers)
         self.configure(backends, tiers, rules)
+
+    @property
+    def all_loads(self) -> Mapping[str, Load]:
+        """With the work of other workers, as last heard."""
+        return self._in_flight.all_loads
+
+    def hear(self, elsewhere: Mapping[str, int]) -> None:
+        """Other workers have so many attempts in flight, by replica."""
+        self._in_flight.hear(elsewhere)
 
     def configure(self, backends: Iterable[Backend], tiers: tuple[str, ...], rules: HealthRules) -> None:
         """Take over a new configuration. Replicas whose id and url stay keep their health and their last scrape;
