@@ -58,7 +58,7 @@ test: setup ## lint, types, and every test that needs nothing but .venv
 	$(BIN)/pytest -n auto
 
 .PHONY: test-crash
-test-crash: setup ## 200 times kill -9 while the books are kept, each followed by an audit (some minutes)
+test-crash: setup ## 200 times kill -9 of jeton, 200 times of jeton and PostgreSQL, each followed by an audit (some minutes)
 	JETON_TEST_KILLS=200 $(BIN)/pytest tests/router/ledger/test_crash.py -k killed
 
 .PHONY: bench
