@@ -502,6 +502,30 @@ REFUSALS = {
         "0.0.0.0",
         "listening on `0.0.0.0` is public, and JETON_API_KEY_PEPPER is not set",
     ),
+    "an admin port for the world without a pepper": Refusal(
+        "tiers: [small, large]",
+        f"tiers: [small, large]\nadmin: {{host: 0.0.0.0, port: 1, api_keys: [{{name: ops, hash: 'hmac-sha256:{'3' * 64}'}}]}}",
+        "0.0.0.0",
+        "listening on `0.0.0.0` is public, and JETON_API_KEY_PEPPER is not set",
+    ),
+    "an admin with a tenant's key": Refusal(
+        "tiers: [small, large]",
+        f"tiers: [small, large]\nadmin: {{port: 1, api_keys: [{{name: ops, hash: 'hmac-sha256:{'1' * 64}'}}]}}",
+        f"'hmac-sha256:{'1' * 64}'",
+        "the API key `ops` has the hash of `red/laptop`",
+    ),
+    "an admin port for nobody": Refusal(
+        "tiers: [small, large]",
+        "tiers: [small, large]\nadmin: {port: 1, api_keys: []}",
+        "[]}",
+        "`admin.api_keys` is an empty list; it must have at least 1 item, not 0",
+    ),
+    "media from a URL": Refusal(
+        "tiers: [small, large]",
+        "tiers: [small, large]\nmedia: {domains: ['https://images.example.org/']}",
+        "'https://images",
+        "`media.domains[0]` is `https://images.example.org/`; write a host's name in lower case, without scheme and port",
+    ),
     # Profiles and prices
     "weights that do not fit": Refusal(
         "memory_gb: 80", "memory_gb: 8", "engine:", "the profile `engine`: 8 GB of weights leave no room for a KV cache"
