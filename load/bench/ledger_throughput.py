@@ -118,10 +118,10 @@ def postgresql() -> Iterator[PostgresAddress]:
     """A server of its own for a while."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import pgserver
+        from pgserver.postgres_server import get_server
 
     with tempfile.TemporaryDirectory(prefix="jeton-pg-") as directory:
-        server = pgserver.get_server(Path(directory) / "data", cleanup_mode="delete")
+        server = get_server(Path(directory) / "data", cleanup_mode="delete")
         try:
             host = server.get_uri().rpartition("host=")[2]
             yield PostgresAddress(f"postgresql://postgres@/postgres?host={host}")
