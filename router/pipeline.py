@@ -592,10 +592,7 @@ def _stream_reader(work: _Work, attempt: Attempt) -> Stream:
         return EventedStream(endpoint=request.endpoint, model=backend.model, context_tokens=backend.context_tokens)
 
     def priced(usage: Usage | None) -> bytes:
-        member = cost_member(attempt.succeed(usage, 0))
-        if work.tape is not None:
-            work.tape.cost_member = member
-        return member
+        return cost_member(attempt.succeed(usage, 0))
 
     return CompletionStream(
         endpoint=request.endpoint,
