@@ -151,6 +151,7 @@ class App:
             self._scraper = self._new_scraper(loaded)
         self._scraper.follow(deployment.backends)
         self._pipeline.deployment = deployment
+        self._relay.vault.outdate()  # the files that credentials are made from may be what has changed
         if self.admin is not None and loaded.config.admin is not None:
             self.admin.keys = admin_keys(loaded.config.admin, _pepper(loaded))
         self._loaded = loaded

@@ -70,7 +70,7 @@ JOINTS = {
     "router.config_shape": CONFIG,
     "router.config_checks": (DOMAIN, PRICING, *CONFIG),
     "router.fleet_config": (DOMAIN, PRICING, *CONFIG),
-    "router.config_file": (DOMAIN, PRICING, "router.selection", *CONFIG),
+    "router.config_file": (DOMAIN, PRICING, "router.selection", "router.dispatch", *CONFIG),
     "router.price_file": (PRICING,),
     "router.feeds": (PRICING,),
     "router.price_watch": (PRICING, "router.config_file", "router.feeds"),
@@ -126,7 +126,12 @@ JOINTS = {
 PLAN: Mapping[str, tuple[str, ...]] = PURE | IO | JOINTS
 
 # Where names become modules: policies by file name, commands by entry point, sub-commands by file name.
-MAY_IMPORT_BY_NAME = {"router.selection.loader", "router.__main__", "load.__main__"}
+MAY_IMPORT_BY_NAME = {
+    "router.selection.loader",
+    "router.dispatch.provider_loader",
+    "router.__main__",
+    "load.__main__",
+}
 
 # Modules whose very use is a clock, the environment, chance or the world outside.
 IMPURE_MODULES = {

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from router.domain.fleet import UP, Backend, Health, Load, Replica, Scrape, Snapshot
 from router.fleet.drift import MeterDrift
-from router.fleet.health import HealthBook, HealthRules
+from router.fleet.health import RATE_LIMITED, HealthBook, HealthRules
 from router.fleet.in_flight import InFlight, Ticket
 
 HealthListener = Callable[[Replica, Health, Health], None]
@@ -95,10 +95,10 @@ class Fleet:
         self._book.failed(replica_id, fault, now)
         self._judge(replica_id, now)
 
-    def limited(self, replica_id: str, retry_after_seconds: float | None) -> None:
-        """The replica answered 429, with the seconds of its Retry-After if it named any."""
+    def limited(self, replica_id: str, retry_after_seconds: float | None, why: str = RATE_LIMITED) -> None:
+        """The replica answered 429 or the like, with the seconds of its Retry-After if it named any. why: for people."""
         now = self.clock()
-        self._book.limited(replica_id, retry_after_seconds, now)
+        self._book.limited(replica_id, retry_after_seconds, now, why)
         self._judge(replica_id, now)
 
     def refused_credentials(self, replica_id: str) -> None:
