@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from load.bench.books import BACKEND, END, PRICE, PROFILE, _facts
+from load.bench.books import BACKEND, END, PRICE, PROFILE, facts
 from router.accountant import Accountant
 from router.bookkeeper import Bookkeeper
 from router.clock import Clock
@@ -44,12 +44,12 @@ def _report(path: Path) -> tuple[float, float]:
         journal = WorkerJournal(path, clock.now_ns, f"w{worker}")
         accountant = Accountant(journal)
         accountant.set_fleet([BACKEND], {BACKEND.name: PRICE}, {BACKEND.name: PROFILE}, clock.now_ns())
-        made = [_facts(worker * ATTEMPTS + number) for number in range(ATTEMPTS // WORKERS)]
+        made = [facts(worker * ATTEMPTS + number) for number in range(ATTEMPTS // WORKERS)]
         in_flight: list[str] = []
         began_seconds = time.thread_time()
-        for facts in made:
-            accountant.open(facts, BACKEND, PRICE, 412, 173, clock.now_ns())
-            in_flight.append(facts.attempt_id)
+        for one in made:
+            accountant.open(one, BACKEND, PRICE, 412, 173, clock.now_ns())
+            in_flight.append(one.attempt_id)
             if len(in_flight) > IN_FLIGHT:
                 accountant.first_token(in_flight[IN_FLIGHT // 2], clock.now_ns())
                 accountant.close(in_flight.pop(0), END, clock.now_ns())
