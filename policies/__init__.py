@@ -11,23 +11,20 @@ No clock, no randomness, no I/O: the same object runs in the router, the simulat
 between two requests lives on the instance. Nothing is registered; to add a policy, add a file.
 """
 
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any
+
 from router.domain.decision import Candidate
 
 # Every order ends in the replica's id, so that equal candidates always come out alike. Before it come the quote and the work
-# in flight, so that equal replicas share the work.
+# in flight, so that equal replicas share the work. (`attrgetter` because a ranking of fifty sorts fifty keys: it is a third
+# cheaper than a function.)
+Order = Callable[[Candidate], Any]
 
-
-def by_quote(candidate: Candidate) -> tuple[int, int, float, str]:
-    """The cheapest first, by what this request adds to the bill; of equals the least busy."""
-    return candidate.quote.marginal_nanousd, candidate.load.attempts, candidate.ttft_seconds, candidate.replica.id
-
-
-def by_ttft(candidate: Candidate) -> tuple[float, int, int, str]:
-    """The quickest to its first token first; of equals the least busy."""
-    return candidate.ttft_seconds, candidate.load.attempts, candidate.quote.marginal_nanousd, candidate.replica.id
-
-
-def by_load(candidate: Candidate) -> tuple[int, int, int, str]:
-    """The least busy first: attempts in flight, then prompt tokens that wait for prefill; of equals the cheapest."""
-    load = candidate.load
-    return load.attempts, load.prefill_tokens, candidate.quote.marginal_nanousd, candidate.replica.id
+# The cheapest first, by what this request adds to the bill; of equals the least busy.
+by_quote: Order = attrgetter("marginal_nanousd", "load.attempts", "ttft_seconds", "replica.id")
+# The quickest to its first token first; of equals the least busy.
+by_ttft: Order = attrgetter("ttft_seconds", "load.attempts", "marginal_nanousd", "replica.id")
+# The least busy first: attempts in flight, then prompt tokens that wait for prefill; of equals the cheapest.
+by_load: Order = attrgetter("load.attempts", "load.prefill_tokens", "marginal_nanousd", "replica.id")

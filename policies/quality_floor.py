@@ -1,6 +1,7 @@
 """The cheapest candidate that is predicted to answer well enough and forecast to answer in time."""
 
 from collections.abc import Sequence
+from itertools import repeat
 from typing import ClassVar
 
 from pydantic import BaseModel, Field
@@ -43,12 +44,13 @@ class QualityFloor(BaseModel, frozen=True, extra="forbid"):
                 late.append(candidate)
         on_time.sort(key=by_quote)
         late.sort(key=by_ttft)
-        below.sort(key=by_quote)
-        below.sort(key=_by_quality)  # stable: equals stay in the order of their quotes
+        if below:
+            below.sort(key=by_quote)
+            below.sort(key=_by_quality)  # stable: equals stay in the order of their quotes
         return [
-            *[Choice(candidate, ON_TIME) for candidate in on_time],
-            *[Choice(candidate, LATE) for candidate in late],
-            *[Choice(candidate, BELOW) for candidate in below],
+            *map(Choice, on_time, repeat(ON_TIME)),
+            *map(Choice, late, repeat(LATE)),
+            *map(Choice, below, repeat(BELOW)),
         ]
 
 

@@ -35,10 +35,18 @@ class Quote:
 
 @immutable
 class Candidate:
-    """One replica that may serve the request, with its forecasts.
+    """One replica that may serve the request, with its forecasts: values, though some are worked out when first asked for.
 
-    quality: predicted, relative to the highest tier's (1.0). tier_level: the place of its tier, 0 for the weakest.
-    hold_nanousd: the most that an attempt here can cost; 0 where no budget asks.
+    load: what all workers of jeton have in flight there.
+    quality: predicted, relative to the highest tier's (1.0).
+    allocated_nanousd, standard_nanousd, marginal_nanousd: the quote on the three bases; on a metered backend all are equal.
+        Marginal is what to choose by: what this request adds to the bill, less what the prefix cache saves there, network
+        egress included.
+    tier_level: the place of its tier, 0 for the weakest.
+    hold_nanousd: the most that an attempt here can cost; 0 where nobody asks.
+    cached_tokens: of the prompt's, those that its prefix cache is expected to hold.
+    fill_ratio: sequences there, all people's, ÷ the batch that it should have; above 1 it is overfull. 0 where unknown (metered).
+    is_spot: bought as interruptible capacity.
     """
 
     backend: Backend
@@ -48,9 +56,23 @@ class Candidate:
     tpot_seconds: float
     completion_tokens: float
     quality: float
-    quote: Quote
+    allocated_nanousd: int
+    standard_nanousd: int
+    marginal_nanousd: int
     tier_level: int = 0
     hold_nanousd: int = 0
+    cached_tokens: int = 0
+    fill_ratio: float = 0.0
+    is_spot: bool = False
+
+    @property
+    def quote(self) -> Quote:
+        return Quote(self.allocated_nanousd, self.standard_nanousd, self.marginal_nanousd)
+
+    @property
+    def end_seconds(self) -> float:
+        """From dispatch to the last token, expected."""
+        return self.ttft_seconds + self.completion_tokens * self.tpot_seconds
 
 
 @immutable

@@ -5,6 +5,7 @@ with every request (work in flight) is not part of it; `Load` is how it is hande
 """
 
 from collections.abc import Mapping
+from dataclasses import field
 from enum import StrEnum
 
 from router.domain.immutable import immutable
@@ -33,11 +34,20 @@ class EngineKind(StrEnum):
 
 @immutable
 class Pool:
+    """rtt_seconds: of the network, from clients of whom nothing else is said; rtt_seconds_from: (their region, seconds).
+
+    residency: where data is processed, for tenants whose data must stay somewhere. egress_nanousd_per_gb: what the network asks
+    for what leaves the pool.
+    """
+
     name: str
     kind: PoolKind
     billing: Billing
     region: str = ""
     rtt_seconds: float = 0.0
+    rtt_seconds_from: tuple[tuple[str, float], ...] = ()
+    residency: str = ""
+    egress_nanousd_per_gb: int = 0
 
 
 @immutable
@@ -79,10 +89,34 @@ class Backend:
 
 
 @immutable
+class Load:
+    """Work in flight on one replica: attempts, prompt tokens not yet prefilled, tokens of context in decode."""
+
+    attempts: int = 0
+    prefill_tokens: int = 0
+    decoding: int = 0
+    context_tokens: int = 0
+
+    def __add__(self, other: "Load") -> "Load":
+        return Load(
+            self.attempts + other.attempts,
+            self.prefill_tokens + other.prefill_tokens,
+            self.decoding + other.decoding,
+            self.context_tokens + other.context_tokens,
+        )
+
+
+IDLE = Load()
+
+
+@immutable
 class Scrape:
     """What a replica's `/metrics` last said. None means it did not say, which is not zero.
 
     at_seconds: monotonic time of the scrape, for its age.
+    ours: what jeton itself, all workers together, had in flight there at that time. What the scrape counts beyond it is other
+        people's, and stays until the next scrape; what we have sent since comes on top, so that nobody herds onto a replica
+        that was idle when it was last looked at.
     """
 
     at_seconds: float
@@ -91,6 +125,7 @@ class Scrape:
     kv_usage_ratio: float | None = None
     prompt_tokens_total: int | None = None
     completion_tokens_total: int | None = None
+    ours: Load = IDLE
 
 
 class HealthState(StrEnum):
@@ -123,26 +158,14 @@ UP = Health()
 
 
 @immutable
-class Load:
-    """Our own work in flight on one replica: attempts, prompt tokens not yet prefilled, tokens of context in decode."""
-
-    attempts: int = 0
-    prefill_tokens: int = 0
-    decoding: int = 0
-    context_tokens: int = 0
-
-
-IDLE = Load()
-
-
-@immutable
 class Snapshot:
     """The fleet at one instant. Keys: backend name; replica id. A replica without a scrape has none, not zeros.
 
-    tiers: every tier, weakest first.
+    tiers: every tier, weakest first. peers: what jeton's other workers have in flight, as they last told.
     """
 
     backends: Mapping[str, Backend]
     health: Mapping[str, Health]
     scrapes: Mapping[str, Scrape]
     tiers: tuple[str, ...]
+    peers: Mapping[str, Load] = field(default_factory=dict)

@@ -6,8 +6,9 @@ anything. For one event loop; not for threads.
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
-from router.domain.fleet import UP, Backend, Health, Load, Replica, Scrape, Snapshot
+from router.domain.fleet import IDLE, UP, Backend, Health, Load, Replica, Scrape, Snapshot
 from router.fleet.drift import MeterDrift
 from router.fleet.health import HealthBook, HealthRules
 from router.fleet.in_flight import InFlight, Ticket
@@ -59,7 +60,8 @@ class Fleet:
         self._drift.configure(replicas.values())
         now = self.clock()
         health = {replica_id: self._book.health(replica_id, now) for replica_id in replicas}
-        self.snapshot = Snapshot(by_name, health, scrapes, tiers)
+        peers = {replica_id: load for replica_id, load in self.snapshot.peers.items() if replica_id in replicas}
+        self.snapshot = Snapshot(by_name, health, scrapes, tiers, peers)
 
     def enter(self, replica_id: str, prompt_tokens: int) -> Ticket:
         """An attempt starts: hold the ticket with `with`. At a replica that is due for its trial, this attempt is
@@ -134,11 +136,19 @@ class Fleet:
         self._judge(replica_id, self.clock())
 
     def scraped(self, replica_id: str, scrape: Scrape) -> None:
-        """What the replica's `/metrics` said."""
+        """What the replica's `/metrics` said, just now: what we have in flight there is noted with it."""
         if replica_id in self._replicas:
             self._drift.scraped(replica_id, scrape)
             old = self.snapshot
-            self.snapshot = Snapshot(old.backends, old.health, {**old.scrapes, replica_id: scrape}, old.tiers)
+            ours = self.loads.get(replica_id, IDLE) + old.peers.get(replica_id, IDLE)
+            scrapes = {**old.scrapes, replica_id: replace(scrape, ours=ours)}
+            self.snapshot = Snapshot(old.backends, old.health, scrapes, old.tiers, old.peers)
+
+    def shared(self, peers: Mapping[str, Load]) -> None:
+        """What jeton's other workers have in flight, all of them together, by replica id."""
+        old = self.snapshot
+        known = {replica_id: load for replica_id, load in peers.items() if replica_id in self._replicas}
+        self.snapshot = Snapshot(old.backends, old.health, old.scrapes, old.tiers, known)
 
     def metered(self, replica_id: str, tokens: int) -> None:
         """An attempt at the replica has ended and so many tokens, prompt and completion, were booked for it."""
@@ -157,6 +167,6 @@ class Fleet:
         after = self._book.health(replica_id, now)
         if after is before or after == before:
             return
-        self.snapshot = Snapshot(old.backends, {**old.health, replica_id: after}, old.scrapes, old.tiers)
+        self.snapshot = Snapshot(old.backends, {**old.health, replica_id: after}, old.scrapes, old.tiers, old.peers)
         if self._on_health is not None and after.state is not before.state:
             self._on_health(self._replicas[replica_id], before, after)

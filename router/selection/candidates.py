@@ -9,25 +9,19 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from router.domain.decision import Candidate, Exclusion, Prediction
-from router.domain.fleet import IDLE, UP, HealthState, Load, Replica, Snapshot
-from router.domain.request import Capability, Endpoint, InferenceRequest
+from router.domain.fleet import IDLE, UP, Backend, HealthState, Load, Snapshot
+from router.domain.request import Capability, InferenceRequest
 from router.errors import Refusal
 from router.pricing.drift import Drifts
 from router.pricing.price import MeteredPrice, Price
 from router.pricing.profile import EngineProfile
-from router.pricing.quote import Lease
+from router.pricing.quote import Lease, metered_quote
+from router.selection.ask import Ask
 from router.selection.eligibility import Fit, fit, why_too_long, why_unable
-from router.selection.quality import tier_qualities
+from router.selection.prospect import METERED_TTFT_SECONDS, METERED_TTFT_SECONDS_PER_TOKEN, prospect
 from router.selection.refusal import refuse_for_now, refuse_too_long, refuse_unable
 from router.selection.scope import Scope
-from router.selection.site import Site
-
-# Tokens of an answer whose length nobody predicted: the mean of the 19,366 requests of Azure's conversation trace of 2023.
-COMPLETION_TOKENS_UNKNOWN = 211.0
-AUDIO = frozenset({Endpoint.TRANSCRIPTIONS, Endpoint.TRANSLATIONS})
-GENERATING = AUDIO | {Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES, Endpoint.MESSAGES}
-# The prompt of audio is estimated in the frames that Whisper's encoder makes of a second (arXiv:2212.04356, 2.2).
-AUDIO_TOKENS_PER_SECOND = 50
+from router.selection.site import Seat, Site
 
 
 class _Able(NamedTuple):
@@ -58,6 +52,7 @@ class Finder:
         self._profiles = profiles
         self._stale_seconds = stale_seconds
         self.drifts = drifts or Drifts()
+        self._sites: dict[str, Site] = {}
         # By model name and needs, both from bounded sets: only configured names have a scope, and needs follow from the
         # endpoint and a few features of the body.
         self._able: dict[tuple[str, frozenset[Capability]], _Able] = {}
@@ -97,8 +92,8 @@ class Finder:
                 case Fit.NO:
                     exclusions.append(Exclusion(site.backend.name, "", why_too_long(site.backend, request)))
         sight = _Sight(snapshot, loads, now_seconds, now_seconds - self._stale_seconds, self.drifts)
-        ask = _Ask(request, prediction, len(self._levels), is_budgeted=is_budgeted)
-        ejected: list[tuple[Site, Replica]] = []
+        ask = Ask(request, prediction, len(self._levels), are_holds_wanted=is_budgeted)
+        ejected: list[tuple[Site, Seat]] = []
         candidates = _admitted(fitting, ask, sight, exclusions, ejected)
         if candidates:
             for site in doubtful:
@@ -106,8 +101,9 @@ class Finder:
         elif doubtful:
             candidates = _admitted(doubtful, ask, sight, exclusions, ejected)
         if not candidates and ejected:
-            candidates = [_candidate(site, replica, ask, sight) for site, replica in ejected]
-            panicking = {replica.id for _, replica in ejected}
+            for site, seat in ejected:
+                _appraise(site, (seat,), ask, sight, candidates)
+            panicking = {seat.replica.id for _, seat in ejected}
             exclusions = [exclusion for exclusion in exclusions if exclusion.replica not in panicking]
         if not candidates:
             raise _refusal(request, scope, able.sites, fitting + doubtful, exclusions, sight)
@@ -123,53 +119,20 @@ class Finder:
             elif price is None:
                 able.exclusions.append(Exclusion(backend.name, "", "no price in force"))
             elif isinstance(price, MeteredPrice):
-                able.sites.append(Site(backend, self._levels[backend.tier], price))
+                able.sites.append(self._site(backend, price))
             elif profile is None:
                 able.exclusions.append(Exclusion(backend.name, "", "no engine profile to share its hours out by"))
             else:
-                able.sites.append(Site(backend, self._levels[backend.tier], Lease(price, profile)))
+                able.sites.append(self._site(backend, Lease(price, profile)))
         self._able[scope.model, needs] = able
         return able
 
-
-def expected_completion_tokens(request: InferenceRequest, prediction: Prediction | None) -> float:
-    """Over all choices. A client's bound holds; where nothing is generated it is 0, where nothing is predicted a mean."""
-    if prediction is not None:
-        tokens = prediction.completion_tokens
-    elif request.endpoint in GENERATING:
-        tokens = COMPLETION_TOKENS_UNKNOWN
-    else:
-        return 0.0
-    if request.completion_tokens_max is not None:
-        tokens = min(tokens, request.completion_tokens_max)
-    return tokens * request.choices
-
-
-class _Ask:
-    """What of the request bears on every candidate alike."""
-
-    __slots__ = ("audio_seconds", "completion_tokens", "holds_nanousd", "prompt_tokens", "qualities", "request")
-
-    def __init__(
-        self, request: InferenceRequest, prediction: Prediction | None, tiers: int, *, is_budgeted: bool
-    ) -> None:
-        self.request = request
-        self.holds_nanousd: dict[str, int] | None = {} if is_budgeted else None
-        # Tokenizing is not inference: the engine computes none of it.
-        self.prompt_tokens = 0 if request.endpoint is Endpoint.TOKENIZE else request.prompt.tokens_estimate
-        self.completion_tokens = expected_completion_tokens(request, prediction)
-        self.audio_seconds = self.prompt_tokens / AUDIO_TOKENS_PER_SECOND if request.endpoint in AUDIO else 0.0
-        self.qualities = tier_qualities(prediction, tiers)
-
-    def hold_nanousd(self, site: Site) -> int:
-        """The same for all replicas of a site."""
-        holds = self.holds_nanousd
-        if holds is None:
-            return 0
-        name = site.backend.name
-        if name not in holds:
-            holds[name] = site.worst_case(self.request)
-        return holds[name]
+    def _site(self, backend: Backend, price: Lease | MeteredPrice) -> Site:
+        """One for each backend, whoever asks: its seats remember their outlooks."""
+        site = self._sites.get(backend.name)
+        if site is None:
+            self._sites[backend.name] = site = Site(backend, self._levels[backend.tier], price)
+        return site
 
 
 class _Sight(NamedTuple):
@@ -184,54 +147,81 @@ class _Sight(NamedTuple):
 
 def _admitted(
     sites: Iterable[Site],
-    ask: _Ask,
+    ask: Ask,
     sight: _Sight,
     exclusions: list[Exclusion],
-    ejected: list[tuple[Site, Replica]],
+    ejected: list[tuple[Site, Seat]],
 ) -> list[Candidate]:
     """The replicas of these sites that are fit for now; the others go to the exclusions, and the ejected are listed too."""
     candidates: list[Candidate] = []
     healths = sight.snapshot.health
     for site in sites:
-        for replica in site.backend.replicas:
-            health = healths.get(replica.id, UP)
-            if health.is_usable or health.admits(sight.now_seconds):
-                candidates.append(_candidate(site, replica, ask, sight))
-                continue
-            exclusions.append(Exclusion(site.backend.name, replica.id, health.why))
-            if health.state is HealthState.EJECTED:
-                ejected.append((site, replica))
+        seats = site.seats
+        if site.well_in is not healths:  # else it is known that all of them are up
+            fit_seats = []
+            for seat in seats:
+                health = healths.get(seat.replica.id, UP)
+                if health.is_usable or health.admits(sight.now_seconds):
+                    fit_seats.append(seat)
+                    continue
+                exclusions.append(Exclusion(site.backend.name, seat.replica.id, health.why))
+                if health.state is HealthState.EJECTED:
+                    ejected.append((site, seat))
+            if len(fit_seats) < len(seats):
+                seats = tuple(fit_seats)
+            else:
+                site.well_in = healths
+        if seats:
+            _appraise(site, seats, ask, sight, candidates)
     return candidates
 
 
-def _candidate(site: Site, replica: Replica, ask: _Ask, sight: _Sight) -> Candidate:
-    """The replica with its forecasts.
+def _appraise(site: Site, seats: Iterable[Seat], ask: Ask, sight: _Sight, candidates: list[Candidate]) -> None:
+    """Add the replicas with their forecasts. What is the same for all replicas of a site comes before the loop.
 
     One that we have not heard of for too long may have stood still since: it is forecast to answer that much later, so that
     it is asked last without being refused. One that was never scraped is taken as we know it from our own work.
     """
-    load = sight.loads.get(replica.id, IDLE)
-    scrape = sight.snapshot.scrapes.get(replica.id)
-    silent_seconds = 0.0
-    if scrape is not None and scrape.at_seconds < sight.fresh_from:
-        silent_seconds = sight.now_seconds - scrape.at_seconds
-        scrape = None
-    ttft_seconds, tpot_seconds, quote = site.appraise(
-        load, scrape, ask.prompt_tokens, ask.completion_tokens, ask.audio_seconds, sight.drifts.of(replica.id)
+    price, hold_nanousd = site.price, ask.hold_nanousd(site)
+    prompt_tokens, cached_tokens = ask.prompt_tokens, ask.cached_tokens
+    rtt_seconds = site.rtt_seconds(ask.region)
+    egress_nanousd = round(ask.egress_bytes * site.egress_nanousd_per_byte) if site.egress_nanousd_per_byte else 0
+    loads, scrapes, peers = sight.loads, sight.snapshot.scrapes, sight.snapshot.peers
+    if not isinstance(price, Lease):
+        seconds = rtt_seconds + METERED_TTFT_SECONDS + METERED_TTFT_SECONDS_PER_TOKEN * prompt_tokens
+        for seat in seats:
+            replica_id = seat.replica.id
+            load = loads.get(replica_id, IDLE)
+            cached = cached_tokens.get(replica_id, 0) if cached_tokens else 0
+            quote = metered_quote(price, prompt_tokens, ask.completion_tokens, cached, ask.audio_seconds)
+            nanousd = quote.marginal_nanousd + egress_nanousd
+            candidates.append(prospect(site, seat, load, ask, seconds, nanousd, hold_nanousd, cached))
+        return
+    engine_seconds, cache_saving_seconds = (
+        price.engine_seconds(prompt_tokens, ask.completion_tokens),
+        price.cache_saving_seconds,
     )
-    level = site.level
-    return Candidate(
-        site.backend,
-        replica,
-        load,
-        ttft_seconds + silent_seconds,
-        tpot_seconds,
-        ask.completion_tokens,
-        ask.qualities[level],
-        quote,
-        level,
-        ask.hold_nanousd(site),
-    )
+    drifts, fresh_from, cached = sight.drifts.by_replica, sight.fresh_from, 0
+    for seat in seats:
+        replica_id = seat.replica.id
+        load = loads.get(replica_id, IDLE)
+        if peers and replica_id in peers:
+            load += peers[replica_id]
+        scrape = scrapes.get(replica_id)
+        seconds = rtt_seconds
+        if scrape is not None and scrape.at_seconds < fresh_from:
+            seconds += sight.now_seconds - scrape.at_seconds
+            scrape = None
+        outlook = seat.outlook
+        if outlook is None or outlook.load is not load or outlook.scrape is not scrape:
+            outlook = seat.look(price, load, scrape)
+        if cached_tokens:
+            cached = cached_tokens.get(replica_id, 0)
+        drift = drifts.get(replica_id)
+        engine_ttft_seconds = outlook.pace.ttft_seconds(prompt_tokens - cached)
+        seconds += engine_ttft_seconds if drift is None else engine_ttft_seconds * drift.ttft.ratio
+        nanousd = round((engine_seconds - cached * cache_saving_seconds) * outlook.marginal_rate) + egress_nanousd
+        candidates.append(prospect(site, seat, load, ask, seconds, nanousd, hold_nanousd, cached, outlook, drift))
 
 
 def _refusal(

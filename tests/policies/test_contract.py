@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import policies
-from router.domain.decision import Candidate, Quote
+from router.domain.decision import Candidate
 from router.domain.fleet import Backend, Billing, EngineKind, Load, Pool, PoolKind, Replica
 from router.domain.request import Capability, Endpoint, InferenceRequest, Prompt
 from router.selection.loader import load_policy, policy_class, policy_names
@@ -52,7 +52,7 @@ def fleets(draw: st.DrawFn) -> list[Candidate]:
         )  # fmt: skip
         forecast = st.tuples(
             st.builds(Load, COUNT, COUNT, COUNT, COUNT), SECONDS, SECONDS, st.floats(0, 1e6), st.floats(0, 1),
-            st.builds(Quote, MONEY, MONEY, MONEY), st.just(level),
+            MONEY, MONEY, MONEY, st.just(level), MONEY, st.integers(0, 10**6), st.floats(0, 20), st.booleans(),
         )  # fmt: skip
         shared = draw(st.none() | forecast)
         candidates += [Candidate(backend, replica, *(shared or draw(forecast))) for replica in replicas]

@@ -9,7 +9,7 @@ from router.domain.fleet import UP, Health, HealthState, Load, Scrape
 from router.domain.request import Capability, Endpoint
 from router.errors import BadRequest, ContextTooLong, RateLimited, Unavailable
 from router.pricing.price import TokenRates
-from router.selection.candidates import COMPLETION_TOKENS_UNKNOWN, expected_completion_tokens
+from router.selection.ask import COMPLETION_TOKENS_UNKNOWN, expected_completion_tokens
 
 NOW = 1000.0
 EDGE_SMALL, EDGE_LARGE, CLOUD = {"edge-small/1", "edge-small/2"}, {"edge-large/1"}, {"cloud-large/1"}
@@ -231,7 +231,7 @@ def test_a_stale_scrape_is_not_believed_but_its_age_is_feared(fleet, ask) -> Non
     assert exclusions == []
     by_id = {found.replica.id: found for found in candidates}
     before = {found.replica.id: found for found in fresh}
-    assert by_id["edge-small/1"].ttft_seconds == before["edge-small/1"].ttft_seconds + 12.0
+    assert by_id["edge-small/1"].ttft_seconds == pytest.approx(before["edge-small/1"].ttft_seconds + 12.0)
     assert by_id["edge-small/1"].quote == before["edge-small/1"].quote
     assert by_id["edge-small/2"] == before["edge-small/2"]
 
