@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, Field
 
-from policies import by_quote, by_ttft
+from policies import cheapest_first, quickest_first
 from router.domain.decision import Candidate, Choice
 from router.domain.request import InferenceRequest
 
@@ -42,14 +42,12 @@ class QualityFloor(BaseModel, frozen=True, extra="forbid"):
                 on_time.append(candidate)
             else:
                 late.append(candidate)
-        on_time.sort(key=by_quote)
-        late.sort(key=by_ttft)
         if below:
-            below.sort(key=by_quote)
+            below = cheapest_first(below)
             below.sort(key=_by_quality)  # stable: equals stay in the order of their quotes
         return [
-            *map(Choice, on_time, repeat(ON_TIME)),
-            *map(Choice, late, repeat(LATE)),
+            *map(Choice, cheapest_first(on_time), repeat(ON_TIME)),
+            *map(Choice, quickest_first(late), repeat(LATE)),
             *map(Choice, below, repeat(BELOW)),
         ]
 

@@ -26,9 +26,10 @@ from router.selection.loader import load_policy, policy_class
 
 PEPPER = "JETON_API_KEY_PEPPER"
 
-# What a policy may declare in `needs`. A price and a forecast of the time to the first token are there for every candidate
-# (a backend without price or profile is refused); a prediction of quality says something only between tiers.
-POLICY_NEEDS = frozenset({"price", "quality", "ttft"})
+# What a policy may declare in `needs`. A price, a forecast of the time to the first token and what a prefix cache holds are there
+# for every candidate (a backend without price or profile is refused); a prediction of quality says something only between
+# tiers; edge and spot capacity must be there.
+POLICY_NEEDS = frozenset({"price", "quality", "ttft", "prefix", "edge", "spot"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,11 @@ def _microseconds() -> float:
         ("small", "large"),
     )
     request = InferenceRequest("r", "t", "k", Endpoint.CHAT, "auto", True, Prompt("hello", tokens_estimate=1155), needs)
-    scope, prediction, policy = Scope("auto", tuple(backends)), Prediction(0.9, 211.0, "chat", 0.1), load_policy(PolicyConfig().name, {})
+    scope, prediction, policy = (
+        Scope("auto", tuple(backends)),
+        Prediction(0.9, 211.0, "chat", 0.1),
+        load_policy(PolicyConfig().name, {}),
+    )
     numbers = count()
 
     def decide() -> None:

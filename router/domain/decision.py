@@ -47,6 +47,7 @@ class Candidate:
     cached_tokens: of the prompt's, those that its prefix cache is expected to hold.
     fill_ratio: sequences there, all people's, ÷ the batch that it should have; above 1 it is overfull. 0 where unknown (metered).
     is_spot: bought as interruptible capacity.
+    list_nanousd_per_million: prompt rate + completion rate, whatever the request is; the standard ones on a lease. A baseline's.
     """
 
     backend: Backend
@@ -64,6 +65,7 @@ class Candidate:
     cached_tokens: int = 0
     fill_ratio: float = 0.0
     is_spot: bool = False
+    list_nanousd_per_million: int = 0
 
     @property
     def quote(self) -> Quote:
@@ -85,11 +87,28 @@ class Exclusion:
 
 
 @immutable
+class Acceptance:
+    """What an answer must be for the client to get it; else the next choice is asked, and the attempt is written off.
+
+    logprob_mean_min: the mean natural log-probability of its tokens. stream_tokens: of a stream, how many tokens are held back
+    and judged; the rest is passed on as it comes. must_parse: a whole answer must be JSON (the client asked for a schema).
+    """
+
+    logprob_mean_min: float
+    stream_tokens: int
+    must_parse: bool = False
+
+
+@immutable
 class Choice:
-    """A candidate in its rank, with the policy's reason in a few words of a bounded vocabulary (it becomes a label)."""
+    """A candidate in its rank, with the policy's reason in a few words of a bounded vocabulary (it becomes a label).
+
+    acceptance: what its answer must be; None: whatever it is. The last choice has nobody to hand over to, so it is not tested.
+    """
 
     candidate: Candidate
     reason: str
+    acceptance: Acceptance | None = None
 
 
 class Policy(Protocol):

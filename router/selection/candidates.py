@@ -18,7 +18,7 @@ from router.pricing.profile import EngineProfile
 from router.pricing.quote import Lease, metered_quote
 from router.selection.ask import Ask
 from router.selection.eligibility import Fit, fit, why_too_long, why_unable
-from router.selection.prospect import METERED_TTFT_SECONDS, METERED_TTFT_SECONDS_PER_TOKEN, prospect
+from router.selection.prospect import METERED_TTFT_SECONDS, METERED_TTFT_SECONDS_PER_TOKEN, Offer, prospect
 from router.selection.refusal import refuse_for_now, refuse_too_long, refuse_unable
 from router.selection.scope import Scope
 from router.selection.site import Seat, Site
@@ -188,6 +188,7 @@ def _appraise(site: Site, seats: Iterable[Seat], ask: Ask, sight: _Sight, candid
     egress_nanousd = round(ask.egress_bytes * site.egress_nanousd_per_byte) if site.egress_nanousd_per_byte else 0
     loads, scrapes, peers = sight.loads, sight.snapshot.scrapes, sight.snapshot.peers
     if not isinstance(price, Lease):
+        offer = Offer(site, ask, hold_nanousd)
         seconds = rtt_seconds + METERED_TTFT_SECONDS + METERED_TTFT_SECONDS_PER_TOKEN * prompt_tokens
         for seat in seats:
             replica_id = seat.replica.id
@@ -195,33 +196,37 @@ def _appraise(site: Site, seats: Iterable[Seat], ask: Ask, sight: _Sight, candid
             cached = cached_tokens.get(replica_id, 0) if cached_tokens else 0
             quote = metered_quote(price, prompt_tokens, ask.completion_tokens, cached, ask.audio_seconds)
             nanousd = quote.marginal_nanousd + egress_nanousd
-            candidates.append(prospect(site, seat, load, ask, seconds, nanousd, hold_nanousd, cached))
+            candidates.append(prospect(offer, seat, load, seconds, nanousd, cached))
         return
-    engine_seconds, cache_saving_seconds = (
-        price.engine_seconds(prompt_tokens, ask.completion_tokens),
-        price.cache_saving_seconds,
-    )
+    engine_seconds = price.engine_seconds(prompt_tokens, ask.completion_tokens)
+    offer = Offer(site, ask, hold_nanousd)
     drifts, fresh_from, cached = sight.drifts.by_replica, sight.fresh_from, 0
+    load_of, scrape_of, drift_of, add = loads.get, scrapes.get, drifts.get, candidates.append
     for seat in seats:
-        replica_id = seat.replica.id
-        load = loads.get(replica_id, IDLE)
+        replica_id = seat.id
+        load, scrape, outlook, drift = (
+            load_of(replica_id, IDLE),
+            scrape_of(replica_id),
+            seat.outlook,
+            drift_of(replica_id),
+        )
         if peers and replica_id in peers:
             load += peers[replica_id]
-        scrape = scrapes.get(replica_id)
         seconds = rtt_seconds
         if scrape is not None and scrape.at_seconds < fresh_from:
             seconds += sight.now_seconds - scrape.at_seconds
             scrape = None
-        outlook = seat.outlook
         if outlook is None or outlook.load is not load or outlook.scrape is not scrape:
             outlook = seat.look(price, load, scrape)
+        own_seconds = engine_seconds
         if cached_tokens:
             cached = cached_tokens.get(replica_id, 0)
-        drift = drifts.get(replica_id)
-        engine_ttft_seconds = outlook.pace.ttft_seconds(prompt_tokens - cached)
-        seconds += engine_ttft_seconds if drift is None else engine_ttft_seconds * drift.ttft.ratio
-        nanousd = round((engine_seconds - cached * cache_saving_seconds) * outlook.marginal_rate) + egress_nanousd
-        candidates.append(prospect(site, seat, load, ask, seconds, nanousd, hold_nanousd, cached, outlook, drift))
+            own_seconds -= cached * price.cache_saving_seconds
+        nanousd = int(own_seconds * outlook.marginal_rate + 0.5) + egress_nanousd
+        ttft_seconds = outlook.pace.ttft_seconds(prompt_tokens - cached)
+        if drift is not None:
+            ttft_seconds *= drift.ttft.ratio
+        add(prospect(offer, seat, load, seconds + ttft_seconds, nanousd, cached, outlook, drift))
 
 
 def _refusal(

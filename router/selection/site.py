@@ -18,9 +18,10 @@ from router.selection.extent import extent
 class Seat:
     """One replica of a site, and its outlook under the load that it had when it was last looked at."""
 
-    __slots__ = ("outlook", "replica")
+    __slots__ = ("id", "outlook", "replica")
 
     def __init__(self, replica: Replica) -> None:
+        self.id = replica.id
         self.replica = replica
         self.outlook: Outlook | None = None
 

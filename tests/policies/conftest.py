@@ -10,6 +10,8 @@ from router.domain.fleet import Backend, Billing, EngineKind, Load, Pool, PoolKi
 from router.domain.request import Capability, Endpoint, InferenceRequest, Prompt
 
 CENTRAL = Pool("central", PoolKind.CENTRAL, Billing.LEASED)
+EDGE = Pool("edge", PoolKind.EDGE, Billing.LEASED)
+CLOUD = Pool("cloud", PoolKind.CLOUD, Billing.METERED)
 MakeCandidate = Callable[..., Candidate]
 
 
