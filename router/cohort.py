@@ -6,7 +6,8 @@ far: one turn of the event loop. Measured at 32 requests at once: 316 to 273 µs
 (Cohort scheduling: Larus and Parkes, USENIX 2002.)
 """
 
-import asyncio
+from collections.abc import Generator
+from types import coroutine
 
 
 class Cohort:
@@ -23,7 +24,8 @@ class Cohort:
     def __exit__(self, *_: object) -> None:
         self._members -= 1
 
-    async def assemble(self) -> None:
+    @coroutine
+    def assemble(self) -> Generator[None, None, None]:
         """Let the others that are ready come as far. A cancellation may be delivered here."""
         if self._members > 1:
-            await asyncio.sleep(0)
+            yield  # what `asyncio.sleep(0)` comes to, without its two frames

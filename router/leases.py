@@ -34,15 +34,16 @@ class RunningLease:
     def row(self, *, with_state: bool = False) -> Lease:
         """The lease as the ledger keeps it, as of the meter's last event."""
         meter = self.meter
+        at_ns, ended_ns, bill_nanousd, idle_nanousd = meter.balances
         return Lease(
             self.lease_id,
             *self.place,
             self.price_id,
             self.started_ns,
-            meter.last_ns,
-            meter.last_ns if meter.is_ended else None,
-            meter.bill_nanousd,
-            meter.idle_nanousd,
+            at_ns,
+            ended_ns,
+            bill_nanousd,
+            idle_nanousd,
             meter.state() if with_state else None,
         )
 

@@ -5,7 +5,6 @@ request); `tls.py`, aiohttp, for TLS and clouds.
 """
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 # What one exchange may buffer before its socket is no longer read.
@@ -24,8 +23,7 @@ class UpstreamFailed(Exception):
         self.fault = fault
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):  # for its hash: a request asks for it several times
     scheme: str
     host: str
     port: int

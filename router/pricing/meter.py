@@ -218,6 +218,12 @@ class ReplicaMeter:
         return self._idle_nanousd
 
     @property
+    def balances(self) -> tuple[int, int | None, int, int]:
+        """Time of the last event and of the end, nanoseconds (None: not ended); bill and idle, whole nano-dollars."""
+        last_ns = self.last_ns
+        return last_ns, last_ns if self._is_ended else None, self._bill // NS_PER_HOUR, self._idle_nanousd
+
+    @property
     def charged_nanousd(self) -> int:
         """The sum of all charges."""
         return self._charged_nanousd
