@@ -1,4 +1,7 @@
-"""The highest tier, whatever the prompt: quality at any price, and the usual baseline of savings."""
+"""The highest tier, whatever the prompt: quality at any price, and the usual baseline of savings.
+
+When: to compare with, or where nothing but the best will do and somebody else pays.
+"""
 
 from collections.abc import Sequence
 from typing import ClassVar

@@ -1,4 +1,7 @@
-"""The lowest tier, whatever the prompt: the least that the fleet can spend, whatever the answers are worth."""
+"""The lowest tier, whatever the prompt: the least that the fleet can spend, whatever the answers are worth.
+
+When: to compare with, or where any answer will do.
+"""
 
 from collections.abc import Sequence
 from typing import ClassVar

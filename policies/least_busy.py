@@ -1,4 +1,7 @@
-"""The replica with the least work in flight, whatever it costs: a baseline, and a sound balancer of equal replicas."""
+"""The replica with the least work in flight, whatever it costs: a baseline, and a sound balancer of equal replicas.
+
+When: to compare with, or to balance equal replicas of one model.
+"""
 
 from collections.abc import Sequence
 from typing import ClassVar

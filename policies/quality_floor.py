@@ -1,4 +1,9 @@
-"""The cheapest candidate that is predicted to answer well enough and forecast to answer in time."""
+"""The cheapest candidate that is predicted to answer well enough and forecast to answer in time.
+
+When: nearly always; it is the default. On leased replicas it goes by what the request adds to the bill (idle capacity costs next
+to nothing, a nearly full replica many times its standard price), on metered ones by their price; what a prefix cache holds, and
+so what moving a conversation would cost, is in both.
+"""
 
 from collections.abc import Sequence
 from itertools import repeat

@@ -27,6 +27,7 @@ from router.pipeline import Pipeline
 from router.pricing.drift import Drifts
 from router.pricing.profile import EngineProfile
 from router.reload import Reloader
+from router.selection.affinity import TOKENS_UNKNOWN_MAX, PrefixIndex
 from router.telemetry.drift import DriftCollector
 from router.telemetry.metrics import Metrics
 
@@ -49,8 +50,10 @@ class App:
         self._clock = Clock()
         self._watchdog = Watchdog()
         self.drifts = Drifts()
-        deployment = deploy(loaded, self._day, self.drifts)
+        self._prefixes = PrefixIndex()
+        deployment = deploy(loaded, self._day, self.drifts, self._prefixes)
         self.drifts.follow(_replica_profiles(deployment))
+        self._prefixes.follow(_cache_tokens(deployment))
         config = loaded.config
         self._store = SqliteLedger(config.ledger.path, commit_seconds=config.ledger.commit_seconds)
         self._accountant = Accountant(self._store)
@@ -83,8 +86,9 @@ class App:
     def apply(self, loaded: LoadedConfig) -> None:
         """Put a checked configuration into effect. Requests in flight end on what they started with."""
         day = _today()
-        deployment = deploy(loaded, day, self.drifts)
+        deployment = deploy(loaded, day, self.drifts, self._prefixes)
         self.drifts.follow(_replica_profiles(deployment))
+        self._prefixes.follow(_cache_tokens(deployment))
         self._day = day
         self._accountant.set_fleet(deployment.backends, deployment.prices, deployment.profiles, self._clock.now_ns())
         self._bursar.configure(loaded.budgets)
@@ -168,6 +172,16 @@ def _replica_profiles(deployment: Deployment) -> dict[str, EngineProfile]:
         replica.id: deployment.profiles[backend.name]
         for backend in deployment.backends
         if backend.pool.billing is Billing.LEASED and backend.name in deployment.profiles
+        for replica in backend.replicas
+    }
+
+
+def _cache_tokens(deployment: Deployment) -> dict[str, int]:
+    """What each replica's prefix cache holds, by its id."""
+    profiles = deployment.profiles
+    return {
+        replica.id: profiles[backend.name].kv_capacity_tokens if backend.name in profiles else TOKENS_UNKNOWN_MAX
+        for backend in deployment.backends
         for replica in backend.replicas
     }
 

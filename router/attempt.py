@@ -73,7 +73,7 @@ class Attempt:
             self.opened_ns,
             is_streaming=is_streaming,
         )
-        self._ticket = fleet.enter(facts.replica, facts.prompt_tokens_estimate)
+        self._ticket = fleet.enter(facts.replica, max(facts.prompt_tokens_estimate - candidate.cached_tokens, 0))
 
     async def durable(self) -> None:
         """On a metered backend nothing is dispatched before the journal says so on disk: it will be billed by others."""

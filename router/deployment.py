@@ -5,25 +5,29 @@ from dataclasses import dataclass
 from datetime import date
 
 from router.access.keys import ApiKeys
-from router.config import RetryConfig, ServerConfig
+from router.config import RetryConfig, RouterConfig, ServerConfig
 from router.config_file import LoadedConfig
 from router.dispatch.relay import Patience
-from router.domain.decision import Policy
 from router.domain.fleet import Backend
 from router.fleet.health import HealthRules
 from router.fleet_config import build_prices
 from router.pricing.drift import Drifts
 from router.pricing.price import Price
 from router.pricing.profile import EngineProfile
+from router.selection.affinity import PrefixIndex
 from router.selection.candidates import Finder
 from router.selection.holdout import Holdout
 from router.selection.scope import Scopes
+from router.selection.tenancy import Tenancy
+from router.selection.terms import Shedding
+from router.selection.timetable import Timetable
 from router.wire.parse import Bounds
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """prices and profiles by backend's name; a backend without a profile is not in it. day: of the prices."""
+    """prices and profiles by backend's name; a backend without a profile is not in it. tenancies: of the tenants that have rules
+    of their own."""
 
     server: ServerConfig
     retries: RetryConfig
@@ -38,16 +42,20 @@ class Deployment:
     finder: Finder
     prices: Mapping[str, Price]
     profiles: Mapping[str, EngineProfile]
-    policy: Policy
-    policy_name: str
+    policies: Timetable
+    tenancies: Mapping[str, Tenancy]
+    shedding: Shedding
+    follows_prefixes: bool
     baseline: str
     holdout: Holdout
     aliases: tuple[str, ...]
     tenants: tuple[str, ...]
 
 
-def deploy(loaded: LoadedConfig, day: date, drifts: Drifts | None = None) -> Deployment:
-    """From checked files to a deployment, with the prices in force on `day`. drifts: what was learned before it."""
+def deploy(
+    loaded: LoadedConfig, day: date, drifts: Drifts | None = None, prefixes: PrefixIndex | None = None
+) -> Deployment:
+    """From checked files to a deployment, with the prices in force on `day`. drifts, prefixes: what was learned before it."""
     config = loaded.config
     prices = build_prices(config, loaded.book, day)
     return Deployment(
@@ -71,13 +79,32 @@ def deploy(loaded: LoadedConfig, day: date, drifts: Drifts | None = None) -> Dep
             profiles=loaded.profiles,
             stale_seconds=config.health.stale_seconds,
             drifts=drifts,
+            prefixes=prefixes,
         ),
         prices=prices,
         profiles={backend.name: loaded.profiles[backend.profile] for backend in loaded.backends if backend.profile},
-        policy=loaded.policy,
-        policy_name=config.policy.name,
+        policies=loaded.policies,
+        tenancies=_tenancies(config),
+        shedding=Shedding(config.shedding.sheddable_ttft_seconds, config.shedding.standard_ttft_seconds),
+        follows_prefixes=config.prefix_affinity and sum(len(one.replicas) for one in loaded.backends) > 1,
         baseline=config.baseline,
         holdout=Holdout(config.baseline, config.holdout_ratio),
         aliases=tuple(config.aliases),
         tenants=tuple(tenant.name for tenant in config.tenants),
     )
+
+
+def _tenancies(config: RouterConfig) -> dict[str, Tenancy]:
+    """A tenant that may go everywhere has none, unless somebody's backends are dedicated."""
+    has_dedicated = any(backend.dedicated_to for pool in config.pools for backend in pool.backends)
+    return {
+        tenant.name: Tenancy(
+            tenant.name,
+            frozenset(tenant.pools),
+            frozenset(tenant.residency),
+            tenant.isolation == "dedicated",
+            tenant.region,
+        )
+        for tenant in config.tenants
+        if has_dedicated or tenant.pools or tenant.residency or tenant.isolation == "dedicated" or tenant.region
+    }

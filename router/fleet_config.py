@@ -11,6 +11,7 @@ from router.config import (
     BackendConfig,
     BudgetConfig,
     ModelProfileConfig,
+    PoolConfig,
     ProfileConfig,
     ReplicaConfig,
     RouterConfig,
@@ -29,7 +30,7 @@ def build_fleet(config: RouterConfig, environ: Mapping[str, str]) -> tuple[Backe
     return tuple(
         Backend(
             name=backend.name,
-            pool=Pool(pool.name, pool.kind, pool.billing, pool.region, pool.rtt_seconds),
+            pool=_pool(pool),
             model=backend.model,
             served_model=backend.served_model or backend.model,
             tier=backend.tier,
@@ -41,9 +42,23 @@ def build_fleet(config: RouterConfig, environ: Mapping[str, str]) -> tuple[Backe
             profile=backend.profile or "",
             replicas=tuple(_replica(backend, position, environ) for position in range(len(backend.replicas))),
             completion_tokens_max=backend.completion_tokens_max or 0,
+            dedicated_to=frozenset(backend.dedicated_to),
         )
         for pool in config.pools
         for backend in pool.backends
+    )
+
+
+def _pool(pool: PoolConfig) -> Pool:
+    return Pool(
+        pool.name,
+        pool.kind,
+        pool.billing,
+        pool.region,
+        pool.rtt_seconds,
+        tuple(pool.rtt_seconds_from.items()),
+        pool.region if pool.residency is None else pool.residency,
+        nanousd_from_usd(pool.egress_usd_per_gb),
     )
 
 

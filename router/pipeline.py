@@ -26,23 +26,27 @@ from router.dispatch.relay import AttemptFailed, Parcel, Relay, StreamRelay, hea
 from router.dispatch.retries import RetryBudget
 from router.dispatch.upstream import Exchange
 from router.dispatch.watchdog import Deadline, Watchdog
-from router.domain.attempt import AttemptFacts, Charge
+from router.domain.attempt import AttemptFacts, AttemptStatus, Charge
 from router.domain.decision import Choice, Decision, Prediction
 from router.domain.fleet import EngineKind
 from router.domain.money import usd_text
-from router.domain.request import Endpoint, InferenceRequest
+from router.domain.request import NO_TERMS, Endpoint, InferenceRequest, PrefixMark, Terms
 from router.domain.usage import Usage
 from router.errors import BackendTimedOut, BodyTooLarge, BudgetRefusal, RateLimited, Refusal, Unauthenticated
 from router.fleet.state import Fleet
 from router.ledger.budget import Account, Hold
 from router.selection.affordable import affordable
+from router.selection.terms import refuse_in_a_rush, within_terms
 from router.telemetry.metrics import Metrics
 from router.upload import Upload, read_upload
 from router.wire.answers import read_answer
 from router.wire.json_body import KEY_COUNT_BYTES_MIN, key_counts, parse_object
 from router.wire.outgoing import FORWARDED_HEADERS, PATHS, cache_salt, outgoing_body
 from router.wire.parse import ParsedBody, parse
+from router.wire.prefix import TOKENS_MIN as PREFIX_TOKENS_MIN
+from router.wire.prefix import prefix_marks
 from router.wire.streams import CompletionStream, EventedStream, Stream
+from router.wire.terms import read_terms
 
 log = structlog.get_logger("jeton.pipeline")
 
@@ -101,7 +105,8 @@ class Pipeline:
         identity = self.authenticate(call.headers, call.address, deployment)
         self._limits.admit(identity, self._fleet.clock())
         body = await self._read(call, endpoint, deployment)
-        request = _request(request_id, identity, endpoint, body.parsed, body.bytes)
+        terms = read_terms(call.header_values)
+        request = _request(request_id, identity, endpoint, body.parsed, body.bytes, terms, deployment)
         with self._cohort:
             await self._serve(call, request, body, identity, deployment, received_ns)
 
@@ -126,7 +131,11 @@ class Pipeline:
         if body.upload is None:  # an upload is watched once it has passed
             call.watch()
         task = call.task
-        deadline = Deadline(task, time.monotonic() + deployment.total_seconds)
+        total_seconds = deployment.total_seconds
+        if request.terms.deadline_seconds is not None:
+            spent_seconds = (self._clock.now_ns() - received_ns) / 1e9
+            total_seconds = min(total_seconds, request.terms.deadline_seconds - spent_seconds)
+        deadline = Deadline(task, time.monotonic() + total_seconds)
         self._watchdog.watch(deadline)
         try:
             await self._dispatch(_Work(call, request, body, decision, accounts, deployment, received_ns, deadline))
@@ -134,7 +143,7 @@ class Pipeline:
             if task is None or call.is_gone or not deadline.has_passed:
                 raise
             task.uncancel()
-            raise BackendTimedOut(f"The request took longer than {deployment.total_seconds:g} s in all.") from None
+            raise BackendTimedOut(f"The request took longer than {total_seconds:g} s in all.") from None
         finally:
             self._watchdog.unwatch(deadline)
 
@@ -145,7 +154,9 @@ class Pipeline:
         deployment = self.deployment
         identity = self.authenticate(headers, address, deployment)
         parsed = parse(endpoint, members, deployment.bounds)
-        request = _request(request_id, identity, endpoint, parsed, len(orjson.dumps(members)))
+        terms = read_terms(dict(headers))
+        size = len(orjson.dumps(members))
+        request = _request(request_id, identity, endpoint, parsed, size, terms, deployment)
         accounts = self._bursar.of(identity.tenant, identity.api_key_name)
         return request, self.decide(request, identity, deployment, self.classify(request), accounts)
 
@@ -172,16 +183,30 @@ class Pipeline:
         scope = deployment.scopes.resolve(request.model, identity.models)
         fleet = self._fleet
         candidates, exclusions = deployment.finder.find(
-            request, scope, fleet.snapshot, fleet.loads, prediction, fleet.clock(), is_budgeted=bool(accounts)
+            request,
+            scope,
+            fleet.snapshot,
+            fleet.loads,
+            prediction,
+            fleet.clock(),
+            tenancy=deployment.tenancies.get(identity.tenant),
+            are_holds_wanted=bool(accounts) or request.terms.cost_nanousd_max is not None,
         )
         is_degraded = False
+        if request.terms is not NO_TERMS:
+            candidates, beyond = within_terms(request, candidates)
+            exclusions += beyond
         if accounts:
             candidates, unaffordable, is_degraded = affordable(
                 candidates, self._bursar.allowance(accounts), self._clock.now_ns()
             )
             exclusions += unaffordable
-        choices = deployment.holdout.apply(request, deployment.policy.rank(request, candidates))
-        return Decision(deployment.policy_name, choices, exclusions, prediction, deployment.baseline, is_degraded)
+        named = deployment.policies.pick(identity.tenant, request.model, self._clock.now_ns())
+        choices = deployment.holdout.apply(request, named.policy.rank(request, candidates))
+        shedding = deployment.shedding
+        if choices[0].candidate.ttft_seconds > shedding.limit_seconds(request.terms.criticality):
+            refuse_in_a_rush(request, candidates, shedding)
+        return Decision(named.name, choices, exclusions, prediction, deployment.baseline, is_degraded)
 
     async def _read(self, call: Conversation, endpoint: Endpoint, deployment: Deployment) -> "_Body":
         server = deployment.server
@@ -349,7 +374,10 @@ class Pipeline:
 
     def _record(self, work: "_Work", attempt: Attempt, charge: Charge) -> None:
         self.metrics.attempt(charge, overhead_seconds=(attempt.opened_ns - work.received_ns) / 1e9)
-        work.deployment.finder.drifts.observe(attempt.candidate, charge)
+        finder = work.deployment.finder
+        finder.drifts.observe(attempt.candidate, charge)
+        if work.request.prefix and (charge.first_token_ns is not None or charge.status is AttemptStatus.OK):
+            finder.prefixes.sent(charge.facts.replica, work.request.prefix)
 
 
 class _Body(NamedTuple):
@@ -393,8 +421,18 @@ class _Work(NamedTuple):
 
 
 def _request(
-    request_id: str, identity: Identity, endpoint: Endpoint, parsed: ParsedBody, body_bytes: int
+    request_id: str,
+    identity: Identity,
+    endpoint: Endpoint,
+    parsed: ParsedBody,
+    body_bytes: int,
+    terms: Terms,
+    deployment: Deployment,
 ) -> InferenceRequest:
+    prefix: tuple[PrefixMark, ...] = ()
+    if deployment.follows_prefixes and parsed.prompt.tokens_estimate >= PREFIX_TOKENS_MIN and endpoint in GENERATING:
+        members = parsed.members
+        prefix = prefix_marks(endpoint, members, cache_salt(identity.tenant, members.get("cache_salt")))
     return InferenceRequest(
         request_id=request_id,
         tenant=identity.tenant,
@@ -410,6 +448,8 @@ def _request(
         wants_usage=parsed.wants_usage,
         wants_continuous_usage=parsed.wants_continuous_usage,
         body_bytes=body_bytes,
+        terms=terms,
+        prefix=prefix,
     )
 
 

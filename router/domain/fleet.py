@@ -70,6 +70,7 @@ class Backend:
 
     model: the name clients see; served_model: the name sent to the replicas.
     completion_tokens_max: what a completion may have at most, where less than the context; 0 where nothing says so.
+    dedicated_to: the tenants that it serves and nobody else; empty: it serves all.
     price: name of a price-book row. profile: name of an engine profile (leased vLLM only, else "").
     """
 
@@ -86,6 +87,7 @@ class Backend:
     profile: str
     replicas: tuple[Replica, ...]
     completion_tokens_max: int = 0
+    dedicated_to: frozenset[str] = frozenset()
 
 
 @immutable

@@ -21,7 +21,8 @@ NOTHING_CACHED: Mapping[str, int] = {}
 class Ask:
     """cached_tokens: of the prompt's, those that a replica's prefix cache is expected to hold, by its id.
 
-    are_holds_wanted: give each candidate the most that it can cost.
+    region: of the tenant's clients, where the request names none. are_holds_wanted: give each candidate the most that it can
+    cost.
     """
 
     __slots__ = (
@@ -43,6 +44,7 @@ class Ask:
         tiers: int,
         cached_tokens: Mapping[str, int] = NOTHING_CACHED,
         *,
+        region: str = "",
         are_holds_wanted: bool = False,
     ) -> None:
         self.request = request
@@ -55,7 +57,7 @@ class Ask:
         self.qualities = tier_qualities(prediction, tiers)
         bytes_per_token = STREAMED_BYTES_PER_TOKEN if request.is_streaming else WHOLE_BYTES_PER_TOKEN
         self.egress_bytes = ANSWER_BYTES + self.completion_tokens * bytes_per_token
-        self.region = request.terms.region
+        self.region = request.terms.region or region
 
     def hold_nanousd(self, site: Site) -> int:
         """The same for all replicas of a site; 0 where nobody asks."""

@@ -16,12 +16,17 @@ from router.pricing.drift import Drifts
 from router.pricing.price import MeteredPrice, Price
 from router.pricing.profile import EngineProfile
 from router.pricing.quote import Lease, metered_quote
-from router.selection.ask import Ask
+from router.selection.affinity import PrefixIndex
+from router.selection.ask import NOTHING_CACHED, Ask
 from router.selection.eligibility import Fit, fit, why_too_long, why_unable
 from router.selection.prospect import METERED_TTFT_SECONDS, METERED_TTFT_SECONDS_PER_TOKEN, Offer, prospect
-from router.selection.refusal import refuse_for_now, refuse_too_long, refuse_unable
+from router.selection.refusal import refuse_for_now, refuse_tenant, refuse_too_long, refuse_unable
 from router.selection.scope import Scope
 from router.selection.site import Seat, Site
+from router.selection.tenancy import Tenancy, why_not_for
+
+# Providers cache nothing shorter (OpenAI and Anthropic document 1,024 tokens).
+METERED_CACHED_TOKENS_MIN = 1024
 
 
 class _Able(NamedTuple):
@@ -35,7 +40,8 @@ class Finder:
     """Finds candidates under one configuration; make a new one when prices, profiles or tiers change.
 
     tiers: weakest first. prices: in force, by backend. profiles: by profile name. stale_seconds: the age from which on a
-    scrape is not believed. drifts: how far replicas are from their profiles; it outlives this configuration.
+    scrape is not believed. drifts: how far replicas are from their profiles; prefixes: what was sent where; both outlive this
+    configuration.
     """
 
     def __init__(
@@ -46,16 +52,18 @@ class Finder:
         profiles: Mapping[str, EngineProfile],
         stale_seconds: float,
         drifts: Drifts | None = None,
+        prefixes: PrefixIndex | None = None,
     ) -> None:
         self._levels = {tier: level for level, tier in enumerate(tiers)}
         self._prices = prices
         self._profiles = profiles
         self._stale_seconds = stale_seconds
         self.drifts = drifts or Drifts()
+        self.prefixes = prefixes or PrefixIndex()
         self._sites: dict[str, Site] = {}
-        # By model name and needs, both from bounded sets: only configured names have a scope, and needs follow from the
-        # endpoint and a few features of the body.
-        self._able: dict[tuple[str, frozenset[Capability]], _Able] = {}
+        # By model name, needs and tenant, all from bounded sets: only configured names have a scope, needs follow from the
+        # endpoint and a few features of the body, and a tenant is named here only where rules of its own hold.
+        self._able: dict[tuple[str, frozenset[Capability], str], _Able] = {}
 
     def find(
         self,
@@ -66,7 +74,8 @@ class Finder:
         prediction: Prediction | None,
         now_seconds: float,
         *,
-        is_budgeted: bool = False,
+        tenancy: Tenancy | None = None,
+        are_holds_wanted: bool = False,
     ) -> tuple[list[Candidate], list[Exclusion]]:
         """The candidates, at least one; and every replica or whole backend of the scope that is none, with the reason.
 
@@ -77,9 +86,11 @@ class Finder:
         Raises BadRequest when nothing in scope can do what is needed, ContextTooLong when nothing is long enough,
         RateLimited or Unavailable, with the smallest wait, when nothing is fit for now.
 
-        is_budgeted: give each candidate the most that it can cost, for `affordable.py` to judge.
+        tenancy: the tenant's rules, where it has any. are_holds_wanted: give each candidate the most that it can cost, for
+        `affordable.py` and `terms.py` to judge.
         """
-        able = self._able.get((scope.model, request.needs)) or self._assess(scope, request.needs)
+        tenant, region = ("", "") if tenancy is None else (tenancy.tenant, tenancy.region)
+        able = self._able.get((scope.model, request.needs, tenant)) or self._assess(scope, request.needs, tenancy)
         fitting: list[Site] = []
         doubtful: list[Site] = []
         exclusions = able.exclusions.copy()
@@ -92,7 +103,10 @@ class Finder:
                 case Fit.NO:
                     exclusions.append(Exclusion(site.backend.name, "", why_too_long(site.backend, request)))
         sight = _Sight(snapshot, loads, now_seconds, now_seconds - self._stale_seconds, self.drifts)
-        ask = Ask(request, prediction, len(self._levels), are_holds_wanted=is_budgeted)
+        cached_tokens = self.prefixes.cached_tokens(request.prefix) if request.prefix else NOTHING_CACHED
+        ask = Ask(
+            request, prediction, len(self._levels), cached_tokens, region=region, are_holds_wanted=are_holds_wanted
+        )
         ejected: list[tuple[Site, Seat]] = []
         candidates = _admitted(fitting, ask, sight, exclusions, ejected)
         if candidates:
@@ -106,16 +120,18 @@ class Finder:
             panicking = {seat.replica.id for _, seat in ejected}
             exclusions = [exclusion for exclusion in exclusions if exclusion.replica not in panicking]
         if not candidates:
-            raise _refusal(request, scope, able.sites, fitting + doubtful, exclusions, sight)
+            raise _refusal(request, scope, able.sites, fitting + doubtful, exclusions, sight, tenancy)
         return candidates, exclusions
 
-    def _assess(self, scope: Scope, needs: frozenset[Capability]) -> _Able:
+    def _assess(self, scope: Scope, needs: frozenset[Capability], tenancy: Tenancy | None) -> _Able:
         """Who is able, whatever the hour; remembered."""
         able = _Able([], [])
         for backend in scope.backends:
             price, profile = self._prices.get(backend.name), self._profiles.get(backend.profile)
             if not needs <= backend.capabilities:
                 able.exclusions.append(Exclusion(backend.name, "", why_unable(backend, needs)))
+            elif why := why_not_for(tenancy, backend):
+                able.exclusions.append(Exclusion(backend.name, "", why))
             elif price is None:
                 able.exclusions.append(Exclusion(backend.name, "", "no price in force"))
             elif isinstance(price, MeteredPrice):
@@ -124,7 +140,7 @@ class Finder:
                 able.exclusions.append(Exclusion(backend.name, "", "no engine profile to share its hours out by"))
             else:
                 able.sites.append(self._site(backend, Lease(price, profile)))
-        self._able[scope.model, needs] = able
+        self._able[scope.model, needs, "" if tenancy is None else tenancy.tenant] = able
         return able
 
     def _site(self, backend: Backend, price: Lease | MeteredPrice) -> Site:
@@ -194,6 +210,8 @@ def _appraise(site: Site, seats: Iterable[Seat], ask: Ask, sight: _Sight, candid
             replica_id = seat.replica.id
             load = loads.get(replica_id, IDLE)
             cached = cached_tokens.get(replica_id, 0) if cached_tokens else 0
+            if cached < METERED_CACHED_TOKENS_MIN:
+                cached = 0
             quote = metered_quote(price, prompt_tokens, ask.completion_tokens, cached, ask.audio_seconds)
             nanousd = quote.marginal_nanousd + egress_nanousd
             candidates.append(prospect(offer, seat, load, seconds, nanousd, cached))
@@ -236,11 +254,14 @@ def _refusal(
     fitting: Iterable[Site],
     exclusions: Iterable[Exclusion],
     sight: _Sight,
+    tenancy: Tenancy | None,
 ) -> Refusal:
     """Why nothing is left, from the lasting reasons to the passing ones."""
     capable = [backend for backend in scope.backends if request.needs <= backend.capabilities]
     if not capable:
         return refuse_unable(request, scope.backends, sight.snapshot.backends.values())
+    if all(why_not_for(tenancy, backend) for backend in capable):
+        return refuse_tenant(request, capable, tenancy)
     backends = [site.backend for site in fitting]
     sites = [site.backend for site in able]
     if sites and not backends:

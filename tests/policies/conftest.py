@@ -4,14 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pools import CENTRAL
 
 from router.domain.decision import Candidate
-from router.domain.fleet import Backend, Billing, EngineKind, Load, Pool, PoolKind, Replica
+from router.domain.fleet import Backend, EngineKind, Load, Pool, Replica
 from router.domain.request import Capability, Endpoint, InferenceRequest, Prompt
 
-CENTRAL = Pool("central", PoolKind.CENTRAL, Billing.LEASED)
-EDGE = Pool("edge", PoolKind.EDGE, Billing.LEASED)
-CLOUD = Pool("cloud", PoolKind.CLOUD, Billing.METERED)
 MakeCandidate = Callable[..., Candidate]
 
 

@@ -1,5 +1,4 @@
-"""The baselines: always_large, always_small, fixed_threshold, least_busy, lowest_list_price, marginal_cost, power_of_two, random,
-round_robin."""
+"""The baselines: one tier, in turn, by chance, by load, by list price, by marginal cost, by a threshold."""
 
 from collections import Counter
 from dataclasses import replace
@@ -13,8 +12,8 @@ from policies.least_busy import LeastBusy
 from policies.lowest_list_price import LowestListPrice
 from policies.marginal_cost import MarginalCost
 from policies.power_of_two import PowerOfTwo
-from policies.random import Random
 from policies.round_robin import RoundRobin
+from policies.uniform_random import UniformRandom
 
 
 def order(ranking) -> list[str]:
@@ -136,7 +135,7 @@ def chosen(policy, candidates, request_, count: int) -> Counter[str]:
 
 
 def test_random_gives_every_replica_an_equal_chance(candidate, request_) -> None:
-    found = chosen(Random(), [candidate(f"a/{number}") for number in range(4)], request_, 4000)
+    found = chosen(UniformRandom(), [candidate(f"a/{number}") for number in range(4)], request_, 4000)
     assert all(900 < count < 1100 for count in found.values())
     assert len(found) == 4
 

@@ -1,8 +1,8 @@
 """Ring by ring, from the edge outwards."""
 
 import pytest
-from conftest import CLOUD as CLOUD_POOL
-from conftest import EDGE
+from pools import CLOUD as CLOUD_POOL
+from pools import EDGE
 
 from policies.edge_first import BELOW, CENTRAL, CLOUD, FULL, NEAR, EdgeFirst
 

@@ -1,7 +1,7 @@
 """Who is filled first, and when the next one is woken."""
 
 import pytest
-from conftest import CLOUD
+from pools import CLOUD
 
 from policies.pack import BELOW, COLD, METERED, OVERFULL, WARM, Pack
 

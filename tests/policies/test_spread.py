@@ -1,7 +1,7 @@
 """Who has the least, by what it should have."""
 
 import pytest
-from conftest import CLOUD
+from pools import CLOUD
 
 from policies.spread import LEASED, METERED, OVERFULL, Spread
 

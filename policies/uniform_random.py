@@ -15,7 +15,7 @@ from router.domain.request import InferenceRequest
 REASON = "by chance"
 
 
-class Random(BaseModel, frozen=True, extra="forbid"):
+class UniformRandom(BaseModel, frozen=True, extra="forbid"):
     """No parameters."""
 
     needs: ClassVar[frozenset[str]] = frozenset()

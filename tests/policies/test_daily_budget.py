@@ -1,6 +1,6 @@
 """What a mean is spent on."""
 
-from policies.budget import BOUGHT, CHEAPEST, Budget
+from policies.daily_budget import BOUGHT, CHEAPEST, DailyBudget
 
 NANOUSD = 10**9
 
@@ -23,12 +23,12 @@ def gains(count: int) -> list[float]:
 
 def test_the_mean_is_what_the_budget_allows(candidate, request_) -> None:
     for mean in (300, 600, 900):
-        policy = Budget(usd_per_day=mean * 1000 / NANOUSD, requests_per_day=1000)
+        policy = DailyBudget(usd_per_day=mean * 1000 / NANOUSD, requests_per_day=1000)
         assert abs(spent(policy, candidate, request_, gains(6000)) - mean) < 0.12 * mean
 
 
 def test_it_goes_to_those_that_gain_most(candidate, request_) -> None:
-    policy = Budget(usd_per_day=600 * 1000 / NANOUSD, requests_per_day=1000)
+    policy = DailyBudget(usd_per_day=600 * 1000 / NANOUSD, requests_per_day=1000)
     spent(policy, candidate, request_, gains(4000))
     for gain, reason in ((0.95, BOUGHT), (0.05, CHEAPEST)):
         pair = [candidate("small/0", level=0, quote=100, quality=1 - gain), candidate("large/0", quote=1100)]
@@ -36,10 +36,10 @@ def test_it_goes_to_those_that_gain_most(candidate, request_) -> None:
 
 
 def test_nothing_is_saved_that_the_budget_would_have_paid(candidate, request_) -> None:
-    policy = Budget(usd_per_day=10_000, requests_per_day=1000)
+    policy = DailyBudget(usd_per_day=10_000, requests_per_day=1000)
     assert spent(policy, candidate, request_, gains(2000)) > 1050
 
 
 def test_at_equal_quality_the_cheapest_is_taken_at_any_budget(candidate, request_) -> None:
     pair = [candidate("dear/0", quote=900), candidate("cheap/0", quote=1)]
-    assert Budget(usd_per_day=1e6).rank(request_, pair)[0].candidate.replica.id == "cheap/0"
+    assert DailyBudget(usd_per_day=1e6).rank(request_, pair)[0].candidate.replica.id == "cheap/0"

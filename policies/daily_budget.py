@@ -26,7 +26,7 @@ OVER_MAX = 50.0
 RATE_MIN, RATE_MAX = 1e-3, 1e6
 
 
-class Budget(BaseModel, frozen=True, extra="forbid"):
+class DailyBudget(BaseModel, frozen=True, extra="forbid"):
     """usd_per_day over requests_per_day is what a request may cost on average (by its standard quote).
 
     It buys an upgrade where quality rises by at least λ per dollar. Whenever a choice costs more than the average, λ rises, and
