@@ -99,6 +99,14 @@ class Attempt:
         usage = Usage(0, 0) if is_nothing_run else self.usage_so_far()
         return self._close(AttemptStatus.FAILED, usage, failure.fault, failure.http_status)
 
+    def discard(self, usage: Usage | None, completion_tokens_estimate: int) -> Charge:
+        """It answered well enough for a backend and not well enough for the client, who gets another's answer. What was made is
+        charged."""
+        if self.charge is None:
+            self._fleet.succeeded(self.facts.replica)
+        usage = usage or self._estimate(completion_tokens_estimate)
+        return self._close(AttemptStatus.CANCELLED, usage, "not_accepted", 200)
+
     def cancel(self, fault: str) -> Charge:
         """The client left, or we are shutting down: what was made until now is charged. Where all had been said, it was
         served: a client need not wait for what comes after the finish reason."""

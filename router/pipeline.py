@@ -27,7 +27,7 @@ from router.dispatch.retries import RetryBudget
 from router.dispatch.upstream import Exchange
 from router.dispatch.watchdog import Deadline, Watchdog
 from router.domain.attempt import AttemptFacts, AttemptStatus, Charge
-from router.domain.decision import Choice, Decision, Prediction
+from router.domain.decision import Acceptance, Choice, Decision, Prediction
 from router.domain.fleet import EngineKind
 from router.domain.money import usd_text
 from router.domain.request import NO_TERMS, Endpoint, InferenceRequest, PrefixMark, Terms
@@ -39,6 +39,7 @@ from router.selection.affordable import affordable
 from router.selection.terms import refuse_in_a_rush, within_terms
 from router.telemetry.metrics import Metrics
 from router.upload import Upload, read_upload
+from router.wire.acceptance import TESTABLE, Probe, ProbedStream, asking_logprobs
 from router.wire.answers import read_answer
 from router.wire.json_body import KEY_COUNT_BYTES_MIN, key_counts, parse_object
 from router.wire.outgoing import FORWARDED_HEADERS, PATHS, cache_salt, outgoing_body
@@ -228,7 +229,8 @@ class Pipeline:
         self._retries.request()
         failures: list[AttemptFailed] = []
         over_budget: BudgetRefusal | None = None
-        for choice in work.decision.choices:
+        discarded = 0
+        for place, choice in enumerate(work.decision.choices):
             if len(failures) == work.deployment.retries.attempts_max:
                 break
             if failures and not self._retries.take(self._fleet.clock()):
@@ -240,10 +242,17 @@ class Pipeline:
                 except BudgetRefusal as refusal:  # somebody else was quicker; a cheaper choice may still fit
                     over_budget = over_budget or refusal
                     continue
-            attempt = self._open(work, choice, number=len(failures) + 1, hold=hold)
+            attempt = self._open(work, choice, number=len(failures) + discarded + 1, hold=hold)
+            probe = None
+            if choice.acceptance is not None and place + 1 < len(work.decision.choices):
+                probe = work.probe(choice.acceptance)
             try:
                 await attempt.durable()
-                await self._attempt(work, attempt)
+                await self._attempt(work, attempt, probe)
+            except NotAccepted:
+                discarded += 1
+                assert attempt.charge is not None
+                self._record(work, attempt, attempt.charge)
             except AttemptFailed as failure:
                 self._record(work, attempt, attempt.fail(failure))
                 # A request that the backend rightly refused is the client's affair, not the operator's.
@@ -263,17 +272,17 @@ class Pipeline:
             raise over_budget
         raise _refusal_for(failures)
 
-    async def _attempt(self, work: "_Work", attempt: Attempt) -> None:
+    async def _attempt(self, work: "_Work", attempt: Attempt, probe: Probe | None) -> None:
         await self._cohort.assemble()
-        parcel = self._parcel(work, attempt)
+        parcel = self._parcel(work, attempt, probe)
         exchange = await self._relay.send(attempt.candidate.replica, parcel, work.deployment.patience)
         if is_event_stream(exchange):
-            await self._stream(work, attempt, exchange)
+            await self._stream(work, attempt, exchange, probe)
         else:
-            await self._answer(work, attempt, exchange)
+            await self._answer(work, attempt, exchange, probe)
 
-    async def _answer(self, work: "_Work", attempt: Attempt, exchange: Exchange) -> None:
-        """A whole answer: read, judged and priced before its first byte goes out."""
+    async def _answer(self, work: "_Work", attempt: Attempt, exchange: Exchange, probe: Probe | None) -> None:
+        """A whole answer: read, judged and priced before its first byte goes out. Raises NotAccepted."""
         backend = attempt.candidate.backend
         try:
             body = await read_whole(exchange, work.deployment.patience.first_byte_seconds, ANSWER_BYTES_MAX)
@@ -288,21 +297,33 @@ class Pipeline:
         )
         if answer.fault:
             raise AttemptFailed.from_answer(answer.fault)
+        text = answer.body
+        if probe is not None:
+            is_accepted, text = probe.accepts(text)
+            if not is_accepted:
+                attempt.discard(answer.usage, answer.completion_tokens_estimate)
+                raise NotAccepted
         await self._cohort.assemble()
         charge = attempt.succeed(answer.usage, answer.completion_tokens_estimate)
         headers = [(b"content-type", header_value(exchange, b"content-type")), *_labels(attempt)]
         if charge.cost_nanousd is not None:
             headers.append((b"x-jeton-cost-usd", usd_text(charge.cost_nanousd).encode()))
-        await work.call.answer(200, headers, answer.body)
+        await work.call.answer(200, headers, text)
 
-    async def _stream(self, work: "_Work", attempt: Attempt, exchange: Exchange) -> None:
-        """A stream: nothing goes out before the first event that means something; then piece by piece."""
-        attempt.stream = stream = _stream_reader(work, attempt)
+    async def _stream(self, work: "_Work", attempt: Attempt, exchange: Exchange, probe: Probe | None) -> None:
+        """A stream: nothing goes out before the first event that means something; then piece by piece. Raises NotAccepted."""
+        attempt.stream = stream = _stream_reader(work, attempt, probe)
         relayed = StreamRelay(exchange, stream, work.deployment.patience)
         try:
-            piece: bytes | None = await relayed.first()
+            first = await relayed.first()
             attempt.first_token()
+            if probe is not None:
+                first = await _tested(relayed, probe, first)
+                if not probe.is_sure:
+                    attempt.discard(stream.usage(), stream.events)
+                    raise NotAccepted
             await work.call.start(200, [*STREAM_HEADERS, *_labels(attempt)])
+            piece: bytes | None = first
             while piece is not None:
                 await work.call.write(piece)
                 piece = await relayed.next()
@@ -352,7 +373,7 @@ class Pipeline:
                 self._bursar.void(hold)
             raise
 
-    def _parcel(self, work: "_Work", attempt: Attempt) -> Parcel:
+    def _parcel(self, work: "_Work", attempt: Attempt, probe: Probe | None) -> Parcel:
         request, backend, upload = work.request, attempt.candidate.backend, work.body.upload
         headers = [(b"x-request-id", attempt.facts.attempt_id.encode())]
         headers += [header for header in work.call.headers if header[0] in FORWARDED_HEADERS]
@@ -361,6 +382,8 @@ class Pipeline:
             headers += [USER_AGENT, (b"content-type", upload.content_type)]
             return Parcel(request.endpoint, path, headers, upload.body(backend), None)
         members = work.body.parsed.members
+        if probe is not None:
+            members = asking_logprobs(request.endpoint, members)
         body = outgoing_body(
             members,
             endpoint=request.endpoint,
@@ -378,6 +401,10 @@ class Pipeline:
         finder.drifts.observe(attempt.candidate, charge)
         if work.request.prefix and (charge.first_token_ns is not None or charge.status is AttemptStatus.OK):
             finder.prefixes.sent(charge.facts.replica, work.request.prefix)
+
+
+class NotAccepted(Exception):
+    """An answer did not pass the test of its choice; the next one is asked."""
 
 
 class _Body(NamedTuple):
@@ -403,6 +430,10 @@ class _Work(NamedTuple):
     deployment: Deployment
     received_ns: int
     deadline: Deadline
+
+    def probe(self, acceptance: Acceptance) -> Probe | None:
+        """None where the API's answers cannot be tested."""
+        return Probe(acceptance, self.body.parsed.members) if self.request.endpoint in TESTABLE else None
 
     @property
     def hold_ns(self) -> int:
@@ -482,7 +513,18 @@ def cost_member(charge: Charge) -> bytes:
     return f'{{"usd":{usd},"nanousd":{nanousd},"basis":"{basis}","usage_source":"{charge.usage_source}"}}'.encode()
 
 
-def _stream_reader(work: _Work, attempt: Attempt) -> Stream:
+async def _tested(relayed: StreamRelay, probe: Probe, first: bytes) -> bytes:
+    """The beginning of a stream, as long as its test asks for, or all of it."""
+    held = [first]
+    while not probe.has_enough:
+        piece = await relayed.next()
+        if piece is None:
+            break
+        held.append(piece)
+    return b"".join(held)
+
+
+def _stream_reader(work: _Work, attempt: Attempt, probe: Probe | None) -> Stream:
     request, backend, upload = work.request, attempt.candidate.backend, work.body.upload
     if request.endpoint in (Endpoint.RESPONSES, Endpoint.MESSAGES):
         return EventedStream(endpoint=request.endpoint, model=backend.model, context_tokens=backend.context_tokens)
@@ -490,7 +532,7 @@ def _stream_reader(work: _Work, attempt: Attempt) -> Stream:
     def priced(usage: Usage | None) -> bytes:
         return cost_member(attempt.succeed(usage, 0))
 
-    return CompletionStream(
+    made = (CompletionStream if probe is None else ProbedStream)(
         endpoint=request.endpoint,
         model=backend.model,
         choices=request.choices,
@@ -501,6 +543,9 @@ def _stream_reader(work: _Work, attempt: Attempt) -> Stream:
         is_usage_continuous=backend.engine is EngineKind.VLLM,
         cost_member=priced,
     )
+    if isinstance(made, ProbedStream) and probe is not None:
+        made.probe = probe
+    return made
 
 
 def _refusal_for(failures: Sequence[AttemptFailed]) -> Refusal:

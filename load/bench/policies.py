@@ -1,0 +1,326 @@
+"""What each policy costs and delivers, live: `python -m load.bench.policies`.
+
+For each policy anew: the emulated fleet of the demo (edge, central, cloud), the router before it in a process of its own, and the
+same requests at the same times over HTTP: a stretch of a recorded trace, with questions of which it is known whether a small and
+a large model answer them well. So quality is what real models made of the questions that a policy sent to each tier, money is the
+bill (the leases' hours, and the tokens bought, from the ledger), and times are the client's, from the scheduled moment on.
+"""
+
+import asyncio
+import csv
+import json
+import math
+import secrets
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import click
+import orjson
+import uvloop
+
+from load.demo.components import Component
+from load.demo.fleet import CLOUD_API_KEY, PRICES, read_fleet, router_config
+from load.traces import DATA, read_trace
+from load.workload import Mix, TimedRequest, read_prompts, timed_requests
+from router.access.keys import new_api_key
+from router.config_file import PEPPER, load
+from router.ledger.history import Filters, SumBy, read_history
+from router.pricing.price import LeasedPrice
+from router.selection.loader import policy_names
+
+HOST = "127.0.0.1"
+TENANT = "bench"
+MIX = Mix(models={"auto": 1.0}, tenants={TENANT: 1.0}, streaming_ratio=1.0)
+SEED = 2023_11_16
+START_SECONDS_MAX = 60.0
+SETTLE_SECONDS_MAX = 60.0
+TTFT_SECONDS_MAX = 2.0
+TPOT_SECONDS_MAX = 0.1
+# As in the demo, for all that have a floor or a threshold: one promise, several ways to keep it.
+QUALITY_MIN = 0.55
+FLOORS = {
+    "quality_floor": {"quality_min": QUALITY_MIN},
+    "fixed_threshold": {"threshold": QUALITY_MIN},
+    "edge_first": {"quality_min": QUALITY_MIN},
+    "pack": {"quality_min": QUALITY_MIN},
+}
+# The demo's fleet has no spot capacity.
+LEFT_OUT = frozenset({"spot_first"})
+# Streams come in larger pieces than vLLM's default (`--stream-interval`), so that two cores can emulate so much traffic.
+TOKENS_PER_EVENT = 8
+# The client itself must keep up for its times to mean anything.
+LAG_SECONDS_MAX = 0.1
+COLUMNS = (
+    "policy", "$/1,000", "of it bought", "charged", "$/M tokens", "TTFT p50", "TTFT p99", "goodput", "quality", "small", "failed",
+)  # fmt: skip
+
+
+@dataclass
+class Seen:
+    """One request, as its client saw it. Times in seconds from its scheduled moment."""
+
+    question: str
+    status: str = "lost"
+    tier: str = ""
+    lag_seconds: float = 0.0
+    ttft_seconds: float | None = None
+    end_seconds: float = 0.0
+    completion_tokens: int = 0
+
+    @property
+    def tpot_seconds(self) -> float:
+        if self.ttft_seconds is None or self.completion_tokens < 2:
+            return 0.0
+        return (self.end_seconds - self.ttft_seconds) / (self.completion_tokens - 1)
+
+    @property
+    def is_good(self) -> bool:
+        on_time = self.ttft_seconds is not None and self.ttft_seconds <= TTFT_SECONDS_MAX
+        return self.status == "200" and on_time and self.tpot_seconds <= TPOT_SECONDS_MAX
+
+
+@dataclass
+class Result:
+    """One policy. Money in US dollars: leases over the time of sending, tokens bought and charges from the ledger."""
+
+    policy: str
+    seen: list[Seen]
+    lease_usd: float
+    bought_usd: float
+    charged_usd: float
+    tokens: int
+    places: Counter[str] = field(default_factory=Counter)
+
+    def row(self, right: Mapping[str, tuple[int, int]]) -> list[str]:
+        answered = [one for one in self.seen if one.status == "200"]
+        ttfts = sorted(one.ttft_seconds for one in answered if one.ttft_seconds is not None)
+        per_thousand = 1000 / max(len(self.seen), 1)
+        bill_usd = self.lease_usd + self.bought_usd
+        quality = sum(right[one.question][one.tier == "large"] for one in answered)
+        best = sum(right[one.question][1] for one in answered)
+        return [
+            f"`{self.policy}`",
+            f"{bill_usd * per_thousand:.3f}",
+            f"{self.bought_usd * per_thousand:.3f}",
+            f"{self.charged_usd * per_thousand:.3f}",
+            f"{bill_usd / max(self.tokens, 1) * 1e6:.3f}",
+            f"{_quantile(ttfts, 0.5):.2f} s",
+            f"{_quantile(ttfts, 0.99):.2f} s",
+            f"{sum(one.is_good for one in self.seen) / max(len(self.seen), 1):.1%}",
+            f"{quality / max(best, 1):.1%}",
+            f"{sum(one.tier == 'small' for one in answered) / max(len(answered), 1):.0%}",
+            f"{len(self.seen) - len(answered)}",
+        ]
+
+    @property
+    def lag_seconds_p99(self) -> float:
+        return _quantile(sorted(one.lag_seconds for one in self.seen), 0.99)
+
+
+@click.command()
+@click.option("--policy", "names", multiple=True, help="Repeatable; all that the fleet can serve when left out.")
+@click.option(
+    "--seconds", type=click.FloatRange(5), default=60.0, show_default=True, help="Of sending, for each policy."
+)
+@click.option("--speed", type=click.FloatRange(0.1, 20), default=2.0, show_default=True, help="1 is as recorded.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the page here, too.")
+def policies(names: tuple[str, ...], seconds: float, speed: float, out: Path | None) -> None:
+    """Run each policy live on the demo's fleet, and print what it costs and delivers."""
+    chosen = names or tuple(name for name in policy_names() if name not in LEFT_OUT)
+    right = read_outcomes()
+    results = []
+    click.echo(" | ".join(COLUMNS))
+    for name in chosen:
+        result = uvloop.run(measure(name, seconds, speed))
+        results.append(result)
+        note = "" if result.lag_seconds_p99 <= LAG_SECONDS_MAX else "  (the client fell behind: its times mean nothing)"
+        click.echo(" | ".join(result.row(right)) + note)
+    if out is not None:
+        out.write_text(page(results, right, seconds, speed), encoding="utf-8")
+        click.echo(f"written to {out}")
+
+
+def read_outcomes() -> dict[str, tuple[int, int]]:
+    """By question: whether the small and the large model answered it well."""
+    with (DATA / "prompt_outcomes.csv").open(encoding="utf-8", newline="") as text:
+        rows = [(int(row["small_right"]), int(row["large_right"])) for row in csv.DictReader(text)]
+    return dict(zip(read_prompts(), rows, strict=True))
+
+
+async def measure(policy: str, seconds: float, speed: float) -> Result:
+    """One policy from an idle fleet to the last answer."""
+    directory = Path(tempfile.mkdtemp(prefix="jeton-policies-"))
+    api_key, pepper = new_api_key(), secrets.token_hex(16)
+    environment = {PEPPER: pepper, CLOUD_API_KEY: secrets.token_urlsafe(16)}
+    description = read_fleet()
+    description["policy"] = {"name": policy, "parameters": FLOORS.get(policy, {})}
+    try:
+        ledger = directory / "jeton.sqlite"
+        emulation = (sys.executable, "-m", "load.demo.emulation", str(TOKENS_PER_EVENT))
+        async with Component.running("fleet", directory, *emulation, environment=environment, is_read=True) as fleet:
+            urls = json.loads(await fleet.read_line(START_SECONDS_MAX))
+            config = router_config(description, urls, {TENANT: api_key}, pepper, ledger)
+            (directory / "router.yaml").write_text(json.dumps(config), encoding="utf-8")
+            shutil.copy(PRICES, directory)
+            per_hour_usd = _leases_usd_per_hour(directory / "router.yaml", environment)
+            port = _free_port()
+            serving = (sys.executable, "-m", "router", "serve", "--host", HOST, "--port", str(port))
+            async with Component.running("router", directory, *serving, environment=environment) as router:
+                url = f"http://{HOST}:{port}"
+                await _ready(url, router)
+                seen = await _send(url, api_key, _requests(seconds * speed), speed)
+                await router.end(START_SECONDS_MAX)
+            await fleet.end(START_SECONDS_MAX)
+        with read_history(ledger) as history:
+            sums = history.sums(SumBy.BACKEND, Filters())
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    metered = {
+        backend["name"] for pool in description["pools"] for backend in pool["backends"] if "profile" not in backend
+    }
+    return Result(
+        policy,
+        seen,
+        lease_usd=per_hour_usd * seconds / 3600,
+        bought_usd=sum(row.total.cost_nanousd for row in sums if row.key in metered) / 1e9,
+        charged_usd=sum(row.total.cost_nanousd for row in sums) / 1e9,
+        tokens=sum(row.total.prompt_tokens + row.total.completion_tokens for row in sums),
+        places=Counter({row.key: row.total.attempts for row in sums}),
+    )
+
+
+def _requests(span_seconds: float) -> Iterable[TimedRequest]:
+    endless = timed_requests(read_trace(), read_prompts(), MIX, seed=SEED)
+    return takewhile(lambda request: request.at_seconds < span_seconds, endless)
+
+
+async def _send(url: str, api_key: str, requests: Iterable[TimedRequest], speed: float) -> list[Seen]:
+    """Open loop: each at its time, whatever became of those before."""
+    loop = asyncio.get_running_loop()
+    seen: list[Seen] = []
+    tasks = []
+    timeout = aiohttp.ClientTimeout(total=SETTLE_SECONDS_MAX * 2)
+    headers = {"Authorization": f"Bearer {api_key}"}
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0), timeout=timeout, headers=headers
+    ) as session:
+        start = loop.time()
+        for request in requests:
+            due = start + request.at_seconds / speed
+            await asyncio.sleep(max(0.0, due - loop.time()))
+            one = Seen(request.body["messages"][-1]["content"])
+            seen.append(one)
+            tasks.append(asyncio.create_task(_ask(session, url, request.body, due, one)))
+        await asyncio.wait(tasks, timeout=SETTLE_SECONDS_MAX)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return seen
+
+
+async def _ask(session: aiohttp.ClientSession, url: str, body: Mapping[str, Any], due: float, one: Seen) -> None:
+    now = asyncio.get_running_loop().time
+    one.lag_seconds = now() - due
+    try:
+        async with session.post(f"{url}/v1/chat/completions", data=orjson.dumps(body), headers=JSON) as answer:
+            one.tier = answer.headers.get("x-jeton-tier", "")
+            async for line in answer.content:
+                if one.ttft_seconds is None and line.startswith(b"data: {") and b'"content":"' in line:
+                    one.ttft_seconds = now() - due
+                if b'"usage":{' in line and line.startswith(b"data: {"):
+                    one.completion_tokens = orjson.loads(line[6:])["usage"]["completion_tokens"]
+            one.end_seconds = now() - due
+            one.status = str(answer.status)
+    except (aiohttp.ClientError, TimeoutError) as error:
+        one.status = type(error).__name__
+
+
+JSON = {"content-type": "application/json"}
+
+
+async def _ready(url: str, router: Component) -> None:
+    deadline = time.monotonic() + START_SECONDS_MAX
+    async with aiohttp.ClientSession() as session:
+        while time.monotonic() < deadline:
+            try:
+                async with session.get(f"{url}/ready") as answer:
+                    if answer.status == 200:
+                        return
+            except aiohttp.ClientError:
+                pass
+            await asyncio.sleep(0.1)
+    raise router.crashed(f"is not ready after {START_SECONDS_MAX:g} s")
+
+
+def page(results: Sequence[Result], right: Mapping[str, tuple[int, int]], seconds: float, speed: float) -> str:
+    """Markdown."""
+    large = sum(large for _, large in right.values()) / len(right)
+    small = sum(small for small, _ in right.values()) / len(right)
+    command = f"python -m load.bench.policies --seconds {seconds:g} --speed {speed:g}"
+    lines = [
+        "# What each policy costs and delivers",
+        "",
+        f"`{command}`, {datetime.now(UTC).date()}.",
+        "",
+        "The emulated fleet of `make demo`, the router in a process of its own, real HTTP; the arrivals and lengths of Azure's",
+        "conversation trace of 2023-11-16 at so many times its speed; all for `auto`, all streamed. Every policy gets the same.",
+        "",
+        "- *$/1,000*: the bill of 1,000 requests: the leases' hours, used or not, and what was *bought* by the token.",
+        "- *charged*: what the requests were charged, which leaves idle time out.",
+        f"- *goodput*: answered, the first token within {TTFT_SECONDS_MAX:g} s of the scheduled moment, then",
+        f"  {TPOT_SECONDS_MAX:g} s a token.",
+        "- *quality*: right answers, of those that the large tier would have given, by what real models made of these questions",
+        f"  (`load/data/README.md`). Over all questions the small tier has {small / large:.1%}.",
+        "  The classifier was trained on them.",
+        "- *small*: the share that the small tier answered.",
+        "",
+        "| " + " | ".join(COLUMNS) + " |",
+        "|" + "---|" * len(COLUMNS),
+    ]
+    for result in results:
+        mark = "" if result.lag_seconds_p99 <= LAG_SECONDS_MAX else " ¹"
+        cells = result.row(right)
+        lines.append("| " + " | ".join([cells[0] + mark, *cells[1:]]) + " |")
+    if any(result.lag_seconds_p99 > LAG_SECONDS_MAX for result in results):
+        lines += ["", "¹ The client fell behind its schedule: these times mean nothing."]
+    lines += ["", "Attempts by backend:", ""]
+    lines += [
+        f"- `{result.policy}`: " + ", ".join(f"{place} {count}" for place, count in sorted(result.places.items()))
+        for result in results
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    return ordered[min(math.ceil(share * len(ordered)), len(ordered)) - 1] if ordered else math.nan
+
+
+def _leases_usd_per_hour(config: Path, environment: Mapping[str, str]) -> float:
+    loaded = load(config, environ=environment)
+    return sum(
+        price.nanousd_per_hour / 1e9 * len(backend.replicas)
+        for backend in loaded.backends
+        if isinstance(price := loaded.prices[backend.name], LeasedPrice)
+    )
+
+
+if __name__ == "__main__":
+    policies()
