@@ -7,6 +7,7 @@ bill (the leases' hours, and the tokens bought, from the ledger), and times are 
 """
 
 import asyncio
+import contextlib
 import csv
 import json
 import math
@@ -16,9 +17,8 @@ import socket
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import takewhile
 from pathlib import Path
@@ -26,13 +26,16 @@ from typing import Any
 
 import aiohttp
 import click
-import orjson
 import uvloop
+import yaml
 
 from load.demo.components import Component
 from load.demo.fleet import CLOUD_API_KEY, PRICES, read_fleet, router_config
+from load.drive.client import ask
+from load.drive.outcome import CUT_OFF, Outcome
+from load.drive.result import Objectives
 from load.traces import DATA, read_trace
-from load.workload import Mix, TimedRequest, read_prompts, timed_requests
+from load.workload import Mix, TimedRequest, Workload, read_prompts, timed_requests
 from router.access.keys import new_api_key
 from router.config_file import PEPPER, load
 from router.ledger.history import Filters, SumBy, read_history
@@ -47,16 +50,8 @@ START_SECONDS_MAX = 60.0
 SETTLE_SECONDS_MAX = 60.0
 TTFT_SECONDS_MAX = 2.0
 TPOT_SECONDS_MAX = 0.1
-# As in the demo, for all that have a floor or a threshold: one promise, several ways to keep it.
-QUALITY_MIN = 0.55
-FLOORS = {
-    "quality_floor": {"quality_min": QUALITY_MIN},
-    "fixed_threshold": {"threshold": QUALITY_MIN},
-    "edge_first": {"quality_min": QUALITY_MIN},
-    "pack": {"quality_min": QUALITY_MIN},
-}
-# The demo's fleet has no spot capacity.
-LEFT_OUT = frozenset({"spot_first"})
+OBJECTIVES = Objectives(TTFT_SECONDS_MAX, TPOT_SECONDS_MAX)
+SETTINGS = Path(__file__).with_suffix(".yaml")
 # Streams come in larger pieces than vLLM's default (`--stream-interval`), so that two cores can emulate so much traffic.
 TOKENS_PER_EVENT = 8
 # The client itself must keep up for its times to mean anything.
@@ -67,65 +62,42 @@ COLUMNS = (
 
 
 @dataclass
-class Seen:
-    """One request, as its client saw it. Times in seconds from its scheduled moment."""
-
-    question: str
-    status: str = "lost"
-    tier: str = ""
-    lag_seconds: float = 0.0
-    ttft_seconds: float | None = None
-    end_seconds: float = 0.0
-    completion_tokens: int = 0
-
-    @property
-    def tpot_seconds(self) -> float:
-        if self.ttft_seconds is None or self.completion_tokens < 2:
-            return 0.0
-        return (self.end_seconds - self.ttft_seconds) / (self.completion_tokens - 1)
-
-    @property
-    def is_good(self) -> bool:
-        on_time = self.ttft_seconds is not None and self.ttft_seconds <= TTFT_SECONDS_MAX
-        return self.status == "200" and on_time and self.tpot_seconds <= TPOT_SECONDS_MAX
-
-
-@dataclass
 class Result:
-    """One policy. Money in US dollars: leases over the time of sending, tokens bought and charges from the ledger."""
+    """One policy. outcomes: with the question of each. Money in US dollars: leases over the time of sending, tokens bought and
+    charges from the ledger."""
 
     policy: str
-    seen: list[Seen]
+    outcomes: Sequence[tuple[str, Outcome]]
     lease_usd: float
     bought_usd: float
     charged_usd: float
     tokens: int
-    places: Counter[str] = field(default_factory=Counter)
+    places: Mapping[str, int]
 
     def row(self, right: Mapping[str, tuple[int, int]]) -> list[str]:
-        answered = [one for one in self.seen if one.status == "200"]
-        ttfts = sorted(one.ttft_seconds for one in answered if one.ttft_seconds is not None)
-        per_thousand = 1000 / max(len(self.seen), 1)
+        answered = [(question, one) for question, one in self.outcomes if one.is_ok]
+        ttfts = sorted(one.ttft_seconds for _, one in answered if one.ttft_seconds is not None)
+        count = max(len(self.outcomes), 1)
         bill_usd = self.lease_usd + self.bought_usd
-        quality = sum(right[one.question][one.tier == "large"] for one in answered)
-        best = sum(right[one.question][1] for one in answered)
+        quality = sum(right[question][one.tier == "large"] for question, one in answered)
+        best = sum(right[question][1] for question, _ in answered)
         return [
             f"`{self.policy}`",
-            f"{bill_usd * per_thousand:.3f}",
-            f"{self.bought_usd * per_thousand:.3f}",
-            f"{self.charged_usd * per_thousand:.3f}",
+            f"{bill_usd * 1000 / count:.3f}",
+            f"{self.bought_usd * 1000 / count:.3f}",
+            f"{self.charged_usd * 1000 / count:.3f}",
             f"{bill_usd / max(self.tokens, 1) * 1e6:.3f}",
             f"{_quantile(ttfts, 0.5):.2f} s",
             f"{_quantile(ttfts, 0.99):.2f} s",
-            f"{sum(one.is_good for one in self.seen) / max(len(self.seen), 1):.1%}",
+            f"{sum(OBJECTIVES.are_met_by(one) for _, one in self.outcomes) / count:.1%}",
             f"{quality / max(best, 1):.1%}",
-            f"{sum(one.tier == 'small' for one in answered) / max(len(answered), 1):.0%}",
-            f"{len(self.seen) - len(answered)}",
+            f"{sum(one.tier == 'small' for _, one in answered) / max(len(answered), 1):.0%}",
+            f"{len(self.outcomes) - len(answered)}",
         ]
 
     @property
     def lag_seconds_p99(self) -> float:
-        return _quantile(sorted(one.lag_seconds for one in self.seen), 0.99)
+        return _quantile(sorted(one.sent_seconds - one.scheduled_seconds for _, one in self.outcomes), 0.99)
 
 
 @click.command()
@@ -137,12 +109,13 @@ class Result:
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the page here, too.")
 def policies(names: tuple[str, ...], seconds: float, speed: float, out: Path | None) -> None:
     """Run each policy live on the demo's fleet, and print what it costs and delivers."""
-    chosen = names or tuple(name for name in policy_names() if name not in LEFT_OUT)
+    settings = yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))
+    chosen = names or tuple(name for name in policy_names() if name not in settings["left_out"])
     right = read_outcomes()
     results = []
     click.echo(" | ".join(COLUMNS))
     for name in chosen:
-        result = uvloop.run(measure(name, seconds, speed))
+        result = uvloop.run(measure(name, settings["parameters"].get(name, {}), seconds, speed))
         results.append(result)
         note = "" if result.lag_seconds_p99 <= LAG_SECONDS_MAX else "  (the client fell behind: its times mean nothing)"
         click.echo(" | ".join(result.row(right)) + note)
@@ -158,13 +131,13 @@ def read_outcomes() -> dict[str, tuple[int, int]]:
     return dict(zip(read_prompts(), rows, strict=True))
 
 
-async def measure(policy: str, seconds: float, speed: float) -> Result:
+async def measure(policy: str, parameters: Mapping[str, Any], seconds: float, speed: float) -> Result:
     """One policy from an idle fleet to the last answer."""
     directory = Path(tempfile.mkdtemp(prefix="jeton-policies-"))
     api_key, pepper = new_api_key(), secrets.token_hex(16)
     environment = {PEPPER: pepper, CLOUD_API_KEY: secrets.token_urlsafe(16)}
     description = read_fleet()
-    description["policy"] = {"name": policy, "parameters": FLOORS.get(policy, {})}
+    description["policy"] = {"name": policy, "parameters": parameters}
     try:
         ledger = directory / "jeton.sqlite"
         emulation = (sys.executable, "-m", "load.demo.emulation", str(TOKENS_PER_EVENT))
@@ -179,7 +152,7 @@ async def measure(policy: str, seconds: float, speed: float) -> Result:
             async with Component.running("router", directory, *serving, environment=environment) as router:
                 url = f"http://{HOST}:{port}"
                 await _ready(url, router)
-                seen = await _send(url, api_key, _requests(seconds * speed), speed)
+                outcomes = await _send(url, api_key, _requests(seconds * speed), speed)
                 await router.end(START_SECONDS_MAX)
             await fleet.end(START_SECONDS_MAX)
         with read_history(ledger) as history:
@@ -191,74 +164,65 @@ async def measure(policy: str, seconds: float, speed: float) -> Result:
     }
     return Result(
         policy,
-        seen,
+        outcomes,
         lease_usd=per_hour_usd * seconds / 3600,
         bought_usd=sum(row.total.cost_nanousd for row in sums if row.key in metered) / 1e9,
         charged_usd=sum(row.total.cost_nanousd for row in sums) / 1e9,
         tokens=sum(row.total.prompt_tokens + row.total.completion_tokens for row in sums),
-        places=Counter({row.key: row.total.attempts for row in sums}),
+        places={row.key: row.total.attempts for row in sums},
     )
 
 
 def _requests(span_seconds: float) -> Iterable[TimedRequest]:
-    endless = timed_requests(read_trace(), read_prompts(), MIX, seed=SEED)
+    endless = timed_requests(Workload(read_trace(), read_prompts(), MIX, seed=SEED))
     return takewhile(lambda request: request.at_seconds < span_seconds, endless)
 
 
-async def _send(url: str, api_key: str, requests: Iterable[TimedRequest], speed: float) -> list[Seen]:
+async def _send(url: str, api_key: str, requests: Iterable[TimedRequest], speed: float) -> list[tuple[str, Outcome]]:
     """Open loop: each at its time, whatever became of those before."""
-    loop = asyncio.get_running_loop()
-    seen: list[Seen] = []
+    outcomes: list[tuple[str, Outcome]] = []
     tasks = []
-    timeout = aiohttp.ClientTimeout(total=SETTLE_SECONDS_MAX * 2)
     headers = {"Authorization": f"Bearer {api_key}"}
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0), timeout=timeout, headers=headers
-    ) as session:
-        start = loop.time()
-        for request in requests:
-            due = start + request.at_seconds / speed
-            await asyncio.sleep(max(0.0, due - loop.time()))
-            one = Seen(request.body["messages"][-1]["content"])
-            seen.append(one)
-            tasks.append(asyncio.create_task(_ask(session, url, request.body, due, one)))
+    timeout = aiohttp.ClientTimeout(total=None)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as session:
+        began = time.monotonic()
+        for number, request in enumerate(requests):
+            due = request.at_seconds / speed
+            await asyncio.sleep(max(0.0, began + due - time.monotonic()))
+            outcome = Outcome(number, due, time.monotonic() - began, is_streamed=True, error=CUT_OFF)
+            outcomes.append((request.body["messages"][-1]["content"], outcome))
+            tasks.append(asyncio.create_task(_ask(session, url, headers, request.body, outcome, began)))
         await asyncio.wait(tasks, timeout=SETTLE_SECONDS_MAX)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    return seen
+    return outcomes
 
 
-async def _ask(session: aiohttp.ClientSession, url: str, body: Mapping[str, Any], due: float, one: Seen) -> None:
-    now = asyncio.get_running_loop().time
-    one.lag_seconds = now() - due
+async def _ask(
+    session: aiohttp.ClientSession,
+    url: str,
+    headers: Mapping[str, str],
+    body: Mapping[str, Any],
+    outcome: Outcome,
+    began_seconds: float,
+) -> None:
+    outcome.error = ""
     try:
-        async with session.post(f"{url}/v1/chat/completions", data=orjson.dumps(body), headers=JSON) as answer:
-            one.tier = answer.headers.get("x-jeton-tier", "")
-            async for line in answer.content:
-                if one.ttft_seconds is None and line.startswith(b"data: {") and b'"content":"' in line:
-                    one.ttft_seconds = now() - due
-                if b'"usage":{' in line and line.startswith(b"data: {"):
-                    one.completion_tokens = orjson.loads(line[6:])["usage"]["completion_tokens"]
-            one.end_seconds = now() - due
-            one.status = str(answer.status)
-    except (aiohttp.ClientError, TimeoutError) as error:
-        one.status = type(error).__name__
-
-
-JSON = {"content-type": "application/json"}
+        await ask(session, f"{url}/v1/chat/completions", headers, body, outcome, began_seconds)
+    except asyncio.CancelledError:
+        outcome.error = CUT_OFF
+        raise
 
 
 async def _ready(url: str, router: Component) -> None:
     deadline = time.monotonic() + START_SECONDS_MAX
     async with aiohttp.ClientSession() as session:
         while time.monotonic() < deadline:
-            try:
+            with contextlib.suppress(aiohttp.ClientError):
                 async with session.get(f"{url}/ready") as answer:
                     if answer.status == 200:
                         return
-            except aiohttp.ClientError:
-                pass
             await asyncio.sleep(0.1)
     raise router.crashed(f"is not ready after {START_SECONDS_MAX:g} s")
 
