@@ -1,7 +1,7 @@
 """What each policy costs and delivers, live: `python -m load.bench.policies`.
 
-For each policy anew: the emulated fleet of the demo (edge, central, cloud), the router before it in a process of its own, and the
-same requests at the same times over HTTP: a stretch of a recorded trace, with questions of which it is known whether a small and
+For each policy anew: an emulated fleet (edge, central, cloud), the router before it in a process of its own, and the same
+requests at the same times over HTTP: a stretch of a recorded trace, with questions of which it is known whether a small and
 a large model answer them well. So quality is what real models made of the questions that a policy sent to each tier, money is the
 bill (the leases' hours, and the tokens bought, from the ledger), and times are the client's, from the scheduled moment on.
 """
@@ -30,7 +30,7 @@ import uvloop
 import yaml
 
 from load.demo.components import Component
-from load.demo.fleet import CLOUD_API_KEY, PRICES, read_fleet, router_config
+from load.demo.fleet import CLOUD_API_KEY, read_fleet, router_config
 from load.drive.client import ask
 from load.drive.outcome import CUT_OFF, Outcome
 from load.drive.result import Objectives
@@ -51,7 +51,8 @@ SETTLE_SECONDS_MAX = 60.0
 TTFT_SECONDS_MAX = 2.0
 TPOT_SECONDS_MAX = 0.1
 OBJECTIVES = Objectives(TTFT_SECONDS_MAX, TPOT_SECONDS_MAX)
-SETTINGS = Path(__file__).with_suffix(".yaml")
+HERE = Path(__file__).parent
+SETTINGS, FLEET, FLEET_PRICES = HERE / "policies.yaml", HERE / "policies_fleet.yaml", HERE / "policies_prices.yaml"
 # Streams come in larger pieces than vLLM's default (`--stream-interval`), so that two cores can emulate so much traffic.
 TOKENS_PER_EVENT = 8
 # The client itself must keep up for its times to mean anything.
@@ -82,7 +83,7 @@ class Result:
         quality = sum(right[question][one.tier == "large"] for question, one in answered)
         best = sum(right[question][1] for question, _ in answered)
         return [
-            f"`{self.policy}`",
+            self.policy,
             f"{bill_usd * 1000 / count:.3f}",
             f"{self.bought_usd * 1000 / count:.3f}",
             f"{self.charged_usd * 1000 / count:.3f}",
@@ -105,17 +106,19 @@ class Result:
 @click.option(
     "--seconds", type=click.FloatRange(5), default=60.0, show_default=True, help="Of sending, for each policy."
 )
-@click.option("--speed", type=click.FloatRange(0.1, 20), default=2.0, show_default=True, help="1 is as recorded.")
+@click.option("--speed", type=click.FloatRange(0.1, 20), default=1.0, show_default=True, help="1 is as recorded.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the page here, too.")
 def policies(names: tuple[str, ...], seconds: float, speed: float, out: Path | None) -> None:
-    """Run each policy live on the demo's fleet, and print what it costs and delivers."""
+    """Run each policy live on an emulated fleet, and print what it costs and delivers."""
     settings = yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))
-    chosen = names or tuple(name for name in policy_names() if name not in settings["left_out"])
+    shipped = tuple(name for name in policy_names() if name not in settings["left_out"])
+    chosen = names or (*settings["variants"], *shipped)
     right = read_outcomes()
     results = []
     click.echo(" | ".join(COLUMNS))
     for name in chosen:
-        result = uvloop.run(measure(name, settings["parameters"].get(name, {}), seconds, speed))
+        run = settings["variants"].get(name, {"policy": name, "parameters": settings["parameters"].get(name, {})})
+        result = uvloop.run(measure(name, run["policy"], run["parameters"], seconds, speed))
         results.append(result)
         note = "" if result.lag_seconds_p99 <= LAG_SECONDS_MAX else "  (the client fell behind: its times mean nothing)"
         click.echo(" | ".join(result.row(right)) + note)
@@ -131,21 +134,21 @@ def read_outcomes() -> dict[str, tuple[int, int]]:
     return dict(zip(read_prompts(), rows, strict=True))
 
 
-async def measure(policy: str, parameters: Mapping[str, Any], seconds: float, speed: float) -> Result:
+async def measure(name: str, policy: str, parameters: Mapping[str, Any], seconds: float, speed: float) -> Result:
     """One policy from an idle fleet to the last answer."""
     directory = Path(tempfile.mkdtemp(prefix="jeton-policies-"))
     api_key, pepper = new_api_key(), secrets.token_hex(16)
     environment = {PEPPER: pepper, CLOUD_API_KEY: secrets.token_urlsafe(16)}
-    description = read_fleet()
+    description = read_fleet(FLEET)
     description["policy"] = {"name": policy, "parameters": parameters}
     try:
         ledger = directory / "jeton.sqlite"
-        emulation = (sys.executable, "-m", "load.demo.emulation", str(TOKENS_PER_EVENT))
+        emulation = (sys.executable, "-m", "load.demo.emulation", str(TOKENS_PER_EVENT), str(FLEET))
         async with Component.running("fleet", directory, *emulation, environment=environment, is_read=True) as fleet:
             urls = json.loads(await fleet.read_line(START_SECONDS_MAX))
             config = router_config(description, urls, {TENANT: api_key}, pepper, ledger)
             (directory / "router.yaml").write_text(json.dumps(config), encoding="utf-8")
-            shutil.copy(PRICES, directory)
+            shutil.copy(FLEET_PRICES, directory)
             per_hour_usd = _leases_usd_per_hour(directory / "router.yaml", environment)
             port = _free_port()
             serving = (sys.executable, "-m", "router", "serve", "--host", HOST, "--port", str(port))
@@ -163,7 +166,7 @@ async def measure(policy: str, parameters: Mapping[str, Any], seconds: float, sp
         backend["name"] for pool in description["pools"] for backend in pool["backends"] if "profile" not in backend
     }
     return Result(
-        policy,
+        name,
         outcomes,
         lease_usd=per_hour_usd * seconds / 3600,
         bought_usd=sum(row.total.cost_nanousd for row in sums if row.key in metered) / 1e9,
@@ -237,8 +240,8 @@ def page(results: Sequence[Result], right: Mapping[str, tuple[int, int]], second
         "",
         f"`{command}`, {datetime.now(UTC).date()}.",
         "",
-        "The emulated fleet of `make demo`, the router in a process of its own, real HTTP; the arrivals and lengths of Azure's",
-        "conversation trace of 2023-11-16 at so many times its speed; all for `auto`, all streamed. Every policy gets the same.",
+        "An emulated fleet (`load/bench/policies_fleet.yaml`), the router in a process of its own, real HTTP; times and lengths",
+        "are those of Azure's conversation trace of 2023-11-16; all for `auto`, all streamed. Every policy gets the same requests.",
         "",
         "- *$/1,000*: the bill of 1,000 requests: the leases' hours, used or not, and what was *bought* by the token.",
         "- *charged*: what the requests were charged, which leaves idle time out.",
@@ -260,7 +263,7 @@ def page(results: Sequence[Result], right: Mapping[str, tuple[int, int]], second
         lines += ["", "¹ The client fell behind its schedule: these times mean nothing."]
     lines += ["", "Attempts by backend:", ""]
     lines += [
-        f"- `{result.policy}`: " + ", ".join(f"{place} {count}" for place, count in sorted(result.places.items()))
+        f"- {result.policy}: " + ", ".join(f"{place} {count}" for place, count in sorted(result.places.items()))
         for result in results
     ]
     return "\n".join(lines) + "\n"
