@@ -65,6 +65,8 @@ test-crash: setup ## 200 times kill -9 while the books are kept, each followed b
 bench: setup ## what each step of a request costs, in microseconds
 	@$(BIN)/python -m load.bench.hot_path
 	@$(BIN)/python -m load.bench.books
+	@$(BIN)/python -m load.bench.idle_streams
+	@$(BIN)/python -m load.bench.scrapes
 
 .PHONY: bench-engine
 bench-engine: setup ## how fast the engine runs in virtual time: 10 million steps of 100 replicas (about 2 minutes)

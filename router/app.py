@@ -10,22 +10,24 @@ from fastapi import FastAPI
 
 from router.access.repeats import Repeats
 from router.accountant import Accountant
+from router.admin import AdminDoor, admin_keys, admin_port, build_admin
 from router.api import build_api
 from router.bursar import Bursar
 from router.cache.responses import ResponseCache
 from router.classify.classifier import Classifier
 from router.clock import Clock
 from router.config_file import LoadedConfig
+from router.departures import Departures
 from router.deployment import Deployment, deploy
-from router.dispatch.names import StrangersNames
+from router.dispatch.names import BackendNames, StrangersNames
 from router.dispatch.relay import Relay
 from router.dispatch.watchdog import Watchdog
 from router.domain.fleet import Billing, Health, HealthState, Replica
 from router.fleet.scraper import Scraper
 from router.fleet.state import Fleet
 from router.gateway import Gateway
+from router.ledger.opening import open_ledger
 from router.ledger.shared_budget import RedisBudgets
-from router.ledger.sqlite import SqliteLedger
 from router.pipeline import Pipeline
 from router.price_watch import PriceWatch
 from router.pricing.drift import Drifts
@@ -37,6 +39,7 @@ from router.telemetry.cache import CacheCollector
 from router.telemetry.drift import DriftCollector
 from router.telemetry.metrics import Metrics
 from router.telemetry.price_state import PriceStateCollector
+from router.telemetry.spool import SpoolCollector
 
 log = structlog.get_logger("jeton.app")
 
@@ -54,13 +57,14 @@ class App:
         self._is_draining = False
         self._closing: list[asyncio.Task[None]] = []
         self._scraper: Scraper
+        self._reloader: Reloader
         self._clock = Clock()
         self._watchdog = Watchdog()
         self.drifts = Drifts()
         self._prefixes = PrefixIndex()
         self._price_watch = PriceWatch(loaded, self._clock.now_ns, self._prices_moved, self._feed_polled)
         config = loaded.config
-        self._store = SqliteLedger(config.ledger.path, commit_seconds=config.ledger.commit_seconds)
+        self._store = open_ledger(config.ledger, loaded.secrets.ledger_password.get_secret_value())
         self._accountant = Accountant(self._store)
         self._price_watch.remember(self._accountant.lease_prices())
         deployment = deploy(loaded, self._day, self.drifts, self._price_watch.fed, self._prefixes)
@@ -71,9 +75,11 @@ class App:
         self._bursar.configure(loaded.budgets)
         self._metrics = Metrics(self._accountant, self._fleet, self._bursar)
         self._metrics.registry.register(DriftCollector(self._drift_ratios))
+        self._metrics.registry.register(SpoolCollector(lambda: self._store.spool))
+        self._names = BackendNames()
+        self._relay = Relay(self._watchdog, self._names)
+        self._strangers_names = StrangersNames()
         self._metrics.registry.register(PriceStateCollector(self._price_watch.rows))
-        self._relay = Relay(self._watchdog)
-        self._names = StrangersNames()
         self._repeats = Repeats(config.repeats, config.redis, loaded.secrets.redis_password.get_secret_value())
         self._cache = ResponseCache(config.redis, loaded.secrets.redis_password.get_secret_value())
         self._cache.configure(config.cache)
@@ -89,7 +95,7 @@ class App:
             self._clock,
             self._watchdog,
             self._repeats,
-            self._names,
+            self._strangers_names,
             Recall(self._cache, self._accountant, self._metrics, self._clock.now_ns),
         )
         self._accountant.set_fleet(deployment.backends, deployment.prices, deployment.profiles, self._clock.now_ns())
@@ -100,6 +106,14 @@ class App:
             render_metrics=self._render_metrics,
         )
         api.router.lifespan_context = self._lifespan
+        self.admin: AdminDoor | None = None
+        if config.admin is not None:
+            self.admin = build_admin(
+                Departures(self._fleet, self._pipeline.give_up),
+                lambda: self._reloader.ask(),
+                admin_keys(config.admin, _pepper(loaded)),
+            )
+        self.admin_port: int | None = None
         self.asgi = Gateway(self._pipeline, api, self._watchdog)
 
     def drain(self) -> None:
@@ -123,6 +137,8 @@ class App:
             self._scraper = self._new_scraper(loaded)
         self._scraper.follow(deployment.backends)
         self._pipeline.deployment = deployment
+        if self.admin is not None and loaded.config.admin is not None:
+            self.admin.keys = admin_keys(loaded.config.admin, _pepper(loaded))
         self._loaded = loaded
 
     @asynccontextmanager
@@ -133,12 +149,16 @@ class App:
             await stack.enter_async_context(self._repeats.running())
             stack.push_async_callback(self._cache.aclose)
             stack.push_async_callback(self._relay.aclose)
-            stack.callback(self._names.close)
+            stack.push_async_callback(self._names.aclose)
+            stack.callback(self._strangers_names.close)
             self._scraper = self._new_scraper(self._loaded)
             stack.push_async_callback(self._close_scrapers)
             self._scraper.follow(self._pipeline.deployment.backends)
-            reloader = Reloader(self._loaded, self.apply, self._metrics.reloaded)
-            await stack.enter_async_context(reloader.running())
+            self._reloader = Reloader(self._loaded, self.apply, self._metrics.reloaded)
+            await stack.enter_async_context(self._reloader.running())
+            if self.admin is not None and self._loaded.config.admin is not None:
+                self.admin_port = await stack.enter_async_context(admin_port(self.admin, self._loaded.config.admin))
+                log.info("admin port", host=self._loaded.config.admin.host, port=self.admin_port)
             await stack.enter_async_context(self._price_watch.running())
             advancing = asyncio.create_task(self._advance_for_ever())
             stack.push_async_callback(_cancelled, advancing)
@@ -154,6 +174,7 @@ class App:
             interval_seconds=health.interval_seconds,
             timeout_seconds=health.timeout_seconds,
             jitter_ratio=health.jitter_ratio,
+            addresses=self._names.addresses,
         )
 
     async def _close_scrapers(self) -> None:
@@ -180,7 +201,7 @@ class App:
     async def _render_metrics(self) -> tuple[bytes, str]:
         self._accountant.advance(self._clock.now_ns())
         await self._accountant.posted()
-        return await asyncio.to_thread(self._metrics.render)
+        return await self._metrics.scrape()
 
     def _drift_ratios(self) -> Iterator[tuple[str, str, str, float]]:
         backends = {
@@ -199,6 +220,10 @@ class App:
             ):  # an ejected one still serves in a panic
                 return ""
         return "no replica is usable"
+
+
+def _pepper(loaded: LoadedConfig) -> bytes:
+    return loaded.secrets.pepper.get_secret_value().encode()
 
 
 def _replica_profiles(deployment: Deployment) -> dict[str, EngineProfile]:

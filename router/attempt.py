@@ -130,6 +130,8 @@ class Attempt:
             self._fleet.refused_credentials(replica)
         elif failure.fault == "refused":
             self._fleet.succeeded(replica)
+        elif failure.fault == "leaving":  # all is known of it
+            return
         else:
             self._fleet.failed(replica, failure.fault)
 

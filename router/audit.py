@@ -7,18 +7,20 @@ and, of every lease, its bill with what was charged, idle and is owed. Then the 
 as a running router does: those tell up to which event and time they reckon, so that they are compared with that very state,
 whatever has been booked since.
 
+Of a ledger that was pruned, the journal is what is left, and goes on from what was kept then: balances of leases, what was open
+and the totals of what is gone, all of which were audited before it went. Hours and days before that month have no charges any
+more that they could be held against; the totals still sum to what they did.
+
 What this cannot see: a journal that was rewritten with everything that follows from it, and what was never journalled. What
 the engine profile goes into is not reckoned again, for the profile is not in the ledger: the weights, a leased attempt's
 standard price and the baseline's cost are held against what the journal says of them.
 """
 
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
 from typing import cast
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -30,6 +32,9 @@ from router.domain.money import NANOUSD_PER_USD
 from router.domain.totals import LeaseTotal, LineTotal, Totals
 from router.domain.usage import UsageSource
 from router.ledger import rollups
+from router.ledger.address import Address
+from router.ledger.database import Database
+from router.ledger.pruned import read_pruned
 from router.ledger.reading import (
     JournalLine,
     Position,
@@ -39,9 +44,9 @@ from router.ledger.reading import (
     summed_lines,
 )
 from router.ledger.rows import CHARGE_COLUMNS, charge_row
-from router.ledger.schema import open_reader
+from router.ledger.schema import reading
 from router.ledger.spending import spending_differences
-from router.ledger.store import EventKind, Lease, LedgerError
+from router.ledger.store import EventKind, Lease
 from router.pricing.meter import MeterState, ReplicaMeter
 from router.telemetry.labels import Vocabulary
 from router.telemetry.metrics import TENANTS_MAX
@@ -79,7 +84,8 @@ class LeaseAccount:
 @dataclass(slots=True)
 class Audit:
     """findings: what is off; clean when there is none. taken_on_trust: attempts of an older jeton that only their charges
-    speak of. metrics_from: what the metrics compared were read from. drift: our tokens ÷ the replicas' own, by backend."""
+    speak of. metrics_from: what the metrics compared were read from. drift: our tokens ÷ the replicas' own, by backend.
+    pruned_before: the month before which all detail is gone; its attempts are in no other figure here but the leases'."""
 
     findings: list[Finding] = field(default_factory=list)
     events: int = 0
@@ -90,6 +96,8 @@ class Audit:
     leases: list[LeaseAccount] = field(default_factory=list)
     metrics_from: list[str] = field(default_factory=list)
     drift: Mapping[str, float] = field(default_factory=dict)
+    pruned_before: int | None = None
+    pruned_attempts: int = 0
     is_cut_short: bool = False
 
     @property
@@ -97,25 +105,27 @@ class Audit:
         return not self.findings
 
 
-def audit(path: Path, metrics_text: str | None = None, metrics_from: str = "") -> Audit:
+def audit(address: Address, metrics_text: str | None = None, metrics_from: str = "") -> Audit:
     """metrics_text: scraped from the router that writes this ledger, before this is called. Raises LedgerError."""
-    try:
-        with closing(open_reader(path)) as connection:
-            connection.execute("BEGIN")
-            return _Auditor(connection).run(metrics_text, metrics_from)
-    except sqlite3.Error as error:
-        raise LedgerError(f"{path}: cannot be read ({error})") from None
+    with reading(address) as database:
+        return _Auditor(database).run(metrics_text, metrics_from)
 
 
 class _Auditor:
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        self._derivation = derivation_of(connection)
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._derivation = derivation_of(database)
         self._audit = Audit(self._derivation.findings)
-        self._charged: Counter[str] = Counter()  # by lease, as the ledger has it
+        pruned = read_pruned(database)
+        self._first_seq = 1 if pruned is None else pruned.seq + 1
+        if pruned is not None:
+            self._audit.pruned_before = pruned.month
+            self._audit.pruned_attempts = sum(total.attempts for total in pruned.lines.values())
+        # By lease, as the ledger has it.
+        self._charged = Counter({name: lease.meter.charged_nanousd for name, lease in self._derivation.leases.items()})
 
     def run(self, metrics_text: str | None, metrics_from: str) -> Audit:
-        audit, position = self._audit, read_position(self._connection)
+        audit, position = self._audit, read_position(self._database)
         checkpoints = [(position.seq, position.at_ns, lambda: None)]
         scraped: list[Totals] = []
         if metrics_text is not None:
@@ -149,8 +159,8 @@ class _Auditor:
         return audit
 
     def _replay(self, checkpoints: Iterable[tuple[int, int, Callable[[], object]]]) -> None:
-        audit, expected_seq = self._audit, 1
-        for line, charge in replay(self._connection, self._derivation, checkpoints):
+        audit, expected_seq = self._audit, self._first_seq
+        for line, charge in replay(self._database, self._derivation, checkpoints):
             if line.seq != expected_seq:
                 missing = f"{expected_seq}" if line.seq == expected_seq + 1 else f"{expected_seq} to {line.seq - 1}"
                 self._found("journal", f"event {missing}", "seq", "missing", "there: numbers have no gap")
@@ -191,7 +201,7 @@ class _Auditor:
                 self._found("position", "1", what, position.open_from_seq, f"at most {opened.seq}")
 
     def _check_charges_without_end(self) -> None:
-        for attempt_id in charges_without_end(self._connection):
+        for attempt_id in charges_without_end(self._database):
             self._found("charges", attempt_id, "closed event in the journal", "missing", "there")
 
     def _check_leases(self) -> None:
@@ -233,7 +243,7 @@ class _Auditor:
                 self._found("leases", lease_id, f"state.{member}", stored.get(member), derived.get(member))
 
     def _check_totals(self) -> None:
-        stored, summed = read_totals(self._connection, {}, 0).lines, summed_lines(self._connection)
+        stored, summed = read_totals(self._database, {}, 0).lines, summed_lines(self._database)
         for line in dict.fromkeys([*summed, *stored]):
             is_, should_be = stored.get(line), summed.get(line)
             name = " ".join((*line.account, line.status, line.usage_source))
@@ -246,18 +256,18 @@ class _Auditor:
 
     def _check_spending(self) -> None:
         """What budgets go by, against the charges."""
-        for tenant, api_key_name, day, is_, should_be in spending_differences(self._connection):
+        for tenant, api_key_name, day, is_, should_be in spending_differences(self._database):
             self._found("spending", f"{tenant} {api_key_name} day {day}", "cost_nanousd", is_, should_be)
 
     def _check_hours(self) -> None:
         """What reports are made of, against the charges and what was looked at of the leases."""
-        for table, row, column, is_, should_be in rollups.differences(self._connection):
+        for table, row, column, is_, should_be in rollups.differences(self._database):
             self._found(table, row, column, is_, should_be)
 
     def _check_own_rendering(self, position: Position) -> None:
         """What a router would show on this ledger."""
         open_nanousd = self._derivation.open_nanousd()
-        totals = read_totals(self._connection, open_nanousd, position.seq)
+        totals = read_totals(self._database, open_nanousd, position.seq)
         registry = CollectorRegistry()
         registry.register(MoneyCollector(lambda: totals, Vocabulary(TENANTS_MAX)))
         text = generate_latest(registry).decode()
@@ -272,7 +282,7 @@ class _Auditor:
             place, row = (lease.terms.pool, lease.terms.backend), lease.row
             before = leases[place]
             leases[place] = LeaseTotal(before.bill_nanousd + row.bill_nanousd, before.idle_nanousd + row.idle_nanousd)
-        lines = summed_lines(self._connection, seq)
+        lines = summed_lines(self._database, seq)
         return Totals(at_ns, lines, self._derivation.open_nanousd(), leases, seq or 0)
 
     def _found(self, table: str, row: str, what: str, stored: object, should_be: object) -> None:

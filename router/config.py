@@ -18,6 +18,8 @@ from router.domain.request import Capability
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,99}$"
 URL = r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"
 REDIS_URL = r"^rediss?://[^\s/?#@]+(/[0-9]{1,4})?$"
+# As libpq has it, with a user and without a password.
+POSTGRES_URL = r"^postgres(ql)?://([^\s/?#@:]+@)?[^\s/?#@]*/[^\s/?#]+(\?[^\s#]*)?$"
 HOST = r"^(\*|[a-z0-9_][a-z0-9._-]{0,252}|[0-9a-f:.]*:[0-9a-f:.]*)$"  # in lower case; an IPv6 address without brackets
 ENVIRONMENT_NAME = r"^[A-Z][A-Z0-9_]*$"  # capitals only: a key put here by mistake rarely passes for a name
 API_KEY_HASH = re.compile(r"hmac-sha256:[0-9a-f]{64}")
@@ -44,6 +46,9 @@ class ServerConfig(Shape):
     body_seconds: float = Field(default=10.0, gt=0, description="silence allowed while a body is on its way")
     write_seconds: float = Field(default=30.0, gt=0, description="how long a client may read nothing of an answer")
     drain_seconds: float = Field(default=30.0, ge=0, description="how long streams may go on after SIGTERM")
+    streams_expected: int = Field(
+        default=10_000, gt=0, description="at once; the limit on open files is raised at start so that they fit"
+    )
     completion_tokens_max: int = Field(default=1_000_000, gt=0)
     choices_max: int = Field(default=128, gt=0)
     json_keys_max: int = Field(default=100_000, gt=0)
@@ -298,10 +303,24 @@ AnyProfileConfig = Annotated[
 ]
 
 
+class SpoolConfig(Shape):
+    """What is written down here while PostgreSQL is away. bytes_max bounds what it holds; 1 kB a request, or little more."""
+
+    path: Path = Path("var/jeton.spool")
+    bytes_max: int = Field(default=256 * 2**20, ge=2**20)
+
+
 class LedgerConfig(Shape):
-    """path: the SQLite file, relative to the working directory."""
+    """path: the SQLite file, relative to the working directory; not read where url names a database of PostgreSQL.
+
+    The password is in the environment. lock_seconds: how long a start waits for another jeton to let go of the database.
+    """
 
     path: Path = Path("var/jeton.sqlite")
+    url: str | None = Field(default=None, pattern=POSTGRES_URL)
+    password_env: str | None = Field(default=None, pattern=ENVIRONMENT_NAME)
+    spool: SpoolConfig = SpoolConfig()
+    lock_seconds: float = Field(default=5.0, ge=0, le=3600)
     commit_seconds: float = Field(default=0.02, gt=0, le=1)
 
 
@@ -335,6 +354,14 @@ class MediaConfig(Shape):
     domains: tuple[Annotated[str, Field(pattern=HOST)], ...] = ()
 
 
+class AdminConfig(Shape):
+    """The admin port (`router/admin.py`): nobody gets by without one of its own keys, made and hashed as those of tenants."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(ge=0, le=65535)
+    api_keys: tuple[ApiKeyConfig, ...] = Field(min_length=1)
+
+
 class CacheStore(StrEnum):
     """Where answers are kept. redis: that of `redis`, for all workers."""
 
@@ -365,6 +392,7 @@ class Secrets(BaseModel, frozen=True):
 
     pepper: SecretStr = SecretStr("")
     redis_password: SecretStr = SecretStr("")
+    ledger_password: SecretStr = SecretStr("")
 
 
 class RouterConfig(Shape):
@@ -395,5 +423,6 @@ class RouterConfig(Shape):
     redis: RedisConfig | None = None
     repeats: RepeatsConfig = RepeatsConfig()
     media: MediaConfig = MediaConfig()
+    admin: AdminConfig | None = None
     cache: CacheConfig | None = None
     log: LogConfig = LogConfig()

@@ -114,9 +114,13 @@ def _load(source: Source, prices_path: Path, environ: Mapping[str, str], day: da
 
 def read_secrets(environ: Mapping[str, str], config: RouterConfig | None = None) -> Secrets:
     """The secrets that are not a backend's own. A pepper that is not set is empty: fit for loopback only."""
-    password_env = config.redis.password_env if config is not None and config.redis is not None else None
-    password = environ.get(password_env, "") if password_env else ""
-    return Secrets(pepper=SecretStr(environ.get(PEPPER, "")), redis_password=SecretStr(password))
+    redis_env = config.redis.password_env if config is not None and config.redis is not None else None
+    ledger_env = config.ledger.password_env if config is not None else None
+    return Secrets(
+        pepper=SecretStr(environ.get(PEPPER, "")),
+        redis_password=SecretStr(environ.get(redis_env or "", "")),
+        ledger_password=SecretStr(environ.get(ledger_env or "", "")),
+    )
 
 
 def _prices_path(source: Source) -> Path:

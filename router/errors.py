@@ -8,6 +8,7 @@
     ├── Forbidden             403  model_not_allowed
     ├── UnknownModel          404  model_not_found
     ├── UnknownPath           404  unknown_path
+    ├── UnknownReplica        404  unknown_replica         on the admin port
     ├── WrongMethod           405  method_not_allowed
     ├── ClientTooSlow         408  request_timeout
     ├── RepeatRefused         409
@@ -82,6 +83,10 @@ class UnknownModel(Refusal):
 
 class UnknownPath(Refusal):
     status, type, code = 404, "invalid_request_error", "unknown_path"
+
+
+class UnknownReplica(Refusal):
+    status, type, code = 404, "invalid_request_error", "unknown_replica"
 
 
 class WrongMethod(Refusal):

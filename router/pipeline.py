@@ -110,6 +110,8 @@ class Pipeline:
         self._clock = clock
         self._watchdog = watchdog
         self._repeats = repeats
+        self._under_way: dict[Attempt, asyncio.Task[Any]] = {}
+        self._given_up: set[Attempt] = set()
         self._names = names
         self._recall = recall
         self._cohort = Cohort()
@@ -215,6 +217,15 @@ class Pipeline:
         if not all(map(is_public, addresses)):
             raise unfetchable(None, rules)
 
+    def give_up(self, replica_id: str) -> int:
+        """End what still runs at a replica that is about to be taken away: another takes over, where nothing of the answer has
+        gone out, else the client hears that it broke. Returns how many attempts that are."""
+        found = [attempt for attempt in self._under_way if attempt.facts.replica == replica_id]
+        for attempt in found:
+            self._given_up.add(attempt)
+            self._under_way[attempt].cancel()
+        return len(found)
+
     def explain(
         self, headers: Sequence[Header], address: str, endpoint: Endpoint, members: dict[str, Any], request_id: str
     ) -> tuple[InferenceRequest, Decision]:
@@ -304,7 +315,7 @@ class Pipeline:
         for place, choice in enumerate(work.decision.choices):
             if len(failures) == work.deployment.retries.attempts_max:
                 break
-            if failures and not self._retries.take(self._fleet.clock()):
+            if failures and failures[-1].fault != "leaving" and not self._retries.take(self._fleet.clock()):
                 break
             hold = None
             if work.accounts:
@@ -344,13 +355,25 @@ class Pipeline:
         raise _refusal_for(failures)
 
     async def _attempt(self, work: "_Work", attempt: Attempt, probe: Probe | None) -> None:
-        await self._cohort.assemble()
-        parcel = self._parcel(work, attempt, probe)
-        exchange = await self._relay.send(attempt.candidate.replica, parcel, work.deployment.patience)
-        if is_event_stream(exchange):
-            await self._stream(work, attempt, exchange, probe)
-        else:
-            await self._answer(work, attempt, exchange, probe)
+        task = work.call.task
+        assert task is not None
+        self._under_way[attempt] = task
+        try:
+            await self._cohort.assemble()
+            parcel = self._parcel(work, attempt, probe)
+            exchange = await self._relay.send(attempt.candidate.replica, parcel, work.deployment.patience)
+            if is_event_stream(exchange):
+                await self._stream(work, attempt, exchange, probe)
+            else:
+                await self._answer(work, attempt, exchange, probe)
+        except asyncio.CancelledError:
+            if attempt not in self._given_up or work.call.is_gone or work.deadline.has_passed:
+                raise
+            task.uncancel()
+            raise AttemptFailed.leaving(has_begun=work.call.has_started) from None
+        finally:
+            del self._under_way[attempt]
+            self._given_up.discard(attempt)
 
     async def _answer(self, work: "_Work", attempt: Attempt, exchange: Exchange, probe: Probe | None) -> None:
         """A whole answer: read, judged and priced before its first byte goes out. Raises NotAccepted."""

@@ -241,7 +241,7 @@ def page(results: Sequence[Result], right: Mapping[str, tuple[int, int]], second
         f"`{command}`, {datetime.now(UTC).date()}.",
         "",
         "An emulated fleet (`load/bench/policies_fleet.yaml`), the router in a process of its own, real HTTP; times and lengths",
-        "are those of Azure's conversation trace of 2023-11-16; all for `auto`, all streamed. Every policy gets the same requests.",
+        "are those of Azure's conversation trace of 2023-11-16; all for `auto`, all streamed. Every policy gets the same.",
         "",
         "- *$/1,000*: the bill of 1,000 requests: the leases' hours, used or not, and what was *bought* by the token.",
         "- *charged*: what the requests were charged, which leaves idle time out.",

@@ -1,7 +1,6 @@
 """`jeton serve`: the router, on its data port, until a signal ends it."""
 
 import gc
-import resource
 import sys
 from pathlib import Path
 
@@ -9,10 +8,12 @@ import click
 import structlog
 
 from router.app import App
+from router.config import RouterConfig
 from router.config_checks import is_public
 from router.config_file import PEPPER, LoadedConfig, load
 from router.config_source import ConfigRefused
 from router.ledger.store import LedgerError
+from router.open_files import files_needed, raise_file_limit
 from router.server import build_server
 from router.telemetry.logs import set_up_logs
 
@@ -20,8 +21,6 @@ log = structlog.get_logger("jeton.serve")
 
 # A request makes some hundred objects and no cycles; the collector's own threshold, 700, has it look every few requests.
 YOUNG_OBJECTS_MAX = 20_000
-# A stream takes two file descriptors; below this many, 10,000 of them do not fit.
-FILES_WANTED = 65_536
 
 
 @click.command()
@@ -51,7 +50,7 @@ def run(loaded: LoadedConfig, host: str | None = None, port: int | None = None) 
     set_up_logs(config.log.format, config.log.level)
     for warning in loaded.warnings:
         log.warning("configuration", warning=str(warning))
-    _raise_file_limit()
+    _check_open_files(config)
     overrides = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     server_config = config.server.model_copy(update=overrides)
     if is_public(server_config.host) and not loaded.secrets.pepper.get_secret_value():
@@ -63,7 +62,11 @@ def run(loaded: LoadedConfig, host: str | None = None, port: int | None = None) 
         click.echo(str(error), err=True)
         sys.exit(1)
     server = build_server(app.asgi, server_config, app.drain)
-    log.info("starting", url=f"http://{server_config.host}:{server_config.port}", ledger=str(config.ledger.path))
+    log.info(
+        "starting",
+        url=f"http://{server_config.host}:{server_config.port}",
+        ledger=config.ledger.url or str(config.ledger.path),
+    )
     # What start-up made lives as long as the process: the collector need not walk it again and again.
     gc.collect()
     gc.freeze()
@@ -73,10 +76,17 @@ def run(loaded: LoadedConfig, host: str | None = None, port: int | None = None) 
         sys.exit(3)
 
 
-def _raise_file_limit() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FILES_WANTED if hard == resource.RLIM_INFINITY else min(FILES_WANTED, hard)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    if wanted < FILES_WANTED:
-        log.warning("few file descriptors: two are needed for each stream", limit=wanted, wanted=FILES_WANTED)
+def _check_open_files(config: RouterConfig) -> None:
+    needed = files_needed(config)
+    limit = raise_file_limit(needed.wanted)
+    if limit < needed.least:
+        what = f"this process may open {limit} files, and needs {needed.least} before a single request comes"
+        click.echo(f"{what}: raise its limit (`ulimit -n`, LimitNOFILE= of systemd)", err=True)
+        sys.exit(1)
+    if limit < needed.wanted:
+        log.warning(
+            "few open files: more streams than these will fail; raise the limit, or lower server.streams_expected",
+            limit=limit,
+            streams=needed.streams(limit),
+            streams_expected=config.server.streams_expected,
+        )

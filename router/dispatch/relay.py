@@ -12,6 +12,7 @@ from time import time
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from router.dispatch.names import BackendNames
 from router.dispatch.plain import PlainUpstream
 from router.dispatch.tls import TlsUpstream
 from router.dispatch.upstream import Exchange, Headers, Origin, Upstream, UpstreamFailed, UpstreamRequest
@@ -33,8 +34,8 @@ CUT = "The backend failed while answering; what was sent so far is incomplete."
 class AttemptFailed(Exception):
     """One attempt did not deliver.
 
-    fault: connect | reset | eof | stall | protocol | too_large | limited | credentials | refused | http_<status> | not_json |
-    not_sse | bad_event | error_event | error_body | aborted | unfinished. is_retryable: another replica may do better.
+    fault: connect | reset | eof | stall | protocol | too_large | limited | credentials | refused | http_<status> | leaving |
+    not_json | not_sse | bad_event | error_event | error_body | aborted | unfinished. is_retryable: another replica may do better.
     refusal: what the client is told if nobody else can answer.
     """
 
@@ -53,6 +54,11 @@ class AttemptFailed(Exception):
         self.http_status = http_status
         self.is_retryable = is_retryable
         self.retry_after_seconds = retry_after_seconds
+
+    @classmethod
+    def leaving(cls, *, has_begun: bool) -> "AttemptFailed":
+        """Given up, because the replica is about to be taken away. has_begun: some of its answer is at the client."""
+        return cls("leaving", BackendFailed(CUT if has_begun else FAILED, detail="the replica is leaving"))
 
     @classmethod
     def from_answer(cls, fault: str) -> "AttemptFailed":
@@ -87,9 +93,9 @@ class Parcel(NamedTuple):
 class Relay:
     """Both upstream clients, behind what the pipeline needs of them."""
 
-    def __init__(self, watchdog: Watchdog) -> None:
-        self._plain = PlainUpstream(watchdog)
-        self._tls = TlsUpstream()
+    def __init__(self, watchdog: Watchdog, names: BackendNames) -> None:
+        self._plain = PlainUpstream(watchdog, names)
+        self._tls = TlsUpstream(names)
 
     async def send(self, replica: Replica, parcel: Parcel, patience: Patience) -> Exchange:
         """Send the parcel and wait for a 200 of the right kind. Raises AttemptFailed."""

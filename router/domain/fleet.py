@@ -11,6 +11,9 @@ from enum import StrEnum
 from router.domain.immutable import immutable
 from router.domain.request import Capability
 
+# The pool and the backend under which answers from the response cache are booked; no other may be called so.
+CACHE = "cache"
+
 
 class PoolKind(StrEnum):
     EDGE = "edge"
@@ -131,12 +134,13 @@ class Scrape:
 
 
 class HealthState(StrEnum):
-    """limited: it asked us to wait (429). ejected: its answers failed. down: its health check fails. locked_out: it
-    refuses our API key."""
+    """limited: it asked us to wait (429). ejected: its answers failed. leaving: it will be taken away, as a spot instance is.
+    down: its health check fails. locked_out: it refuses our API key."""
 
     UP = "up"
     LIMITED = "limited"
     EJECTED = "ejected"
+    LEAVING = "leaving"
     DOWN = "down"
     LOCKED_OUT = "locked_out"
 

@@ -3,6 +3,7 @@
     up ──429──────────────────▶ limited   for its Retry-After, capped; its other answers count as ever
     up ──n failures in a row──▶ ejected   for ejection_seconds × how many times in a row it has been
     ejected, time over ───────▶ on trial  one request or probe; its result re-admits or ejects for longer
+    any ──notice──────────────▶ leaving   until it is called off, or the process is another one
     any ──checks missed───────▶ down      until one passes
     any ──401, 403────────────▶ locked out  until its key is accepted, or the configuration is applied anew
 
@@ -38,7 +39,8 @@ class _Record:
     """What is known of one replica. Times are monotonic seconds.
 
     failures: in a row. ejections: in a row, the factor of the ejection's length. ejected_until: None unless ejected.
-    on_trial: one request or probe has been let through, and has until ejected_until to say how it went.
+    on_trial: one request or probe has been let through, and has until ejected_until to say how it went. leaving_why: None unless
+    it is leaving.
     """
 
     replica: Replica
@@ -50,6 +52,7 @@ class _Record:
     readmitted_at: float = 0.0
     limited_until: float = 0.0
     is_locked_out: bool = False
+    leaving_why: str | None = None
     checks_missed: int = 0
     check_fault: str = ""
 
@@ -133,8 +136,28 @@ class HealthBook:
             return
         was_down = record.checks_missed >= CHECKS_TO_DOWN
         record.checks_missed = 0
+        if was_down:
+            record.leaving_why = None
         if was_down and record.ejected_until is not None and not record.on_trial:
             record.ejected_until = min(record.ejected_until, now)
+
+    def leave(self, replica_id: str, why: str) -> bool:
+        """It will be taken away: no new work. False where there is no such replica."""
+        record = self._records.get(replica_id)
+        if record is not None:
+            record.leaving_why = why
+        return record is not None
+
+    def stay(self, replica_id: str) -> bool:
+        """It will not be taken away after all. False where there is no such replica."""
+        record = self._records.get(replica_id)
+        if record is not None:
+            record.leaving_why = None
+        return record is not None
+
+    def is_leaving(self, replica_id: str) -> bool:
+        record = self._records.get(replica_id)
+        return record is not None and record.leaving_why is not None
 
     def check_missed(self, replica_id: str, fault: str) -> None:
         """`/health` did not say 200 in time."""
@@ -165,6 +188,8 @@ class HealthBook:
             return Health(False, "refuses our API key", 0.0, HealthState.LOCKED_OUT)
         if record.checks_missed >= CHECKS_TO_DOWN:
             return Health(False, f"health check fails: {record.check_fault}", 0.0, HealthState.DOWN)
+        if record.leaving_why is not None:
+            return Health(False, f"is leaving: {record.leaving_why}", 0.0, HealthState.LEAVING)
         is_limited = record.limited_until > now
         if record.ejected_until is not None and not (is_limited and record.limited_until > record.ejected_until):
             why = f"failed {record.failures} times in a row, last: {record.fault}"

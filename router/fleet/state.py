@@ -106,6 +106,21 @@ class Fleet:
                 self._book.refused_credentials(replica.id)
                 self._judge(replica.id, now)
 
+    def leave(self, replica_id: str, why: str) -> bool:
+        """Notice was given that the replica will be taken away: no new work. False where there is no such replica."""
+        is_known = self._book.leave(replica_id, why)
+        self._judge(replica_id, self.clock())
+        return is_known
+
+    def stay(self, replica_id: str) -> bool:
+        """The notice was called off. False where there is no such replica."""
+        is_known = self._book.stay(replica_id)
+        self._judge(replica_id, self.clock())
+        return is_known
+
+    def is_leaving(self, replica_id: str) -> bool:
+        return self._book.is_leaving(replica_id)
+
     def accepted_credentials(self, replica_id: str) -> None:
         """The replica accepted our API key in a check."""
         self._book.accepted_credentials(replica_id)

@@ -1,4 +1,4 @@
-"""Domain values as rows of the SQLite tables and back.
+"""Domain values as rows of the ledger's tables and back.
 
 What an event says beyond its columns is a JSON list, its members by position: names would double the journal. What becomes of
 `AttemptFacts`, `Usage` and the members below is therefore appended and never moved, and a new one has a default; lists written
@@ -21,7 +21,7 @@ from router.ledger.store import Event, EventKind, Lease, Opening, Terms
 
 FACTS = tuple(field.name for field in dataclasses.fields(AttemptFacts))
 
-# Column of `charges` → attribute of Charge. `_value_`: sqlite3 binds a plain str several
+# Column of `charges` → attribute of Charge. `_value_`: drivers bind a plain str several
 # times faster than an enum, and `.value` is a descriptor of two calls.
 CHARGE = {
     **{name: f"facts.{name}" for name in FACTS},
@@ -67,24 +67,28 @@ BEYOND_BASELINE = CHARGE_FIELDS[CHARGE_FIELDS.index("baseline_nanousd") + 1 :]
 _beyond = attrgetter(*BEYOND_BASELINE)
 _usage = attrgetter(*(name if name != "source" else "source._value_" for name in USAGE))
 
-EVENT_COLUMNS = ("seq", "subject", "kind", "at_ns", "lease_id", "amount", "detail")
+EVENT_COLUMNS = ("seq", "month", "subject", "kind", "at_ns", "lease_id", "amount", "detail")
+# A charge's place in the journal, which is that of the event that closed the attempt, before what it says itself.
+PLACED_CHARGE_COLUMNS = ("seq", "month", *CHARGE_COLUMNS)
+LEASE_COLUMNS = Lease._fields
 ACCOUNT_COLUMNS = Account._fields
-LINE_COLUMNS = (*ACCOUNT_COLUMNS, "status", "usage_source", *LineTotal._fields)
+LINE_KEYS = (*ACCOUNT_COLUMNS, "status", "usage_source")
+LINE_COLUMNS = (*LINE_KEYS, *LineTotal._fields)
 
 # A total's members as sums over `charges`.
 SUMS = {
     "attempts": "count(*)",
-    "unpriced": "sum(cost_status = 'unpriced')",
+    "unpriced": "count(*) FILTER (WHERE cost_status = 'unpriced')",
     "prompt_tokens": "sum(prompt_tokens)",
     "cached_tokens": "sum(cached_tokens)",
     "cache_write_tokens": "sum(cache_write_tokens)",
     "completion_tokens": "sum(completion_tokens)",
     "reasoning_tokens": "sum(reasoning_tokens)",
-    "cost_nanousd": "ifnull(sum(cost_nanousd), 0)",
-    "standard_nanousd": "ifnull(sum(standard_nanousd), 0)",
-    "saved_nanousd": "ifnull(sum(baseline_nanousd - cost_nanousd), 0)",
+    "cost_nanousd": "coalesce(sum(cost_nanousd), 0)",
+    "standard_nanousd": "coalesce(sum(standard_nanousd), 0)",
+    "saved_nanousd": "coalesce(sum(baseline_nanousd - cost_nanousd), 0)",
 }
-LINES = "pool, backend, billing, model, tier, tenant, status, usage_source"
+LINES = ", ".join(LINE_KEYS)
 
 
 @immutable
@@ -126,8 +130,8 @@ def charge_from_row(row: Mapping[str, Any]) -> Charge:
     )
 
 
-def event_row(seq: int, event: Event, charge: Charge | None = None) -> tuple[Any, ...]:
-    """charge: the one that a closed event led to."""
+def event_row(seq: int, month: int, event: Event, charge: Charge | None = None) -> tuple[Any, ...]:
+    """By EVENT_COLUMNS. charge: the one that a closed event led to."""
     detail: str | None = None
     if charge is not None:
         detail = closing_json(charge, event.at_ns)
@@ -137,7 +141,7 @@ def event_row(seq: int, event: Event, charge: Charge | None = None) -> tuple[Any
         detail = str(event.growth)
     elif event.detail is not None:
         detail = orjson.dumps(dataclasses.astuple(event.detail)).decode()
-    return seq, event.subject, event.kind._value_, event.at_ns, event.lease_id, event.amount, detail
+    return seq, month, event.subject, event.kind._value_, event.at_ns, event.lease_id, event.amount, detail
 
 
 def event_from_row(row: tuple[Any, ...]) -> Event:

@@ -12,7 +12,7 @@ written with it.
 A saved meter state is as of a position in the journal; the events after it are its tail. State and tail together are the
 meter as it was at the last commit: that is how a restart goes on without losing or counting anything twice.
 
-`sqlite.py` is the embedded store. Another passes the same tests.
+`sqlite.py` is the embedded store, `postgres.py` the one at scale; both pass the same tests.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,9 +21,9 @@ from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 from router.domain.attempt import AttemptFacts, Charge
+from router.domain.budget import Span
 from router.domain.immutable import immutable
 from router.domain.totals import Account, Totals
-from router.ledger.spending import SpentQuestion
 
 
 class LedgerError(Exception):
@@ -130,6 +130,14 @@ class Recovery:
     openings: Mapping[str, tuple[Opening, int]]
     prices: Mapping[str, str] = field(default_factory=dict)
     at_ns: int = 0
+
+
+class SpentQuestion(NamedTuple):
+    """What was spent by a tenant, or one key of it (""), in a period whose bounds are midnights."""
+
+    tenant: str
+    api_key_name: str
+    span: Span
 
 
 class LedgerStore(Protocol):
