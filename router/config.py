@@ -117,11 +117,11 @@ class PolicyRuleConfig(PolicyConfig):
 
 
 class SheddingConfig(Shape):
-    """From which forecast of the first token on requests are refused with 503, by their `x-jeton-criticality`. Critical ones are
-    never refused."""
+    """How long requests may be forecast to wait for others' work before they are refused with 503, by their
+    `x-jeton-criticality`. Critical ones are never refused."""
 
-    sheddable_ttft_seconds: float = Field(default=2.0, gt=0)
-    standard_ttft_seconds: float = Field(default=60.0, gt=0)
+    sheddable_wait_seconds: float = Field(default=2.0, gt=0)
+    standard_wait_seconds: float = Field(default=60.0, gt=0)
 
 
 class AliasConfig(Shape):

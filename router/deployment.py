@@ -108,7 +108,7 @@ def deploy(
         profiles={backend.name: loaded.profiles[backend.profile] for backend in loaded.backends if backend.profile},
         policies=loaded.policies,
         tenancies=_tenancies(config),
-        shedding=Shedding(config.shedding.sheddable_ttft_seconds, config.shedding.standard_ttft_seconds),
+        shedding=Shedding(config.shedding.sheddable_wait_seconds, config.shedding.standard_wait_seconds),
         follows_prefixes=config.prefix_affinity and sum(len(one.replicas) for one in loaded.backends) > 1,
         baseline=config.baseline,
         holdout=Holdout(config.baseline, config.holdout_ratio),

@@ -283,7 +283,7 @@ class Pipeline:
         named = deployment.policies.pick(identity.tenant, request.model, self._clock.now_ns())
         choices = deployment.holdout.apply(request, named.policy.rank(request, candidates))
         shedding = deployment.shedding
-        if choices[0].candidate.ttft_seconds > shedding.limit_seconds(request.terms.criticality):
+        if choices[0].candidate.ttft_seconds > shedding.limit_seconds(request.terms.criticality):  # hardly ever
             refuse_in_a_rush(request, candidates, shedding)
         return Decision(named.name, choices, exclusions, prediction, deployment.baseline, is_degraded)
 
