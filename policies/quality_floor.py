@@ -42,11 +42,13 @@ class QualityFloor(BaseModel, frozen=True, extra="forbid"):
         on_time: list[Candidate] = []
         late: list[Candidate] = []
         below: list[Candidate] = []
+        # Read once: what belongs to a pydantic instance is dear to read, and this is the default policy.
+        quality_min, ttft_seconds_max, tpot_seconds_max = self.quality_min, self.ttft_seconds_max, self.tpot_seconds_max
         for candidate in candidates:
-            if candidate.quality < self.quality_min:
+            if candidate.quality < quality_min:
                 below.append(candidate)
-            elif candidate.ttft_seconds <= self.ttft_seconds_max and (
-                self.tpot_seconds_max is None or candidate.tpot_seconds <= self.tpot_seconds_max
+            elif candidate.ttft_seconds <= ttft_seconds_max and (
+                tpot_seconds_max is None or candidate.tpot_seconds <= tpot_seconds_max
             ):
                 on_time.append(candidate)
             else:

@@ -6,10 +6,11 @@ is worked out once per model name and set of needs. Ranking is the policies' bus
 """
 
 from collections.abc import Iterable, Mapping
+from math import inf
 from typing import NamedTuple
 
 from router.domain.decision import Candidate, Exclusion, Prediction
-from router.domain.fleet import IDLE, UP, Backend, HealthState, Load, Snapshot
+from router.domain.fleet import IDLE, UP, Backend, HealthState, Load, Scrape, Snapshot
 from router.domain.request import Capability, InferenceRequest
 from router.errors import Refusal
 from router.pricing.drift import Drifts
@@ -61,6 +62,9 @@ class Finder:
         self.drifts = drifts or Drifts()
         self.prefixes = prefixes or PrefixIndex()
         self._sites: dict[str, Site] = {}
+        # Of the last snapshot's scrapes; a snapshot's are never changed.
+        self._scrapes: Mapping[str, Scrape] = {}
+        self._oldest_scrape_seconds = inf
         # By model name, needs and tenant, all from bounded sets: only configured names have a scope, needs follow from the
         # endpoint and a few features of the body, and a tenant is named here only where rules of its own hold.
         self._able: dict[tuple[str, frozenset[Capability], str], _Able] = {}
@@ -102,7 +106,11 @@ class Finder:
                     doubtful.append(site)
                 case Fit.NO:
                     exclusions.append(Exclusion(site.backend.name, "", why_too_long(site.backend, request)))
-        sight = _Sight(snapshot, loads, now_seconds, now_seconds - self._stale_seconds, self.drifts)
+        if snapshot.scrapes is not self._scrapes:
+            self._scrapes = snapshot.scrapes
+            self._oldest_scrape_seconds = min((one.at_seconds for one in self._scrapes.values()), default=inf)
+        fresh_from = now_seconds - self._stale_seconds
+        sight = _Sight(snapshot, loads, now_seconds, fresh_from, self._oldest_scrape_seconds, self.drifts)
         cached_tokens = self.prefixes.cached_tokens(request.prefix) if request.prefix else NOTHING_CACHED
         ask = Ask(
             request, prediction, len(self._levels), cached_tokens, region=region, are_holds_wanted=are_holds_wanted
@@ -158,6 +166,7 @@ class _Sight(NamedTuple):
     loads: Mapping[str, Load]
     now_seconds: float
     fresh_from: float
+    oldest_scrape_seconds: float
     drifts: Drifts
 
 
@@ -220,22 +229,22 @@ def _appraise(site: Site, seats: Iterable[Seat], ask: Ask, sight: _Sight, candid
     offer = Offer(site, ask, hold_nanousd)
     drifts, fresh_from, cached = sight.drifts.by_replica, sight.fresh_from, 0
     load_of, scrape_of, drift_of, add = loads.get, scrapes.get, drifts.get, candidates.append
+    may_be_stale = sight.oldest_scrape_seconds < fresh_from
     for seat in seats:
         replica_id = seat.id
-        load, scrape, outlook, drift = (
+        own, scrape, outlook, drift = (
             load_of(replica_id, IDLE),
             scrape_of(replica_id),
             seat.outlook,
             drift_of(replica_id),
         )
-        if peers and replica_id in peers:
-            load += peers[replica_id]
+        peer = peers.get(replica_id) if peers else None
         seconds = rtt_seconds
-        if scrape is not None and scrape.at_seconds < fresh_from:
+        if may_be_stale and scrape is not None and scrape.at_seconds < fresh_from:
             seconds += sight.now_seconds - scrape.at_seconds
             scrape = None
-        if outlook is None or outlook.load is not load or outlook.scrape is not scrape:
-            outlook = seat.look(price, load, scrape)
+        if outlook is None or seat.own is not own or outlook.scrape is not scrape or seat.peer is not peer:
+            outlook = seat.look(price, own, peer, scrape)
         own_seconds = engine_seconds
         if cached_tokens:
             cached = cached_tokens.get(replica_id, 0)
@@ -244,7 +253,7 @@ def _appraise(site: Site, seats: Iterable[Seat], ask: Ask, sight: _Sight, candid
         ttft_seconds = outlook.pace.ttft_seconds(prompt_tokens - cached)
         if drift is not None:
             ttft_seconds *= drift.ttft.ratio
-        add(prospect(offer, seat, load, seconds + ttft_seconds, nanousd, cached, outlook, drift))
+        add(prospect(offer, seat, outlook.load, seconds + ttft_seconds, nanousd, cached, outlook, drift))
 
 
 def _refusal(
