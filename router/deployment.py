@@ -7,6 +7,7 @@ from datetime import date
 from router.access.keys import ApiKeys
 from router.config import MediaConfig, RetryConfig, RouterConfig, ServerConfig
 from router.config_file import LoadedConfig
+from router.dispatch.provider import Provider
 from router.dispatch.relay import Patience
 from router.domain.fleet import Backend
 from router.fleet.health import HealthRules
@@ -29,8 +30,8 @@ from router.wire.parse import Bounds
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """prices and profiles by backend's name; a backend without one is not in it. tenancies: of the tenants that have rules of
-    their own."""
+    """prices, profiles and providers by backend's name; a backend without one is not in it. tenancies: of the tenants that have
+    rules of their own."""
 
     server: ServerConfig
     retries: RetryConfig
@@ -45,6 +46,7 @@ class Deployment:
     finder: Finder
     prices: Mapping[str, Price]
     profiles: Mapping[str, EngineProfile]
+    providers: Mapping[str, Provider]
     policies: Timetable
     tenancies: Mapping[str, Tenancy]
     shedding: Shedding
@@ -106,6 +108,7 @@ def deploy(
         ),
         prices=prices,
         profiles={backend.name: loaded.profiles[backend.profile] for backend in loaded.backends if backend.profile},
+        providers=loaded.providers,
         policies=loaded.policies,
         tenancies=_tenancies(config),
         shedding=Shedding(config.shedding.sheddable_wait_seconds, config.shedding.standard_wait_seconds),

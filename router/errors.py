@@ -3,7 +3,8 @@
     Refusal
     ├── BadRequest            400  invalid_request_error
     │   ├── ContextTooLong    400  context_length_exceeded
-    │   └── PriceCeiling      400  price_ceiling
+    │   ├── PriceCeiling      400  price_ceiling
+    │   └── Untranslatable    400  unsupported_parameter
     ├── Unauthenticated       401  invalid_api_key
     ├── Forbidden             403  model_not_allowed
     ├── UnknownModel          404  model_not_found
@@ -67,6 +68,12 @@ class PriceCeiling(BadRequest):
     """The request's own ceiling is below what any backend can promise."""
 
     code = "price_ceiling"
+
+
+class Untranslatable(BadRequest):
+    """A provider's own API has no place for what the request asks for. Another backend may have one."""
+
+    code = "unsupported_parameter"
 
 
 class Unauthenticated(Refusal):

@@ -28,6 +28,8 @@ from router.selection.tenancy import Tenancy, why_not_for
 
 # Providers cache nothing shorter (OpenAI and Anthropic document 1,024 tokens).
 METERED_CACHED_TOKENS_MIN = 1024
+# Combinations of model names, needs and tenants that are remembered: more than clients that mean well ever use.
+ABLE_MAX = 4096
 
 
 class _Able(NamedTuple):
@@ -148,6 +150,8 @@ class Finder:
                 able.exclusions.append(Exclusion(backend.name, "", "no engine profile to share its hours out by"))
             else:
                 able.sites.append(self._site(backend, Lease(price, profile)))
+        if len(self._able) >= ABLE_MAX:
+            self._able.clear()
         self._able[scope.model, needs, "" if tenancy is None else tenancy.tenant] = able
         return able
 
@@ -211,7 +215,7 @@ def _appraise(site: Site, seats: Iterable[Seat], ask: Ask, sight: _Sight, candid
     prompt_tokens, cached_tokens = ask.prompt_tokens, ask.cached_tokens
     rtt_seconds = site.rtt_seconds(ask.region)
     egress_nanousd = round(ask.egress_bytes * site.egress_nanousd_per_byte) if site.egress_nanousd_per_byte else 0
-    loads, scrapes, peers = sight.loads, sight.snapshot.scrapes, sight.snapshot.peers
+    loads, scrapes = sight.loads, sight.snapshot.scrapes
     if not isinstance(price, Lease):
         offer = Offer(site, ask, hold_nanousd)
         seconds = rtt_seconds + METERED_TTFT_SECONDS + METERED_TTFT_SECONDS_PER_TOKEN * prompt_tokens
@@ -232,19 +236,19 @@ def _appraise(site: Site, seats: Iterable[Seat], ask: Ask, sight: _Sight, candid
     may_be_stale = sight.oldest_scrape_seconds < fresh_from
     for seat in seats:
         replica_id = seat.id
-        own, scrape, outlook, drift = (
+        load, scrape, outlook, drift = (
             load_of(replica_id, IDLE),
             scrape_of(replica_id),
             seat.outlook,
             drift_of(replica_id),
         )
-        peer = peers.get(replica_id) if peers else None
         seconds = rtt_seconds
         if may_be_stale and scrape is not None and scrape.at_seconds < fresh_from:
             seconds += sight.now_seconds - scrape.at_seconds
             scrape = None
-        if outlook is None or seat.own is not own or outlook.scrape is not scrape or seat.peer is not peer:
-            outlook = seat.look(price, own, peer, scrape)
+        # The same load may come as another object, where other workers' is in it.
+        if outlook is None or outlook.scrape is not scrape or (outlook.load is not load and outlook.load != load):
+            outlook = seat.look(price, load, scrape)
         own_seconds = engine_seconds
         if cached_tokens:
             cached = cached_tokens.get(replica_id, 0)
@@ -253,7 +257,7 @@ def _appraise(site: Site, seats: Iterable[Seat], ask: Ask, sight: _Sight, candid
         ttft_seconds = outlook.pace.ttft_seconds(prompt_tokens - cached)
         if drift is not None:
             ttft_seconds *= drift.ttft.ratio
-        add(prospect(offer, seat, outlook.load, seconds + ttft_seconds, nanousd, cached, outlook, drift))
+        add(prospect(offer, seat, load, seconds + ttft_seconds, nanousd, cached, outlook, drift))
 
 
 def _refusal(

@@ -7,7 +7,7 @@ many replicas costs little more than the arithmetic that is its own.
 from collections.abc import Mapping
 from functools import cached_property
 
-from router.domain.fleet import IDLE, Backend, Health, Load, Replica, Scrape
+from router.domain.fleet import Backend, Health, Load, Replica, Scrape
 from router.domain.request import InferenceRequest
 from router.pricing.price import MeteredPrice, Purchase
 from router.pricing.quote import Lease, Outlook
@@ -16,22 +16,18 @@ from router.selection.extent import extent
 
 
 class Seat:
-    """One replica of a site, and its outlook under the work that it had when it was last looked at: our own, and that of other
-    workers of jeton (None where they told of none)."""
+    """One replica of a site, and its outlook under the load that it had when it was last looked at."""
 
-    __slots__ = ("id", "outlook", "own", "peer", "replica")
+    __slots__ = ("id", "outlook", "replica")
 
     def __init__(self, replica: Replica) -> None:
         self.id = replica.id
         self.replica = replica
         self.outlook: Outlook | None = None
-        self.own: Load = IDLE
-        self.peer: Load | None = None
 
-    def look(self, lease: Lease, own: Load, peer: Load | None, scrape: Scrape | None) -> Outlook:
-        """Only where one of them is another than before."""
-        self.own, self.peer = own, peer
-        self.outlook = outlook = Outlook(lease, own if peer is None else own + peer, scrape)
+    def look(self, lease: Lease, load: Load, scrape: Scrape | None) -> Outlook:
+        """Only where load or scrape are others than before."""
+        self.outlook = outlook = Outlook(lease, load, scrape)
         return outlook
 
 

@@ -167,7 +167,7 @@ async def test_what_may_come_out_otherwise_is_never_remembered(jeton: WholeApp, 
 async def test_media_at_an_address_may_be_other_media_tomorrow(tmp_path: Path) -> None:
     def change(config: dict[str, Any]) -> None:
         cached(config)
-        config["server"]["media_domains"] = ["images.example.com"]
+        config["media"] = {"domains": ["images.example.com"]}
 
     def seeing(url: str) -> dict[str, Any]:
         parts = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": url}}]
