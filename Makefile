@@ -58,7 +58,7 @@ test: setup ## lint, types, and every test that needs nothing but .venv
 	$(BIN)/pytest -n auto
 
 .PHONY: test-crash
-test-crash: setup ## 400 times kill -9 while one process, or several, keep the books, each followed by an audit (some 15 minutes)
+test-crash: setup ## 600 times kill -9 of one process that keeps the books, of several, and of PostgreSQL too, each followed by an audit (half an hour)
 	JETON_TEST_KILLS=200 $(BIN)/pytest tests/router/ledger/test_crash.py tests/router/ledger/test_workers_crash.py -k killed
 
 .PHONY: bench

@@ -679,10 +679,7 @@ def _stream_reader(work: _Work, attempt: Attempt, probe: Probe | None) -> Stream
         return EventedStream(endpoint=request.endpoint, model=backend.model, context_tokens=backend.context_tokens)
 
     def priced(usage: Usage | None) -> bytes:
-        member = cost_member(attempt.succeed(usage, 0))
-        if work.tape is not None:
-            work.tape.cost_member = member
-        return member
+        return cost_member(attempt.succeed(usage, 0))
 
     made = (CompletionStream if probe is None else ProbedStream)(
         endpoint=request.endpoint,
