@@ -3,6 +3,7 @@
 One read transaction, so a router may write meanwhile, or have died at any moment. What is compared, to the last nano-dollar:
 each charge, column by column, with the one that the journal leads to (`derivation.py`); each lease, its meter's saved state
 included; each total, what each API key has spent a day, and each hour that has been rolled up, with the sum of their charges;
+what workers told late, with what was charged before; of what they have told and is not booked yet, that nothing is missing;
 and, of every lease, its bill with what was charged, idle and is owed. Then the money metrics, as this code would render them and
 as a running router does: those tell up to which event and time they reckon, so that they are compared with that very state,
 whatever has been booked since.
@@ -47,6 +48,7 @@ from router.ledger.rows import CHARGE_COLUMNS, charge_row
 from router.ledger.schema import reading
 from router.ledger.spending import spending_differences
 from router.ledger.store import EventKind, Lease
+from router.ledger.workers import CORRECTION_COLUMNS, missing_reports, read_corrected, read_correction_rows
 from router.pricing.meter import MeterState, ReplicaMeter
 from router.telemetry.labels import Vocabulary
 from router.telemetry.metrics import TENANTS_MAX
@@ -84,8 +86,9 @@ class LeaseAccount:
 @dataclass(slots=True)
 class Audit:
     """findings: what is off; clean when there is none. taken_on_trust: attempts of an older jeton that only their charges
-    speak of. metrics_from: what the metrics compared were read from. drift: our tokens ÷ the replicas' own, by backend.
-    pruned_before: the month before which all detail is gone; its attempts are in no other figure here but the leases'."""
+    speak of. corrections: of attempts that were closed as lost, and what they come to. metrics_from: what the metrics compared
+    were read from. drift: our tokens ÷ the replicas' own, by backend. pruned_before: the month before which all detail is gone;
+    its attempts are in no other figure here but the leases'."""
 
     findings: list[Finding] = field(default_factory=list)
     events: int = 0
@@ -93,6 +96,8 @@ class Audit:
     open_attempts: int = 0
     metered_nanousd: int = 0
     taken_on_trust: int = 0
+    corrections: int = 0
+    corrected_nanousd: int = 0
     leases: list[LeaseAccount] = field(default_factory=list)
     metrics_from: list[str] = field(default_factory=list)
     drift: Mapping[str, float] = field(default_factory=dict)
@@ -144,6 +149,8 @@ class _Auditor:
         if not audit.is_cut_short:
             self._check_what_is_open(position)
             self._check_charges_without_end()
+            self._check_corrections()
+            self._check_reports()
             self._check_leases()
             self._check_totals()
             self._check_spending()
@@ -203,6 +210,29 @@ class _Auditor:
     def _check_charges_without_end(self) -> None:
         for attempt_id in charges_without_end(self._database):
             self._found("charges", attempt_id, "closed event in the journal", "missing", "there")
+
+    def _check_corrections(self) -> None:
+        """What workers said of attempts after they had been closed as lost."""
+        audit, stored = self._audit, read_correction_rows(self._database, self._first_seq)
+        derived = {one.charge.facts.attempt_id: (seq, one) for seq, one in self._derivation.corrections}
+        audit.corrections = len(derived)
+        audit.corrected_nanousd = sum(one.corrected_nanousd for _, one in derived.values())
+        for attempt_id in stored.keys() - derived.keys():
+            self._found("corrections", attempt_id, "corrected event in the journal", "missing", "there")
+        for attempt_id, (seq, one) in derived.items():
+            row = stored.get(attempt_id)
+            if row is None:
+                self._found("corrections", attempt_id, "the row", "missing", "there: the journal corrects the attempt")
+                continue
+            expected = (seq, one.booked_ns, one.corrected_nanousd, *charge_row(one.charge))
+            for column, is_, should_be in zip(CORRECTION_COLUMNS, row, expected, strict=True):
+                if is_ != should_be:
+                    self._found("corrections", attempt_id, column, is_, should_be)
+
+    def _check_reports(self) -> None:
+        """What workers have told and the accountant has not booked yet waits, whole."""
+        for worker, waiting, should_wait in missing_reports(self._database):
+            self._found("reports", worker, "reports that wait to be booked", waiting, should_wait)
 
     def _check_leases(self) -> None:
         stored_leases, derived_leases = self._derivation.stored_leases, self._derivation.leases
@@ -282,8 +312,12 @@ class _Auditor:
             place, row = (lease.terms.pool, lease.terms.backend), lease.row
             before = leases[place]
             leases[place] = LeaseTotal(before.bill_nanousd + row.bill_nanousd, before.idle_nanousd + row.idle_nanousd)
-        lines = summed_lines(self._database, seq)
-        return Totals(at_ns, lines, self._derivation.open_nanousd(), leases, seq or 0)
+        corrected: Counter[tuple[str, str]] = Counter(read_corrected(self._database, until_seq=self._first_seq - 1))
+        for corrected_seq, one in self._derivation.corrections:
+            if seq is None or corrected_seq <= seq:
+                corrected[one.charge.facts.pool, one.charge.facts.backend] += one.corrected_nanousd
+        lines, owed = summed_lines(self._database, seq), self._derivation.open_nanousd()
+        return Totals(at_ns, lines, owed, leases, seq or 0, corrected_nanousd=corrected)
 
     def _found(self, table: str, row: str, what: str, stored: object, should_be: object) -> None:
         self._audit.findings.append(Finding(table, row, what, str(stored), str(should_be)))
@@ -361,6 +395,7 @@ BY: Mapping[str, tuple[str, ...]] = {
     "jeton_tokens_total": ("pool", "backend", "class"),
     "jeton_usage_total": ("source",),
     "jeton_unpriced_attempts_total": ("backend",),
+    "jeton_corrections_usd": ("pool", "backend"),
 }
 
 
@@ -382,6 +417,8 @@ def _expected_series(totals: Totals) -> Counter[Series]:
             series["jeton_tokens_total", (pool, backend, name)] += getattr(total, f"{name}_tokens")
         series["jeton_usage_total", (line.usage_source.value,)] += total.attempts
         series["jeton_unpriced_attempts_total", (backend,)] += total.unpriced
+    for (pool, backend), nanousd in totals.corrected_nanousd.items():
+        series["jeton_corrections_usd", (pool, backend)] += nanousd
     for account, owed_nanousd in totals.open_nanousd.items():
         series["jeton_cost_usd_total", (account.pool, account.backend, "allocated")] += owed_nanousd
     return series

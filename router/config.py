@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Discriminator, Field, SecretStr, Tag, field_validator
+from pydantic import BaseModel, BeforeValidator, Discriminator, Field, SecretStr, Tag, field_validator, model_validator
 
 from router.domain.budget import Period
 from router.domain.fleet import Billing, EngineKind, PoolKind
@@ -164,11 +164,31 @@ class ReplicaConfig(Shape):
     api_key_env: str | None = Field(
         default=None, pattern=ENVIRONMENT_NAME, description="environment variable that holds the replica's own API key"
     )
+    api_key_file: Path | None = Field(
+        default=None,
+        description="file that holds it instead, beside router.yaml unless absolute; read again when it changes",
+    )
+
+
+class ProviderConfig(Shape):
+    """name: a file in `dispatch/providers/`. parameters: its own, checked by the provider itself."""
+
+    name: str
+    parameters: dict[str, Any] = {}
+
+
+def _provider_word(value: Any) -> Any:
+    """`provider: groq` is short for `provider: {name: groq}`."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+AnyProviderConfig = Annotated[ProviderConfig, BeforeValidator(_provider_word)]
 
 
 class BackendConfig(Shape):
     """One model at one quantization and price. profile: for leased vLLM backends, a name in `profiles`, or of a measured
-    engine that comes with jeton."""
+    engine that comes with jeton. provider: whose API it is, where not vLLM's or plainly OpenAI's; what that cannot do is
+    taken from the capabilities."""
 
     name: str = Field(pattern=NAME)
     model: str = Field(pattern=NAME)
@@ -192,7 +212,15 @@ class BackendConfig(Shape):
     )
     price: str
     profile: str | None = None
+    provider: AnyProviderConfig | None = None
     replicas: tuple[ReplicaConfig, ...] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_provider_is_no_vllm(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("provider") is not None:
+            return {"engine": EngineKind.OPENAI.value, **value}
+        return value
 
 
 class PoolConfig(Shape):
@@ -263,6 +291,15 @@ AnyProfileConfig = Annotated[
 ]
 
 
+class AccountantPlace(StrEnum):
+    """Who keeps the books. alone: this process, which has the ledger to itself, and what an answer says is what is charged.
+    inside: one of several that share it, whichever leads. apart: `jeton accountant`, and no process that serves."""
+
+    ALONE = "alone"
+    INSIDE = "inside"
+    APART = "apart"
+
+
 class SpoolConfig(Shape):
     """What is written down here while PostgreSQL is away. bytes_max bounds what it holds; 1 kB a request, or little more."""
 
@@ -274,6 +311,7 @@ class LedgerConfig(Shape):
     """path: the SQLite file, relative to the working directory; not read where url names a database of PostgreSQL.
 
     The password is in the environment. lock_seconds: how long a start waits for another jeton to let go of the database.
+    silence_seconds: after which a worker that was not heard of is taken for dead.
     """
 
     path: Path = Path("var/jeton.sqlite")
@@ -282,6 +320,8 @@ class LedgerConfig(Shape):
     spool: SpoolConfig = SpoolConfig()
     lock_seconds: float = Field(default=5.0, ge=0, le=3600)
     commit_seconds: float = Field(default=0.02, gt=0, le=1)
+    accountant: AccountantPlace = AccountantPlace.ALONE
+    silence_seconds: float = Field(default=10.0, ge=2, le=3600)
 
 
 class RedisConfig(Shape):

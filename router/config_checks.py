@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from ipaddress import ip_address
+from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 from router.config import (
@@ -26,8 +28,9 @@ from router.config import (
 )
 from router.config_shape import nearest_name
 from router.config_source import Finding, Place, Source
-from router.domain.fleet import CACHE, Billing
-from router.fleet_config import build_profile, replica_id
+from router.domain.fleet import CACHE, Billing, EngineKind
+from router.domain.request import ASSUMED, Capability
+from router.fleet_config import KeyFile, build_profile, replica_id
 from router.pricing.book import LeasedPrice, PriceBook
 from router.pricing.freshness import PriceState, standing
 from router.profiles import shipped
@@ -42,9 +45,20 @@ POSTGRES_PARAMETERS = (
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
+class Provided(NamedTuple):
+    """What a backend's provider can do and wants."""
+
+    capabilities: frozenset[Capability]
+    needs_api_key: bool
+    needs_completion_tokens_max: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """router.yaml once its shape is right, and what it is checked against. book is None when the prices cannot be used."""
+    """router.yaml once its shape is right, and what it is checked against. book is None when the prices cannot be used.
+
+    key_files: by the path that the file gives. providers: of those backends that have one that is right, by name.
+    """
 
     source: Source
     config: RouterConfig
@@ -52,6 +66,8 @@ class Reading:
     environ: Mapping[str, str]
     day: date
     has_pepper: bool
+    key_files: Mapping[Path, KeyFile]
+    providers: Mapping[str, Provided]
 
     @property
     def now_seconds(self) -> float:
@@ -80,8 +96,8 @@ Check = Callable[[Reading], Iterator[Finding]]
 def mistakes(reading: Reading) -> list[Finding]:
     """Everything for which the configuration is refused."""
     checks: tuple[Check, ...] = (
-        _names, _replicas, _tiers, _aliases, _tenants, _budgets, _baseline, _carbon, _prices, _profiles, _secrets, _cache,
-        _ledger, _listening,
+        _names, _replicas, _tiers, _aliases, _tenants, _budgets, _baseline, _carbon, _prices, _profiles, _providers, _secrets,
+        _cache, _ledger, _listening,
     )  # fmt: skip
     return [finding for check in checks for finding in check(reading)]
 
@@ -329,6 +345,37 @@ def _profiles(reading: Reading) -> Iterator[Finding]:
             yield reading.source.finding(place, what, remedy)
 
 
+def _providers(reading: Reading) -> Iterator[Finding]:
+    for place, pool, backend in reading.backends():
+        if backend.provider is None:
+            continue
+        name = backend.provider.name
+        if backend.engine is not EngineKind.OPENAI:
+            what = f"`{backend.name}` has a provider, so it is not {backend.engine.value}"
+            yield reading.source.finding((*place, "engine"), what, "remove `engine`")
+        if pool.billing is not Billing.METERED:
+            what = f"the provider `{name}` is paid by the token, but the pool `{pool.name}` is {pool.billing.value}"
+            yield reading.source.finding((*place, "provider"), what, "move the backend to a metered pool")
+        provided = reading.providers.get(backend.name)
+        if provided is None:
+            continue
+        if "capabilities" in backend.model_fields_set:
+            for position, capability in enumerate(backend.capabilities):
+                if capability not in provided.capabilities:
+                    what = f"the provider `{name}` cannot be asked for `{capability}`"
+                    remedy = f"remove it; it can do {', '.join(sorted(provided.capabilities - ASSUMED))}"
+                    yield reading.source.finding((*place, "capabilities", position), what, remedy)
+        if provided.needs_completion_tokens_max and backend.completion_tokens_max is None:
+            what = f"the provider `{name}` wants a bound for every completion, and clients need not give one"
+            remedy = "add `completion_tokens_max: …`, what the model can write at most"
+            yield reading.source.finding(place, what, remedy)
+        for position, replica in enumerate(backend.replicas):
+            if provided.needs_api_key and replica.api_key_env is None and replica.api_key_file is None:
+                what = f"the provider `{name}` wants an API key, and this replica of `{backend.name}` has none"
+                remedy = "add `api_key_env: …` or `api_key_file: …`"
+                yield reading.source.finding((*place, "replicas", position), what, remedy)
+
+
 def _secrets(reading: Reading) -> Iterator[Finding]:
     for place, _, backend in reading.backends():
         for position, replica in enumerate(backend.replicas):
@@ -337,6 +384,15 @@ def _secrets(reading: Reading) -> Iterator[Finding]:
                 what = f"the environment variable {name}, the API key of backend `{backend.name}`, is not set"
                 remedy = f"export {name}=…, or remove `api_key_env` if the backend needs no key"
                 yield reading.source.finding((*place, "replicas", position, "api_key_env"), what, remedy)
+            path = replica.api_key_file
+            if path is not None and name is not None:
+                what = f"`{backend.name}` has its API key from a file and from the environment"
+                yield reading.source.finding((*place, "replicas", position, "api_key_file"), what, "keep one of them")
+            elif path is not None and reading.key_files[path].problem:
+                remedy = "put the key there, in one line, or remove `api_key_file` if the backend needs no key"
+                yield reading.source.finding(
+                    (*place, "replicas", position, "api_key_file"), reading.key_files[path].problem, remedy
+                )
 
     redis = reading.config.redis
     if redis is not None and redis.password_env is not None and not reading.environ.get(redis.password_env):
@@ -407,7 +463,11 @@ def _nobody_may_ask(reading: Reading) -> Iterator[Finding]:
 def _keys_over_plain_http(reading: Reading) -> Iterator[Finding]:
     for place, _, backend in reading.backends():
         for position, replica in enumerate(backend.replicas):
-            if replica.api_key_env and replica.url.startswith("http:") and not _is_private(replica.url):
+            if (
+                (replica.api_key_env or replica.api_key_file)
+                and replica.url.startswith("http:")
+                and not _is_private(replica.url)
+            ):
                 what = f"the API key of `{backend.name}` goes to {replica.url} in clear text"
                 yield reading.source.finding((*place, "replicas", position, "url"), what, "use https://")
 

@@ -19,7 +19,7 @@ from router.config_source import ConfigRefused, Finding, Place, Source, looks_se
 Model = TypeVar("Model", bound=BaseModel)
 
 # Members whose wrong value may be a secret that was put in the wrong place: it is never repeated.
-UNSHOWN = frozenset({"hash", "api_key_env"})
+UNSHOWN = frozenset({"hash", "api_key_env", "api_key_file"})
 
 # A password in an address.
 CREDENTIALS = re.compile(r"://[^/\s]*@")

@@ -30,7 +30,7 @@ from router.ledger.rows import (
     price_row,
     terms_from_json,
 )
-from router.ledger.store import Event, EventKind, Lease, Opening, Terms
+from router.ledger.store import Correction, Event, EventKind, Lease, Opening, Terms
 from router.pricing.amounts import estimated_usage, metered_amount
 from router.pricing.cost import list_cost
 from router.pricing.meter import MeterState, ReplicaMeter
@@ -87,7 +87,9 @@ class Derivation:
     """prices: every snapshot that could be read. whole_from_seq: up to there the journal may lack details. stored_leases: the
     rows of the ledger, for what the journal lacks.
 
-    open: attempts that are, by id. taken_on_trust: attempts of which the charge itself was the only record.
+    open: attempts that are, by id. corrections: each with the event it goes with, in order. lost: charges of lost
+    attempts that were not corrected. taken_on_trust: attempts of which
+    the charge itself was the only record.
     """
 
     prices: Mapping[str, Price]
@@ -96,6 +98,8 @@ class Derivation:
     findings: list[Finding] = field(default_factory=list)
     leases: dict[str, DerivedLease] = field(default_factory=dict)
     open: dict[str, _Opened] = field(default_factory=dict)
+    corrections: list[tuple[int, Correction]] = field(default_factory=list)
+    lost: dict[str, Charge] = field(default_factory=dict)
     metered_nanousd: int = 0
     taken_on_trust: int = 0
     _prices_named: set[str] = field(default_factory=set)
@@ -114,6 +118,8 @@ class Derivation:
                     self._first_token(seq, event, detail)
                 case EventKind.CLOSED:
                     return self._closed(seq, event, detail, stored)
+                case EventKind.CORRECTED:
+                    self._corrected(seq, event, detail)
         except UNREADABLE as error:
             self._event_is_off(seq, event, f"cannot be booked ({error})")
         return None
@@ -126,6 +132,7 @@ class Derivation:
             terms = Terms(lease.replica, lease.pool, lease.backend, lease.price_id)
             row = lease._replace(state=None) if meter.is_ended else lease
             self.leases[lease.lease_id] = DerivedLease(terms, lease.started_ns, meter, row)
+        self.lost |= {charge.facts.attempt_id: charge for charge in pruned.lost}
         for seq, _, *members, detail in pruned.open_events:
             event = event_from_row(tuple(members))
             if event.kind is EventKind.OPENED:
@@ -278,23 +285,28 @@ class Derivation:
             elif price is None and (charge := stored()) is not None:  # what it was is not known, and said so already
                 cost = charge.cost_nanousd
             self.metered_nanousd += cost or 0
-        return Charge(
-            facts=opening.facts,
-            billing=opening.billing,
-            price_id=opening.price_id,
-            opened_ns=closing.opened_ns,
-            first_token_ns=closing.first_token_ns,
-            ended_ns=closing.ended_ns,
-            status=closing.end.status,
-            fault=closing.end.fault,
-            http_status=closing.end.http_status,
-            usage=closing.end.usage,
-            cost_status=CostStatus.UNPRICED if cost is None else CostStatus.PRICED,
-            cost_nanousd=cost,
-            standard_nanousd=standard,
-            baseline_nanousd=closing.baseline_nanousd,
-            **closing.beyond,
-        )
+        charge = _charge(opening, closing, cost, standard)
+        if charge.status is AttemptStatus.LOST:
+            self.lost[attempt_id] = charge
+        return charge
+
+    def _corrected(self, seq: int, event: Event, detail: str | None) -> None:
+        """What was closed as lost, and what its worker said of it after all."""
+        lost = self.lost.pop(event.subject, None)
+        if lost is None or detail is None:
+            self._event_is_off(seq, event, "without an attempt that was lost" if detail else "has lost its detail")
+            return
+        closing = closing_from_json(detail, event.at_ns)
+        cost, standard = lost.cost_nanousd, closing.standard_nanousd
+        price = self._price(lost.price_id, seq, event.subject)
+        if lost.billing == Billing.METERED and isinstance(price, MeteredPrice):
+            cost = standard = metered_amount(price, closing.end.usage, closing.end.status)
+        corrected_nanousd = (cost or 0) - (lost.cost_nanousd or 0)
+        if event.amount != corrected_nanousd:
+            self._event_is_off(seq, event, f"corrects by {event.amount}, should by {corrected_nanousd} nano-dollars")
+        charge = _charge(Opening(lost.facts, lost.billing, lost.price_id), closing, cost, standard)
+        self.corrections.append((seq, Correction(charge, corrected_nanousd, event.at_ns)))
+        self.metered_nanousd += corrected_nanousd
 
     # Both
 
@@ -371,6 +383,26 @@ def replay(
 
 def _stored(line: JournalLine) -> Charge | None:
     return None if line.charge is None else charge_from_row(dict(zip(CHARGE_COLUMNS, line.charge, strict=True)))
+
+
+def _charge(opening: Opening, closing: Closing, cost: int | None, standard: int | None) -> Charge:
+    return Charge(
+        facts=opening.facts,
+        billing=opening.billing,
+        price_id=opening.price_id,
+        opened_ns=closing.opened_ns,
+        first_token_ns=closing.first_token_ns,
+        ended_ns=closing.ended_ns,
+        status=closing.end.status,
+        fault=closing.end.fault,
+        http_status=closing.end.http_status,
+        usage=closing.end.usage,
+        cost_status=CostStatus.UNPRICED if cost is None else CostStatus.PRICED,
+        cost_nanousd=cost,
+        standard_nanousd=standard,
+        baseline_nanousd=closing.baseline_nanousd,
+        **closing.beyond,
+    )
 
 
 def _members(terms: Terms) -> tuple[str, str, str, str]:

@@ -2,7 +2,8 @@
 
     Refusal
     ├── BadRequest            400  invalid_request_error
-    │   └── ContextTooLong    400  context_length_exceeded
+    │   ├── ContextTooLong    400  context_length_exceeded
+    │   └── Untranslatable    400  unsupported_parameter
     ├── Unauthenticated       401  invalid_api_key
     ├── Forbidden             403  model_not_allowed
     ├── UnknownModel          404  model_not_found
@@ -58,6 +59,12 @@ class BadRequest(Refusal):
 
 class ContextTooLong(BadRequest):
     code = "context_length_exceeded"
+
+
+class Untranslatable(BadRequest):
+    """A provider's own API has no place for what the request asks for. Another backend may have one."""
+
+    code = "unsupported_parameter"
 
 
 class Unauthenticated(Refusal):

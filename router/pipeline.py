@@ -24,14 +24,16 @@ from router.clock import Clock
 from router.cohort import Cohort
 from router.conversation import Conversation, Header, require_content_type
 from router.deployment import Deployment
+from router.dispatch.failure import AttemptFailed
 from router.dispatch.names import StrangersNames
-from router.dispatch.relay import AttemptFailed, Parcel, Relay, StreamRelay, header_value, is_event_stream, read_whole
+from router.dispatch.provider import Order, Provider
+from router.dispatch.relay import Parcel, Relay, StreamRelay, header_value, is_event_stream, read_whole
 from router.dispatch.retries import RetryBudget
 from router.dispatch.upstream import Exchange
 from router.dispatch.watchdog import Deadline, Watchdog
 from router.domain.attempt import AttemptFacts, Charge
 from router.domain.decision import Choice, Decision, Prediction
-from router.domain.fleet import EngineKind
+from router.domain.fleet import Backend, EngineKind
 from router.domain.money import usd_text
 from router.domain.request import GENERATING, Endpoint, InferenceRequest
 from router.domain.usage import Usage
@@ -43,6 +45,7 @@ from router.errors import (
     RateLimited,
     Refusal,
     Unauthenticated,
+    Untranslatable,
 )
 from router.fleet.state import Fleet
 from router.ledger.budget import Account, Hold
@@ -250,7 +253,7 @@ class Pipeline:
         scope = deployment.scopes.resolve(request.model, identity.models)
         fleet = self._fleet
         candidates, exclusions = deployment.finder.find(
-            request, scope, fleet.snapshot, fleet.loads, prediction, fleet.clock(), is_budgeted=bool(accounts)
+            request, scope, fleet.snapshot, fleet.all_loads, prediction, fleet.clock(), is_budgeted=bool(accounts)
         )
         is_degraded = False
         if accounts:
@@ -329,9 +332,9 @@ class Pipeline:
             parcel = self._parcel(work, attempt)
             exchange = await self._relay.send(attempt.candidate.replica, parcel, work.deployment.patience)
             if is_event_stream(exchange):
-                await self._stream(work, attempt, exchange)
+                await self._stream(work, attempt, exchange, parcel)
             else:
-                await self._answer(work, attempt, exchange)
+                await self._answer(work, attempt, exchange, parcel)
         except asyncio.CancelledError:
             if attempt not in self._given_up or work.call.is_gone or work.deadline.has_passed:
                 raise
@@ -341,7 +344,7 @@ class Pipeline:
             del self._under_way[attempt]
             self._given_up.discard(attempt)
 
-    async def _answer(self, work: "_Work", attempt: Attempt, exchange: Exchange) -> None:
+    async def _answer(self, work: "_Work", attempt: Attempt, exchange: Exchange, parcel: Parcel) -> None:
         """A whole answer: read, judged and priced before its first byte goes out."""
         backend = attempt.candidate.backend
         try:
@@ -362,14 +365,15 @@ class Pipeline:
         headers = [(b"content-type", header_value(exchange, b"content-type")), *_labels(attempt)]
         if charge.cost_nanousd is not None:
             headers.append((b"x-jeton-cost-usd", usd_text(charge.cost_nanousd).encode()))
+        shown = _shown(parcel, answer.body)
         tape = work.tape
         if tape is not None:
             headers.append(tape.header)
-            tape.add(answer.body)
+            tape.add(shown)
             record(tape, work.request, backend, charge, headers[0][1])
-        await work.call.answer(200, headers, answer.body)
+        await work.call.answer(200, headers, shown)
 
-    async def _stream(self, work: "_Work", attempt: Attempt, exchange: Exchange) -> None:
+    async def _stream(self, work: "_Work", attempt: Attempt, exchange: Exchange, parcel: Parcel) -> None:
         """A stream: nothing goes out before the first event that means something; then piece by piece."""
         attempt.stream = stream = _stream_reader(work, attempt)
         relayed = StreamRelay(exchange, stream, work.deployment.patience)
@@ -384,7 +388,7 @@ class Pipeline:
                     tape.add(piece)
                 await work.call.write(piece)
                 piece = await relayed.next()
-            last = stream.end()
+            last = _shown(parcel, stream.end())
             charge = attempt.succeed(stream.usage(), stream.events)
             if tape is not None:
                 tape.add(last)
@@ -436,7 +440,10 @@ class Pipeline:
     def _parcel(self, work: "_Work", attempt: Attempt) -> Parcel:
         request, backend, upload = work.request, attempt.candidate.backend, work.body.upload
         headers = [(b"x-request-id", attempt.facts.attempt_id.encode())]
-        headers += [header for header in work.call.headers if header[0] in FORWARDED_HEADERS]
+        forwarded = [header for header in work.call.headers if header[0] in FORWARDED_HEADERS]
+        if backend.provider:
+            return self._parcel_for(work.deployment.providers[backend.name], work, backend, headers, forwarded)
+        headers += forwarded
         path = PATHS[request.endpoint]
         if upload is not None:
             headers += [USER_AGENT, (b"content-type", upload.content_type)]
@@ -452,6 +459,25 @@ class Pipeline:
         )
         headers += STREAM_ASKED if request.is_streaming else ANSWER_ASKED
         return Parcel(request.endpoint, path, headers, body, request.is_streaming)
+
+    def _parcel_for(
+        self, provider: Provider, work: "_Work", backend: Backend, headers: list[Header], forwarded: Sequence[Header]
+    ) -> Parcel:
+        """As the provider wants it. Raises AttemptFailed where its API has no place for what is asked."""
+        request, upload = work.request, work.body.upload
+        order = Order(provider, request.endpoint, work.body.parsed.members, backend, request.is_streaming)
+        headers += provider.headers(order, forwarded)
+        path = provider.path(order)
+        if upload is not None:
+            headers += [USER_AGENT, (b"content-type", upload.content_type)]
+            return Parcel(request.endpoint, path, headers, upload.body(backend), None, order=order)
+        try:
+            body = provider.body(order)
+        except Untranslatable as refusal:
+            raise AttemptFailed("untranslatable", refusal) from None
+        wanted = provider.stream_type if request.is_streaming else b"application/json"
+        headers += [USER_AGENT, JSON_TYPE, (b"accept", wanted)]
+        return Parcel(request.endpoint, path, headers, body, request.is_streaming, order=order)
 
     def _record(self, work: "_Work", attempt: Attempt, charge: Charge) -> None:
         self.metrics.attempt(charge, overhead_seconds=(attempt.opened_ns - work.received_ns) / 1e9)
@@ -566,10 +592,7 @@ def _stream_reader(work: _Work, attempt: Attempt) -> Stream:
         return EventedStream(endpoint=request.endpoint, model=backend.model, context_tokens=backend.context_tokens)
 
     def priced(usage: Usage | None) -> bytes:
-        member = cost_member(attempt.succeed(usage, 0))
-        if work.tape is not None:
-            work.tape.cost_member = member
-        return member
+        return cost_member(attempt.succeed(usage, 0))
 
     return CompletionStream(
         endpoint=request.endpoint,
@@ -584,8 +607,15 @@ def _stream_reader(work: _Work, attempt: Attempt) -> Stream:
     )
 
 
+def _shown(parcel: Parcel, data: bytes) -> bytes:
+    """What is metered, as the client gets it."""
+    return data if parcel.order is None else parcel.order.provider.shown(parcel.order, data)
+
+
 def _refusal_for(failures: Sequence[AttemptFailed]) -> Refusal:
-    """What the client hears when all attempts failed: 429 only if every one was limited, with the smallest wait."""
+    """What the client hears when all attempts failed: 429 only if every one was limited, with the smallest wait; that the
+    request cannot be put to a provider only if nobody was asked."""
+    failures = [failure for failure in failures if failure.fault != "untranslatable"] or failures
     if all(failure.fault == "limited" for failure in failures):
         waits = [failure.retry_after_seconds for failure in failures if failure.retry_after_seconds is not None]
         return RateLimited(failures[-1].refusal.message, retry_after_seconds=min(waits, default=1.0))

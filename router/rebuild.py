@@ -1,8 +1,8 @@
 """A fresh ledger out of an old one's journal: charges, leases, totals and hours are derived, nothing of them is copied.
 
-The record is taken over as it is: journal, prices, position. The rest follows (`derivation.py`), as in the audit, which is why
-the one passes what the other has made. Charges of an older jeton, whose journal did not say how attempts ended, give what only
-they know; those are counted.
+The record is taken over as it is: journal, prices, position, and what workers have told that is not booked yet. The rest
+follows (`derivation.py`), as in the audit, which is why the one passes what the other has made. Charges of an older jeton,
+whose journal did not say how attempts ended, give what only they know; those are counted.
 
 A ledger that was pruned is gone on from what it kept: of the months that are gone there is nothing to derive from, so their
 totals and all hours are taken over as they are.
@@ -30,6 +30,7 @@ from router.ledger.rows import EVENT_COLUMNS, LINE_COLUMNS, charge_row, lease_ro
 from router.ledger.schema import make_room, open_writer, reading
 from router.ledger.spending import prepare_spending
 from router.ledger.store import LedgerError
+from router.ledger.workers import write_corrections
 
 EVENTS_AT_ONCE = 3000
 # In the order in which rows may go: what refers to another first.
@@ -82,7 +83,17 @@ class _Writer:
     def put(self, replayed: Replayed) -> None:
         line, charge = replayed
         month = self._months.of(line.event.at_ns)
-        self._events.append((line.seq, month, line.event.subject, line.event.kind.value, *line.event[2:5], line.detail))
+        self._events.append(
+            (
+                line.seq,
+                month,
+                line.event.subject,
+                line.event.kind.value,
+                *line.event[2:5],
+                line.detail,
+                line.event.worker,
+            )
+        )
         if charge is not None:
             self._charges.append((line.seq, month, *charge_row(charge)))
         if len(self._events) >= EVENTS_AT_ONCE:
@@ -117,6 +128,9 @@ def _rebuild(source: Database, target: Database) -> Rebuilt:
         look()
         while rollups.roll(target):
             pass
+        write_corrections(target, derivation.corrections)
+        for table in ("workers", "reports"):
+            _copy(source, target, f"SELECT * FROM {table}", table)
         if pruned is not None:
             _carry_over(source, target, pruned)
         target.execute(
@@ -137,6 +151,7 @@ def _carry_over(source: Database, target: Database, pruned: Pruned) -> None:
         target.execute(
             "SELECT setval(pg_get_serial_sequence('charge_keys', 'key'), (SELECT max(key) + 1 FROM charge_keys))"
         )
+    _copy(source, target, "SELECT * FROM corrections WHERE seq <= :seq", "corrections", {"seq": pruned.seq})
     first_day = {"first": pruned_ns(source) // DAY_NS}
     target.execute("DELETE FROM spending WHERE day < :first", first_day)
     _copy(source, target, "SELECT * FROM spending WHERE day < :first", "spending", first_day)

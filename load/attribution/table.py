@@ -170,7 +170,8 @@ def page(found: Sequence[Row], near: Sequence[Nearness], *, date: str, version: 
         " **where it does not, the cell is bold**.",
         "",
         "How long a completion will be matters little: a weight grows with the cache that it stands for. Two things the router",
-        "cannot know. When there will be blocks again: with twice as many long prompts as the cache holds they wait for others to",
+        "cannot know. When there will be blocks again: with twice as many long prompts as the cache holds they wait for"
+        " others to",
         "end, and some are preempted and read anew, which nobody outside the engine sees (*short and long*). And who will leave",
         "before what was not paid of its prompt when it was read is paid with its tokens (*aborts*).",
         "",

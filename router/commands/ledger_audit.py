@@ -88,6 +88,7 @@ def _told(found: Audit, metrics_url: str) -> list[str]:
         f"journal  {found.events:,} events, {found.attempts:,} attempts ended, {found.open_attempts:,} open",
         f"metered  {usd_text(found.metered_nanousd)} charged by usage",
         *(_account_text(account) for account in found.leases),
+        *_corrections_text(found),
         *(f"metrics  compared: {source}" for source in found.metrics_from),
     ]
     if found.pruned_before is not None:
@@ -108,6 +109,15 @@ def _told(found: Audit, metrics_url: str) -> list[str]:
         return [*lines, "clean    every row is what the journal makes it"]
     count = f"more than {len(found.findings) - 1:,}" if found.is_cut_short else f"{len(found.findings):,}"
     return [*lines, f"OFF      {count} finding{'s' if len(found.findings) > 1 else ''}"]
+
+
+def _corrections_text(found: Audit) -> list[str]:
+    if not found.corrections:
+        return []
+    amount = usd_text(found.corrected_nanousd)
+    return [
+        f"late     {found.corrections:,} attempts that were lost were told of after all, which corrects by {amount}"
+    ]
 
 
 def _account_text(account: LeaseAccount) -> str:
@@ -141,6 +151,8 @@ def _as_json(found: Audit) -> dict[str, Any]:
         "open_attempts": found.open_attempts,
         "metered_nanousd": found.metered_nanousd,
         "taken_on_trust": found.taken_on_trust,
+        "corrections": found.corrections,
+        "corrected_nanousd": found.corrected_nanousd,
         "leases": [asdict(lease) | {"residue_nanousd": lease.residue_nanousd} for lease in found.leases],
         "metrics_compared": found.metrics_from,
         "meter_drift_ratio": dict(found.drift),

@@ -1,6 +1,6 @@
 """Which replicas may take new work: a state machine per replica, fed by the results of requests and of checks.
 
-    up ──429──────────────────▶ limited   for its Retry-After, capped; its other answers count as ever
+    up ──429, overloaded──────▶ limited   for its Retry-After, capped; its other answers count as ever
     up ──n failures in a row──▶ ejected   for ejection_seconds × how many times in a row it has been
     ejected, time over ───────▶ on trial  one request or probe; its result re-admits or ejects for longer
     any ──notice──────────────▶ leaving   until it is called off, or the process is another one
@@ -23,6 +23,7 @@ CHECKS_TO_DOWN = 3
 EJECTION_FACTOR_MAX = 10
 # For a 429 that does not say how long: long enough to shed the burst, short enough not to idle the replica.
 RETRY_AFTER_DEFAULT_SECONDS = 1.0
+RATE_LIMITED = "rate limited by the backend"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class _Record:
     on_trial: bool = False
     readmitted_at: float = 0.0
     limited_until: float = 0.0
+    limited_why: str = ""
     is_locked_out: bool = False
     leaving_why: str | None = None
     checks_missed: int = 0
@@ -108,13 +110,14 @@ class HealthBook:
             self._eject(record, now)
         # else: it was in flight when the replica was ejected, and tells nothing new
 
-    def limited(self, replica_id: str, retry_after_seconds: float | None, now: float) -> None:
-        """It answered 429: leave it alone for as long as it says, within the cap. That is no failure."""
+    def limited(self, replica_id: str, retry_after_seconds: float | None, now: float, why: str = RATE_LIMITED) -> None:
+        """It answered 429 or the like: leave it alone for as long as it says, within the cap. That is no failure."""
         record = self._records.get(replica_id)
         if record is None:
             return
         asked = RETRY_AFTER_DEFAULT_SECONDS if retry_after_seconds is None else max(0.0, retry_after_seconds)
         record.limited_until = max(record.limited_until, now + min(asked, self._rules.cooldown_seconds_max))
+        record.limited_why = why
 
     def refused_credentials(self, replica_id: str) -> None:
         """It answered 401 or 403: our API key is wrong, and every further request would fail alike."""
@@ -197,7 +200,7 @@ class HealthBook:
                 why = f"on trial after an ejection ({record.fault})"
             return Health(False, why, record.ejected_until, HealthState.EJECTED)
         if is_limited:
-            return Health(False, "rate limited by the backend", record.limited_until, HealthState.LIMITED)
+            return Health(False, record.limited_why, record.limited_until, HealthState.LIMITED)
         return UP
 
     def _eject(self, record: _Record, now: float) -> None:

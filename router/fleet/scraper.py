@@ -107,7 +107,10 @@ class Scraper:
                 locked_out_at = clock()
             elif clock() - locked_out_at >= self._credentials_seconds:
                 locked_out_at = clock()
-                await self._try_credentials(replica)
+                if backend.provider:  # only its own file knows what to show; the next request tells
+                    self._fleet.accepted_credentials(replica.id)
+                else:
+                    await self._try_credentials(replica)
             await asyncio.sleep(self._interval_seconds * (1 + self._jitter_ratio * (2 * self._uniform() - 1)))
 
     async def _check(self, replica: Replica) -> None:

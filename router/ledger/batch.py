@@ -10,9 +10,9 @@ from router.domain.periods import month_after, month_of, month_start_ns
 from router.ledger import rollups, rows
 from router.ledger.database import Database
 from router.ledger.spending import MOVE_SPENDING
-from router.ledger.store import Checkpoint, Event, EventKind, Lease
+from router.ledger.store import Checkpoint, Correction, Event, EventKind, Lease
 
-CLOSED = EventKind.CLOSED
+CLOSED, CORRECTED = EventKind.CLOSED, EventKind.CORRECTED
 
 WRITE_LEASE = f"""
 INSERT INTO leases ({", ".join(rows.LEASE_COLUMNS)}) VALUES ({", ".join(f":{name}" for name in rows.LEASE_COLUMNS)})
@@ -42,10 +42,14 @@ WRITE_POSITION = "UPDATE position SET at_ns = :at_ns, seq = :seq, open_from_seq 
 
 @dataclass(slots=True)
 class Batch:
-    """What goes to disk together. Leases by id: the last word on each counts."""
+    """What goes to disk together. Leases by id: the last word on each counts. booked: by worker, how far its reports are in
+    here; silent: workers taken for dead."""
 
     events: list[tuple[int, Event]] = field(default_factory=list)
     charges: list[Charge] = field(default_factory=list)
+    corrections: list[tuple[int, Correction]] = field(default_factory=list)
+    booked: dict[str, int] = field(default_factory=dict)
+    silent: list[str] = field(default_factory=list)
     leases: dict[str, Lease] = field(default_factory=dict)
     prices: dict[str, str] = field(default_factory=dict)
     checkpoint: Checkpoint | None = None
@@ -54,7 +58,9 @@ class Batch:
 
     @property
     def is_empty(self) -> bool:
-        return not (self.events or self.charges or self.leases or self.prices or self.checkpoint)
+        return not (
+            self.events or self.charges or self.leases or self.prices or self.checkpoint or self.booked or self.silent
+        )
 
     def put_lease(self, lease: Lease) -> None:
         before = self.leases.get(lease.lease_id)
@@ -65,6 +71,9 @@ class Batch:
     def extend(self, later: "Batch") -> None:
         self.events += later.events
         self.charges += later.charges
+        self.corrections += later.corrections
+        self.booked |= later.booked
+        self.silent += later.silent
         self.prices |= later.prices
         for lease in later.leases.values():
             self.put_lease(lease)
@@ -91,30 +100,37 @@ class BatchRows:
 
 
 class Months:
-    """In which month an event is booked: its own, but never one before that of the event before it."""
+    """In which month an event is booked: its own, but never one before that of the event before it.
+
+    month: of the last one, for all before end_ns.
+    """
 
     def __init__(self, month: int) -> None:
         self.month = month
-        self._end_ns = month_start_ns(month_after(month)) if month else 0
+        self.end_ns = month_start_ns(month_after(month)) if month else 0
 
     def of(self, at_ns: int) -> int:
-        if at_ns >= self._end_ns:
+        if at_ns >= self.end_ns:
             self.month = month_of(at_ns)
-            self._end_ns = month_start_ns(month_after(self.month))
+            self.end_ns = month_start_ns(month_after(self.month))
         return self.month
 
 
 def batch_rows(batch: Batch, months: Months) -> BatchRows:
     checkpoint = batch.checkpoint
     charged = {charge.facts.attempt_id: charge for charge in batch.charges}
+    corrected = {one.charge.facts.attempt_id: one.charge for _, one in batch.corrections}
     events: list[Sequence[Any]] = []
     charges: list[Sequence[Any]] = []
     for seq, event in batch.events:
-        month = months.of(event.at_ns)
-        charge = charged.get(event.subject) if event.kind is CLOSED else None
-        events.append(rows.event_row(seq, month, event, charge))
-        if charge is not None:
+        at_ns, kind = event.at_ns, event.kind
+        month = months.month if at_ns < months.end_ns else months.of(at_ns)
+        if kind is CLOSED and (charge := charged.get(event.subject)) is not None:
+            events.append(rows.event_row(seq, month, event, charge))
             charges.append((seq, month, *rows.charge_row(charge)))
+        else:
+            said = corrected.get(event.subject) if kind is CORRECTED else None
+            events.append(rows.event_row(seq, month, event, said))
     return BatchRows(
         events,
         charges,

@@ -4,7 +4,7 @@ The lock is of the session that writes: it goes with it, however that ends, and 
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
@@ -13,7 +13,7 @@ import psycopg
 from router.ledger.address import PostgresAddress
 from router.ledger.postgres_database import ADVISORY_LOCK, PostgresDatabase, connected
 from router.ledger.schema import VERSION, check_version, make_tables, migrate
-from router.ledger.store import LedgerError
+from router.ledger.store import LedgerError, LockHeld
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -21,30 +21,63 @@ if TYPE_CHECKING:
 WRITER = "jeton"
 READER = "jeton ledger"
 LOCK_RETRY_SECONDS = 0.1
-
-
-class LockHeld(LedgerError):
-    """Another accountant has the ledger."""
+# Beside the accountant's: whether one has the ledger to itself, and who changes its tables.
+SHARED_LOCK, TABLES_LOCK = ADVISORY_LOCK + 1, ADVISORY_LOCK + 2
+SHARE_IT = "ledger.accountant: inside"
 
 
 def open_writer(address: PostgresAddress, wait_seconds: float) -> PostgresDatabase:
     """Raises LedgerError, LockHeld when the lock is not free within so many seconds."""
+
+    def take(database: PostgresDatabase) -> None:
+        take_lock(database, address, wait_seconds)
+        if not _try_lock(database, "pg_try_advisory_lock", SHARED_LOCK):
+            raise LockHeld(
+                f"{address}: several jetons share this ledger; stop them, or let this one share it, too ({SHARE_IT})"
+            )
+
+    return _opened(address, take)
+
+
+def open_shared(address: PostgresAddress, *, leads: bool) -> PostgresDatabase:
+    """Raises LedgerError, LockHeld when another leads, or has the ledger to itself."""
+
+    def take(database: PostgresDatabase) -> None:
+        if not _try_lock(database, "pg_try_advisory_lock_shared", SHARED_LOCK):
+            raise LockHeld(f"{address}: another jeton has this ledger to itself; let both share it ({SHARE_IT})")
+        if leads and not _try_lock(database, "pg_try_advisory_lock", ADVISORY_LOCK):
+            raise LockHeld(f"{address}: another jeton keeps the books of this ledger")
+
+    return _opened(address, take)
+
+
+def _opened(address: PostgresAddress, take_locks: Callable[[PostgresDatabase], None]) -> PostgresDatabase:
+    """With its tables made or brought up to date, by one at a time."""
     try:
         database = connected(address, WRITER)
         try:
-            take_lock(database, address, wait_seconds)
+            take_locks(database)
             version = _version(database, address)
             if version is None or version < VERSION:
                 with _changing(address) as changing:
-                    make_tables(changing) if version is None else migrate(changing, version)
-            else:
-                check_version(version, address, may_upgrade=True)
+                    changing.exec_driver_sql(f"SELECT pg_advisory_xact_lock({TABLES_LOCK})")
+                    version = _version(database, address)  # somebody else may have made them meanwhile
+                    if version is None:
+                        make_tables(changing)
+                    elif version < VERSION:
+                        migrate(changing, version)
+            check_version(_version(database, address) or 0, address, may_upgrade=True)
         except BaseException:
             database.close()
             raise
     except psycopg.Error as error:
         raise LedgerError(f"{address}: cannot be opened as a ledger ({_told(error)})") from None
     return database
+
+
+def _try_lock(database: PostgresDatabase, function: str, key: int) -> bool:
+    (is_ours,) = database.execute(f"SELECT {function}(:key)", {"key": key}).fetchone()
+    return bool(is_ours)
 
 
 def open_reader(address: PostgresAddress) -> PostgresDatabase:

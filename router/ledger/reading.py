@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from router.domain.periods import ArmSums
 from router.domain.totals import Account, Line, LineTotal, Totals
-from router.ledger import rollups, rows
+from router.ledger import rollups, rows, workers
 from router.ledger.database import Database
 from router.ledger.pruned import read_pruned
-from router.ledger.store import Event, EventKind, Lease, LedgerError, Opening, Recovery
+from router.ledger.store import Event, EventKind, Lease, LedgerError, Opened, Recovery
 
 SEQ_MAX = 2**63 - 1
 
@@ -27,6 +27,7 @@ def read_totals(database: Database, open_nanousd: Mapping[Account, int], seq: in
         open_nanousd=open_nanousd,
         leases=dict(map(rows.lease_total_from_row, leases)),
         arms=[ArmSums(*row) for row in database.execute(rollups.READ_ARM_TOTALS)],
+        corrected_nanousd=workers.read_corrected(database),
     )
 
 
@@ -48,15 +49,17 @@ def read_recovery(database: Database) -> Recovery:
                 event = event._replace(growth=rows.growth_from_text(members[-1]))
             if seq > state_seqs.get(event.lease_id, seq):
                 tail[event.lease_id].append(event)
-    openings: dict[str, tuple[Opening, int]] = {}
-    for subject, at_ns, detail in database.execute(
+    openings: dict[str, Opened] = {}
+    for seq, subject, at_ns, detail, worker, has_first_token, prefill in database.execute(
         """
-        SELECT subject, at_ns, detail FROM journal AS opened
-        WHERE seq >= (SELECT open_from_seq FROM position) AND kind = 'opened'
-        AND NOT EXISTS (SELECT 1 FROM journal WHERE subject = opened.subject AND kind = 'closed') ORDER BY seq
+        SELECT opened.seq, opened.subject, opened.at_ns, opened.detail, opened.worker, first.seq IS NOT NULL, first.detail
+        FROM journal AS opened LEFT JOIN journal AS first ON first.subject = opened.subject AND first.kind = 'first_token'
+        WHERE opened.seq >= (SELECT open_from_seq FROM position) AND opened.kind = 'opened'
+        AND NOT EXISTS (SELECT 1 FROM journal WHERE subject = opened.subject AND kind = 'closed') ORDER BY opened.seq
         """
     ):
-        openings[subject] = rows.opening_from_json(subject, detail), at_ns
+        opening = rows.opening_from_json(subject, detail)
+        openings[subject] = Opened(opening, at_ns, seq, worker, bool(has_first_token), rows.prefill_from_text(prefill))
     prices = {price_id: snapshot for price_id, snapshot, _ in read_prices(database)}
     (at_ns,) = database.execute("SELECT at_ns FROM position").fetchone()
     return Recovery(leases=leases, tail=tail, openings=openings, prices=prices, at_ns=at_ns)
@@ -99,17 +102,17 @@ def read_journal(database: Database, until_seq: int | None = None) -> Iterator[J
     charge = ", ".join(f"charges.{column}" for column in rows.CHARGE_COLUMNS)
     for row in database.stream(
         f"""
-        SELECT journal.seq, subject, kind, at_ns, lease_id, amount, detail, {charge} FROM journal LEFT JOIN charges
+        SELECT journal.seq, subject, kind, at_ns, lease_id, amount, detail, worker, {charge} FROM journal LEFT JOIN charges
         ON kind = 'closed' AND charges.seq = journal.seq AND charges.month = journal.month AND attempt_id = subject
         WHERE journal.seq > coalesce((SELECT seq FROM pruned), 0) AND journal.seq <= :until ORDER BY journal.seq
         """,
         {"until": SEQ_MAX if until_seq is None else until_seq},
     ):
         try:
-            event = rows.event_from_row(row[1:6])
+            event = rows.event_from_row(row[1:6])._replace(worker=row[7])
         except ValueError:
             raise LedgerError(f"event {row[0]} of the journal is of no kind that there is: {row[2]}") from None
-        yield JournalLine(row[0], event, row[6], row[7:] if row[7] is not None else None)
+        yield JournalLine(row[0], event, row[6], row[8:] if row[8] is not None else None)
 
 
 def read_leases(database: Database) -> dict[str, Lease]:

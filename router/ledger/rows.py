@@ -67,7 +67,7 @@ BEYOND_BASELINE = CHARGE_FIELDS[CHARGE_FIELDS.index("baseline_nanousd") + 1 :]
 _beyond = attrgetter(*BEYOND_BASELINE)
 _usage = attrgetter(*(name if name != "source" else "source._value_" for name in USAGE))
 
-EVENT_COLUMNS = ("seq", "month", "subject", "kind", "at_ns", "lease_id", "amount", "detail")
+EVENT_COLUMNS = ("seq", "month", "subject", "kind", "at_ns", "lease_id", "amount", "detail", "worker")
 # A charge's place in the journal, which is that of the event that closed the attempt, before what it says itself.
 PLACED_CHARGE_COLUMNS = ("seq", "month", *CHARGE_COLUMNS)
 LEASE_COLUMNS = Lease._fields
@@ -137,11 +137,21 @@ def event_row(seq: int, month: int, event: Event, charge: Charge | None = None) 
         detail = closing_json(charge, event.at_ns)
     elif isinstance(event.detail, Opening):
         detail = opening_json(event.detail)
-    elif event.growth:
-        detail = str(event.growth)
-    elif event.detail is not None:
+    elif event.kind is EventKind.FIRST_TOKEN:
+        detail = first_token_text(event)
+    elif isinstance(event.detail, Terms):
         detail = orjson.dumps(dataclasses.astuple(event.detail)).decode()
-    return seq, month, event.subject, event.kind._value_, event.at_ns, event.lease_id, event.amount, detail
+    return (
+        seq,
+        month,
+        event.subject,
+        event.kind._value_,
+        event.at_ns,
+        event.lease_id,
+        event.amount,
+        detail,
+        event.worker,
+    )
 
 
 def event_from_row(row: tuple[Any, ...]) -> Event:
@@ -152,7 +162,20 @@ def event_from_row(row: tuple[Any, ...]) -> Event:
 
 def growth_from_text(detail: str | None) -> int:
     """Of a first_token's detail: an older jeton wrote none, and its weights did not grow. Raises ValueError."""
-    return 0 if detail is None else int(detail)
+    return 0 if detail is None else int(detail.partition(" ")[0])
+
+
+def prefill_from_text(detail: str | None) -> int | None:
+    """Of a first_token's detail: what the attempt had run up by then, where a worker told of it. Raises ValueError."""
+    prefill = "" if detail is None else detail.partition(" ")[2]
+    return int(prefill) if prefill else None
+
+
+def first_token_text(event: Event) -> str | None:
+    """How the weight grows from then on, and what had been run up."""
+    if isinstance(event.detail, int):
+        return f"{event.growth} {event.detail}"
+    return str(event.growth) if event.growth else None
 
 
 def opening_json(opening: Opening) -> str:
@@ -165,6 +188,11 @@ def opening_from_json(subject: str, text: str) -> Opening:
     members = orjson.loads(text)
     if isinstance(members, dict):
         return Opening(**{**members, "facts": AttemptFacts(**members["facts"])})
+    return opening_from_members(subject, members)
+
+
+def opening_from_members(subject: str, members: list[Any], *, is_streaming: bool = True) -> Opening:
+    """Of a list as `opening_json` writes it."""
     billing, price_id, estimate_nanousd, *facts = members
     request_id, _, number = subject.rpartition(".")
     named = dict(zip(DETAILED_FACTS, facts, strict=False))
@@ -173,6 +201,7 @@ def opening_from_json(subject: str, text: str) -> Opening:
         billing,
         price_id,
         estimate_nanousd,
+        is_streaming,
     )
 
 

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, cast
 from router.ledger import sqlite_database
 from router.ledger.address import Address, PostgresAddress
 from router.ledger.database import Database, Engine
+from router.ledger.locks import AnyTurns, NoTurns, Turns, lead, lock_ledger
 from router.ledger.sqlite_database import APPLICATION_ID, SqliteDatabase
 from router.ledger.store import LedgerError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-VERSION = 5
+VERSION = 6
 STAMPS = "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, PRIMARY KEY (version_num))"
 
 
@@ -34,11 +35,36 @@ def open_writer(address: Address, wait_seconds: float = 0.0) -> Database:
         from router.ledger import postgres_schema
 
         return postgres_schema.open_writer(address, wait_seconds)
-    lock = sqlite_database.locked(address)
+    lock = lock_ledger(address, is_shared=False)
     try:
         return SqliteDatabase(_open_file(address), lock)
     except BaseException:
         lock.close()
+        raise
+
+
+def open_shared(address: Address, *, leads: bool = False) -> Database:
+    """A connection of one of several processes that write this ledger, created where there is none. leads: holding the
+    accountant's lock. Raises LedgerError; LockHeld when another leads."""
+    if isinstance(address, PostgresAddress):
+        from router.ledger import postgres_schema
+
+        return postgres_schema.open_shared(address, leads=leads)
+    locks = [lock_ledger(address, is_shared=True)]
+    try:
+        if leads:
+            locks.append(lead(address))
+        turns = turns_of(address)
+        try:
+            with turns:
+                connection = _open_file(address)
+        finally:
+            turns.close()
+        connection.execute(f"PRAGMA busy_timeout = {round(sqlite_database.SHARED_BUSY_SECONDS * 1000)}")
+        return SqliteDatabase(connection, *locks)
+    except BaseException:
+        for lock in locks:
+            lock.close()
         raise
 
 
@@ -61,6 +87,11 @@ def open_reader(address: Address) -> Database:
             raise
         raise LedgerError(f"{address}: cannot be read as a ledger ({error})") from None
     return SqliteDatabase(connection)
+
+
+def turns_of(address: Address) -> AnyTurns:
+    """To be taken by one of several that write, for each transaction; PostgreSQL sees to that itself."""
+    return Turns(address) if isinstance(address, Path) else NoTurns()
 
 
 @contextmanager

@@ -23,8 +23,17 @@ INSERT INTO spending (tenant, api_key_name, day, cost_nanousd) {_SUMS} AND month
 ON CONFLICT (tenant, api_key_name, day) DO UPDATE SET cost_nanousd = spending.cost_nanousd + excluded.cost_nanousd
 """
 _AGREE = """
-SELECT (SELECT coalesce(sum(cost_nanousd), 0) FROM spending) = (SELECT coalesce(sum(cost_nanousd), 0) FROM totals)
+SELECT (SELECT coalesce(sum(cost_nanousd), 0) FROM spending) =
+    (SELECT coalesce(sum(cost_nanousd), 0) FROM totals) + (SELECT coalesce(sum(corrected_nanousd), 0) FROM corrections)
 """
+# What a late worker's word has added or taken away, on the day on which it was booked (`workers.py`).
+_CORRECTED = f"""
+SELECT tenant, api_key_name, booked_ns / {DAY_NS}, sum(corrected_nanousd) FROM corrections WHERE booked_ns >= :since
+GROUP BY 1, 2, 3
+"""
+ADD_SPENDING = (
+    "ON CONFLICT (tenant, api_key_name, day) DO UPDATE SET cost_nanousd = spending.cost_nanousd + excluded.cost_nanousd"
+)
 
 
 def prepare_spending(database: Database) -> str:
@@ -35,6 +44,10 @@ def prepare_spending(database: Database) -> str:
         database.execute("DELETE FROM spending WHERE day >= :first", {"first": since_ns // DAY_NS})
         database.execute(
             f"INSERT INTO spending (tenant, api_key_name, day, cost_nanousd) {_SUMS} AND ended_ns >= :since GROUP BY 1, 2, 3",
+            {"since": since_ns},
+        )
+        database.execute(
+            f"INSERT INTO spending (tenant, api_key_name, day, cost_nanousd) {_CORRECTED} {ADD_SPENDING}",
             {"since": since_ns},
         )
     found = database.execute("SELECT ledger_id FROM identity").fetchone()
@@ -54,6 +67,8 @@ def spending_differences(database: Database) -> list[tuple[str, str, int, int, i
             SELECT tenant, api_key_name, day, cost_nanousd AS here, 0 AS charged FROM spending WHERE day >= :first
             UNION ALL SELECT tenant, api_key_name, ended_ns / {DAY_NS}, 0, cost_nanousd FROM charges
             WHERE cost_nanousd IS NOT NULL AND ended_ns >= :since
+            UNION ALL SELECT tenant, api_key_name, booked_ns / {DAY_NS}, 0, corrected_nanousd FROM corrections
+            WHERE booked_ns >= :since
         ) AS both_of_them GROUP BY tenant, api_key_name, day HAVING sum(here) <> sum(charged) ORDER BY 1, 2, 3
         """,
         {"first": since_ns // DAY_NS, "since": since_ns},

@@ -1,19 +1,21 @@
 """A ledger's file in SQLite: as its one writer, or to read beside it."""
 
-import fcntl
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
+from itertools import chain
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from router.ledger.database import Engine, Parameters, Row
-from router.ledger.store import LedgerError
+from router.ledger.locks import FileLock
 
 APPLICATION_ID = 0x6A65746F  # "jeto": tells a ledger from any other SQLite file
 
 # How long a commit waits for somebody else's lock (a backup, a curious shell) before it counts as failed and is tried again.
 BUSY_SECONDS = 1.0
+# Where several write, they wait for their turn (`locks.py`); this is for somebody from outside.
+SHARED_BUSY_SECONDS = 10.0
 
 # Pages in the write-ahead log before they are copied into the file: 16 MB. A page of an index is written again by every
 # commit; the longer the log, the fewer of its versions are copied.
@@ -25,14 +27,14 @@ ROWS_PER_STATEMENT = (256, 128, 64, 32, 16, 8, 4, 2, 1)
 
 
 class SqliteDatabase:
-    """lock: held as long as the connection is."""
+    """locks: held as long as the connection is."""
 
     engine = Engine.SQLITE
     error: type[Exception] = sqlite3.Error
 
-    def __init__(self, connection: sqlite3.Connection, lock: TextIO | None = None) -> None:
+    def __init__(self, connection: sqlite3.Connection, *locks: FileLock) -> None:
         self._connection = connection
-        self._lock = lock
+        self._locks = locks
         self.execute = connection.execute
         self.execute_many: Callable[[str, Iterable[Parameters]], object] = connection.executemany
 
@@ -41,7 +43,7 @@ class SqliteDatabase:
         for size in ROWS_PER_STATEMENT:
             while len(values) - at >= size:
                 self._connection.execute(
-                    _insert(table, columns, size), [value for row in values[at : at + size] for value in row]
+                    _insert(table, columns, size), list(chain.from_iterable(values[at : at + size]))
                 )
                 at += size
 
@@ -63,8 +65,8 @@ class SqliteDatabase:
 
     def close(self) -> None:
         self._connection.close()
-        if self._lock is not None:
-            self._lock.close()
+        for lock in self._locks:
+            lock.close()
 
 
 @cache
@@ -73,31 +75,16 @@ def _insert(table: str, columns: tuple[str, ...], count: int) -> str:
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {marks} ON CONFLICT DO NOTHING"
 
 
-def locked(path: Path) -> TextIO:
-    """The lock of the one process that writes this file. Advisory (`flock` on `<path>.lock`), it goes with the process, however
-    that dies. Raises LedgerError."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = open(path.with_name(path.name + ".lock"), "a")  # noqa: SIM115 (held as long as the ledger is)
-    except OSError as error:
-        raise LedgerError(f"{path}: the ledger cannot be created here ({error.strerror})") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        raise LedgerError(
-            f"{path}: another jeton is writing this ledger; stop it, or give this one a file of its own (ledger.path)"
-        ) from None
-    return lock
-
-
 def connected_to_write(path: Path) -> sqlite3.Connection:
     """Made here, and used by the writer thread alone afterwards."""
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS)
 
 
 def connected_to_read(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    """For one thread at a time."""
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+    )
 
 
 def prepare_to_write(connection: sqlite3.Connection) -> None:

@@ -170,6 +170,38 @@ Table(
     **STRICT,
 )
 
+# Several workers: `workers.py`.
+Table(
+    "workers",
+    metadata,
+    Column("worker", Words, primary_key=True),
+    *_words("state"),
+    *_numbers("started_ns", "watermark_ns", "beats", "reported_seq", "booked_seq"),
+    *_words("in_flight"),
+    **CLUSTERED,
+)
+
+Table(
+    "reports",
+    metadata,
+    *_words("worker"),
+    *_numbers("seq"),
+    *_words("subject", "kind"),
+    *_numbers("at_ns"),
+    Column("detail", Words),
+    PrimaryKeyConstraint("worker", "seq"),
+    **CLUSTERED,
+)
+
+Table(
+    "corrections",
+    metadata,
+    *_numbers("seq", "booked_ns", "corrected_nanousd"),
+    *(_column(name, may_be_unknown=name in MAY_BE_UNKNOWN) for name in rows.CHARGE_COLUMNS),
+    PrimaryKeyConstraint("attempt_id"),
+    **STRICT,
+)
+
 # The hours: `rollups.py`.
 Table(
     "rolled",

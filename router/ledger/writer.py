@@ -20,7 +20,7 @@ import structlog
 from router.domain.attempt import Charge
 from router.domain.totals import Totals
 from router.ledger.batch import Batch
-from router.ledger.store import Checkpoint, Event, Lease, LedgerError, Recovery, SpentQuestion
+from router.ledger.store import Checkpoint, Correction, Event, Lease, LedgerError, Recovery, SpentQuestion
 
 # About 1 kB each: what may wait in memory while the disk is stuck.
 EVENTS_WAITING_MAX = 100_000
@@ -107,6 +107,7 @@ class BatchedLedger:
         self._work = threading.Event()
         self._hurry = threading.Event()
         self._closing = threading.Event()
+        self._close_seconds = CLOSE_SECONDS
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
 
@@ -137,16 +138,26 @@ class BatchedLedger:
             self._batch.prices[price_id] = snapshot
         self._work.set()
 
-    def append(self, events: Sequence[Event], charge: Charge | None = None, lease: Lease | None = None) -> int:
+    def append(
+        self,
+        events: Sequence[Event],
+        charge: Charge | None = None,
+        lease: Lease | None = None,
+        correction: Correction | None = None,
+    ) -> int:
         with self._lock:
             batch, seq = self._batch, self._seq
             for event in events:
                 seq += 1
                 batch.events.append((seq, event))
+                if event.number:
+                    batch.booked[event.worker] = event.number
             self._events_waiting += len(events)
             batch.last_seq = self._seq = seq
             if charge is not None:
                 batch.charges.append(charge)
+            if correction is not None:
+                batch.corrections.append((seq, correction))
             if lease is not None:
                 batch.put_lease(lease if lease.state is None else lease._replace(state_seq=seq))
         if not self._work.is_set():
@@ -252,7 +263,7 @@ class BatchedLedger:
 
     def _commit_until_done(self, batch: Batch) -> bool:
         """Commit, however often it takes; False when the ledger is being closed and the disk does not recover."""
-        tries_at_close = int(CLOSE_SECONDS / RETRY_SECONDS)
+        tries_at_close = int(self._close_seconds / RETRY_SECONDS)
         while True:
             try:
                 self._shelf.commit(batch)

@@ -61,6 +61,8 @@ class MoneyCollector(Collector):
             sums.bill[place] += bill_nanousd
         for place, lease in totals.leases.items():
             sums.idle[place] += lease.idle_nanousd
+        for place, corrected_nanousd in totals.corrected_nanousd.items():
+            sums.corrected[place] += corrected_nanousd
         seconds, rest_ns = divmod(totals.at_ns, 10**9)
         sums.position = {(POSITION_SEQ,): totals.seq, (POSITION_SECONDS,): seconds, (POSITION_NS,): rest_ns}
         for tenant, saved_nanousd in _measured(totals.arms, self._tenants).items():
@@ -83,6 +85,7 @@ class _Sums:
         self.tokens: defaultdict[Labels, int] = defaultdict(int)
         self.usage: defaultdict[Labels, int] = defaultdict(int)
         self.unpriced: defaultdict[Labels, int] = defaultdict(int)
+        self.corrected: defaultdict[Labels, int] = defaultdict(int)
         self.position: Mapping[Labels, int] = {}
 
 
@@ -129,6 +132,16 @@ def _families(sums: _Sums) -> Iterator[Metric]:
         "Ended attempts whose cost is unknown for want of a price.",
         ("backend",),
         sums.unpriced,
+    )
+    yield _filled(
+        GaugeMetricFamily(
+            "jeton_corrections_usd",
+            "What workers that had been taken for dead said of their attempts after all: to be added to the cost of attempts"
+            " that were counted as lost, at their estimate. A gauge, for it may fall.",
+            labels=BY_PLACE,
+        ),
+        sums.corrected,
+        usd,
     )
     yield _filled(
         GaugeMetricFamily(

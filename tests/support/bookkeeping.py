@@ -91,6 +91,10 @@ def answered(prompt_tokens: int = 100, completion_tokens: int = 50, **usage: obj
     return AttemptEnd(AttemptStatus.OK, Usage(prompt_tokens, completion_tokens, **usage), http_status=200)  # type: ignore[arg-type]
 
 
+# The tables that version 6 brought.
+OF_SEVERAL_WORKERS = ("reports", "workers", "corrections")
+
+
 def make_version_4(path: Path) -> None:
     """The file as the jeton before revisions left it: without months, a charge's place being that of its row."""
     connection = sqlite3.connect(path)
@@ -120,7 +124,7 @@ def make_version_4(path: Path) -> None:
         connection.execute(f"ALTER TABLE {table}_4 RENAME TO {table}")
     connection.execute("CREATE INDEX charges_ended ON charges (ended_ns)")
     connection.execute("ALTER TABLE position DROP COLUMN term")
-    for name in ("pruned", "alembic_version"):
+    for name in ("pruned", "alembic_version", *OF_SEVERAL_WORKERS):
         connection.execute(f"DROP TABLE {name}")
     connection.execute("PRAGMA user_version = 4")
     connection.commit()

@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from alembic.script import ScriptDirectory
-from bookkeeping import make_version_2, make_version_3, make_version_4
+from bookkeeping import OF_SEVERAL_WORKERS, make_version_2, make_version_3, make_version_4
 from ledgers import Place
 from sqlalchemy import create_engine, inspect
 
@@ -127,3 +127,28 @@ def test_a_serving_router_does_not_import_what_only_changes_tables(tmp_path: Pat
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def columns(place: Place) -> list[tuple[object, ...]]:
+    """Of every table, as the engine describes them."""
+    if isinstance(place.address, Path):
+        return place.rows(
+            'SELECT m.name, p.name, p.type, p."notnull", p.pk FROM sqlite_master AS m, pragma_table_info(m.name) AS p'
+        )
+    return place.rows(
+        """
+        SELECT table_name, column_name, data_type, is_nullable, collation_name FROM information_schema.columns
+        WHERE table_schema = 'public' ORDER BY table_name, ordinal_position
+        """
+    )
+
+
+def test_a_ledger_of_one_process_becomes_one_that_several_may_share_in_either_engine(place: Place) -> None:
+    place.open().close()
+    fresh = columns(place)
+    place.change(*(f"DROP TABLE {name}" for name in OF_SEVERAL_WORKERS), "UPDATE alembic_version SET version_num = '5'")
+    if isinstance(place.address, Path):
+        with closing(sqlite3.connect(place.address)) as connection:
+            connection.execute("PRAGMA user_version = 5")
+    place.open().close()
+    assert sorted(columns(place)) == sorted(fresh)

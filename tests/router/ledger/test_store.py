@@ -119,7 +119,7 @@ def test_recovery_brings_leases_with_their_tail_and_openings_without_their_end(p
         ("after.1", EventKind.OPENED),
     ]
     assert [event.growth for event in recovery.tail["lease"]] == [0, 7, 0, 0]
-    assert {name: opening for name, (opening, _) in recovery.openings.items()} == {
+    assert {name: one.opening for name, one in recovery.openings.items()} == {
         "before.1": opened("before").detail,
         "after.1": opened("after").detail,
     }
