@@ -76,7 +76,12 @@ class App:
         self.drifts.follow(_replica_profiles(deployment))
         self._prefixes.follow(_cache_tokens(deployment))
         self._fleet = Fleet(deployment.backends, deployment.tiers, deployment.rules, on_health=_log_health)
-        self._bursar = Bursar(self._books.store, self._clock, _shared_budgets(loaded, self._books.store.ledger_id))
+        self._bursar = Bursar(
+            self._books.store,
+            self._clock,
+            _shared_budgets(loaded, self._books),
+            is_behind=self._books.is_estimating,
+        )
         self._bursar.configure(loaded.budgets)
         self._metrics = Metrics(
             self._books,
@@ -277,11 +282,12 @@ def _cache_tokens(deployment: Deployment) -> dict[str, int]:
     }
 
 
-def _shared_budgets(loaded: LoadedConfig, ledger_id: str) -> RedisBudgets | None:
+def _shared_budgets(loaded: LoadedConfig, books: Books) -> RedisBudgets | None:
     redis = loaded.config.redis
     if redis is None:
         return None
-    return RedisBudgets(redis, loaded.secrets.redis_password.get_secret_value(), ledger_id)
+    password, worker = loaded.secrets.redis_password.get_secret_value(), books.journal
+    return RedisBudgets(redis, password, books.store.ledger_id, worker="" if worker is None else worker.worker)
 
 
 async def _cancelled(task: "asyncio.Task[None]") -> None:
