@@ -86,6 +86,18 @@ $(NODE_CLIENT)/node_modules/.ready: $(NODE_CLIENT)/package-lock.json
 	npm ci --prefix $(NODE_CLIENT) --no-audit --no-fund --loglevel error
 	@touch $@
 
+# -- a real Prometheus ----------------------------------------------------------------------------------------------------
+
+.PHONY: test-prometheus
+test-prometheus: setup ## boards, rules and alerts on a real Prometheus that watches a demo (needs prometheus, promtool)
+	@command -v prometheus >/dev/null && command -v promtool >/dev/null || { echo >&2 "make: prometheus and promtool are missing; on Debian: \
+	apt-get install --no-install-recommends prometheus"; exit 1; }
+	$(BIN)/pytest -m prometheus
+
+.PHONY: boards
+boards: setup ## write Grafana's boards anew from deploy/grafana/*.py
+	$(BIN)/python -m deploy.grafana
+
 # -- a real vLLM, on the CPU --------------------------------------------------------------------------------------------
 
 .PHONY: test-vllm

@@ -33,6 +33,9 @@ TENANTS_MAX = 100
 # Words that our own code makes up are few; this holds if one day some are not.
 WORDS_MAX = 64
 
+# There from the start, at 0: what Prometheus sees first with a 1 has not risen in its eyes, and these are rare.
+RELOAD_RESULTS = ("applied", "refused", "failed")
+
 # Client closed request, as nginx logs it: there was nobody left to send a status to.
 CLIENT_GONE_STATUS = "499"
 CLIENT_GONE_FAULTS = frozenset({"client_gone", "shutdown"})
@@ -107,6 +110,8 @@ class Metrics:
         )
         self._refusals_total = self._counter("jeton_refusals", "Requests that ended without an answer.", "code")
         self._reloads_total = self._counter("jeton_reloads", "Configurations read after the first.", "result")
+        for result in RELOAD_RESULTS:
+            self._reloads_total.labels(result)
         self._ttft_seconds = self._histogram(
             "jeton_ttft_seconds", "From the request's arrival to the first token of its answer, where it is streamed.",
             TTFT_BUCKETS, "pool", "backend",
