@@ -91,10 +91,10 @@ WHAT_IT_COSTS = Row(
     [
         figure(
             "A day at the present rate",
-            Query(f"sum({BILL_RATE}) * {SECONDS_PER_DAY}"),
+            Query(f"{rate(BILL)} * {SECONDS_PER_DAY}"),
             unit=USD,
             decimals=2,
-            text="The bill of the last five minutes, extended to a day.",
+            text="The bill of the last minute or so, extended to a day.",
             has_line=True,
         ),
         figure(
@@ -237,9 +237,7 @@ WHO_PAYS = Row(
         ),
         graph(
             "Tenants, dollars an hour",
-            Query(
-                f"{total(where('account:jeton_cost_usd:rate5m', ACCOUNT, ALLOCATED), 'tenant')}{HOURLY}", "{{tenant}}"
-            ),
+            Query(f"{rate(COST, 'tenant')}{HOURLY}", "{{tenant}}"),
             unit=USD,
             decimals=4,
             is_stacked=True,

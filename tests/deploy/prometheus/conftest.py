@@ -32,12 +32,13 @@ DEAR_CHOICES, TOO_DEAR_CHOICES = 20, 40
 
 @dataclass(frozen=True)
 class WatchedDemo:
-    """directory: of its configuration and ledger."""
+    """directory: of its configuration and ledger. quiet_seconds: since 1970, a scrape before which nothing had befallen it."""
 
     prometheus: PrometheusServer
     directory: Path
     url: str
     api_key: str
+    quiet_seconds: float
 
     @property
     def ledger(self) -> Path:
@@ -66,7 +67,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedDemo]:
             printed = "".join(demo.output)
             api_key = printed[printed.index("sk-jeton-") :].split("'")[0]
             threading.Thread(target=_drain, args=(demo,), daemon=True).start()
-            one = WatchedDemo(prometheus, kept, f"http://127.0.0.1:{port}", api_key)
+            [quiet] = prometheus.wait_for('timestamp(jeton_ledger_position{part="event"})')
+            one = WatchedDemo(prometheus, kept, f"http://127.0.0.1:{port}", api_key, quiet.value)
             _befall(one)
             yield one
     finally:
@@ -76,7 +78,6 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedDemo]:
 def _befall(demo: WatchedDemo) -> None:
     """All that may happen to a fleet in a bad week; then Prometheus has seen it."""
     prometheus = demo.prometheus
-    prometheus.wait_for("jeton_build_info")
     for replica, fault in FAULTS:
         demo.order_fault(replica, fault)
     _reload(demo)

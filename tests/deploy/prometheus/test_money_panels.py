@@ -67,7 +67,7 @@ def nanousd(totals: Totals, figure: str, by: Labels) -> dict[Labels, int]:
     return dict(sums)
 
 
-def add_line(figure: str, line: Line, total: LineTotal, add) -> None:  # type: ignore[no-untyped-def]
+def add_line(figure: str, line: Line, total: LineTotal, add) -> None:
     account = line.account
     labels = {"pool": account.pool, "backend": account.backend, "tenant": account.tenant, "method": "counterfactual"}
     if (figure == "bill" and account.billing == "metered") or figure == "cost":
@@ -89,17 +89,16 @@ def add_line(figure: str, line: Line, total: LineTotal, add) -> None:  # type: i
 
 
 @pytest.fixture(scope="module")
-def shown(watched) -> Shown:  # type: ignore[no-untyped-def]
-    """The last scrape, and the third: whatever happened to the demo lies between them."""
+def shown(watched) -> Shown:
+    """The last scrape, and one before which nothing had befallen the demo."""
     parts: defaultdict[float, dict[str, int]] = defaultdict(dict)
-    for series in watched.prometheus.scraped("jeton_ledger_position", 300):
+    for series in watched.prometheus.scraped("jeton_ledger_position", 600):
         for at_seconds, value in series.points:
             parts[at_seconds][series.labels["part"]] = int(value)
-    times = sorted(parts)
-    return Shown(*(scrape(watched.ledger, at, parts[at]) for at in (times[2], times[-1])))
+    return Shown(*(scrape(watched.ledger, at, parts[at]) for at in (watched.quiet_seconds, max(parts))))
 
 
-def scrape(ledger, at_seconds: float, part: Mapping[str, int]) -> Scrape:  # type: ignore[no-untyped-def]
+def scrape(ledger, at_seconds: float, part: Mapping[str, int]) -> Scrape:
     at_ns = part["seconds"] * NS_PER_SECOND + part["nanoseconds"]
     return Scrape(at_seconds, ledger_at(ledger, part["event"], at_ns))
 
@@ -124,14 +123,14 @@ AMOUNTS = [
 
 
 @pytest.mark.parametrize(("panel", "letter", "by", "figure"), AMOUNTS, ids=lambda value: str(value))
-def test_an_amount_is_what_the_ledger_gained_in_the_time_shown(watched, shown, panel, letter, by, figure) -> None:  # type: ignore[no-untyped-def]
+def test_an_amount_is_what_the_ledger_gained_in_the_time_shown(watched, shown, panel, letter, by, figure) -> None:
     answered = answer(watched.prometheus, shown, panel, letter, *by)
     expected = shown.spent(figure, *by)
     assert any(expected.values())
     assert {labels: round(value * NS_PER_SECOND) for labels, value in answered.items()} == expected
 
 
-def test_what_was_spent_is_told_apart_into_useful_thin_and_idle_without_a_rest(watched, shown) -> None:  # type: ignore[no-untyped-def]
+def test_what_was_spent_is_told_apart_into_useful_thin_and_idle_without_a_rest(watched, shown) -> None:
     bill, useful, thin, idle = (
         {
             labels: round(value * NS_PER_SECOND)
@@ -147,7 +146,7 @@ def test_what_was_spent_is_told_apart_into_useful_thin_and_idle_without_a_rest(w
         assert abs(rest) < 1000, place  # a nano-dollar for each attempt that runs or ran at one end
 
 
-def test_the_bill_since_the_beginning_is_the_ledgers_and_adds_up(watched, shown) -> None:  # type: ignore[no-untyped-def]
+def test_the_bill_since_the_beginning_is_the_ledgers_and_adds_up(watched, shown) -> None:
     prometheus, totals = watched.prometheus, shown.last.totals
     [bill] = answer(prometheus, shown, "Bill since the ledger began", "A").values()
     assert round(bill * NS_PER_SECOND) == nanousd(totals, "bill", ())[()]
@@ -157,7 +156,7 @@ def test_the_bill_since_the_beginning_is_the_ledgers_and_adds_up(watched, shown)
     assert 0 <= expected < 1000
 
 
-def test_shares_and_prices_are_quotients_of_the_ledgers_sums(watched, shown) -> None:  # type: ignore[no-untyped-def]
+def test_shares_and_prices_are_quotients_of_the_ledgers_sums(watched, shown) -> None:
     prometheus, close = watched.prometheus, pytest.approx
     [idle] = answer(prometheus, shown, "Of it idle, in the time shown", "A").values()
     assert idle == close(shown.spent("idle")[()] / shown.spent("bill")[()], rel=1e-9)
@@ -171,7 +170,7 @@ def test_shares_and_prices_are_quotients_of_the_ledgers_sums(watched, shown) -> 
         assert price == close(cost[labels] / tokens[labels] / 1000, rel=1e-9)
 
 
-def test_what_is_not_sure_is_counted_as_the_ledger_counts_it(watched, shown) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_not_sure_is_counted_as_the_ledger_counts_it(watched, shown) -> None:
     prometheus, attempts = watched.prometheus, shown.spent("attempts")[()]
     [unpriced] = answer(prometheus, shown, "Attempts without a price, in the time shown", "A").values()
     assert unpriced == shown.spent("unpriced")[()] == 0

@@ -26,14 +26,14 @@ def has_figures(series: list[Sample]) -> bool:
 
 
 @pytest.mark.parametrize("query", [*queries()], ids=str)
-def test_a_panel_shows_something(watched, query: PanelQuery) -> None:  # type: ignore[no-untyped-def]
+def test_a_panel_shows_something(watched, query: PanelQuery) -> None:
     expression = query.filled(**VALUES)
     series = found(watched.prometheus, expression, is_instant=query.is_instant)
     assert has_figures(series), f"{expression}\nsays {series}"
 
 
 @pytest.mark.parametrize("board", read_boards())
-def test_variables_offer_values_and_reloads_are_marked(watched, board: str) -> None:  # type: ignore[no-untyped-def]
+def test_variables_offer_values_and_reloads_are_marked(watched, board: str) -> None:
     content, prometheus = read_boards()[board], watched.prometheus
     for name, (selector, label) in variables(content).items():
         assert prometheus.label_values(label, fill(selector)), name
@@ -43,7 +43,7 @@ def test_variables_offer_values_and_reloads_are_marked(watched, board: str) -> N
     assert {one.labels["result"] for one in reloads} == {"applied", "refused"}
 
 
-def test_every_rule_is_evaluated_without_an_error(watched) -> None:  # type: ignore[no-untyped-def]
+def test_every_rule_is_evaluated_without_an_error(watched) -> None:
     watched.prometheus.wait_for("count_over_time(backend:jeton_bill_usd:rate5m[5m]) >= 2")
     rules = watched.prometheus.rules()
     assert {rule["health"] for rule in rules} == {"ok"}, [rule for rule in rules if rule["health"] != "ok"]
