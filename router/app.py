@@ -8,13 +8,16 @@ from datetime import UTC, date, datetime
 import structlog
 from fastapi import FastAPI
 
+from router.access.repeats import Repeats
 from router.accountant import Accountant
 from router.api import build_api
 from router.bursar import Bursar
+from router.cache.responses import ResponseCache
 from router.classify.classifier import Classifier
 from router.clock import Clock
 from router.config_file import LoadedConfig
 from router.deployment import Deployment, deploy
+from router.dispatch.names import StrangersNames
 from router.dispatch.relay import Relay
 from router.dispatch.watchdog import Watchdog
 from router.domain.fleet import Billing, Health, HealthState, Replica
@@ -24,11 +27,15 @@ from router.gateway import Gateway
 from router.ledger.shared_budget import RedisBudgets
 from router.ledger.sqlite import SqliteLedger
 from router.pipeline import Pipeline
+from router.price_watch import PriceWatch
 from router.pricing.drift import Drifts
 from router.pricing.profile import EngineProfile
+from router.recall import Recall
 from router.reload import Reloader
+from router.telemetry.cache import CacheCollector
 from router.telemetry.drift import DriftCollector
 from router.telemetry.metrics import Metrics
+from router.telemetry.price_state import PriceStateCollector
 
 log = structlog.get_logger("jeton.app")
 
@@ -49,17 +56,25 @@ class App:
         self._clock = Clock()
         self._watchdog = Watchdog()
         self.drifts = Drifts()
-        deployment = deploy(loaded, self._day, self.drifts)
-        self.drifts.follow(_replica_profiles(deployment))
+        self._price_watch = PriceWatch(loaded, self._clock.now_ns, self._prices_moved, self._feed_polled)
         config = loaded.config
         self._store = SqliteLedger(config.ledger.path, commit_seconds=config.ledger.commit_seconds)
         self._accountant = Accountant(self._store)
+        self._price_watch.remember(self._accountant.lease_prices())
+        deployment = deploy(loaded, self._day, self.drifts, self._price_watch.fed)
+        self.drifts.follow(_replica_profiles(deployment))
         self._fleet = Fleet(deployment.backends, deployment.tiers, deployment.rules, on_health=_log_health)
         self._bursar = Bursar(self._store, self._clock, _shared_budgets(loaded, self._store.ledger_id))
         self._bursar.configure(loaded.budgets)
         self._metrics = Metrics(self._accountant, self._fleet, self._bursar)
         self._metrics.registry.register(DriftCollector(self._drift_ratios))
+        self._metrics.registry.register(PriceStateCollector(self._price_watch.rows))
         self._relay = Relay(self._watchdog)
+        self._names = StrangersNames()
+        self._repeats = Repeats(config.repeats, config.redis, loaded.secrets.redis_password.get_secret_value())
+        self._cache = ResponseCache(config.redis, loaded.secrets.redis_password.get_secret_value())
+        self._cache.configure(config.cache)
+        self._metrics.registry.register(CacheCollector(self._cache))
         self._pipeline = Pipeline(
             deployment,
             self._fleet,
@@ -70,9 +85,17 @@ class App:
             self._metrics,
             self._clock,
             self._watchdog,
+            self._repeats,
+            self._names,
+            Recall(self._cache, self._accountant, self._metrics, self._clock.now_ns),
         )
         self._accountant.set_fleet(deployment.backends, deployment.prices, deployment.profiles, self._clock.now_ns())
-        api = build_api(self._pipeline, is_ready=self._why_not_ready, render_metrics=self._render_metrics)
+        api = build_api(
+            self._pipeline,
+            is_ready=self._why_not_ready,
+            warnings=self._price_watch.warnings,
+            render_metrics=self._render_metrics,
+        )
         api.router.lifespan_context = self._lifespan
         self.asgi = Gateway(self._pipeline, api, self._watchdog)
 
@@ -83,11 +106,13 @@ class App:
     def apply(self, loaded: LoadedConfig) -> None:
         """Put a checked configuration into effect. Requests in flight end on what they started with."""
         day = _today()
-        deployment = deploy(loaded, day, self.drifts)
+        self._price_watch.follow(loaded)
+        deployment = deploy(loaded, day, self.drifts, self._price_watch.fed)
         self.drifts.follow(_replica_profiles(deployment))
         self._day = day
         self._accountant.set_fleet(deployment.backends, deployment.prices, deployment.profiles, self._clock.now_ns())
         self._bursar.configure(loaded.budgets)
+        self._cache.configure(loaded.config.cache)
         self._fleet.configure(deployment.backends, deployment.tiers, deployment.rules)
         if loaded.config.health != self._loaded.config.health:
             self._closing.append(asyncio.create_task(self._scraper.close()))
@@ -101,12 +126,16 @@ class App:
         async with AsyncExitStack() as stack:
             stack.callback(self._store.close)
             await stack.enter_async_context(self._bursar.running())
+            await stack.enter_async_context(self._repeats.running())
+            stack.push_async_callback(self._cache.aclose)
             stack.push_async_callback(self._relay.aclose)
+            stack.callback(self._names.close)
             self._scraper = self._new_scraper(self._loaded)
             stack.push_async_callback(self._close_scrapers)
             self._scraper.follow(self._pipeline.deployment.backends)
             reloader = Reloader(self._loaded, self.apply, self._metrics.reloaded)
             await stack.enter_async_context(reloader.running())
+            await stack.enter_async_context(self._price_watch.running())
             advancing = asyncio.create_task(self._advance_for_ever())
             stack.push_async_callback(_cancelled, advancing)
             log.info("ready", backends=len(self._pipeline.deployment.backends))
@@ -137,6 +166,12 @@ class App:
                 self.drifts.advance(now_ns)
             except Exception:
                 log.exception("time could not be booked")
+
+    def _prices_moved(self) -> None:
+        self.apply(self._loaded)
+
+    def _feed_polled(self, feed: str, result: str) -> None:
+        self._metrics.feed_polled(feed, result)
 
     async def _render_metrics(self) -> tuple[bytes, str]:
         self._accountant.advance(self._clock.now_ns())

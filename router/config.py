@@ -5,6 +5,7 @@ Reading the file, naming the line of a mistake and checking it against prices an
 
 import re
 from decimal import Decimal
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,7 @@ from router.domain.request import Capability
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,99}$"
 URL = r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"
 REDIS_URL = r"^rediss?://[^\s/?#@]+(/[0-9]{1,4})?$"
+HOST = r"^(\*|[a-z0-9_][a-z0-9._-]{0,252}|[0-9a-f:.]*:[0-9a-f:.]*)$"  # in lower case; an IPv6 address without brackets
 ENVIRONMENT_NAME = r"^[A-Z][A-Z0-9_]*$"  # capitals only: a key put here by mistake rarely passes for a name
 API_KEY_HASH = re.compile(r"hmac-sha256:[0-9a-f]{64}")
 
@@ -45,6 +47,13 @@ class ServerConfig(Shape):
     completion_tokens_max: int = Field(default=1_000_000, gt=0)
     choices_max: int = Field(default=128, gt=0)
     json_keys_max: int = Field(default=100_000, gt=0)
+    schema_bytes_max: int = Field(
+        default=256 * 2**10, gt=0, description="of each member that shapes an answer: `response_format`, `tools`, …"
+    )
+    schema_depth_max: int = Field(default=64, gt=0, le=1000, description="levels of JSON in it")
+    pattern_bytes_max: int = Field(default=8 * 2**10, gt=0, description="of all patterns in such a member")
+    pattern_nesting_max: int = Field(default=1, gt=0, description="repetitions of repetitions: `(a+)+` is 2")
+    pattern_states_max: int = Field(default=10_000, gt=0, description="characters of a pattern, its counts written out")
 
 
 class TimeoutsConfig(Shape):
@@ -265,6 +274,47 @@ class RedisConfig(Shape):
     timeout_seconds: float = Field(default=0.05, gt=0, le=5, description="of connecting, and of an answer")
 
 
+class RepeatsConfig(Shape):
+    """Answers to requests with an `Idempotency-Key`, kept to be given again; `kept_seconds: 0` ignores the header.
+
+    memory_bytes_max: of all answers that a worker keeps, and again of those that it is copying. A larger answer than
+    answer_bytes_max is not kept, and a repeat of its request refused.
+    """
+
+    kept_seconds: float = Field(default=3600.0, ge=0, le=7 * 86_400)
+    answer_bytes_max: int = Field(default=2**20, gt=0)
+    memory_bytes_max: int = Field(default=64 * 2**20, gt=0)
+
+
+class MediaConfig(Shape):
+    """Where engines may fetch images, sounds, videos and files from, if a request gives their address instead of the data.
+
+    domains: host names, in full; `*`: whatever leads to public addresses. Empty: nowhere.
+    """
+
+    domains: tuple[Annotated[str, Field(pattern=HOST)], ...] = ()
+
+
+class CacheStore(StrEnum):
+    """Where answers are kept. redis: that of `redis`, for all workers."""
+
+    MEMORY = "memory"
+    REDIS = "redis"
+
+
+class CacheConfig(Shape):
+    """Answers to deterministic requests, kept for the tenant that asked.
+
+    memory_bytes_max: of kept answers, and again of those that are being recorded; where Redis keeps them, whose `maxmemory`
+    bounds the kept ones, of the latter alone. A larger answer than answer_bytes_max is not kept.
+    """
+
+    store: CacheStore = CacheStore.MEMORY
+    ttl_seconds: float = Field(default=3600.0, gt=0, le=30 * 86_400)
+    memory_bytes_max: int = Field(default=64 * 2**20, gt=0)
+    answer_bytes_max: int = Field(default=2**20, gt=0)
+
+
 class LogConfig(Shape):
     format: Literal["json", "console"] = "console"
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -298,4 +348,7 @@ class RouterConfig(Shape):
     pools: tuple[PoolConfig, ...] = Field(min_length=1)
     ledger: LedgerConfig = LedgerConfig()
     redis: RedisConfig | None = None
+    repeats: RepeatsConfig = RepeatsConfig()
+    media: MediaConfig = MediaConfig()
+    cache: CacheConfig | None = None
     log: LogConfig = LogConfig()

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -17,6 +17,7 @@ from router.config import (
     AliasConfig,
     BackendConfig,
     BudgetConfig,
+    CacheStore,
     DegradeConfig,
     PoolConfig,
     ProfileConfig,
@@ -27,8 +28,11 @@ from router.config_source import Finding, Place, Source
 from router.domain.fleet import Billing
 from router.fleet_config import build_profile, replica_id
 from router.pricing.book import LeasedPrice, PriceBook
+from router.pricing.freshness import PriceState, standing
 from router.profiles import shipped
 
+# As `recall.py` books them.
+CACHE = "cache"
 PRICE_ENDS_SOON = timedelta(days=30)
 
 
@@ -42,6 +46,11 @@ class Reading:
     environ: Mapping[str, str]
     day: date
     has_pepper: bool
+
+    @property
+    def now_seconds(self) -> float:
+        """The day's beginning, since 1970."""
+        return datetime.combine(self.day, time(), UTC).timestamp()
 
     def pools(self) -> Iterator[tuple[Place, PoolConfig]]:
         for position, pool in enumerate(self.config.pools):
@@ -65,7 +74,8 @@ Check = Callable[[Reading], Iterator[Finding]]
 def mistakes(reading: Reading) -> list[Finding]:
     """Everything for which the configuration is refused."""
     checks: tuple[Check, ...] = (
-        _names, _replicas, _tiers, _aliases, _tenants, _budgets, _baseline, _carbon, _prices, _profiles, _secrets, _listening,
+        _names, _replicas, _tiers, _aliases, _tenants, _budgets, _baseline, _carbon, _prices, _profiles, _secrets, _cache,
+        _listening,
     )  # fmt: skip
     return [finding for check in checks for finding in check(reading)]
 
@@ -78,6 +88,8 @@ def warnings(reading: Reading) -> list[Finding]:
         _useless_profiles,
         _hidden_models,
         _prices_that_end,
+        _stale_prices,
+        _prices_over_plain_http,
         _budgets_never_reached,
     )
     return [finding for check in checks for finding in check(reading)]
@@ -331,6 +343,21 @@ def _listening(reading: Reading) -> Iterator[Finding]:
         yield reading.source.finding(("server", "host"), what, remedy)
 
 
+def _cache(reading: Reading) -> Iterator[Finding]:
+    config = reading.config
+    if config.cache is not None and config.cache.store is CacheStore.REDIS and config.redis is None:
+        yield reading.source.finding(
+            ("cache", "store"), "there is no `redis` to keep answers in", "add it, or use memory"
+        )
+    for place, kind, name in (
+        *(((*place, "name"), "pool", pool.name) for place, pool in reading.pools()),
+        *(((*place, "name"), "backend", backend.name) for place, _, backend in reading.backends()),
+    ):
+        if name == CACHE:
+            what = f"the {kind} `{CACHE}` has the name under which answers from the response cache are booked"
+            yield reading.source.finding(place, what, "give it another name")
+
+
 def _nobody_may_ask(reading: Reading) -> Iterator[Finding]:
     if not any(tenant.api_keys for tenant in reading.config.tenants):
         what = "no tenant has an API key: every request will be refused with 401"
@@ -373,6 +400,26 @@ def _prices_that_end(reading: Reading) -> Iterator[Finding]:
         except LookupError:
             what = f"the price `{backend.price}` ends before {soon}; jeton will not start without one"
             yield reading.source.finding((*place, "price"), what, f"add its successor to {reading.config.prices}")
+
+
+def _stale_prices(reading: Reading) -> Iterator[Finding]:
+    if reading.book is None:
+        return
+    for place, _, backend in reading.backends():
+        if reading.book.feed_of(backend.price) is None:
+            one = standing(reading.book, backend.price, reading.now_seconds)
+            if one.state is PriceState.STALE:
+                what, _, remedy = one.why.partition("; ")
+                yield reading.source.finding(
+                    (*place, "price"), f"the price `{backend.price}` is stale: it {what}", remedy
+                )
+
+
+def _prices_over_plain_http(reading: Reading) -> Iterator[Finding]:
+    for feed, terms in reading.book.feeds.items() if reading.book is not None else ():
+        if terms.url is not None and terms.url.startswith("http:") and not _is_private(terms.url):
+            what = f"the price feed `{feed}` is read from {terms.url} in clear text: whoever is on the way sets prices"
+            yield reading.source.finding(("prices",), what, "use https://")
 
 
 def _twice(reading: Reading, kind: str, named: Iterable[tuple[str, Place]]) -> Iterator[Finding]:

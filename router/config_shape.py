@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from router.config import ENVIRONMENT_NAME, NAME, REDIS_URL, URL
+from router.config import ENVIRONMENT_NAME, HOST, NAME, REDIS_URL, URL
 from router.config_source import ConfigRefused, Finding, Place, Source, looks_secret
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -29,6 +29,7 @@ PATTERNS = {
     URL: "write http:// or https://, the host and the port, as in http://10.0.0.7:8000",
     REDIS_URL: "write redis:// or rediss://, the host and the port, as in redis://10.0.0.9:6379; a password goes where "
     "`password_env` says",
+    HOST: "write a host's name in lower case, without scheme and port, as in images.example.org; or * for every public host",
     ENVIRONMENT_NAME: "name an environment variable in capitals, as in CLOUD_API_KEY, and put the key there",
 }
 

@@ -1,11 +1,11 @@
 """What one configuration amounts to, ready for use: an immutable value that a reload swaps and a request keeps."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 
 from router.access.keys import ApiKeys
-from router.config import RetryConfig, ServerConfig
+from router.config import MediaConfig, RetryConfig, ServerConfig
 from router.config_file import LoadedConfig
 from router.dispatch.relay import Patience
 from router.domain.decision import Policy
@@ -13,17 +13,20 @@ from router.domain.fleet import Backend
 from router.fleet.health import HealthRules
 from router.fleet_config import build_prices
 from router.pricing.drift import Drifts
+from router.pricing.feed import FedPrice
 from router.pricing.price import Price
 from router.pricing.profile import EngineProfile
 from router.selection.candidates import Finder
 from router.selection.holdout import Holdout
 from router.selection.scope import Scopes
+from router.wire.constraints import ConstraintBounds, Constraints
+from router.wire.media import MediaRules
 from router.wire.parse import Bounds
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """prices and profiles by backend's name; a backend without a profile is not in it. day: of the prices."""
+    """prices and profiles by backend's name; a backend without one is not in it. day: of the prices."""
 
     server: ServerConfig
     retries: RetryConfig
@@ -46,14 +49,35 @@ class Deployment:
     tenants: tuple[str, ...]
 
 
-def deploy(loaded: LoadedConfig, day: date, drifts: Drifts | None = None) -> Deployment:
-    """From checked files to a deployment, with the prices in force on `day`. drifts: what was learned before it."""
+def _bounds(server: ServerConfig, media: MediaConfig) -> Bounds:
+    constraints = ConstraintBounds(
+        server.schema_bytes_max,
+        server.schema_depth_max,
+        server.pattern_bytes_max,
+        server.pattern_nesting_max,
+        server.pattern_states_max,
+    )
+    return Bounds(
+        server.completion_tokens_max, server.choices_max, Constraints(constraints), MediaRules(frozenset(media.domains))
+    )
+
+
+def deploy(
+    loaded: LoadedConfig,
+    day: date,
+    drifts: Drifts | None = None,
+    fed: Callable[[str], FedPrice | None] = lambda name: None,
+) -> Deployment:
+    """From checked files to a deployment, with the prices in force on `day`.
+
+    drifts: what was learned before it. fed: what a feed has told of a price.
+    """
     config = loaded.config
-    prices = build_prices(config, loaded.book, day)
+    prices = build_prices(config, loaded.book, day, fed)
     return Deployment(
         server=config.server,
         retries=config.retries,
-        bounds=Bounds(config.server.completion_tokens_max, config.server.choices_max),
+        bounds=_bounds(config.server, config.media),
         patience=Patience(
             config.timeouts.connect_seconds, config.timeouts.first_byte_seconds, config.timeouts.chunk_seconds
         ),

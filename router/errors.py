@@ -9,8 +9,12 @@
     ├── UnknownPath           404  unknown_path
     ├── WrongMethod           405  method_not_allowed
     ├── ClientTooSlow         408  request_timeout
+    ├── RepeatRefused         409
+    │   ├── RepeatRunning     409  idempotency_key_in_use  Retry-After
+    │   └── RepeatNotKept     409  idempotency_not_kept
     ├── BodyTooLarge          413  request_too_large
     ├── UnsupportedBody       415  unsupported_media_type
+    ├── RepeatWithOtherBody   422  idempotency_key_reused
     ├── HeadersTooLarge       431  headers_too_large
     ├── RateLimited           429  rate_limit_exceeded     Retry-After
     ├── BudgetRefusal         429  tenant
@@ -78,6 +82,39 @@ class WrongMethod(Refusal):
 class ClientTooSlow(Refusal):
     status, type, code = 408, "invalid_request_error", "request_timeout"
     is_retryable = True
+
+
+class RepeatRefused(Refusal):
+    """A request under an `Idempotency-Key` that was seen before, and whose answer cannot be given (`access/repeats.py`)."""
+
+    status, type = 409, "invalid_request_error"
+
+
+class RepeatRunning(RepeatRefused):
+    code = "idempotency_key_in_use"
+    is_retryable = True
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A request with this `Idempotency-Key` is still running; ask again for its answer.", retry_after_seconds=1.0
+        )
+
+
+class RepeatNotKept(RepeatRefused):
+    code = "idempotency_not_kept"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The request with this `Idempotency-Key` was answered, but its answer was too large to be kept; "
+            "use another key to have it answered anew."
+        )
+
+
+class RepeatWithOtherBody(Refusal):
+    status, type, code = 422, "invalid_request_error", "idempotency_key_reused"
+
+    def __init__(self) -> None:
+        super().__init__("This `Idempotency-Key` was used for another request; use a key of its own for each.")
 
 
 class BodyTooLarge(Refusal):

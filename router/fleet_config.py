@@ -3,7 +3,8 @@
 The configuration has been checked by then (`config_checks.py`); nothing is refused here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import date
 
 from router.config import (
@@ -19,7 +20,8 @@ from router.config import (
 from router.domain.budget import Budget, Degrade
 from router.domain.fleet import Backend, Pool, Replica
 from router.domain.money import nanousd_from_usd
-from router.pricing.book import Price, PriceBook
+from router.pricing.book import Price, PriceBook, PriceMissing
+from router.pricing.feed import FedPrice
 from router.pricing.profile import EngineProfile, Speculation, roofline_profile
 from router.profiles import shipped
 
@@ -70,9 +72,16 @@ def build_profile(profile: ProfileConfig | ModelProfileConfig) -> EngineProfile:
     return built
 
 
-def build_prices(config: RouterConfig, book: PriceBook, day: date) -> dict[str, Price]:
-    """The price in force on a day, by backend. LookupError when a backend has none."""
-    return {backend.name: book.in_force(backend.price, day) for pool in config.pools for backend in pool.backends}
+def build_prices(
+    config: RouterConfig, book: PriceBook, day: date, fed: Callable[[str], FedPrice | None] = lambda name: None
+) -> dict[str, Price]:
+    """The price in force on a day, by backend, without those that have none. fed: what a feed has told of a price."""
+    prices = {}
+    for pool in config.pools:
+        for backend in pool.backends:
+            with suppress(PriceMissing):
+                prices[backend.name] = book.in_force(backend.price, day, fed(backend.price))
+    return prices
 
 
 def build_budgets(config: RouterConfig) -> tuple[Budget, ...]:

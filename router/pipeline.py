@@ -14,14 +14,17 @@ import structlog
 
 from router.access.keys import Identity
 from router.access.limits import RequestLimits, WrongKeyThrottle
+from router.access.repeats import Repeats, repeat_name, request_fingerprint
 from router.accountant import Accountant
 from router.attempt import Attempt
 from router.bursar import Bursar
+from router.cache.responses import Tape
 from router.classify.classifier import Classifier
 from router.clock import Clock
 from router.cohort import Cohort
 from router.conversation import Conversation, Header, require_content_type
 from router.deployment import Deployment
+from router.dispatch.names import StrangersNames
 from router.dispatch.relay import AttemptFailed, Parcel, Relay, StreamRelay, header_value, is_event_stream, read_whole
 from router.dispatch.retries import RetryBudget
 from router.dispatch.upstream import Exchange
@@ -30,30 +33,39 @@ from router.domain.attempt import AttemptFacts, Charge
 from router.domain.decision import Choice, Decision, Prediction
 from router.domain.fleet import EngineKind
 from router.domain.money import usd_text
-from router.domain.request import Endpoint, InferenceRequest
+from router.domain.request import GENERATING, Endpoint, InferenceRequest
 from router.domain.usage import Usage
-from router.errors import BackendTimedOut, BodyTooLarge, BudgetRefusal, RateLimited, Refusal, Unauthenticated
+from router.errors import (
+    BackendTimedOut,
+    BadRequest,
+    BodyTooLarge,
+    BudgetRefusal,
+    RateLimited,
+    Refusal,
+    Unauthenticated,
+)
 from router.fleet.state import Fleet
 from router.ledger.budget import Account, Hold
+from router.recall import Recall, Wanted, record
 from router.selection.affordable import affordable
 from router.telemetry.metrics import Metrics
 from router.upload import Upload, read_upload
 from router.wire.answers import read_answer
 from router.wire.json_body import KEY_COUNT_BYTES_MIN, key_counts, parse_object
+from router.wire.media import MediaRules, is_public, unfetchable
 from router.wire.outgoing import FORWARDED_HEADERS, PATHS, cache_salt, outgoing_body
 from router.wire.parse import ParsedBody, parse
 from router.wire.streams import CompletionStream, EventedStream, Stream
 
 log = structlog.get_logger("jeton.pipeline")
 
-# Endpoints whose answer is generated text, so that difficulty and length can be predicted.
-GENERATING = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES, Endpoint.MESSAGES})
 # `.value` is a descriptor's call; this is a look-up.
 ENDPOINT_NAMES = {endpoint: endpoint.value for endpoint in Endpoint}
 ANSWER_BYTES_MAX = 256 * 2**20
 # An attempt that was cut off at its deadline takes a moment to be closed.
 HOLD_SPARE_SECONDS = 60.0
 UPLOADING = frozenset({Endpoint.TRANSCRIPTIONS, Endpoint.TRANSLATIONS})
+IDEMPOTENCY_KEY = b"idempotency-key"
 USER_AGENT = (b"user-agent", b"jeton")
 JSON_TYPE = (b"content-type", b"application/json")
 STREAM_ASKED = (USER_AGENT, JSON_TYPE, (b"accept", b"text/event-stream"))
@@ -79,6 +91,9 @@ class Pipeline:
         metrics: Metrics,
         clock: Clock,
         watchdog: Watchdog,
+        repeats: Repeats,
+        names: StrangersNames,
+        recall: Recall,
     ) -> None:
         self.deployment = deployment
         self.metrics = metrics
@@ -89,6 +104,9 @@ class Pipeline:
         self._classifier = classifier
         self._clock = clock
         self._watchdog = watchdog
+        self._repeats = repeats
+        self._names = names
+        self._recall = recall
         self._cohort = Cohort()
         self._limits = RequestLimits()
         self._wrong_keys = WrongKeyThrottle()
@@ -101,9 +119,43 @@ class Pipeline:
         identity = self.authenticate(call.headers, call.address, deployment)
         self._limits.admit(identity, self._fleet.clock())
         body = await self._read(call, endpoint, deployment)
+        if body.parsed.media_hosts:
+            await self._check_names(body.parsed.media_hosts, deployment.bounds.media)
         request = _request(request_id, identity, endpoint, body.parsed, body.bytes)
-        with self._cohort:
-            await self._serve(call, request, body, identity, deployment, received_ns)
+        if body.repeat is None:
+            with self._cohort:
+                await self._serve(call, request, body, identity, deployment, received_ns)
+        else:
+            await self._serve_once(call, request, body, identity, deployment, received_ns, body.repeat)
+
+    async def _serve_once(
+        self,
+        call: Conversation,
+        request: InferenceRequest,
+        body: "_Body",
+        identity: Identity,
+        deployment: Deployment,
+        received_ns: int,
+        repeat: "_Repeat",
+    ) -> None:
+        """Under an `Idempotency-Key`: the answer that was given before, or this one, to be given again."""
+        name = repeat_name(identity.tenant, repeat.key)
+        answer = await self._repeats.claim(name, repeat.fingerprint)
+        if answer is not None:
+            self.metrics.repeated()
+            await call.repeat(answer)
+            return
+        call.copy = copy = self._repeats.copy()
+        try:
+            with self._cohort:
+                await self._serve(call, request, body, identity, deployment, received_ns)
+        except BaseException:
+            self._repeats.free(name)
+            raise
+        else:
+            self._repeats.keep(name, copy)
+        finally:
+            copy.close()
 
     async def _serve(
         self,
@@ -129,7 +181,12 @@ class Pipeline:
         deadline = Deadline(task, time.monotonic() + deployment.total_seconds)
         self._watchdog.watch(deadline)
         try:
-            await self._dispatch(_Work(call, request, body, decision, accounts, deployment, received_ns, deadline))
+            work = _Work(call, request, body, decision, accounts, deployment, received_ns, deadline)
+            if self._recall.cache.is_on:
+                wanted = Wanted(call, request, body.parsed.members, decision, received_ns)
+                await self._recall.answer(wanted, lambda tape: self._dispatch(work._replace(tape=tape)))
+            else:
+                await self._dispatch(work)
         except asyncio.CancelledError:
             if task is None or call.is_gone or not deadline.has_passed:
                 raise
@@ -137,6 +194,16 @@ class Pipeline:
             raise BackendTimedOut(f"The request took longer than {deployment.total_seconds:g} s in all.") from None
         finally:
             self._watchdog.unwatch(deadline)
+
+    async def _check_names(self, hosts: frozenset[str], rules: MediaRules) -> None:
+        """Raises BadRequest where one of them leads elsewhere than to public addresses, or nowhere."""
+        try:
+            addresses = await self._names.addresses(hosts)
+        except OSError as error:
+            message = "The host of an image, a sound, a video or a file is not found."
+            raise BadRequest(message, detail=str(error)) from None
+        if not all(map(is_public, addresses)):
+            raise unfetchable(None, rules)
 
     def explain(
         self, headers: Sequence[Header], address: str, endpoint: Endpoint, members: dict[str, Any], request_id: str
@@ -196,7 +263,11 @@ class Pipeline:
                 if keys > server.json_keys_max:
                     raise BodyTooLarge(f"The body has more than {server.json_keys_max} members, objects and arrays.")
                 await asyncio.sleep(0)
-        return _Body(parse(endpoint, parse_object(body), deployment.bounds), len(body))
+        key = call.header(IDEMPOTENCY_KEY)
+        repeat = None
+        if key is not None and self._repeats.is_on:
+            repeat = _Repeat(key, request_fingerprint(PATHS[endpoint], body))
+        return _Body(parse(endpoint, parse_object(body), deployment.bounds), len(body), repeat=repeat)
 
     async def _dispatch(self, work: "_Work") -> None:
         """Try the choices in order until one answers; after the first byte there is no other."""
@@ -268,6 +339,11 @@ class Pipeline:
         headers = [(b"content-type", header_value(exchange, b"content-type")), *_labels(attempt)]
         if charge.cost_nanousd is not None:
             headers.append((b"x-jeton-cost-usd", usd_text(charge.cost_nanousd).encode()))
+        tape = work.tape
+        if tape is not None:
+            headers.append(tape.header)
+            tape.add(answer.body)
+            record(tape, work.request, backend, charge, headers[0][1])
         await work.call.answer(200, headers, answer.body)
 
     async def _stream(self, work: "_Work", attempt: Attempt, exchange: Exchange) -> None:
@@ -277,12 +353,19 @@ class Pipeline:
         try:
             piece: bytes | None = await relayed.first()
             attempt.first_token()
-            await work.call.start(200, [*STREAM_HEADERS, *_labels(attempt)])
+            tape = work.tape
+            told = () if tape is None else (tape.header,)
+            await work.call.start(200, [*STREAM_HEADERS, *_labels(attempt), *told])
             while piece is not None:
+                if tape is not None:
+                    tape.add(piece)
                 await work.call.write(piece)
                 piece = await relayed.next()
             last = stream.end()
-            attempt.succeed(stream.usage(), stream.events)
+            charge = attempt.succeed(stream.usage(), stream.events)
+            if tape is not None:
+                tape.add(last)
+                record(tape, work.request, attempt.candidate.backend, charge, STREAM_HEADERS[0][1])
             await work.call.finish(last)
         finally:
             relayed.release()
@@ -352,12 +435,23 @@ class Pipeline:
         work.deployment.finder.drifts.observe(attempt.candidate, charge)
 
 
+class _Repeat(NamedTuple):
+    """What tells a request that was sent before: its `Idempotency-Key`, and what it asks."""
+
+    key: bytes
+    fingerprint: bytes
+
+
 class _Body(NamedTuple):
-    """What came in: a JSON body, or a form that is still arriving. bytes: its size, or what it may have at most."""
+    """What came in: a JSON body, or a form that is still arriving. bytes: its size, or what it may have at most.
+
+    repeat: None where the client sent no `Idempotency-Key`; of a form it is ignored, for what has passed was not kept.
+    """
 
     parsed: ParsedBody
     bytes: int
     upload: Upload | None = None
+    repeat: _Repeat | None = None
 
     @property
     def can_be_sent_again(self) -> bool:
@@ -365,7 +459,7 @@ class _Body(NamedTuple):
 
 
 class _Work(NamedTuple):
-    """One request on its way: what every attempt at it shares."""
+    """One request on its way: what every attempt at it shares. tape: where the response cache has to do with it."""
 
     call: Conversation
     request: InferenceRequest
@@ -375,6 +469,7 @@ class _Work(NamedTuple):
     deployment: Deployment
     received_ns: int
     deadline: Deadline
+    tape: Tape | None = None
 
     @property
     def hold_ns(self) -> int:
@@ -448,7 +543,10 @@ def _stream_reader(work: _Work, attempt: Attempt) -> Stream:
         return EventedStream(endpoint=request.endpoint, model=backend.model, context_tokens=backend.context_tokens)
 
     def priced(usage: Usage | None) -> bytes:
-        return cost_member(attempt.succeed(usage, 0))
+        member = cost_member(attempt.succeed(usage, 0))
+        if work.tape is not None:
+            work.tape.cost_member = member
+        return member
 
     return CompletionStream(
         endpoint=request.endpoint,

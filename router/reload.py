@@ -164,6 +164,7 @@ def restart_needed(old: LoadedConfig, new: LoadedConfig) -> list[str]:
         "server.port": (old.config.server.port, new.config.server.port),
         "ledger": (old.config.ledger, new.config.ledger),
         "redis": (old.config.redis, new.config.redis),
+        "repeats": (old.config.repeats, new.config.repeats),
         "log": (old.config.log, new.config.log),
     }
     return [member for member, (before, after) in pairs.items() if before != after]

@@ -162,6 +162,8 @@ def test_every_snippet_runs_against_the_readmes_own_configuration(reader: Reader
         elif "jeton ledger" in text:
             output = reader.shell(text)
             assert "research" in output or "every row is what the journal makes it" in output
+        elif "jeton prices" in text:
+            assert "1 imported" in reader.shell(text)
         elif "jeton report" in text:
             assert "bill $" in reader.shell(text)
             assert {path.suffix for path in (reader.directory / "var").glob("report.*")} == {".html", ".json", ".csv"}
@@ -193,6 +195,7 @@ def test_no_block_goes_untried() -> None:
         "file=prices.yaml",
         "file=mapping.yaml",
         "file=usage.csv",
+        "file=model_prices.json",
     }
     assert {block.word for block in BLOCKS} <= known
     for text in blocks("sh", ""):

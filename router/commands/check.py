@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -34,14 +35,17 @@ COLUMNS_PIPE = 160
     show_default=True,
     help="The configuration; the prices it names are checked with it.",
 )
+@click.option(
+    "--day", "moment", type=click.DateTime(["%Y-%m-%d"]), help="By the prices of another day than today (UTC)."
+)
 @click.pass_context
-def check(ctx: click.Context, path: Path) -> None:
+def check(ctx: click.Context, path: Path, moment: datetime | None) -> None:
     """Print the fleet and its prices, or all that is wrong with router.yaml.
 
     Exits with 0 when `jeton serve` would start with this configuration, with 1 when it would not.
     """
     try:
-        loaded = load(path)
+        loaded = load(path, day=None if moment is None else moment.date())
     except ConfigRefused as refusal:
         click.echo(str(refusal), err=True)
         count = len(refusal.mistakes)
@@ -103,6 +107,11 @@ def _summary(loaded: LoadedConfig) -> Iterator[str]:
     ]
     parameters = ", ".join(f"{name}={value}" for name, value in config.policy.parameters.items())
     yield f"leases    ${_usd(Decimal(sum(leases)) / NANOUSD_PER_USD)} an hour, busy or not"
+    for feed, terms in loaded.book.feeds.items():
+        yield (
+            f"feed      {feed}: {', '.join(terms.prices)} from {terms.place}, every {terms.poll_seconds:g} s,"
+            f" stale after {terms.stale_seconds:g} s"
+        )
     yield f"policy    {config.policy.name}({parameters}), saving against {config.baseline}"
     scopes = Scopes(config.aliases, loaded.backends)
     for name in config.aliases:

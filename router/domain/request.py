@@ -20,6 +20,10 @@ class Endpoint(StrEnum):
     TOKENIZE = "tokenize"
 
 
+# Whose answer is generated text: it can be predicted, and recalled.
+GENERATING = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES, Endpoint.MESSAGES})
+
+
 class Capability(StrEnum):
     """What a request may need of a backend. Each endpoint needs the capability of the same name."""
 

@@ -109,9 +109,24 @@ class Metrics:
             "jeton_decisions", "Where requests were sent first, and why.", "policy", "tier", "reason"
         )
         self._refusals_total = self._counter("jeton_refusals", "Requests that ended without an answer.", "code")
+        self._repeats_total = self._counter(
+            "jeton_repeats", "Requests answered with what was kept under their Idempotency-Key."
+        ).labels()
         self._reloads_total = self._counter("jeton_reloads", "Configurations read after the first.", "result")
         for result in RELOAD_RESULTS:
             self._reloads_total.labels(result)
+        self._cache_requests_total = self._counter(
+            "jeton_cache_requests",
+            "Deterministic requests by what the response cache had for them. shared: the answer of an identical request that was"
+            " under way. bypass: the client did not want a kept one.",
+            "result",
+        )
+        self._feed_polls_total = self._counter(
+            "jeton_price_feed_polls",
+            "Times that a price feed was read. refused: what it told was not believed. unreachable: it told nothing.",
+            "feed",
+            "result",
+        )
         self._ttft_seconds = self._histogram(
             "jeton_ttft_seconds", "From the request's arrival to the first token of its answer, where it is streamed.",
             TTFT_BUCKETS, "pool", "backend",
@@ -157,9 +172,21 @@ class Metrics:
         """A budget under pressure has left out dearer tiers or pools."""
         self._budget_degraded_total.labels(self._tenants.fold(tenant)).value += 1
 
+    def repeated(self) -> None:
+        """A request was answered once more with the answer that was kept of it."""
+        self._repeats_total.value += 1
+
     def reloaded(self, result: str) -> None:
         """A configuration was read again; result: one of a few words, such as `applied`."""
         self._reloads_total.labels(str(result)).value += 1
+
+    def cache_asked(self, result: str) -> None:
+        """A deterministic request has come by the response cache; result: one of a few words."""
+        self._cache_requests_total.labels(result).value += 1
+
+    def feed_polled(self, feed: str, result: str) -> None:
+        """A price feed was read; both words are the configuration's and ours."""
+        self._feed_polls_total.labels(feed, str(result)).value += 1
 
     def render(self) -> tuple[bytes, str]:
         """The exposition text and its content type. Takes milliseconds for thousands of series: not in the event loop."""

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from router.domain.immutable import immutable
 from router.domain.request import Capability, Endpoint, Prompt
 from router.errors import BadRequest
+from router.wire.constraints import CONSTRAINING, Constraints
+from router.wire.media import MediaRules, media_hosts
 
 # Clipped before classification, so that a long prompt costs no more than a short one.
 PROMPT_TEXT_CHARACTERS = 4096
@@ -28,10 +30,15 @@ class Bounds:
 
     completion_tokens_max: int = 1_000_000
     choices_max: int = 128
+    constraints: Constraints = Constraints()
+    media: MediaRules = MediaRules()
 
 
 class ParsedBody(NamedTuple):
-    """The body's members (ours to copy, never to change) and what was read from them; see `InferenceRequest` for the fields."""
+    """The body's members (ours to copy, never to change) and what was read from them; see `InferenceRequest` for the fields.
+
+    media_hosts: from which the engine would fetch media, if these lead to public addresses.
+    """
 
     members: dict[str, Any]
     model: str
@@ -43,6 +50,7 @@ class ParsedBody(NamedTuple):
     prompts: int
     wants_usage: bool
     wants_continuous_usage: bool
+    media_hosts: frozenset[str] = frozenset()
 
 
 def parse(endpoint: Endpoint, members: dict[str, Any], bounds: Bounds) -> ParsedBody:
@@ -57,6 +65,8 @@ def parse(endpoint: Endpoint, members: dict[str, Any], bounds: Bounds) -> Parsed
     is_streaming = members.get("stream")
     if is_streaming is not None and type(is_streaming) is not bool:
         raise BadRequest(_wrong("stream", "true or false", is_streaming), param="stream")
+    if not CONSTRAINING.isdisjoint(members):
+        bounds.constraints.check(members)
     content = _READERS[endpoint](members)
     choices = _choices(members, bounds) * content.parallel_prompts
     options = members.get("stream_options")
@@ -74,13 +84,17 @@ def parse(endpoint: Endpoint, members: dict[str, Any], bounds: Bounds) -> Parsed
         prompts=content.parallel_prompts,
         wants_usage=wants_usage,
         wants_continuous_usage=wants_usage and bool(options and options.get("continuous_usage_stats")),
+        media_hosts=media_hosts(members, bounds.media) if content.has_parts else frozenset(),
     )
 
 
 @immutable
 class _Content:
+    """has_parts: it is more than text, or may be."""
+
     prompt: Prompt
     parallel_prompts: int = 1
+    has_parts: bool = False
 
 
 def tokens_estimate(text: str) -> int:
@@ -102,8 +116,10 @@ def _read_chat(members: dict[str, Any]) -> _Content:
         raise BadRequest(_wrong("messages", "a non-empty array of messages", messages), param="messages")
     system_text = last_text = ""
     tokens = images = 0
+    has_parts = False
     system = members.get("system")  # Anthropic's place for it
     if system is not None:
+        has_parts = type(system) is not str
         system_text, images = _content_text(system, "system")
         tokens += tokens_estimate(system_text)
     for position, message in enumerate(messages):
@@ -117,6 +133,7 @@ def _read_chat(members: dict[str, Any]) -> _Content:
         else:
             text, seen = _content_text(content, f"messages.{position}.content")
             images += seen
+            has_parts = True
         tokens += tokens_estimate(text) + 4
         role = message.get("role")
         if role == "user":
@@ -124,7 +141,7 @@ def _read_chat(members: dict[str, Any]) -> _Content:
         elif role in ("system", "developer") and not system_text:
             system_text = text
     prompt = _prompt(members, last_text, system_text, len(messages), tokens + images * IMAGE_TOKENS_ESTIMATE, images)
-    return _Content(prompt)
+    return _Content(prompt, has_parts=has_parts)
 
 
 def _content_text(content: object, where: str) -> tuple[str, int]:
@@ -177,7 +194,7 @@ def _read_responses(members: dict[str, Any]) -> _Content:
     else:
         raise BadRequest(_wrong("input", "a string or a non-empty array of items", value), param="input")
     tokens += tokens_estimate(system_text) + images * IMAGE_TOKENS_ESTIMATE
-    return _Content(_prompt(members, text, system_text, turns, tokens, images))
+    return _Content(_prompt(members, text, system_text, turns, tokens, images), has_parts=type(value) is list)
 
 
 def _read_embeddings(members: dict[str, Any]) -> _Content:
@@ -194,14 +211,14 @@ def _read_rerank(members: dict[str, Any]) -> _Content:
     for name in ("query", "documents"):
         if members.get(name) is None:
             raise BadRequest(_wrong(name, "given", None), param=name)
-    return _Content(_loose_prompt(members, ("query", "documents")))
+    return _Content(_loose_prompt(members, ("query", "documents")), has_parts=True)
 
 
 def _read_score(members: dict[str, Any]) -> _Content:
     members_seen = ("text_1", "text_2", "queries", "documents", "items", "data_1", "data_2", "query")
     if not any(members.get(name) is not None for name in members_seen):
         raise BadRequest(_wrong("text_1", "given, and `text_2` with it", None), param="text_1")
-    return _Content(_loose_prompt(members, members_seen))
+    return _Content(_loose_prompt(members, members_seen), has_parts=True)
 
 
 def _read_tokenize(members: dict[str, Any]) -> _Content:
