@@ -46,12 +46,13 @@ from deploy.grafana.queries import (
 BILL, IDLE, LOST = (where(f"jeton_{name}_usd_total", PLACE) for name in ("bill", "idle", "lost"))
 SAVED = where("jeton_saved_usd_total", OF_TENANT)
 COUNTERFACTUAL = where("jeton_saved_usd_total", OF_TENANT, 'method="counterfactual"')
-POSITION, EVENT_PART, SECONDS_PART = "jeton_ledger_position", 'part="event"', 'part="seconds"'
+POSITION, SECONDS_PART = "jeton_ledger_position", 'part="seconds"'
 ALLOCATED, STANDARD = 'basis="allocated"', 'basis="standard"'
 COST = where("jeton_cost_usd_total", ACCOUNT, ALLOCATED)
 TOKENS = where("jeton_tokens_total", ACCOUNT, LANGUAGE)
 USAGE, UNPRICED = where("jeton_usage_total", JOB), where("jeton_unpriced_attempts_total", OF_BACKEND)
 GUESSED = where("jeton_usage_total", JOB, 'source!="provider"')
+NOT_CURRENT = 'state!="current"'
 # Some fleets have no leases, some no faults.
 NONE = "or vector(0)"
 
@@ -347,21 +348,35 @@ HOW_SURE_IT_IS = Row(
             thresholds=steps((60, ORANGE), (300, RED)),
         ),
         figure(
-            "Events in the ledger",
-            Query(f"max({where(POSITION, JOB, EVENT_PART)})"),
+            "Prices not confirmed lately, or unknown",
+            Query(
+                f"count(max by (backend, state) ({where('jeton_price_state', OF_BACKEND, NOT_CURRENT)}) == 1) {NONE}"
+            ),
             unit=COUNT,
+            text="Backends whose price nobody has seen to hold for too long, or that have none.",
+            thresholds=steps((1, ORANGE)),
         ),
         graph(
             "Attempts per second, by how their tokens are known",
             Query(rate(USAGE, "source"), "{{source}}"),
             unit="ops",
+            width=THIRD,
             is_stacked=True,
+        ),
+        graph(
+            "Age of prices",
+            Query(f"max by (backend) ({where('jeton_price_age_seconds', OF_BACKEND)})", "{{backend}}"),
+            unit="s",
+            decimals=1,
+            width=THIRD,
+            text="Since a price was last known to hold: its row's first day, the day it was confirmed, or its feed's last word.",
         ),
         graph(
             "Tokens booked ÷ tokens that the replicas count",
             Query(f"avg by (backend) ({where('jeton_meter_drift_ratio', OF_BACKEND)})", "{{backend}}"),
             unit="none",
             decimals=3,
+            width=THIRD,
             text="1 where all agree. Below: work in flight, or traffic at the replicas that is not ours. Above: tokens booked"
             " that were not made, or a replica that was started anew.",
             floor=None,
