@@ -1,6 +1,7 @@
 """Builds every room from the configuration and joins them; the only file that knows all."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, date, datetime
@@ -17,6 +18,7 @@ from router.classify.classifier import Classifier
 from router.clock import Clock
 from router.config_file import LoadedConfig
 from router.deployment import Deployment, deploy
+from router.discovery import Discovery
 from router.dispatch.names import StrangersNames
 from router.dispatch.relay import Relay
 from router.dispatch.watchdog import Watchdog
@@ -56,6 +58,10 @@ class App:
         self._clock = Clock()
         self._watchdog = Watchdog()
         self.drifts = Drifts()
+        self._discovery = Discovery(self._replicas_moved, self._discovered, time.monotonic)
+        self._discovery.follow(loaded)
+        self._discovery.look_first()  # before the ledger goes on: the leases of replicas that are still there shall, too
+        self._loaded = loaded = self._discovery.filled(loaded)
         self._price_watch = PriceWatch(loaded, self._clock.now_ns, self._prices_moved, self._feed_polled)
         config = loaded.config
         self._store = SqliteLedger(config.ledger.path, commit_seconds=config.ledger.commit_seconds)
@@ -106,6 +112,8 @@ class App:
     def apply(self, loaded: LoadedConfig) -> None:
         """Put a checked configuration into effect. Requests in flight end on what they started with."""
         day = _today()
+        self._discovery.follow(loaded)
+        loaded = self._discovery.filled(loaded)
         self._price_watch.follow(loaded)
         deployment = deploy(loaded, day, self.drifts, self._price_watch.fed)
         self.drifts.follow(_replica_profiles(deployment))
@@ -136,6 +144,7 @@ class App:
             reloader = Reloader(self._loaded, self.apply, self._metrics.reloaded)
             await stack.enter_async_context(reloader.running())
             await stack.enter_async_context(self._price_watch.running())
+            await stack.enter_async_context(self._discovery.running())
             advancing = asyncio.create_task(self._advance_for_ever())
             stack.push_async_callback(_cancelled, advancing)
             log.info("ready", backends=len(self._pipeline.deployment.backends))
@@ -169,6 +178,12 @@ class App:
 
     def _prices_moved(self) -> None:
         self.apply(self._loaded)
+
+    def _replicas_moved(self) -> None:
+        self.apply(self._loaded)
+
+    def _discovered(self, backend: str, result: str) -> None:
+        self._metrics.discovered(backend, result)
 
     def _feed_polled(self, feed: str, result: str) -> None:
         self._metrics.feed_polled(feed, result)

@@ -19,7 +19,14 @@ from router.config_source import ConfigRefused, Finding, Source, read_source
 from router.domain.budget import Budget
 from router.domain.decision import Policy
 from router.domain.fleet import Backend
-from router.fleet_config import build_budgets, build_fleet, build_prices, build_profiles
+from router.fleet_config import (
+    DiscoveryTerms,
+    build_budgets,
+    build_discoveries,
+    build_fleet,
+    build_prices,
+    build_profiles,
+)
 from router.pricing.book import Price, PriceBook
 from router.pricing.profile import EngineProfile
 from router.selection.loader import load_policy, policy_class
@@ -35,8 +42,9 @@ POLICY_NEEDS = frozenset({"price", "quality", "ttft"})
 class LoadedConfig:
     """A configuration that has passed every check, with what was built from it.
 
-    backends: the fleet, in the file's order. prices: the price in force today, by backend; `fleet_config.build_prices`
-    tells another day's. profiles: by name. paths: the files read, router.yaml first. warnings: allowed, hardly meant.
+    backends: the fleet, in the file's order, without replicas where `discoveries` tells how they are found. prices: the price in
+    force today, by backend; `fleet_config.build_prices` tells another day's. profiles: by name. paths: the files read,
+    router.yaml first. warnings: allowed, hardly meant.
     """
 
     config: RouterConfig
@@ -47,6 +55,7 @@ class LoadedConfig:
     prices: Mapping[str, Price]
     profiles: Mapping[str, EngineProfile]
     budgets: tuple[Budget, ...]
+    discoveries: Mapping[str, DiscoveryTerms]
     paths: tuple[Path, ...]
     warnings: tuple[Finding, ...]
 
@@ -100,6 +109,7 @@ def _load(source: Source, prices_path: Path, environ: Mapping[str, str], day: da
         prices=build_prices(config, book, day),
         profiles=build_profiles(config),
         budgets=build_budgets(config),
+        discoveries=build_discoveries(config, environ, source.path.absolute().parent),
         paths=(source.path, prices_path),
         warnings=tuple(sorted(config_checks.warnings(reading))),
     )

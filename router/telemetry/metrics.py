@@ -115,6 +115,12 @@ class Metrics:
         self._reloads_total = self._counter("jeton_reloads", "Configurations read after the first.", "result")
         for result in RELOAD_RESULTS:
             self._reloads_total.labels(result)
+        self._discoveries_total = self._counter(
+            "jeton_discoveries",
+            "Times that a backend's replicas were looked for. failed: nothing was told, and what was known stays.",
+            "backend",
+            "result",
+        )
         self._cache_requests_total = self._counter(
             "jeton_cache_requests",
             "Deterministic requests by what the response cache had for them. shared: the answer of an identical request that was"
@@ -187,6 +193,10 @@ class Metrics:
     def feed_polled(self, feed: str, result: str) -> None:
         """A price feed was read; both words are the configuration's and ours."""
         self._feed_polls_total.labels(feed, str(result)).value += 1
+
+    def discovered(self, backend: str, result: str) -> None:
+        """A backend's replicas were looked for; result: one of a few words."""
+        self._discoveries_total.labels(backend, str(result)).value += 1
 
     def render(self) -> tuple[bytes, str]:
         """The exposition text and its content type. Takes milliseconds for thousands of series: not in the event loop."""
