@@ -58,13 +58,15 @@ test: setup ## lint, types, and every test that needs nothing but .venv
 	$(BIN)/pytest -n auto
 
 .PHONY: test-crash
-test-crash: setup ## 200 times kill -9 while the books are kept, each followed by an audit (some minutes)
-	JETON_TEST_KILLS=200 $(BIN)/pytest tests/router/ledger/test_crash.py -k killed
+test-crash: setup ## 400 times kill -9 while one process, or several, keep the books, each followed by an audit (some 15 minutes)
+	JETON_TEST_KILLS=200 $(BIN)/pytest tests/router/ledger/test_crash.py tests/router/ledger/test_workers_crash.py -k killed
 
 .PHONY: bench
 bench: setup ## what each step of a request costs, in microseconds
 	@$(BIN)/python -m load.bench.hot_path
 	@$(BIN)/python -m load.bench.books
+	@$(BIN)/python -m load.bench.idle_streams
+	@$(BIN)/python -m load.bench.scrapes
 
 .PHONY: bench-engine
 bench-engine: setup ## how fast the engine runs in virtual time: 10 million steps of 100 replicas (about 2 minutes)
@@ -136,8 +138,8 @@ format: setup ## rewrite the code in the house's format
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-header --no-annotate --no-emit-index-url --no-config
 .PHONY: pins
 pins: ## bring every pinned requirements file up to date (needs uv)
-	$(COMPILE) --upgrade pyproject.toml requirements/build.in -o requirements/run.txt
-	$(COMPILE) --upgrade pyproject.toml requirements/build.in --extra dev --extra train -c requirements/run.txt -o requirements/dev.txt
+	$(COMPILE) --upgrade pyproject.toml requirements/build.in -c requirements/constraints.in -o requirements/run.txt
+	$(COMPILE) --upgrade pyproject.toml requirements/build.in --extra dev --extra train --extra bedrock --extra vertex -c requirements/run.txt -o requirements/dev.txt
 	$(COMPILE) --upgrade requirements/clients-openai3.in -o requirements/clients-openai3.txt
 	$(COMPILE) --upgrade requirements/clients-litellm.in -o requirements/clients-litellm.txt
 	$(COMPILE) --upgrade requirements/manifests.in -o requirements/manifests.txt

@@ -13,6 +13,7 @@ import click
 # import every command; a test holds the two together.
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "serve": ("router.commands.serve:serve", "Run the router."),
+    "accountant": ("router.commands.accountant:accountant", "Keep the books of workers that serve elsewhere."),
     "check": ("router.commands.check:check", "Print the fleet and its prices, or all that is wrong with router.yaml."),
     "key": ("router.commands.key:key", "Make an API key, or hash one that exists."),
     "prices": ("router.commands.prices:prices", "Show the price book, or import public price tables."),

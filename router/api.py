@@ -82,9 +82,20 @@ def build_api(
         answer = explain(inference_request, decision, pipeline.deployment.finder.drifts)
         return Response(orjson.dumps(answer), media_type="application/json")
 
+    add_refusal_handlers(api)
+    return api
+
+
+def add_refusal_handlers(api: FastAPI) -> None:
+    """From now on its errors have OpenAI's shape."""
     api.add_exception_handler(Refusal, _refused)
     api.add_exception_handler(HTTPException, _http_refused)
-    return api
+
+
+def refusal_response(error: Refusal) -> Response:
+    response = Response(error_body(error), status_code=error.status)
+    response.raw_headers += refusal_headers(error, new_request_id())
+    return response
 
 
 def model_entries(deployment: Deployment) -> list[dict[str, Any]]:
@@ -186,10 +197,7 @@ def _address(request: Request) -> str:
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
-    body = error_body(error)
-    response = Response(body, status_code=error.status)
-    response.raw_headers += refusal_headers(error, new_request_id())
-    return response
+    return refusal_response(error)
 
 
 async def _http_refused(request: Request, error: Exception) -> Response:

@@ -18,8 +18,7 @@ from router.domain.budget import Allowance, Budget, Span, span_at
 from router.errors import BudgetRefusal, BudgetUnavailable
 from router.ledger.budget import Account, Budgets, Hold, Spent
 from router.ledger.shared_budget import REBUILD_SECONDS, SHARE_SECONDS, SharedAway, SharedBudgets
-from router.ledger.spending import SpentQuestion
-from router.ledger.store import LedgerStore
+from router.ledger.store import LedgerStore, SpentQuestion
 from router.selection.affordable import refuse_over_budget
 
 log = structlog.get_logger("jeton.bursar")

@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Discriminator, Field, SecretStr, Tag, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, Discriminator, Field, SecretStr, Tag, field_validator, model_validator
 
 from router.domain.budget import Period
 from router.domain.fleet import Billing, EngineKind, PoolKind
@@ -18,6 +18,8 @@ from router.domain.request import Capability
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,99}$"
 URL = r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"
 REDIS_URL = r"^rediss?://[^\s/?#@]+(/[0-9]{1,4})?$"
+# As libpq has it, with a user and without a password.
+POSTGRES_URL = r"^postgres(ql)?://([^\s/?#@:]+@)?[^\s/?#@]*/[^\s/?#]+(\?[^\s#]*)?$"
 HOST = r"^(\*|[a-z0-9_][a-z0-9._-]{0,252}|[0-9a-f:.]*:[0-9a-f:.]*)$"  # in lower case; an IPv6 address without brackets
 DNS_NAME = r"^[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?\.?$"
 NAMESERVER = re.compile(r"([0-9.]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}")
@@ -46,6 +48,9 @@ class ServerConfig(Shape):
     body_seconds: float = Field(default=10.0, gt=0, description="silence allowed while a body is on its way")
     write_seconds: float = Field(default=30.0, gt=0, description="how long a client may read nothing of an answer")
     drain_seconds: float = Field(default=30.0, ge=0, description="how long streams may go on after SIGTERM")
+    streams_expected: int = Field(
+        default=10_000, gt=0, description="at once; the limit on open files is raised at start so that they fit"
+    )
     completion_tokens_max: int = Field(default=1_000_000, gt=0)
     choices_max: int = Field(default=128, gt=0)
     json_keys_max: int = Field(default=100_000, gt=0)
@@ -161,6 +166,25 @@ class ReplicaConfig(Shape):
     api_key_env: str | None = Field(
         default=None, pattern=ENVIRONMENT_NAME, description="environment variable that holds the replica's own API key"
     )
+    api_key_file: Path | None = Field(
+        default=None,
+        description="file that holds it instead, beside router.yaml unless absolute; read again when it changes",
+    )
+
+
+class ProviderConfig(Shape):
+    """name: a file in `dispatch/providers/`. parameters: its own, checked by the provider itself."""
+
+    name: str
+    parameters: dict[str, Any] = {}
+
+
+def _provider_word(value: Any) -> Any:
+    """`provider: groq` is short for `provider: {name: groq}`."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+AnyProviderConfig = Annotated[ProviderConfig, BeforeValidator(_provider_word)]
 
 
 class FoundReplicaConfig(Shape):
@@ -222,7 +246,8 @@ class DiscoveryConfig(Shape):
 
 class BackendConfig(Shape):
     """One model at one quantization and price. profile: for leased vLLM backends, a name in `profiles`, or of a measured
-    engine that comes with jeton. Its replicas are listed, or found by `discovery`."""
+    engine that comes with jeton. provider: whose API it is, where not vLLM's or plainly OpenAI's; what that cannot do is
+    taken from the capabilities. Its replicas are listed, or found by `discovery`."""
 
     name: str = Field(pattern=NAME)
     model: str = Field(pattern=NAME)
@@ -246,6 +271,7 @@ class BackendConfig(Shape):
     )
     price: str
     profile: str | None = None
+    provider: AnyProviderConfig | None = None
     replicas: tuple[ReplicaConfig, ...] = ()
     discovery: DiscoveryConfig | None = None
 
@@ -258,6 +284,13 @@ class BackendConfig(Shape):
         if self.replicas and self.discovery is not None:
             raise ValueError("has both `replicas` and `discovery`; keep one")
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_provider_is_no_vllm(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("provider") is not None:
+            return {"engine": EngineKind.OPENAI.value, **value}
+        return value
 
 
 class PoolConfig(Shape):
@@ -328,11 +361,37 @@ AnyProfileConfig = Annotated[
 ]
 
 
+class AccountantPlace(StrEnum):
+    """Who keeps the books. alone: this process, which has the ledger to itself, and what an answer says is what is charged.
+    inside: one of several that share it, whichever leads. apart: `jeton accountant`, and no process that serves."""
+
+    ALONE = "alone"
+    INSIDE = "inside"
+    APART = "apart"
+
+
+class SpoolConfig(Shape):
+    """What is written down here while PostgreSQL is away. bytes_max bounds what it holds; 1 kB a request, or little more."""
+
+    path: Path = Path("var/jeton.spool")
+    bytes_max: int = Field(default=256 * 2**20, ge=2**20)
+
+
 class LedgerConfig(Shape):
-    """path: the SQLite file, relative to the working directory."""
+    """path: the SQLite file, relative to the working directory; not read where url names a database of PostgreSQL.
+
+    The password is in the environment. lock_seconds: how long a start waits for another jeton to let go of the database.
+    silence_seconds: after which a worker that was not heard of is taken for dead.
+    """
 
     path: Path = Path("var/jeton.sqlite")
+    url: str | None = Field(default=None, pattern=POSTGRES_URL)
+    password_env: str | None = Field(default=None, pattern=ENVIRONMENT_NAME)
+    spool: SpoolConfig = SpoolConfig()
+    lock_seconds: float = Field(default=5.0, ge=0, le=3600)
     commit_seconds: float = Field(default=0.02, gt=0, le=1)
+    accountant: AccountantPlace = AccountantPlace.ALONE
+    silence_seconds: float = Field(default=10.0, ge=2, le=3600)
 
 
 class RedisConfig(Shape):
@@ -365,6 +424,14 @@ class MediaConfig(Shape):
     domains: tuple[Annotated[str, Field(pattern=HOST)], ...] = ()
 
 
+class AdminConfig(Shape):
+    """The admin port (`router/admin.py`): nobody gets by without one of its own keys, made and hashed as those of tenants."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(ge=0, le=65535)
+    api_keys: tuple[ApiKeyConfig, ...] = Field(min_length=1)
+
+
 class CacheStore(StrEnum):
     """Where answers are kept. redis: that of `redis`, for all workers."""
 
@@ -395,6 +462,7 @@ class Secrets(BaseModel, frozen=True):
 
     pepper: SecretStr = SecretStr("")
     redis_password: SecretStr = SecretStr("")
+    ledger_password: SecretStr = SecretStr("")
 
 
 class RouterConfig(Shape):
@@ -420,5 +488,6 @@ class RouterConfig(Shape):
     redis: RedisConfig | None = None
     repeats: RepeatsConfig = RepeatsConfig()
     media: MediaConfig = MediaConfig()
+    admin: AdminConfig | None = None
     cache: CacheConfig | None = None
     log: LogConfig = LogConfig()

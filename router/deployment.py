@@ -7,6 +7,7 @@ from datetime import date
 from router.access.keys import ApiKeys
 from router.config import MediaConfig, RetryConfig, ServerConfig
 from router.config_file import LoadedConfig
+from router.dispatch.provider import Provider
 from router.dispatch.relay import Patience
 from router.domain.decision import Policy
 from router.domain.fleet import Backend
@@ -26,7 +27,7 @@ from router.wire.parse import Bounds
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """prices and profiles by backend's name; a backend without one is not in it. day: of the prices."""
+    """prices, profiles and providers by backend's name; a backend without one is not in it. day: of the prices."""
 
     server: ServerConfig
     retries: RetryConfig
@@ -41,6 +42,7 @@ class Deployment:
     finder: Finder
     prices: Mapping[str, Price]
     profiles: Mapping[str, EngineProfile]
+    providers: Mapping[str, Provider]
     policy: Policy
     policy_name: str
     baseline: str
@@ -98,6 +100,7 @@ def deploy(
         ),
         prices=prices,
         profiles={backend.name: loaded.profiles[backend.profile] for backend in loaded.backends if backend.profile},
+        providers=loaded.providers,
         policy=loaded.policy,
         policy_name=config.policy.name,
         baseline=config.baseline,

@@ -2,11 +2,13 @@
 
     Refusal
     ├── BadRequest            400  invalid_request_error
-    │   └── ContextTooLong    400  context_length_exceeded
+    │   ├── ContextTooLong    400  context_length_exceeded
+    │   └── Untranslatable    400  unsupported_parameter
     ├── Unauthenticated       401  invalid_api_key
     ├── Forbidden             403  model_not_allowed
     ├── UnknownModel          404  model_not_found
     ├── UnknownPath           404  unknown_path
+    ├── UnknownReplica        404  unknown_replica         on the admin port
     ├── WrongMethod           405  method_not_allowed
     ├── ClientTooSlow         408  request_timeout
     ├── RepeatRefused         409
@@ -59,6 +61,12 @@ class ContextTooLong(BadRequest):
     code = "context_length_exceeded"
 
 
+class Untranslatable(BadRequest):
+    """A provider's own API has no place for what the request asks for. Another backend may have one."""
+
+    code = "unsupported_parameter"
+
+
 class Unauthenticated(Refusal):
     status, type, code = 401, "authentication_error", "invalid_api_key"
 
@@ -73,6 +81,10 @@ class UnknownModel(Refusal):
 
 class UnknownPath(Refusal):
     status, type, code = 404, "invalid_request_error", "unknown_path"
+
+
+class UnknownReplica(Refusal):
+    status, type, code = 404, "invalid_request_error", "unknown_replica"
 
 
 class WrongMethod(Refusal):

@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from router.config import (
     ApiKeyConfig,
@@ -23,14 +25,32 @@ from router.config import (
 from router.domain.budget import Budget, Degrade
 from router.domain.fleet import Backend, Pool, Replica
 from router.domain.money import nanousd_from_usd
+from router.domain.request import ASSUMED, Capability
 from router.pricing.book import Price, PriceBook, PriceMissing
 from router.pricing.feed import FedPrice
 from router.pricing.profile import EngineProfile, Speculation, roofline_profile
 from router.profiles import shipped
 
 
-def build_fleet(config: RouterConfig, environ: Mapping[str, str]) -> tuple[Backend, ...]:
-    """Every backend, in the file's order. Replicas' API keys are read from `environ`; KeyError when one is missing."""
+class KeyFile(NamedTuple):
+    """What stands in a file that holds an API key; problem: why there is none, else "". path: absolute."""
+
+    path: str
+    key: str = ""
+    problem: str = ""
+
+    def __repr__(self) -> str:  # a key must not reach a log through a repr
+        return f"KeyFile(path={self.path!r})"
+
+
+def build_fleet(
+    config: RouterConfig,
+    environ: Mapping[str, str],
+    key_files: Mapping[Path, KeyFile] = MappingProxyType({}),
+    able: Mapping[str, frozenset[Capability]] = MappingProxyType({}),
+) -> tuple[Backend, ...]:
+    """Every backend, in the file's order. Replicas' API keys are taken from `environ`, or from `key_files` by the path that
+    the configuration gives; KeyError when one is missing. able: what a provider can do, by backend."""
     return tuple(
         Backend(
             name=backend.name,
@@ -41,11 +61,14 @@ def build_fleet(config: RouterConfig, environ: Mapping[str, str]) -> tuple[Backe
             quantization=backend.quantization,
             engine=backend.engine,
             context_tokens=backend.context_tokens,
-            capabilities=frozenset(backend.capabilities),
+            capabilities=_capabilities(backend, able.get(backend.name)),
             price=backend.price,
             profile=backend.profile or "",
-            replicas=tuple(_replica(backend, position, environ) for position in range(len(backend.replicas))),
+            replicas=tuple(
+                _replica(backend, position, environ, key_files) for position in range(len(backend.replicas))
+            ),
             completion_tokens_max=backend.completion_tokens_max or 0,
+            provider=backend.provider.name if backend.provider is not None else "",
         )
         for pool in config.pools
         for backend in pool.backends
@@ -132,7 +155,21 @@ def replica_id(backend: BackendConfig, position: int) -> str:
     return backend.replicas[position].name or f"{backend.name}/{position + 1}"
 
 
-def _replica(backend: BackendConfig, position: int, environ: Mapping[str, str]) -> Replica:
+def _capabilities(backend: BackendConfig, able: frozenset[Capability] | None) -> frozenset[Capability]:
+    """What is configured, and what is taken for granted, as far as the provider can do it."""
+    claimed = ASSUMED.union(backend.capabilities)
+    return claimed if able is None else claimed & able
+
+
+def _replica(
+    backend: BackendConfig, position: int, environ: Mapping[str, str], key_files: Mapping[Path, KeyFile]
+) -> Replica:
     replica: ReplicaConfig = backend.replicas[position]
     api_key = environ[replica.api_key_env] if replica.api_key_env else None
-    return Replica(replica_id(backend, position), backend.name, replica.url.rstrip("/"), api_key)
+    api_key_file = ""
+    if replica.api_key_file is not None:
+        key_file = key_files[replica.api_key_file]
+        api_key, api_key_file = key_file.key, key_file.path
+    return Replica(
+        replica_id(backend, position), backend.name, replica.url.rstrip("/"), api_key, api_key_file=api_key_file
+    )

@@ -24,14 +24,16 @@ from router.clock import Clock
 from router.cohort import Cohort
 from router.conversation import Conversation, Header, require_content_type
 from router.deployment import Deployment
+from router.dispatch.failure import AttemptFailed
 from router.dispatch.names import StrangersNames
-from router.dispatch.relay import AttemptFailed, Parcel, Relay, StreamRelay, header_value, is_event_stream, read_whole
+from router.dispatch.provider import Order, Provider
+from router.dispatch.relay import Parcel, Relay, StreamRelay, header_value, is_event_stream, read_whole
 from router.dispatch.retries import RetryBudget
 from router.dispatch.upstream import Exchange
 from router.dispatch.watchdog import Deadline, Watchdog
 from router.domain.attempt import AttemptFacts, Charge
 from router.domain.decision import Choice, Decision, Prediction
-from router.domain.fleet import EngineKind
+from router.domain.fleet import Backend, EngineKind
 from router.domain.money import usd_text
 from router.domain.request import GENERATING, Endpoint, InferenceRequest
 from router.domain.usage import Usage
@@ -43,6 +45,7 @@ from router.errors import (
     RateLimited,
     Refusal,
     Unauthenticated,
+    Untranslatable,
 )
 from router.fleet.state import Fleet
 from router.ledger.budget import Account, Hold
@@ -105,6 +108,8 @@ class Pipeline:
         self._clock = clock
         self._watchdog = watchdog
         self._repeats = repeats
+        self._under_way: dict[Attempt, asyncio.Task[Any]] = {}
+        self._given_up: set[Attempt] = set()
         self._names = names
         self._recall = recall
         self._cohort = Cohort()
@@ -205,6 +210,15 @@ class Pipeline:
         if not all(map(is_public, addresses)):
             raise unfetchable(None, rules)
 
+    def give_up(self, replica_id: str) -> int:
+        """End what still runs at a replica that is about to be taken away: another takes over, where nothing of the answer has
+        gone out, else the client hears that it broke. Returns how many attempts that are."""
+        found = [attempt for attempt in self._under_way if attempt.facts.replica == replica_id]
+        for attempt in found:
+            self._given_up.add(attempt)
+            self._under_way[attempt].cancel()
+        return len(found)
+
     def explain(
         self, headers: Sequence[Header], address: str, endpoint: Endpoint, members: dict[str, Any], request_id: str
     ) -> tuple[InferenceRequest, Decision]:
@@ -239,7 +253,7 @@ class Pipeline:
         scope = deployment.scopes.resolve(request.model, identity.models)
         fleet = self._fleet
         candidates, exclusions = deployment.finder.find(
-            request, scope, fleet.snapshot, fleet.loads, prediction, fleet.clock(), is_budgeted=bool(accounts)
+            request, scope, fleet.snapshot, fleet.all_loads, prediction, fleet.clock(), is_budgeted=bool(accounts)
         )
         is_degraded = False
         if accounts:
@@ -277,7 +291,7 @@ class Pipeline:
         for choice in work.decision.choices:
             if len(failures) == work.deployment.retries.attempts_max:
                 break
-            if failures and not self._retries.take(self._fleet.clock()):
+            if failures and failures[-1].fault != "leaving" and not self._retries.take(self._fleet.clock()):
                 break
             hold = None
             if work.accounts:
@@ -310,15 +324,27 @@ class Pipeline:
         raise _refusal_for(failures)
 
     async def _attempt(self, work: "_Work", attempt: Attempt) -> None:
-        await self._cohort.assemble()
-        parcel = self._parcel(work, attempt)
-        exchange = await self._relay.send(attempt.candidate.replica, parcel, work.deployment.patience)
-        if is_event_stream(exchange):
-            await self._stream(work, attempt, exchange)
-        else:
-            await self._answer(work, attempt, exchange)
+        task = work.call.task
+        assert task is not None
+        self._under_way[attempt] = task
+        try:
+            await self._cohort.assemble()
+            parcel = self._parcel(work, attempt)
+            exchange = await self._relay.send(attempt.candidate.replica, parcel, work.deployment.patience)
+            if is_event_stream(exchange):
+                await self._stream(work, attempt, exchange, parcel)
+            else:
+                await self._answer(work, attempt, exchange, parcel)
+        except asyncio.CancelledError:
+            if attempt not in self._given_up or work.call.is_gone or work.deadline.has_passed:
+                raise
+            task.uncancel()
+            raise AttemptFailed.leaving(has_begun=work.call.has_started) from None
+        finally:
+            del self._under_way[attempt]
+            self._given_up.discard(attempt)
 
-    async def _answer(self, work: "_Work", attempt: Attempt, exchange: Exchange) -> None:
+    async def _answer(self, work: "_Work", attempt: Attempt, exchange: Exchange, parcel: Parcel) -> None:
         """A whole answer: read, judged and priced before its first byte goes out."""
         backend = attempt.candidate.backend
         try:
@@ -339,14 +365,15 @@ class Pipeline:
         headers = [(b"content-type", header_value(exchange, b"content-type")), *_labels(attempt)]
         if charge.cost_nanousd is not None:
             headers.append((b"x-jeton-cost-usd", usd_text(charge.cost_nanousd).encode()))
+        shown = _shown(parcel, answer.body)
         tape = work.tape
         if tape is not None:
             headers.append(tape.header)
-            tape.add(answer.body)
+            tape.add(shown)
             record(tape, work.request, backend, charge, headers[0][1])
-        await work.call.answer(200, headers, answer.body)
+        await work.call.answer(200, headers, shown)
 
-    async def _stream(self, work: "_Work", attempt: Attempt, exchange: Exchange) -> None:
+    async def _stream(self, work: "_Work", attempt: Attempt, exchange: Exchange, parcel: Parcel) -> None:
         """A stream: nothing goes out before the first event that means something; then piece by piece."""
         attempt.stream = stream = _stream_reader(work, attempt)
         relayed = StreamRelay(exchange, stream, work.deployment.patience)
@@ -361,7 +388,7 @@ class Pipeline:
                     tape.add(piece)
                 await work.call.write(piece)
                 piece = await relayed.next()
-            last = stream.end()
+            last = _shown(parcel, stream.end())
             charge = attempt.succeed(stream.usage(), stream.events)
             if tape is not None:
                 tape.add(last)
@@ -413,7 +440,10 @@ class Pipeline:
     def _parcel(self, work: "_Work", attempt: Attempt) -> Parcel:
         request, backend, upload = work.request, attempt.candidate.backend, work.body.upload
         headers = [(b"x-request-id", attempt.facts.attempt_id.encode())]
-        headers += [header for header in work.call.headers if header[0] in FORWARDED_HEADERS]
+        forwarded = [header for header in work.call.headers if header[0] in FORWARDED_HEADERS]
+        if backend.provider:
+            return self._parcel_for(work.deployment.providers[backend.name], work, backend, headers, forwarded)
+        headers += forwarded
         path = PATHS[request.endpoint]
         if upload is not None:
             headers += [USER_AGENT, (b"content-type", upload.content_type)]
@@ -429,6 +459,25 @@ class Pipeline:
         )
         headers += STREAM_ASKED if request.is_streaming else ANSWER_ASKED
         return Parcel(request.endpoint, path, headers, body, request.is_streaming)
+
+    def _parcel_for(
+        self, provider: Provider, work: "_Work", backend: Backend, headers: list[Header], forwarded: Sequence[Header]
+    ) -> Parcel:
+        """As the provider wants it. Raises AttemptFailed where its API has no place for what is asked."""
+        request, upload = work.request, work.body.upload
+        order = Order(provider, request.endpoint, work.body.parsed.members, backend, request.is_streaming)
+        headers += provider.headers(order, forwarded)
+        path = provider.path(order)
+        if upload is not None:
+            headers += [USER_AGENT, (b"content-type", upload.content_type)]
+            return Parcel(request.endpoint, path, headers, upload.body(backend), None, order=order)
+        try:
+            body = provider.body(order)
+        except Untranslatable as refusal:
+            raise AttemptFailed("untranslatable", refusal) from None
+        wanted = provider.stream_type if request.is_streaming else b"application/json"
+        headers += [USER_AGENT, JSON_TYPE, (b"accept", wanted)]
+        return Parcel(request.endpoint, path, headers, body, request.is_streaming, order=order)
 
     def _record(self, work: "_Work", attempt: Attempt, charge: Charge) -> None:
         self.metrics.attempt(charge, overhead_seconds=(attempt.opened_ns - work.received_ns) / 1e9)
@@ -561,8 +610,15 @@ def _stream_reader(work: _Work, attempt: Attempt) -> Stream:
     )
 
 
+def _shown(parcel: Parcel, data: bytes) -> bytes:
+    """What is metered, as the client gets it."""
+    return data if parcel.order is None else parcel.order.provider.shown(parcel.order, data)
+
+
 def _refusal_for(failures: Sequence[AttemptFailed]) -> Refusal:
-    """What the client hears when all attempts failed: 429 only if every one was limited, with the smallest wait."""
+    """What the client hears when all attempts failed: 429 only if every one was limited, with the smallest wait; that the
+    request cannot be put to a provider only if nobody was asked."""
+    failures = [failure for failure in failures if failure.fault != "untranslatable"] or failures
     if all(failure.fault == "limited" for failure in failures):
         waits = [failure.retry_after_seconds for failure in failures if failure.retry_after_seconds is not None]
         return RateLimited(failures[-1].refusal.message, retry_after_seconds=min(waits, default=1.0))

@@ -6,10 +6,8 @@ client was served, while no provider's totals move, and what the baseline would 
 dispatched, for they measure.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
-
-import structlog
 
 from router.accountant import Accountant
 from router.cache.answer import StoredAnswer
@@ -18,7 +16,7 @@ from router.cache.responses import ResponseCache, Tape
 from router.conversation import Conversation, Header
 from router.domain.attempt import AttemptEnd, AttemptFacts, AttemptStatus, Charge
 from router.domain.decision import Decision
-from router.domain.fleet import Backend, Billing, EngineKind, Pool, PoolKind
+from router.domain.fleet import CACHE, Backend, Billing, EngineKind, Pool, PoolKind
 from router.domain.money import usd_text
 from router.domain.periods import HOLDOUT_REASON
 from router.domain.request import InferenceRequest
@@ -27,10 +25,8 @@ from router.errors import Unavailable
 from router.pricing.price import MeteredPrice, TokenRates
 from router.telemetry.metrics import Metrics
 from router.wire.answers import is_complete
+from router.wire.media import fetches_media
 
-log = structlog.get_logger("jeton.recall")
-
-CACHE = "cache"
 HIT, SHARED, MISS, BYPASS = "hit", "shared", "miss", "bypass"
 FREE = MeteredPrice(CACHE, TokenRates(0, 0, 0, 0))
 BACKEND = Backend(
@@ -50,7 +46,7 @@ class Wanted(NamedTuple):
 
     call: Conversation
     request: InferenceRequest
-    members: Mapping[str, Any]
+    members: dict[str, Any]
     decision: Decision
     received_ns: int
 
@@ -75,7 +71,8 @@ class Recall:
         """Answer it, from what is known or by `dispatch`, whose tape is to be recorded on."""
         request, cache = wanted.request, self.cache
         choice = wanted.decision.choices[0]
-        if choice.reason == HOLDOUT_REASON or not is_deterministic(request.endpoint, wanted.members):
+        members = wanted.members
+        if choice.reason == HOLDOUT_REASON or not is_deterministic(request.endpoint, members) or fetches_media(members):
             await dispatch(None)
             return
         served, directives = wanted.served, _directives(wanted.call)
@@ -84,7 +81,7 @@ class Recall:
             await dispatch(Tape(cache, served, cache_header(BYPASS)))
             return
         headers = [wanted.call.header(name) for name in TELLING_HEADERS]
-        key = answer_key(request.tenant, request.endpoint, served, wanted.members, headers)
+        key = answer_key(request.tenant, request.endpoint, served, members, headers)
         is_fresh_wanted = b"no-cache" in directives
         if not is_fresh_wanted:
             for label, look in ((HIT, cache.get), (SHARED, cache.join)):
@@ -170,17 +167,19 @@ def record(tape: Tape, request: InferenceRequest, backend: Backend, charge: Char
         before, _, after = body.rpartition(tape.cost_member)
         body = before + COST_MEMBER + after
     usage = charge.usage
-    tape.answer = StoredAnswer(
-        is_stream=request.is_streaming,
-        content_type=content_type.decode("latin-1"),
-        body=body,
-        model=backend.model,
-        tier=backend.tier,
-        backend=backend.name,
-        prompt_tokens=usage.prompt_tokens,
-        completion_tokens=usage.completion_tokens,
-        reasoning_tokens=usage.reasoning_tokens,
-        is_estimated=usage.source is not UsageSource.PROVIDER,
+    tape.keep(
+        StoredAnswer(
+            is_stream=request.is_streaming,
+            content_type=content_type.decode("latin-1"),
+            body=body,
+            model=backend.model,
+            tier=backend.tier,
+            backend=backend.name,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            is_estimated=usage.source is not UsageSource.PROVIDER,
+        )
     )
 
 

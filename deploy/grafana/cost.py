@@ -373,7 +373,7 @@ HOW_SURE_IT_IS = Row(
         ),
         graph(
             "Tokens booked ÷ tokens that the replicas count",
-            Query(f"avg by (backend) ({where('jeton_meter_drift_ratio', OF_BACKEND)})", "{{backend}}"),
+            Query(f"sum by (backend) ({where('jeton_meter_drift_ratio', OF_BACKEND)})", "{{backend}}"),
             unit="none",
             decimals=3,
             width=THIRD,

@@ -1,8 +1,9 @@
 """Which requests have but one answer, and under what name it is kept.
 
-A request is taken to be deterministic when it sets `temperature` to 0 or gives a `seed`, and depends on nothing that is not in
-it: no conversation or file kept at the provider, no tool that the provider runs. (Engines are not deterministic to the last bit
-across batches; who sends such a request has asked for the same answer as far as there is one.)
+A request is taken to be deterministic when it sets `temperature` to 0 or gives a `seed`, and depends on nothing that is not
+in it: no conversation kept at the provider, no tool that the provider runs, no media to be fetched (`wire/media.py`).
+(Engines are not deterministic to the last bit across batches; who sends such a request has asked for the same answer as far
+as there is one.)
 """
 
 import hashlib

@@ -25,24 +25,35 @@ class Flight:
         self.answer: StoredAnswer | None = None
         self.landed = asyncio.Event()
 
+    def land(self, answer: StoredAnswer | None) -> None:
+        """The first word counts."""
+        if not self.landed.is_set():
+            self.answer = answer
+            self.landed.set()
+
 
 class Tape:
     """What goes out to a client, recorded. served: by what; an answer of another's is not kept. header: what the client is told
     of the cache. cost_member: the bytes in a stream's last usage chunk that tell what this request cost, which is no part of
-    what is kept. flight: whose followers go on as soon as nothing will come of it; None: nothing is recorded.
+    what is kept. flight: whose followers wait for the answer; None: nothing is recorded. key: under which it is kept.
 
     Given up, `is_recording` then being false, where it grows beyond its bounds.
     """
 
-    __slots__ = ("_cache", "_flight", "_pieces", "answer", "bytes", "cost_member", "header", "is_recording", "served")
+    __slots__ = ("_cache", "_flight", "_key", "_pieces", "bytes", "cost_member", "header", "is_recording", "served")
 
     def __init__(
-        self, cache: "ResponseCache", served: Served, header: tuple[bytes, bytes], flight: Flight | None = None
+        self,
+        cache: "ResponseCache",
+        served: Served,
+        header: tuple[bytes, bytes],
+        key: bytes = b"",
+        flight: Flight | None = None,
     ) -> None:
         self._cache = cache
+        self._key = key
         self._flight = flight
         self._pieces: list[bytes] = []
-        self.answer: StoredAnswer | None = None
         self.bytes = 0
         self.cost_member = b""
         self.header = header
@@ -61,12 +72,20 @@ class Tape:
     def body(self) -> bytes:
         return b"".join(self._pieces)
 
-    def give_up(self) -> None:
-        self.erase()
+    def keep(self, answer: StoredAnswer) -> None:
+        """All has been said, whether or not the client has read it: followers need not wait for that."""
+        self._erase()
+        self._cache.put(self._key, answer)
         if self._flight is not None:
-            self._flight.landed.set()
+            self._flight.land(answer)
 
-    def erase(self) -> None:
+    def give_up(self) -> None:
+        """Nothing is kept of it, and nobody need wait; without effect where it was kept."""
+        self._erase()
+        if self._flight is not None:
+            self._flight.land(None)
+
+    def _erase(self) -> None:
         self._cache.taped_bytes -= self.bytes
         self.bytes = 0
         self._pieces = []
@@ -154,21 +173,17 @@ class ResponseCache:
 
     @contextmanager
     def taping(self, key: bytes, served: Served, header: tuple[bytes, bytes], *, leads: bool) -> Iterator[Tape]:
-        """While the block runs the request is under way; what its tape then holds is kept. leads: others may wait for it."""
+        """While the block runs the request is under way. leads: others may wait for it."""
         flight = Flight()
         if leads and key not in self._flights:
             self._flights[key] = flight
-        tape = Tape(self, served, header, flight)
+        tape = Tape(self, served, header, key, flight)
         try:
             yield tape
         finally:
-            tape.erase()
-            if tape.answer is not None:
-                self.put(key, tape.answer)
+            tape.give_up()
             if self._flights.get(key) is flight:
                 del self._flights[key]
-            flight.answer = tape.answer
-            flight.landed.set()
 
     async def aclose(self) -> None:
         if self.shared is not None:

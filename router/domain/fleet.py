@@ -10,6 +10,9 @@ from enum import StrEnum
 from router.domain.immutable import immutable
 from router.domain.request import Capability
 
+# The pool and the backend under which answers from the response cache are booked; no other may be called so.
+CACHE = "cache"
+
 
 class PoolKind(StrEnum):
     EDGE = "edge"
@@ -42,13 +45,17 @@ class Pool:
 
 @immutable
 class Replica:
-    """One endpoint. `id` is `<backend>/<n>` or the configured name; it names the replica everywhere."""
+    """One endpoint. `id` is `<backend>/<n>` or the configured name; it names the replica everywhere.
+
+    api_key_file: where api_key was read, "" if it did not come from a file; it may have changed since.
+    """
 
     id: str
     backend: str
     url: str
     api_key: str | None = None
     api_key_header: str = "authorization"
+    api_key_file: str = ""
 
     def __repr__(self) -> str:  # an API key must not reach a log through a repr
         return f"Replica(id={self.id!r}, url={self.url!r})"
@@ -61,6 +68,7 @@ class Backend:
     model: the name clients see; served_model: the name sent to the replicas.
     completion_tokens_max: what a completion may have at most, where less than the context; 0 where nothing says so.
     price: name of a price-book row. profile: name of an engine profile (leased vLLM only, else "").
+    provider: whose API it is, where it is not plainly OpenAI's or vLLM's; a file in `dispatch/providers/`.
     """
 
     name: str
@@ -76,6 +84,7 @@ class Backend:
     profile: str
     replicas: tuple[Replica, ...]
     completion_tokens_max: int = 0
+    provider: str = ""
 
 
 @immutable
@@ -94,12 +103,13 @@ class Scrape:
 
 
 class HealthState(StrEnum):
-    """limited: it asked us to wait (429). ejected: its answers failed. down: its health check fails. locked_out: it
-    refuses our API key."""
+    """limited: it asked us to wait (429, or it is overloaded). ejected: its answers failed. leaving: it will be taken away, as a
+    spot instance is. down: its health check fails. locked_out: it refuses our API key."""
 
     UP = "up"
     LIMITED = "limited"
     EJECTED = "ejected"
+    LEAVING = "leaving"
     DOWN = "down"
     LOCKED_OUT = "locked_out"
 

@@ -1,7 +1,7 @@
 """The fleet as this process sees it: the current snapshot, our work in flight, and the reports that change them.
 
-Readers take `fleet.snapshot` and `fleet.loads`, attribute reads; every report swaps the snapshot whole if it changed
-anything. For one event loop; not for threads.
+Readers take `fleet.snapshot` and `fleet.loads` (or `all_loads`), attribute reads; every report swaps the snapshot whole if it
+changed anything. For one event loop; not for threads.
 """
 
 import time
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from router.domain.fleet import UP, Backend, Health, Load, Replica, Scrape, Snapshot
 from router.fleet.drift import MeterDrift
-from router.fleet.health import HealthBook, HealthRules
+from router.fleet.health import RATE_LIMITED, HealthBook, HealthRules
 from router.fleet.in_flight import InFlight, Ticket
 
 HealthListener = Callable[[Replica, Health, Health], None]
@@ -43,6 +43,15 @@ class Fleet:
         self._replicas: dict[str, Replica] = {}
         self.snapshot = Snapshot({}, {}, {}, tiers)
         self.configure(backends, tiers, rules)
+
+    @property
+    def all_loads(self) -> Mapping[str, Load]:
+        """With the work of other workers, as last heard."""
+        return self._in_flight.all_loads
+
+    def hear(self, elsewhere: Mapping[str, int]) -> None:
+        """Other workers have so many attempts in flight, by replica."""
+        self._in_flight.hear(elsewhere)
 
     def configure(self, backends: Iterable[Backend], tiers: tuple[str, ...], rules: HealthRules) -> None:
         """Take over a new configuration. Replicas whose id and url stay keep their health and their last scrape;
@@ -86,10 +95,10 @@ class Fleet:
         self._book.failed(replica_id, fault, now)
         self._judge(replica_id, now)
 
-    def limited(self, replica_id: str, retry_after_seconds: float | None) -> None:
-        """The replica answered 429, with the seconds of its Retry-After if it named any."""
+    def limited(self, replica_id: str, retry_after_seconds: float | None, why: str = RATE_LIMITED) -> None:
+        """The replica answered 429 or the like, with the seconds of its Retry-After if it named any. why: for people."""
         now = self.clock()
-        self._book.limited(replica_id, retry_after_seconds, now)
+        self._book.limited(replica_id, retry_after_seconds, now, why)
         self._judge(replica_id, now)
 
     def refused_credentials(self, replica_id: str) -> None:
@@ -103,6 +112,21 @@ class Fleet:
             if (replica.api_key_header, replica.api_key) == key:
                 self._book.refused_credentials(replica.id)
                 self._judge(replica.id, now)
+
+    def leave(self, replica_id: str, why: str) -> bool:
+        """Notice was given that the replica will be taken away: no new work. False where there is no such replica."""
+        is_known = self._book.leave(replica_id, why)
+        self._judge(replica_id, self.clock())
+        return is_known
+
+    def stay(self, replica_id: str) -> bool:
+        """The notice was called off. False where there is no such replica."""
+        is_known = self._book.stay(replica_id)
+        self._judge(replica_id, self.clock())
+        return is_known
+
+    def is_leaving(self, replica_id: str) -> bool:
+        return self._book.is_leaving(replica_id)
 
     def accepted_credentials(self, replica_id: str) -> None:
         """The replica accepted our API key in a check."""

@@ -26,6 +26,8 @@ from router.selection.site import Site
 COMPLETION_TOKENS_UNKNOWN = 211.0
 AUDIO = frozenset({Endpoint.TRANSCRIPTIONS, Endpoint.TRANSLATIONS})
 GENERATING = AUDIO | {Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES, Endpoint.MESSAGES}
+# Combinations of model names and needs that are remembered: more than clients that mean well ever use.
+ABLE_MAX = 4096
 # The prompt of audio is estimated in the frames that Whisper's encoder makes of a second (arXiv:2212.04356, 2.2).
 AUDIO_TOKENS_PER_SECOND = 50
 
@@ -128,6 +130,8 @@ class Finder:
                 able.exclusions.append(Exclusion(backend.name, "", "no engine profile to share its hours out by"))
             else:
                 able.sites.append(Site(backend, self._levels[backend.tier], Lease(price, profile)))
+        if len(self._able) >= ABLE_MAX:
+            self._able.clear()
         self._able[scope.model, needs] = able
         return able
 

@@ -60,7 +60,7 @@ def media_hosts(members: dict[str, Any], rules: MediaRules) -> frozenset[str]:
     """
     hosts: set[str] = set()
     for holder, value, is_content in _addresses(members):
-        if value[:5].lower() == "data:" or (is_content and _SCHEME.match(value) is None):
+        if _carries_itself(value, is_content=is_content):
             continue
         host = _host(value)
         if host is None or not _may_be_fetched(host, rules):
@@ -68,6 +68,15 @@ def media_hosts(members: dict[str, Any], rules: MediaRules) -> frozenset[str]:
         if host not in rules.domains and not _is_address(host):
             hosts.add(host)
     return frozenset(hosts)
+
+
+def fetches_media(members: dict[str, Any]) -> bool:
+    """Whether an engine would have to fetch something, which may be another thing tomorrow."""
+    return any(not _carries_itself(value, is_content=is_content) for _, value, is_content in _addresses(members))
+
+
+def _carries_itself(value: str, *, is_content: bool) -> bool:
+    return value[:5].lower() == "data:" or (is_content and _SCHEME.match(value) is None)
 
 
 def unfetchable(param: str | None, rules: MediaRules) -> BadRequest:

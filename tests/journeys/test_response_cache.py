@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from click.testing import CliRunner
-from payloads import HELLO
+from payloads import HELLO, PIXEL
 from prometheus_client.parser import text_string_to_metric_families
 from scripted_backend import json_answer, scripted_backend
 from whole_app import PEPPER, WholeApp, running
@@ -162,6 +162,20 @@ async def test_what_may_come_out_otherwise_is_never_remembered(jeton: WholeApp, 
     assert [said(answer) for answer in answers] == ["", ""]
     assert asked(jeton) == 2
     assert jeton.app._cache.entries == 0
+
+
+async def test_media_at_an_address_may_be_other_media_tomorrow(tmp_path: Path) -> None:
+    def change(config: dict[str, Any]) -> None:
+        cached(config)
+        config["media"] = {"domains": ["images.example.com"]}
+
+    def seeing(url: str) -> dict[str, Any]:
+        parts = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": url}}]
+        return {**COLD, "model": "large-model", "messages": [{"role": "user", "content": parts}]}
+
+    async with running(tmp_path, change) as jeton:
+        for url, told in ((PIXEL, ["miss", "hit"]), ("https://images.example.com/a.png", ["", ""])):
+            assert [said(await ask(jeton, seeing(url))) for _ in range(2)] == told
 
 
 async def test_tenants_see_only_their_own(tmp_path: Path) -> None:

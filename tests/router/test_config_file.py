@@ -376,6 +376,48 @@ REFUSALS = {
         "REDIS_PASSWORD",
         "the environment variable REDIS_PASSWORD, the password of Redis, is not set; export REDIS_PASSWORD=…",
     ),
+    "a password in PostgreSQL's address": Refusal(
+        "  - name: blue",
+        "  - name: blue\nledger: {url: 'postgresql://me:word@10.0.0.9/jeton'}",
+        "'postgresql://me",
+        "`ledger.url` is not right (its value is not shown: it may be a secret); write postgresql://, the host and the database",
+    ),
+    "a password among the parameters of PostgreSQL's address": Refusal(
+        "  - name: blue",
+        "  - name: blue\nledger: {url: 'postgresql://me@10.0.0.9/jeton?password=word'}",
+        "'postgresql://me",
+        "`password` is not a parameter that may stand in the ledger's url; put the password into the environment",
+    ),
+    "a parameter of PostgreSQL's address that is none": Refusal(
+        "  - name: blue",
+        "  - name: blue\nledger: {url: 'postgresql://me@10.0.0.9/jeton?ssl_mode=require'}",
+        "'postgresql://me",
+        "`ssl_mode` is not a parameter that may stand in the ledger's url; did you mean `sslmode`?",
+    ),
+    "a way of TLS that is none": Refusal(
+        "  - name: blue",
+        "  - name: blue\nledger: {url: 'postgresql://me@10.0.0.9/jeton?sslmode=verify_full'}",
+        "'postgresql://me",
+        "`sslmode=verify_full` in the ledger's url is none that there is; did you mean `verify-full`?",
+    ),
+    "a ledger without a database": Refusal(
+        "  - name: blue",
+        "  - name: blue\nledger: {url: 'postgresql://10.0.0.9'}",
+        "'postgresql://10",
+        "`ledger.url` is `postgresql://10.0.0.9`; write postgresql://, the host and the database",
+    ),
+    "a ledger in two places": Refusal(
+        "  - name: blue",
+        "  - name: blue\nledger: {path: here.sqlite, url: 'postgresql://10.0.0.9/jeton'}",
+        "path: here",
+        "`ledger` has a `path` and a `url`: it is in a file or in PostgreSQL; remove one of them",
+    ),
+    "a password of PostgreSQL that is not set": Refusal(
+        "  - name: blue",
+        "  - name: blue\nledger: {url: 'postgresql://10.0.0.9/jeton', password_env: LEDGER_PASSWORD}",
+        "LEDGER_PASSWORD",
+        "the environment variable LEDGER_PASSWORD, the password of the ledger's PostgreSQL, is not set; export LEDGER_PASSWORD=…",
+    ),
     # Policies
     "an unknown policy": Refusal(
         "quality_floor",
@@ -459,6 +501,30 @@ REFUSALS = {
         "host: 0.0.0.0",
         "0.0.0.0",
         "listening on `0.0.0.0` is public, and JETON_API_KEY_PEPPER is not set",
+    ),
+    "an admin port for the world without a pepper": Refusal(
+        "tiers: [small, large]",
+        f"tiers: [small, large]\nadmin: {{host: 0.0.0.0, port: 1, api_keys: [{{name: ops, hash: 'hmac-sha256:{'3' * 64}'}}]}}",
+        "0.0.0.0",
+        "listening on `0.0.0.0` is public, and JETON_API_KEY_PEPPER is not set",
+    ),
+    "an admin with a tenant's key": Refusal(
+        "tiers: [small, large]",
+        f"tiers: [small, large]\nadmin: {{port: 1, api_keys: [{{name: ops, hash: 'hmac-sha256:{'1' * 64}'}}]}}",
+        f"'hmac-sha256:{'1' * 64}'",
+        "the API key `ops` has the hash of `red/laptop`",
+    ),
+    "an admin port for nobody": Refusal(
+        "tiers: [small, large]",
+        "tiers: [small, large]\nadmin: {port: 1, api_keys: []}",
+        "[]}",
+        "`admin.api_keys` is an empty list; it must have at least 1 item, not 0",
+    ),
+    "media from a URL": Refusal(
+        "tiers: [small, large]",
+        "tiers: [small, large]\nmedia: {domains: ['https://images.example.org/']}",
+        "'https://images",
+        "`media.domains[0]` is `https://images.example.org/`; write a host's name in lower case, without scheme and port",
     ),
     # Profiles and prices
     "weights that do not fit": Refusal(

@@ -28,7 +28,8 @@ async def lead(cache: ResponseCache, begun: asyncio.Event, go_on: asyncio.Event,
     with cache.taping(KEY, SERVED, HEADER, leads=True) as tape:
         begun.set()
         await go_on.wait()
-        tape.answer = answer
+        if answer is not None:
+            tape.keep(answer)
 
 
 class Leader:
@@ -88,7 +89,7 @@ async def test_a_request_that_wants_a_fresh_answer_is_followed_by_nobody_and_its
 ) -> None:
     with cache.taping(KEY, SERVED, HEADER, leads=False) as tape:
         assert cache.flights == 0
-        tape.answer = ANSWER
+        tape.keep(ANSWER)
     assert await cache.get(KEY) == ANSWER
 
 
@@ -96,10 +97,10 @@ async def test_of_two_leaders_the_first_is_followed(cache: ResponseCache) -> Non
     """As when several go on by themselves after a leader that failed."""
     with cache.taping(KEY, SERVED, HEADER, leads=True) as first:
         with cache.taping(KEY, SERVED, HEADER, leads=True) as second:
-            second.answer = replace(ANSWER, body=b"second")
+            second.keep(replace(ANSWER, body=b"second"))
         follower = asyncio.create_task(cache.join(KEY))
         await asyncio.sleep(0)
-        first.answer = ANSWER
+        first.keep(ANSWER)
     assert await follower == ANSWER
     assert await cache.get(KEY) == ANSWER
 
@@ -143,10 +144,20 @@ async def test_a_tape_that_records_nothing_holds_nothing(cache: ResponseCache) -
 
 async def test_switched_off_it_forgets_and_keeps_nothing(cache: ResponseCache) -> None:
     with cache.taping(KEY, SERVED, HEADER, leads=True) as tape:
-        tape.answer = ANSWER
+        tape.keep(ANSWER)
     cache.configure(None)
     assert not cache.is_on
     assert cache.entries == 0
     with cache.taping(KEY, SERVED, HEADER, leads=True) as tape:
-        tape.answer = ANSWER
+        tape.keep(ANSWER)
     assert cache.entries == 0
+
+
+async def test_followers_do_not_wait_until_the_leaders_client_has_read_its_answer(cache: ResponseCache) -> None:
+    with cache.taping(KEY, SERVED, HEADER, leads=True) as tape:
+        follower = asyncio.create_task(cache.join(KEY))
+        await asyncio.sleep(0)
+        tape.keep(ANSWER)
+        assert await follower == ANSWER
+        assert await cache.join(KEY) == ANSWER
+    assert await cache.get(KEY) == ANSWER, "leaving the block takes nothing back"

@@ -37,7 +37,7 @@ class Worker:
 
     async def keep(self, key: bytes, answer: StoredAnswer) -> None:
         with self.cache.taping(key, SERVED, (b"x-jeton-cache", b"miss"), leads=True) as tape:
-            tape.answer = answer
+            tape.keep(answer)
         shared = self.cache.shared
         assert shared is not None
         await asyncio.gather(*shared._storing)
