@@ -1,6 +1,7 @@
 """Builds every room from the configuration and joins them; the only file that knows all."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, date, datetime
@@ -20,6 +21,7 @@ from router.config import AccountantPlace, LedgerConfig
 from router.config_file import LoadedConfig
 from router.departures import Departures
 from router.deployment import Deployment, deploy
+from router.discovery import Discovery
 from router.dispatch.names import BackendNames, StrangersNames
 from router.dispatch.relay import Relay
 from router.dispatch.watchdog import Watchdog
@@ -64,6 +66,10 @@ class App:
         self._watchdog = Watchdog()
         self.drifts = Drifts()
         self._prefixes = PrefixIndex()
+        self._discovery = Discovery(self._replicas_moved, self._discovered, time.monotonic)
+        self._discovery.follow(loaded)
+        self._discovery.look_first()  # before the ledger goes on: the leases of replicas that are still there shall, too
+        self._loaded = loaded = self._discovery.filled(loaded)
         self._price_watch = PriceWatch(loaded, self._clock.now_ns, self._prices_moved, self._feed_polled)
         config = loaded.config
         self._member = None if channel is None else Member(channel, self._tally)
@@ -76,7 +82,12 @@ class App:
         self.drifts.follow(_replica_profiles(deployment))
         self._prefixes.follow(_cache_tokens(deployment))
         self._fleet = Fleet(deployment.backends, deployment.tiers, deployment.rules, on_health=self._heed_health)
-        self._bursar = Bursar(self._books.store, self._clock, _shared_budgets(loaded, self._books.store.ledger_id))
+        self._bursar = Bursar(
+            self._books.store,
+            self._clock,
+            _shared_budgets(loaded, self._books),
+            is_behind=self._books.is_estimating,
+        )
         self._bursar.configure(loaded.budgets)
         self._metrics = Metrics(
             self._books,
@@ -136,6 +147,8 @@ class App:
     def apply(self, loaded: LoadedConfig) -> None:
         """Put a checked configuration into effect. Requests in flight end on what they started with."""
         day = _today()
+        self._discovery.follow(loaded)
+        loaded = self._discovery.filled(loaded)
         self._price_watch.follow(loaded)
         deployment = deploy(loaded, day, self.drifts, self._price_watch.fed, self._prefixes)
         self.drifts.follow(_replica_profiles(deployment))
@@ -174,6 +187,7 @@ class App:
                 self.admin_port = await stack.enter_async_context(admin_port(self.admin, self._loaded.config.admin))
                 log.info("admin port", host=self._loaded.config.admin.host, port=self.admin_port)
             await stack.enter_async_context(self._price_watch.running())
+            await stack.enter_async_context(self._discovery.running())
             advancing = asyncio.create_task(self._advance_for_ever())
             stack.push_async_callback(_cancelled, advancing)
             if self._member is not None:
@@ -208,6 +222,12 @@ class App:
 
     def _prices_moved(self) -> None:
         self.apply(self._loaded)
+
+    def _replicas_moved(self) -> None:
+        self.apply(self._loaded)
+
+    def _discovered(self, backend: str, result: str) -> None:
+        self._metrics.discovered(backend, result)
 
     def _feed_polled(self, feed: str, result: str) -> None:
         self._metrics.feed_polled(feed, result)
@@ -282,11 +302,12 @@ def _cache_tokens(deployment: Deployment) -> dict[str, int]:
     }
 
 
-def _shared_budgets(loaded: LoadedConfig, ledger_id: str) -> RedisBudgets | None:
+def _shared_budgets(loaded: LoadedConfig, books: Books) -> RedisBudgets | None:
     redis = loaded.config.redis
     if redis is None:
         return None
-    return RedisBudgets(redis, loaded.secrets.redis_password.get_secret_value(), ledger_id)
+    password, worker = loaded.secrets.redis_password.get_secret_value(), books.journal
+    return RedisBudgets(redis, password, books.store.ledger_id, worker="" if worker is None else worker.worker)
 
 
 async def _cancelled(task: "asyncio.Task[None]") -> None:
