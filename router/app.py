@@ -1,6 +1,7 @@
 """Builds every room from the configuration and joins them; the only file that knows all."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, date, datetime
@@ -20,6 +21,7 @@ from router.config import AccountantPlace, LedgerConfig
 from router.config_file import LoadedConfig
 from router.departures import Departures
 from router.deployment import Deployment, deploy
+from router.discovery import Discovery
 from router.dispatch.names import BackendNames, StrangersNames
 from router.dispatch.relay import Relay
 from router.dispatch.watchdog import Watchdog
@@ -35,6 +37,7 @@ from router.pricing.drift import Drifts
 from router.pricing.profile import EngineProfile
 from router.recall import Recall
 from router.reload import Reloader
+from router.selection.affinity import TOKENS_UNKNOWN_MAX, PrefixIndex
 from router.telemetry.cache import CacheCollector
 from router.telemetry.drift import DriftCollector
 from router.telemetry.gathered import Tally, tally_row
@@ -62,6 +65,11 @@ class App:
         self._clock = Clock()
         self._watchdog = Watchdog()
         self.drifts = Drifts()
+        self._prefixes = PrefixIndex()
+        self._discovery = Discovery(self._replicas_moved, self._discovered, time.monotonic)
+        self._discovery.follow(loaded)
+        self._discovery.look_first()  # before the ledger goes on: the leases of replicas that are still there shall, too
+        self._loaded = loaded = self._discovery.filled(loaded)
         self._price_watch = PriceWatch(loaded, self._clock.now_ns, self._prices_moved, self._feed_polled)
         config = loaded.config
         self._member = None if channel is None else Member(channel, self._tally)
@@ -70,9 +78,10 @@ class App:
         self._books = Books(ledger, password, self._clock.now_ns, recent_prices.count)
         self._accountant = self._books.accountant
         self._price_watch.remember(self._books.lease_prices())
-        deployment = deploy(loaded, self._day, self.drifts, self._price_watch.fed)
+        deployment = deploy(loaded, self._day, self.drifts, self._price_watch.fed, self._prefixes)
         self.drifts.follow(_replica_profiles(deployment))
-        self._fleet = Fleet(deployment.backends, deployment.tiers, deployment.rules, on_health=_log_health)
+        self._prefixes.follow(_cache_tokens(deployment))
+        self._fleet = Fleet(deployment.backends, deployment.tiers, deployment.rules, on_health=self._heed_health)
         self._bursar = Bursar(
             self._books.store,
             self._clock,
@@ -138,9 +147,12 @@ class App:
     def apply(self, loaded: LoadedConfig) -> None:
         """Put a checked configuration into effect. Requests in flight end on what they started with."""
         day = _today()
+        self._discovery.follow(loaded)
+        loaded = self._discovery.filled(loaded)
         self._price_watch.follow(loaded)
-        deployment = deploy(loaded, day, self.drifts, self._price_watch.fed)
+        deployment = deploy(loaded, day, self.drifts, self._price_watch.fed, self._prefixes)
         self.drifts.follow(_replica_profiles(deployment))
+        self._prefixes.follow(_cache_tokens(deployment))
         self._day = day
         self._books.set_fleet(deployment)
         self._bursar.configure(loaded.budgets)
@@ -175,6 +187,7 @@ class App:
                 self.admin_port = await stack.enter_async_context(admin_port(self.admin, self._loaded.config.admin))
                 log.info("admin port", host=self._loaded.config.admin.host, port=self.admin_port)
             await stack.enter_async_context(self._price_watch.running())
+            await stack.enter_async_context(self._discovery.running())
             advancing = asyncio.create_task(self._advance_for_ever())
             stack.push_async_callback(_cancelled, advancing)
             if self._member is not None:
@@ -210,6 +223,12 @@ class App:
     def _prices_moved(self) -> None:
         self.apply(self._loaded)
 
+    def _replicas_moved(self) -> None:
+        self.apply(self._loaded)
+
+    def _discovered(self, backend: str, result: str) -> None:
+        self._metrics.discovered(backend, result)
+
     def _feed_polled(self, feed: str, result: str) -> None:
         self._metrics.feed_polled(feed, result)
 
@@ -227,6 +246,11 @@ class App:
             families.append(tally_row(family))
             await asyncio.sleep(0)  # in turns with whatever else there is to do, as `Metrics.scrape`
         return families
+
+    def _heed_health(self, replica: Replica, before: Health, after: Health) -> None:
+        _log_health(replica, before, after)
+        if after.state is HealthState.DOWN:
+            self._prefixes.forget(replica.id)  # whatever comes back will have an empty cache
 
     def _drift_ratios(self) -> Iterator[tuple[str, str, str, float]]:
         backends = {
@@ -264,6 +288,16 @@ def _replica_profiles(deployment: Deployment) -> dict[str, EngineProfile]:
         replica.id: deployment.profiles[backend.name]
         for backend in deployment.backends
         if backend.pool.billing is Billing.LEASED and backend.name in deployment.profiles
+        for replica in backend.replicas
+    }
+
+
+def _cache_tokens(deployment: Deployment) -> dict[str, int]:
+    """What each replica's prefix cache holds, by its id."""
+    profiles = deployment.profiles
+    return {
+        replica.id: profiles[backend.name].kv_capacity_tokens if backend.name in profiles else TOKENS_UNKNOWN_MAX
+        for backend in deployment.backends
         for replica in backend.replicas
     }
 
