@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from load.drive.command import drive_command
 from load.emulator.reply import Style
 from load.emulator.spec import Dialect, Kind, ReplicaSpec
 from load.engine import BLOCK_TOKENS
@@ -21,9 +22,12 @@ ACCEPTANCE_RATIO = 0.7
 DEFAULT_PROFILE = "h100-llama-3.1-8b-fp8"
 
 
-@click.group()
+@click.group("load")
 def main() -> None:
-    """The load laboratory."""
+    """The load laboratory: emulate servers, drive traffic at them."""
+
+
+main.add_command(drive_command)
 
 
 @main.command()

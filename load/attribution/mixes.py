@@ -43,7 +43,7 @@ class Mix:
         return sum(self.draw(random).completion_tokens for _ in range(kind_draws)) / kind_draws
 
 
-_TRACE = [(arrival.prompt_tokens, arrival.completion_tokens) for arrival in read_trace()]
+_TRACE = [(arrival.prompt_tokens, arrival.completion_tokens) for arrival in read_trace().arrivals]
 # Medians and spreads (σ of the logarithm) of prompts and completions.
 _SHAPES: Mapping[str, tuple[float, float, float, float]] = {
     "short": (120, 0.6, 200, 0.6),

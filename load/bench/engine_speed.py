@@ -40,7 +40,7 @@ class Run:
         self.sequences = 0
         self.seconds = 0.0
         self._random = Random(1)
-        self._trace = read_trace()
+        self._trace = read_trace().arrivals
 
     @property
     def steps(self) -> int:

@@ -23,7 +23,7 @@ from load.demo.screen import Screen
 from load.demo.summary import summarize
 from load.demo.traffic import Traffic
 from load.traces import read_trace
-from load.workload import Mix, read_prompts, timed_requests
+from load.workload import Mix, Workload, read_prompts, timed_requests
 from router.access.keys import new_api_key
 from router.config_file import PEPPER
 
@@ -95,7 +95,7 @@ async def run(settings: Settings, console: Console) -> None:
                         stopped.wait(),
                         asyncio.sleep(settings.seconds) if settings.seconds is not None else stopped.wait(),
                         traffic.send(
-                            timed_requests(read_trace(), read_prompts(), MIX, seed=SEED), speed=settings.speed
+                            timed_requests(Workload(read_trace(), read_prompts(), MIX, SEED)), speed=settings.speed
                         ),
                         screen.refresh(),
                         fleet.watch(),
