@@ -12,19 +12,22 @@ from collections.abc import Iterable, Sequence
 class BlockPool:
     """`capacity` blocks. `used` of them are held by sequences; the rest are free or evictable, which is the same to a taker."""
 
+    __slots__ = ("_holders", "_idle", "capacity", "used")
+
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self._private = 0
+        self.used = 0
         self._holders: dict[int, int] = {}
         self._idle: OrderedDict[int, None] = OrderedDict()
 
     @property
-    def used(self) -> int:
-        return self._private + len(self._holders)
-
-    @property
     def usage_ratio(self) -> float:
         return self.used / self.capacity
+
+    @property
+    def is_remembering(self) -> bool:
+        """Whether blocks are named that nobody holds, so that taking one too many is felt by somebody."""
+        return bool(self._idle)
 
     def match(self, hashes: Sequence[int]) -> int:
         """How many leading blocks of `hashes` are here already."""
@@ -38,21 +41,34 @@ class BlockPool:
 
         Returns whether there was room.
         """
-        holders = self._holders
-        used = self._used_with(shared, fresh)
+        if shared:
+            if not self.has_room(shared, fresh):
+                return False
+            holders, idle = self._holders, self._idle
+            for block in shared:
+                if block in holders:
+                    holders[block] += 1
+                else:
+                    holders[block] = 1
+                    del idle[block]
+                    self.used += 1
+        return self.take_fresh(fresh)
+
+    def take_fresh(self, fresh: int) -> bool:
+        """`take` with nothing shared."""
+        used = self.used + fresh
         if used > self.capacity:
             return False
-        for block in shared:
-            self._idle.pop(block, None)
-            holders[block] = holders.get(block, 0) + 1
-        self._private += fresh
-        while self._idle and used + len(self._idle) > self.capacity:
-            self._idle.popitem(last=False)
+        self.used = used
+        idle = self._idle
+        while idle and used + len(idle) > self.capacity:
+            idle.popitem(last=False)
         return True
 
     def has_room(self, shared: Sequence[int], fresh: int) -> bool:
         """Whether `take` would succeed."""
-        return self._used_with(shared, fresh) <= self.capacity
+        holders = self._holders
+        return self.used + fresh + sum(block not in holders for block in shared) <= self.capacity
 
     def publish(self, block: int) -> bool:
         """Name a private block by its content, so that others can share it.
@@ -63,13 +79,12 @@ class BlockPool:
             return False
         self._idle.pop(block, None)
         self._holders[block] = 1
-        self._private -= 1
         return True
 
     def release(self, shared: Iterable[int], private: int) -> None:
         """Give up one hold on each block of `shared` and `private` unnamed blocks. Pass `shared` last block first, so that
         the tail of a prefix is evicted before its head."""
-        self._private -= private
+        self.used -= private
         for block in shared:
             holders = self._holders[block] - 1
             if holders:
@@ -77,12 +92,8 @@ class BlockPool:
             else:
                 del self._holders[block]
                 self._idle[block] = None
+                self.used -= 1
 
     def clear(self) -> None:
         """Forget every block that nobody holds."""
         self._idle.clear()
-
-    def _used_with(self, shared: Sequence[int], fresh: int) -> int:
-        holders = self._holders
-        revived = sum(block not in holders for block in shared) if shared else 0
-        return self._private + len(holders) + revived + fresh

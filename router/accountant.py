@@ -234,11 +234,13 @@ class Accountant:
             return
         lease.meter.advance(at_ns)
         at_ns = lease.meter.last_ns
-        weight = lease.weigher.first_token(attempt_id, at_ns, lease.meter.occupied_seconds(attempt_id))
-        if weight is not None:
-            lease.meter.reweigh(attempt_id, weight, at_ns)
+        weighed = lease.weigher.first_token(attempt_id, at_ns, lease.meter.occupied_seconds(attempt_id))
+        if weighed is not None:
+            weight, growth = weighed
+            lease.meter.reweigh(attempt_id, weight, at_ns, growth)
             attempt.prefill_nanousd = lease.meter.accrued(attempt_id)
-            self._store.append((Event(attempt_id, EventKind.FIRST_TOKEN, at_ns, lease.lease_id, weight),))
+            event = Event(attempt_id, EventKind.FIRST_TOKEN, at_ns, lease.lease_id, weight, growth=growth)
+            self._store.append((event,))
 
     def close(self, attempt_id: str, end: AttemptEnd, at_ns: int) -> Charge:
         """It has ended, however. Its charge; of a second close, the first one's. Raises KeyError when it was never opened."""

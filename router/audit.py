@@ -15,10 +15,11 @@ standard price and the baseline's cost are held against what the journal says of
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -41,6 +42,7 @@ from router.ledger.rows import CHARGE_COLUMNS, charge_row
 from router.ledger.schema import open_reader
 from router.ledger.spending import spending_differences
 from router.ledger.store import EventKind, Lease, LedgerError
+from router.pricing.meter import MeterState, ReplicaMeter
 from router.telemetry.labels import Vocabulary
 from router.telemetry.metrics import TENANTS_MAX
 from router.telemetry.money import LOST, POSITION, POSITION_NS, POSITION_SECONDS, POSITION_SEQ, MoneyCollector
@@ -217,7 +219,11 @@ class _Auditor:
                 self._found("leases", lease_id, what, account.residue_nanousd, f"0 to {account.open_attempts + 1}")
 
     def _check_state(self, lease_id: str, stored: object, derived: object) -> None:
-        """late_events is no money: the live meter counts what the journal has set right."""
+        """late_events is no money: the live meter counts what the journal has set right. What an older jeton saved is compared
+        as this one would write it."""
+        if isinstance(stored, Mapping) and "grain_bits" not in stored:
+            with suppress(KeyError, TypeError, ValueError):
+                stored = ReplicaMeter.restore(cast(MeterState, stored)).state()
         if not isinstance(stored, Mapping) or not isinstance(derived, Mapping):
             if stored != derived:
                 self._found("leases", lease_id, "state", stored, derived)

@@ -23,6 +23,7 @@ from router.ledger.rows import (
     Closing,
     charge_from_row,
     closing_from_json,
+    growth_from_text,
     opening_from_json,
     price_row,
     terms_from_json,
@@ -98,7 +99,7 @@ class Derivation:
                 case EventKind.OPENED:
                     self._opened(seq, event, detail)
                 case EventKind.FIRST_TOKEN:
-                    self._first_token(seq, event)
+                    self._first_token(seq, event, detail)
                 case EventKind.CLOSED:
                     return self._closed(seq, event, detail, stored)
         except UNREADABLE as error:
@@ -207,14 +208,14 @@ class Derivation:
                 what = f"cost of what {event.subject} was expected to use, against its opening"
                 self._found("prices", opening.price_id, what, expected, opening.estimate_nanousd)
 
-    def _first_token(self, seq: int, event: Event) -> None:
+    def _first_token(self, seq: int, event: Event, detail: str | None) -> None:
         opened = self.open.get(event.subject)
         if opened is None:
             self._event_is_off(seq, event, "without an attempt that is open")
             return
         opened.has_first_token = True
         if (lease := self._lease(seq, event)) is not None:
-            lease.meter.reweigh(event.subject, event.amount, event.at_ns)
+            lease.meter.reweigh(event.subject, event.amount, event.at_ns, growth_from_text(detail))
 
     def _closed(self, seq: int, event: Event, detail: str | None, stored: Stored) -> Charge | None:
         attempt_id = event.subject

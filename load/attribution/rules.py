@@ -36,15 +36,15 @@ def metered(
             context = request.work.prompt_tokens
             prompt = context - request.sequence.cached_tokens if is_hit_known else context
             expected = request.work.completion_tokens if mean is None else mean
-            weight: int | None = weigher.open(
+            weight = weigher.open(
                 name, profile, at_ns, prompt, expected, context_tokens=context, is_streaming=is_streaming
             )
-            meter.open(name, weight or 1, at_ns)
+            meter.open(name, weight, at_ns)
         elif seen is Seen.FIRST_TOKEN:
             meter.advance(at_ns)
-            weight = weigher.first_token(name, at_ns, meter.occupied_seconds(name))
-            if weight is not None:
-                meter.reweigh(name, weight, at_ns)
+            weighed = weigher.first_token(name, at_ns, meter.occupied_seconds(name))
+            if weighed is not None:
+                meter.reweigh(name, weighed.weight, at_ns, weighed.growth)
         else:
             charges[position] = (meter.close(name, at_ns) or 0) / NS
             weigher.close(name, at_ns)

@@ -58,7 +58,7 @@ class DecodeMemory:
 
     def grow_by(self, fresh: int, tokens: int) -> None:
         """`grow`, for a caller that knows the growth already."""
-        if fresh and not self._pool.take((), fresh):
+        if fresh and not self._pool.take_fresh(fresh):
             raise AssertionError("a step was planned beyond the KV cache")
         if tokens > self.grown_tokens:
             self.grown_tokens = tokens

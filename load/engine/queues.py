@@ -7,9 +7,10 @@ from load.engine.sequence import EngineSequence
 
 
 class WaitingQueue(Protocol):
-    """`put_back` is for one that had a place and lost it."""
+    """count: how many wait. `put_back` is for one that had a place and lost it."""
 
-    def __len__(self) -> int: ...
+    count: int
+
     def push(self, sequence: EngineSequence) -> None: ...
     def put_back(self, sequence: EngineSequence) -> None: ...
     def head(self) -> EngineSequence: ...
@@ -23,22 +24,23 @@ class ArrivalQueue:
     """First come first served; one that was preempted goes to the head, and the youngest is preempted."""
 
     def __init__(self) -> None:
+        self.count = 0
         self._returned: list[EngineSequence] = []  # the last is the head
         self._arrived: dict[EngineSequence, None] = {}
 
-    def __len__(self) -> int:
-        return len(self._returned) + len(self._arrived)
-
     def push(self, sequence: EngineSequence) -> None:
+        self.count += 1
         self._arrived[sequence] = None
 
     def put_back(self, sequence: EngineSequence) -> None:
+        self.count += 1
         self._returned.append(sequence)
 
     def head(self) -> EngineSequence:
         return self._returned[-1] if self._returned else next(iter(self._arrived))
 
     def remove(self, sequence: EngineSequence) -> None:
+        self.count -= 1
         if sequence in self._arrived:
             del self._arrived[sequence]
         else:
@@ -52,13 +54,12 @@ class PriorityQueue:
     """Smallest priority first, then first come first served, preempted or not; the last by that order is preempted."""
 
     def __init__(self) -> None:
+        self.count = 0
         self._heap: list[tuple[int, float, int, EngineSequence]] = []
         self._waiting: set[EngineSequence] = set()
 
-    def __len__(self) -> int:
-        return len(self._waiting)
-
     def push(self, sequence: EngineSequence) -> None:
+        self.count += 1
         self._waiting.add(sequence)
         heapq.heappush(self._heap, (*_rank(sequence), sequence))
 
@@ -72,7 +73,8 @@ class PriorityQueue:
     def remove(self, sequence: EngineSequence) -> None:
         """Its entry in the heap goes when it comes to the top, or with the last of them. One that is put back later finds
         an entry of the same rank, which serves as well."""
-        self._waiting.discard(sequence)
+        self.count -= 1
+        self._waiting.remove(sequence)
         if not self._waiting:
             self._heap.clear()
 

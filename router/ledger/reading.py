@@ -36,10 +36,12 @@ def read_recovery(connection: sqlite3.Connection) -> Recovery:
     tail: defaultdict[str, list[Event]] = defaultdict(list)
     if leases:
         for seq, *members in connection.execute(
-            "SELECT seq, subject, kind, at_ns, lease_id, amount FROM journal WHERE seq > ? ORDER BY seq",
+            "SELECT seq, subject, kind, at_ns, lease_id, amount, detail FROM journal WHERE seq > ? ORDER BY seq",
             (min(state_seqs.values()),),
         ):
-            event = rows.event_from_row(tuple(members))
+            event = rows.event_from_row(tuple(members[:-1]))
+            if event.kind is EventKind.FIRST_TOKEN:
+                event = event._replace(growth=rows.growth_from_text(members[-1]))
             if seq > state_seqs.get(event.lease_id, seq):
                 tail[event.lease_id].append(event)
     openings: dict[str, tuple[Opening, int]] = {}

@@ -133,6 +133,8 @@ def event_row(seq: int, event: Event, charge: Charge | None = None) -> tuple[Any
         detail = closing_json(charge, event.at_ns)
     elif isinstance(event.detail, Opening):
         detail = opening_json(event.detail)
+    elif event.growth:
+        detail = str(event.growth)
     elif event.detail is not None:
         detail = orjson.dumps(dataclasses.astuple(event.detail)).decode()
     return seq, event.subject, event.kind._value_, event.at_ns, event.lease_id, event.amount, detail
@@ -142,6 +144,11 @@ def event_from_row(row: tuple[Any, ...]) -> Event:
     """From the columns subject, kind, at_ns, lease_id, amount; without the detail."""
     subject, kind, at_ns, lease_id, amount = row
     return Event(subject, EventKind(kind), at_ns, lease_id, amount)
+
+
+def growth_from_text(detail: str | None) -> int:
+    """Of a first_token's detail: an older jeton wrote none, and its weights did not grow. Raises ValueError."""
+    return 0 if detail is None else int(detail)
 
 
 def opening_json(opening: Opening) -> str:

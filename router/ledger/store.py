@@ -47,6 +47,7 @@ class Event(NamedTuple):
     amount: the weight of an opened or first_token, the nano-dollars an hour of a leased or repriced, else 0.
     detail: of an opened, what is known of the attempt; of a leased or repriced, its terms. A closed event's is written down
     too, but handed over as the charge.
+    growth: of a first_token's weight (`pricing/meter.py`); written down as its detail.
     """
 
     subject: str
@@ -55,6 +56,7 @@ class Event(NamedTuple):
     lease_id: str = ""
     amount: int = 0
     detail: "Opening | Terms | None" = None
+    growth: int = 0
 
 
 @immutable

@@ -5,14 +5,20 @@ sum of their weights; an attempt pays its weight × the V that passed, and an ev
 While none is open the money is idle. (Weighted fair queueing's virtual time, Parekh and Gallager 1993, run backwards: there
 it decides who is served next, here who pays for what was served.)
 
-All arithmetic is in integers. A *grain* is the smallest amount reckoned with, 2⁻³² of what one nano-dollar an hour costs in
-a nanosecond, so prices and times are exact in grains. Dividing by W leaves a remainder and so does rounding a charge down to
-nano-dollars; both go into one *pot*, smaller than a nano-dollar, which is paid out with the next money that flows. Hence at
-any instant, for any history,
+A weight may grow, by the same amount in every unit of virtual time: the cache of an attempt that decodes grows by a token a
+step, and virtual time goes by steps. An attempt of weight w that grows by 2g then owes w·v + g·v² when it is v old, all of
+them together w·v + g·v² of the sums over a stretch of v, so V comes from the bill as the root of a square; nothing is looked
+at but sums, and three events an attempt are still all that is needed.
+
+All arithmetic is in integers. A *grain* is the smallest amount reckoned with, 2⁻¹¹² of what one nano-dollar an hour costs in
+a nanosecond, so prices and times are exact in grains. V goes by whole units, as far as the money reaches; what is left over,
+and what rounding a charge down to nano-dollars leaves, goes into one *pot*, smaller than a nano-dollar, which is paid out with
+the next money that flows. Hence at any instant, for any history,
 
     bill = Σ charges + Σ accrued + idle + residue,   0 ≤ residue < 1 nano-dollar per open attempt + 1
 
-and cutting an interval into pieces (`advance`) changes nothing at all: quotients of a carried remainder add up.
+and cutting an interval into pieces (`advance`) changes nothing at all: V is the last at which all of the money since the last
+event pays for it, whether it is asked for once or often.
 
 The fold is deterministic: `fold` over the recorded events gives the same charges, to the nano-dollar, which is the audit.
 """
@@ -22,13 +28,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
-from typing import TypedDict
+from math import isqrt
+from typing import NotRequired, TypedDict
 
 from router.pricing.weights import WEIGHT_MAX
 
 NS_PER_SECOND = 10**9
 NS_PER_HOUR = 3_600 * NS_PER_SECOND
-GRAIN_BITS = 32
+# Virtual time is counted in 2⁻³² nano-dollar-nanoseconds an hour per unit of weight, so what a weight grows by in a unit of it
+# is small. In 2⁻⁸⁰ of a weight it is known to five digits for a lease at $1,000 an hour and a token of 40 ns in a batch of
+# eight, and better for more of any of these but the price.
+VIRTUAL_BITS = 32
+GROWTH_BITS = 80
+GRAIN_BITS = VIRTUAL_BITS + GROWTH_BITS
 GRAINS_PER_NANOUSD = NS_PER_HOUR << GRAIN_BITS
 
 # How many closed attempts are remembered, so that an `open` delivered twice cannot revive one. A window, not a history: across
@@ -37,7 +49,10 @@ CLOSED_REMEMBERED = 256
 
 
 class MeterState(TypedDict):
-    """A meter at rest, for JSON. Integers are decimal strings: they outgrow 64 bits. `open`: id → weight, since, grains."""
+    """A meter at rest, for JSON. Integers are decimal strings: they outgrow 64 bits. `open`: id → weight, since, grains, growth.
+
+    grain_bits: what a grain was when it was saved; where it is missing, 32, and weights did not grow.
+    """
 
     nanousd_per_hour: str
     last_ns: str
@@ -49,17 +64,29 @@ class MeterState(TypedDict):
     pot: str
     virtual: str
     open: dict[str, list[str]]
+    grain_bits: NotRequired[int]
 
 
 class _Open:
-    """An open attempt: its weight, the virtual time it has paid up to, and the grains it owes until then."""
+    """An open attempt: its weight at the virtual time `since`, what it owed by then (grains), and half of what its weight grows
+    by in a unit of virtual time, in 2⁻⁸⁰ of a weight."""
 
-    __slots__ = ("grains", "since", "weight")
+    __slots__ = ("grains", "growth", "since", "weight")
 
-    def __init__(self, weight: int, since: int, grains: int = 0) -> None:
+    def __init__(self, weight: int, since: int, grains: int = 0, growth: int = 0) -> None:
         self.weight = weight
         self.since = since
         self.grains = grains
+        self.growth = growth
+
+    def owed(self, virtual: int) -> int:
+        """Grains."""
+        age = virtual - self.since
+        return self.grains + age * ((self.weight << GROWTH_BITS) + self.growth * age)
+
+    def weight_at(self, virtual: int) -> int:
+        """In 2⁻⁸⁰."""
+        return (self.weight << GROWTH_BITS) + 2 * self.growth * (virtual - self.since)
 
 
 class ReplicaMeter:
@@ -78,6 +105,7 @@ class ReplicaMeter:
         "_bill",
         "_charged_nanousd",
         "_closed",
+        "_growth",
         "_idle_nanousd",
         "_is_ended",
         "_pot",
@@ -98,8 +126,9 @@ class ReplicaMeter:
         self._idle_nanousd = 0
         self._charged_nanousd = 0
         self._pot = 0  # grains, < GRAINS_PER_NANOUSD
-        self._virtual = 0  # grains per unit of weight
-        self._weight = 0
+        self._virtual = 0
+        self._weight = 0  # of all, now, in 2⁻⁸⁰
+        self._growth = 0  # Σ `_Open.growth`
         self._attempts: dict[str, _Open] = {}
         self._closed: OrderedDict[str, None] = OrderedDict()
 
@@ -114,19 +143,29 @@ class ReplicaMeter:
             raise ValueError(f"attempt {attempt_id} opened on a lease that has ended")
         self._book(at_ns)
         self._attempts[attempt_id] = _Open(weight, self._virtual)
-        self._weight += weight
+        self._weight += weight << GROWTH_BITS
 
-    def reweigh(self, attempt_id: str, weight: int, at_ns: int) -> None:
-        """The attempt does other work from now on (prefill done, decode begins). Raises ValueError as `open` does."""
+    def reweigh(self, attempt_id: str, weight: int, at_ns: int, growth: int = 0) -> None:
+        """The attempt does other work from now on (prefill done, decode begins).
+
+        growth: what the weight grows by for every nanosecond per weight that passes, that is, every nanosecond that the lease
+        runs while all weights together are 1. At another price it passes faster or slower for those that are open by then.
+        Raises ValueError as `open` does, and on a growth outside 0..WEIGHT_MAX.
+        """
         _check_weight(weight)
+        if not 0 <= growth <= WEIGHT_MAX:
+            raise ValueError(f"growth {growth} is not within 0..{WEIGHT_MAX}")
         attempt = self._attempts.get(attempt_id)
         if attempt is None:
             return
         self._book(at_ns)
-        attempt.grains += attempt.weight * (self._virtual - attempt.since)
-        attempt.since = self._virtual
-        self._weight += weight - attempt.weight
-        attempt.weight = weight
+        virtual = self._virtual
+        attempt.grains = attempt.owed(virtual)
+        self._weight += (weight << GROWTH_BITS) - attempt.weight_at(virtual)
+        # Half of growth ÷ (virtual units in a nanosecond per weight).
+        halved = (growth << (GROWTH_BITS - VIRTUAL_BITS - 1)) // self._rate if self._rate else 0
+        self._growth += halved - attempt.growth
+        attempt.since, attempt.weight, attempt.growth = virtual, weight, halved
 
     def close(self, attempt_id: str, at_ns: int) -> int | None:
         """The attempt has ended, however: its charge in nano-dollars; None when it is not open."""
@@ -134,9 +173,9 @@ class ReplicaMeter:
             return None
         self._book(at_ns)
         attempt = self._attempts.pop(attempt_id)
-        self._weight -= attempt.weight
-        owed = attempt.grains + attempt.weight * (self._virtual - attempt.since)
-        charge, self._pot = divmod(self._pot + owed, GRAINS_PER_NANOUSD)
+        self._weight -= attempt.weight_at(self._virtual)
+        self._growth -= attempt.growth
+        charge, self._pot = divmod(self._pot + attempt.owed(self._virtual), GRAINS_PER_NANOUSD)
         self._charged_nanousd += charge
         if not self._attempts:
             self._virtual = 0  # nobody refers to it; keeps the integer small
@@ -153,7 +192,13 @@ class ReplicaMeter:
         self.last_ns = at_ns
         cost = self._rate * elapsed_ns
         self._bill += cost
-        if self._weight:
+        if self._growth:
+            grains, weight, growth = self._pot + (cost << GRAIN_BITS), self._weight, self._growth
+            passed = (isqrt(weight * weight + 4 * growth * grains) - weight) // (2 * growth)
+            self._pot = grains - passed * (weight + growth * passed)
+            self._weight = weight + 2 * growth * passed
+            self._virtual += passed
+        elif self._weight:
             passed, self._pot = divmod(self._pot + (cost << GRAIN_BITS), self._weight)
             self._virtual += passed
         else:
@@ -172,11 +217,11 @@ class ReplicaMeter:
         For a restart: the process that held them died, and the time since it last saved the meter is idle too.
         """
         abandoned = tuple(self._attempts)
-        owed = sum(one.grains + one.weight * (self._virtual - one.since) for one in self._attempts.values())
+        owed = sum(one.owed(self._virtual) for one in self._attempts.values())
         idle_nanousd, self._pot = divmod(self._pot + owed, GRAINS_PER_NANOUSD)
         self._idle_nanousd += idle_nanousd
         self._attempts.clear()
-        self._weight = self._virtual = 0
+        self._weight = self._growth = self._virtual = 0
         self._closed.update(dict.fromkeys(abandoned))
         while len(self._closed) > CLOSED_REMEMBERED:
             self._closed.popitem(last=False)
@@ -235,28 +280,25 @@ class ReplicaMeter:
     def accrued(self, attempt_id: str) -> int | None:
         """What an open attempt owes so far, whole nano-dollars; None when it is not open."""
         attempt = self._attempts.get(attempt_id)
-        return None if attempt is None else self._owed(attempt) // GRAINS_PER_NANOUSD
+        return None if attempt is None else attempt.owed(self._virtual) // GRAINS_PER_NANOUSD
 
     def occupied_seconds(self, attempt_id: str) -> float:
         """What an open attempt owes so far, as time of the replica at today's price; 0 when it is not open or costs nothing."""
         attempt = self._attempts.get(attempt_id)
         if attempt is None or not self._rate:
             return 0.0
-        return self._owed(attempt) / (self._rate << GRAIN_BITS) / NS_PER_SECOND
+        return attempt.owed(self._virtual) / (self._rate << GRAIN_BITS) / NS_PER_SECOND
 
     @property
     def accrued_nanousd(self) -> dict[str, int]:
         """What each open attempt owes so far, by attempt id, whole nano-dollars."""
-        return {name: self._owed(attempt) // GRAINS_PER_NANOUSD for name, attempt in self._attempts.items()}
+        return {name: one.owed(self._virtual) // GRAINS_PER_NANOUSD for name, one in self._attempts.items()}
 
     @property
     def residue(self) -> Fraction:
         """What is billed but not yet in any whole nano-dollar above: the pot, and the fractions that open attempts owe."""
-        fractions = sum(self._owed(attempt) % GRAINS_PER_NANOUSD for attempt in self._attempts.values())
+        fractions = sum(one.owed(self._virtual) % GRAINS_PER_NANOUSD for one in self._attempts.values())
         return Fraction(self._pot + fractions, GRAINS_PER_NANOUSD)
-
-    def _owed(self, attempt: _Open) -> int:
-        return attempt.grains + attempt.weight * (self._virtual - attempt.since)
 
     # Persistence
 
@@ -272,7 +314,11 @@ class ReplicaMeter:
             "charged_nanousd": str(self._charged_nanousd),
             "pot": str(self._pot),
             "virtual": str(self._virtual),
-            "open": {name: [str(one.weight), str(one.since), str(one.grains)] for name, one in self._attempts.items()},
+            "open": {
+                name: [str(one.weight), str(one.since), str(one.grains), str(one.growth)]
+                for name, one in self._attempts.items()
+            },
+            "grain_bits": GRAIN_BITS,
         }
 
     @classmethod
@@ -284,10 +330,13 @@ class ReplicaMeter:
         meter._bill = int(state["bill"])
         meter._idle_nanousd = int(state["idle_nanousd"])
         meter._charged_nanousd = int(state["charged_nanousd"])
-        meter._pot = int(state["pot"])
+        finer_bits = GRAIN_BITS - state.get("grain_bits", 32)
+        meter._pot = int(state["pot"]) << finer_bits
         meter._virtual = int(state["virtual"])
-        meter._attempts = {name: _Open(int(w), int(since), int(g)) for name, (w, since, g) in state["open"].items()}
-        meter._weight = sum(attempt.weight for attempt in meter._attempts.values())
+        for name, (weight, since, grains, *growth) in state["open"].items():
+            meter._attempts[name] = _Open(int(weight), int(since), int(grains) << finer_bits, *map(int, growth))
+        meter._weight = sum(attempt.weight_at(meter._virtual) for attempt in meter._attempts.values())
+        meter._growth = sum(attempt.growth for attempt in meter._attempts.values())
         return meter
 
 
@@ -302,12 +351,14 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MeterEvent:
-    """One recorded event. amount: the weight of an open or reweigh, the nano-dollars an hour of a reprice."""
+    """One recorded event. amount: the weight of an open or reweigh, the nano-dollars an hour of a reprice; growth: a
+    reweigh's."""
 
     kind: EventKind
     at_ns: int
     attempt_id: str = ""
     amount: int = 0
+    growth: int = 0
 
 
 def fold(meter: ReplicaMeter, events: Iterable[MeterEvent]) -> Mapping[str, int]:
@@ -321,7 +372,7 @@ def fold(meter: ReplicaMeter, events: Iterable[MeterEvent]) -> Mapping[str, int]
             case EventKind.OPEN:
                 meter.open(event.attempt_id, event.amount, event.at_ns)
             case EventKind.REWEIGH:
-                meter.reweigh(event.attempt_id, event.amount, event.at_ns)
+                meter.reweigh(event.attempt_id, event.amount, event.at_ns, event.growth)
             case EventKind.CLOSE:
                 charge = meter.close(event.attempt_id, event.at_ns)
                 if charge is not None:

@@ -116,26 +116,12 @@ class EngineProfile(BaseModel, frozen=True, extra="forbid"):
         longer = memory_seconds if memory_seconds > compute_seconds else compute_seconds
         return seconds + self.token_seconds * tokens + longer
 
-    def decode_steps_seconds(self, decoding: int, context_tokens: int, steps: int, tokens_per_step: int) -> float:
-        """Time of `steps` steps that only decode the same sequences, whose context grows by `tokens_per_step` (all sequences
-        together) from one to the next: the sum of `step_seconds`, without adding them up.
-
-        At a fixed batch a step's time is the larger of two straight lines over its context, so the sum has at most one knee.
-        """
-        if steps <= 0:
-            return 0.0
-        first = self.step_seconds(decoding, context_tokens, 0)
-        if steps == 1 or tokens_per_step == 0:
-            return steps * first
-        floor = self.step_seconds(decoding, 0, 0)
-        slope = self.kv_read_seconds_per_token * tokens_per_step
-        last = self.step_seconds(decoding, context_tokens + (steps - 1) * tokens_per_step, 0)
-        flat = 0  # steps before the knee, where the context does not matter yet
-        if first == floor and slope:
-            flat = min(steps, max(0, steps - int((last - floor) / slope) - 1))
-        rising = steps - flat
-        start = self.step_seconds(decoding, context_tokens + flat * tokens_per_step, 0) if flat else first
-        return flat * floor + rising * (start + last) / 2
+    def decode_steps(self, decoding: int) -> "DecodeSteps":
+        """Steps that only decode so many sequences; worked out once for each number of them."""
+        steps = self.decode_steps_by_batch.get(decoding)
+        if steps is None:
+            steps = self.decode_steps_by_batch[decoding] = DecodeSteps(self, decoding)
+        return steps
 
     def step_parts(
         self, decoding: int, context_tokens: float, prefill_tokens: int, prefill_pairs: int = 0
@@ -176,6 +162,11 @@ class EngineProfile(BaseModel, frozen=True, extra="forbid"):
         return copied
 
     @cached_property
+    def decode_steps_by_batch(self) -> dict[int, "DecodeSteps"]:
+        """What `decode_steps` has worked out."""
+        return {}
+
+    @cached_property
     def tokens_per_step(self) -> float:
         """Completion tokens that a step yields for each decoding sequence."""
         return 1.0 if self.speculation is None else self.speculation.tokens_per_step
@@ -210,6 +201,52 @@ class EngineProfile(BaseModel, frozen=True, extra="forbid"):
         takes whoever is in it, and what it adds."""
         sequences = self.sequences_target
         return self.shared_seconds(sequences * self.verified_tokens) / sequences + self.decode_seconds
+
+
+class DecodeSteps:
+    """Steps that decode the same sequences and hold no prompt, of which all but the caches is fixed: for whoever adds up many.
+    To the last bit what `EngineProfile.step_seconds` says."""
+
+    __slots__ = ("_compute", "_experts", "_floor", "_kv_per_token", "_unhidden", "_weight")
+
+    def __init__(self, profile: EngineProfile, decoding: int) -> None:
+        computed = decoding * profile.verified_tokens
+        unhidden = profile.step_overhead_seconds + profile.sequence_seconds * decoding
+        if profile.speculation is not None and decoding:
+            unhidden += profile.speculation.draft_seconds
+        self._unhidden = unhidden + profile.token_seconds * computed
+        self._compute = profile.compute_seconds_per_token * computed
+        self._weight = profile.weight_read_seconds
+        self._kv_per_token = profile.kv_read_seconds_per_token
+        self._experts = profile.experts_seconds(computed)
+        self._floor = self._step(0)
+
+    def seconds(self, context_tokens: int, steps: int, tokens_per_step: int) -> float:
+        """Time of `steps` steps, at first over `context_tokens` (all sequences together), which grow by `tokens_per_step` from
+        one to the next.
+
+        A step's time is the larger of two straight lines over its context, so the sum has at most one knee.
+        """
+        if steps <= 0:
+            return 0.0
+        unhidden, compute = self._unhidden, self._compute
+        memory = self._weight + self._kv_per_token * context_tokens + self._experts
+        first = unhidden + (memory if memory > compute else compute)
+        if steps == 1 or tokens_per_step == 0:
+            return steps * first
+        memory = self._weight + self._kv_per_token * (context_tokens + (steps - 1) * tokens_per_step) + self._experts
+        last = unhidden + (memory if memory > compute else compute)
+        if first > self._floor:
+            return steps * (first + last) / 2
+        slope = self._kv_per_token * tokens_per_step
+        # Those before the knee, where the context does not matter yet.
+        flat = min(steps, max(0, steps - int((last - first) / slope) - 1)) if slope else 0
+        start = self._step(context_tokens + flat * tokens_per_step)
+        return flat * first + (steps - flat) * (start + last) / 2
+
+    def _step(self, context_tokens: int) -> float:
+        memory = self._weight + self._kv_per_token * context_tokens + self._experts
+        return self._unhidden + max(memory, self._compute)
 
 
 GIGA = 1e9

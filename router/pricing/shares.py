@@ -49,16 +49,16 @@ def prompt_seconds(weight_read: float, kv_read: float, others_compute: float, ow
     return _mean_excess(own_compute - weight_read, slope) - _mean_excess(-weight_read, slope)
 
 
-def decode_seconds(parts: StepParts, decoding: int, context_ratio: float) -> float:
-    """What one of those that decode pays of a step without prompts. context_ratio: its part of all their context, 0–1."""
+def decode_shares(parts: StepParts, decoding: int) -> tuple[float, float]:
+    """Of a step without prompts, seconds: what each of those that decode pays alike, and what all of them pay by their caches."""
     weight, kv, compute = parts.weight_read_seconds, parts.kv_read_seconds, parts.compute_seconds
     alike = (parts.overhead_seconds + parts.decoders_seconds + weight) / decoding
     if weight + kv >= compute:
-        return alike + kv * context_ratio
+        return alike, kv
     by_cache = weight / (compute - kv) * kv
     by_compute = (1 - weight / (compute - kv)) * compute
     scale = (compute - weight) / (by_cache + by_compute)
-    return alike + scale * (by_cache * context_ratio + by_compute / decoding)
+    return alike + scale * by_compute / decoding, scale * by_cache
 
 
 def _mean_excess(start: float, slope: float) -> float:

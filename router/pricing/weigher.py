@@ -3,14 +3,17 @@
 A weight is an attempt's part of an engine step (`shares.py`) as it will be for as long as the weight holds, so that the money
 of a step, divided by weights, goes where its time went. Three things make that more than the formula of a step:
 
-- **A prompt pays by amount, not by time.** From dispatch to first token an attempt mostly waits: for the step under way, for
-  the prompts before it, for a place or for blocks when the replica is full. It weighs what its prompt costs, divided by the
+- **A prompt pays by amount, not by time.** From dispatch to first token an attempt mostly waits: for HTTP and tokenizer, for
+  the step under way, for the prompts before it, for a place or for blocks when the replica is full. It weighs what its prompt costs, divided by the
   steps until it is read, so a queue of prompts does not pay for what it does not use yet.
 - **Accounts are settled at the first token.** By then it is known how long it took, which prompts were waiting when its step
   began, and what the attempt has paid. The difference to what its prompt cost is spread over the decode that is expected.
 - **Weights are multiples of a step's overhead and weight read.** These are shared alike by all that decode, however many come
   and go later, so in that unit an attempt's main part does not depend on the moment it was weighed at. (They are kept in
   nanoseconds of a step × sequences in it, to be whole numbers.)
+- **A decode's weight grows with its cache.** Nobody knows how long a completion will be, but every step adds its tokens. In
+  that unit all weights together are a step × the sequences in it, so that virtual time, nanoseconds per weight, goes by one
+  for as many steps as there are sequences (`meter.py`).
 
 Errors against the engine's truth, beside other rules: `docs/attribution-errors.md`. An attempt of which no first token will
 be seen has one weight: what all of it costs, by its steps. Pure bookkeeping, O(1) an event (what is remembered of the queue
@@ -19,9 +22,10 @@ is dropped when it is older than a step).
 
 from collections import deque
 from math import ceil
+from typing import NamedTuple
 
 from router.pricing.profile import EngineProfile, StepParts
-from router.pricing.shares import decode_seconds, prompt_seconds
+from router.pricing.shares import decode_shares, prompt_seconds
 from router.pricing.weights import WEIGHT_MAX
 
 NS = 1e9
@@ -36,6 +40,13 @@ FULL_SHARE_MIN = 0.02
 # What happens in a step, and more: where no first token comes, of a replica that fails all it is given, nothing else would end
 # what is remembered.
 ROWS_MAX = 1024
+
+
+class Weighed(NamedTuple):
+    """weight: 1..WEIGHT_MAX, from here on; growth: of it in a nanosecond per weight of virtual time, 0..WEIGHT_MAX."""
+
+    weight: int
+    growth: int
 
 
 class _Seat:
@@ -157,17 +168,21 @@ class Weigher:
         else:
             seconds = self._prompt_seconds(seat, ahead_tokens - (steps - 1) * budget, waiting_count / steps + 1)
         steps_until_read = steps + room_steps + STEP_UNDER_WAY
+        if decoding:  # the others' steps go by before the scheduler has seen it
+            unseen_seconds = profile.request_overhead_seconds + profile.request_seconds_per_token * seat.context_tokens
+            steps_until_read += unseen_seconds / profile.decode_steps(decoding).seconds(self._context_tokens, 1, 0)
         if is_streaming:
             self._waiting.add(at_ns, seat.prompt_tokens, 1)
             return _whole(seconds / steps_until_read * max(decoding, 1))
         self._decode(seat)
         decode_steps = seat.steps
-        seconds += self._decode_seconds(seat) * decode_steps
+        alike_seconds, kv_seconds = self._decode_shares(seat)
+        seconds += (alike_seconds + kv_seconds * seat.decode_context_tokens) * decode_steps
         return _whole(seconds / (steps_until_read + decode_steps) * self._decoding)
 
-    def first_token(self, attempt_id: str, at_ns: int, paid_seconds: float) -> int | None:
-        """paid_seconds: what it has paid so far, in seconds of the replica's time. Returns the weight from here to the end;
-        None when it is not open, or has one weight for good."""
+    def first_token(self, attempt_id: str, at_ns: int, paid_seconds: float) -> Weighed | None:
+        """paid_seconds: what it has paid so far, in seconds of the replica's time. Returns the weight from here to the end,
+        and how it grows; None when it is not open, or has one weight for good."""
         seat = self._seats.get(attempt_id)
         if seat is None or seat.is_decoding:
             return None
@@ -183,9 +198,14 @@ class Weigher:
         seconds = self._prompt_seconds(seat, 0, 0) if is_full else self._prompt_seconds(seat, tokens, count)
         self._waiting.add(at_ns, -seat.prompt_tokens, -1)
         self._decode(seat)
-        decode_seconds = self._decode_seconds(seat)
-        settled = decode_seconds + (seconds - paid_seconds) / seat.steps
-        return _whole(max(settled, decode_seconds * DECODE_SHARE_MIN) * self._decoding)
+        decoding = self._decoding
+        alike_seconds, kv_seconds = self._decode_shares(seat)
+        first_seconds = alike_seconds + kv_seconds * seat.context_tokens
+        settled = first_seconds + (seconds - paid_seconds) / seat.steps
+        growth = kv_seconds * profile.tokens_per_step * decoding * decoding * NS
+        return Weighed(
+            _whole(max(settled, first_seconds * DECODE_SHARE_MIN) * decoding), min(round(growth), WEIGHT_MAX)
+        )
 
     def close(self, attempt_id: str, at_ns: int) -> None:
         seat = self._seats.pop(attempt_id, None)
@@ -253,31 +273,29 @@ class Weigher:
         seconds += profile.token_seconds * chunk + profile.prefill_overhead_seconds / prompts
         return seconds * own / chunk
 
-    def _decode_seconds(self, seat: _Seat) -> float:
-        """Its part of a step, on average over steps without prompts and steps full of them, at the rate that they come."""
+    def _decode_shares(self, seat: _Seat) -> tuple[float, float]:
+        """What it pays of a step beside its cache, and for every token of that, in seconds: on average over steps without
+        prompts and steps full of them, at the rate that they come."""
         profile, decoding, context_tokens = seat.profile, self._decoding, self._context_tokens
         parts = profile.step_parts(decoding, context_tokens, 0)
-        ratio = seat.decode_context_tokens / context_tokens
-        own = decode_seconds(parts, decoding, ratio)
+        alike, kv = decode_shares(parts, decoding)
         elapsed_ns, tokens = self._rate
         if not elapsed_ns or decoding == 1:
-            return own
+            return alike, kv / context_tokens
         budget = max(profile.chunk_tokens - decoding, 1)
         full_per_second = tokens / elapsed_ns * NS / budget
         bare_seconds = parts.seconds
         if full_per_second * bare_seconds < FULL_SHARE_MIN:
-            return own
+            return alike, kv / context_tokens
         # Of the steps a share f is full: f = full steps a second × the mean step, which is longer the more of them there are.
-        full, full_seconds = self._beside_full_prompts(profile, parts, budget, ratio)
+        full_alike, full_kv, full_seconds = self._beside_full_prompts(profile, parts, budget)
         idle = 1 - full_per_second * (full_seconds - bare_seconds)
         share = min(1.0, full_per_second * bare_seconds / idle) if idle > 0 else 1.0
-        return (1 - share) * own + share * full
+        return (1 - share) * alike + share * full_alike, ((1 - share) * kv + share * full_kv) / context_tokens
 
-    def _beside_full_prompts(
-        self, profile: EngineProfile, parts: StepParts, budget: int, ratio: float
-    ) -> tuple[float, float]:
-        """What one of those that decode pays of a step that is full of one prompt, and how long that step takes: what
-        `step_shares` says, without its lists (this runs for every request)."""
+    def _beside_full_prompts(self, profile: EngineProfile, parts: StepParts, budget: int) -> tuple[float, float, float]:
+        """Of a step that is full of one prompt, what those that decode pay alike, what they pay by their caches, and how long
+        it takes: what `step_shares` says, without its lists (this runs for every request)."""
         decoding = self._decoding
         overhead, decoders, weight, kv, compute, _, experts, decoder_experts = parts
         prompt_compute = profile.compute_seconds_per_token * budget
@@ -294,9 +312,9 @@ class Weigher:
         kv, compute = kv * by_cache, compute * (1 - by_cache)
         scale = (rest - added) / (kv + compute) if kv + compute else 0.0
         own = (overhead + alike_weight) / (decoding + 1) + own_experts
-        own += (decoders + compute * scale) / decoding + kv * scale * ratio
+        own += (decoders + compute * scale) / decoding
         prompts = profile.token_seconds * budget + profile.prefill_overhead_seconds
-        return own, overhead + decoders + prompts + weight + rest
+        return own, kv * scale, overhead + decoders + prompts + weight + rest
 
 
 def _whole(seconds: float) -> int:

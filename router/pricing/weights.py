@@ -1,20 +1,16 @@
-"""What an attempt weighs in a typical batch while it prefills and while it decodes: the part of an engine step that it occupies.
+"""What an attempt takes up of an engine step in a typical batch while it prefills and while it decodes.
 
 This is for quotes, which reckon with a replica that is known by numbers alone. What an attempt is metered with comes from
 `weigher.py`, which knows who else is there at each of its events.
 
-Weights divide a bill (`meter.py`), so only their ratios matter; they are in nanoseconds of a step to be whole numbers. Both
-phases are measured in the time the step's resources are taken up, which is what makes the ratio of output to input right at
-any concurrency: alone, a decoding attempt pays for the whole step; in a batch it pays for its share of the weights read.
+Both phases are measured in the time the step's resources are taken up, which is what makes the ratio of output to input right
+at any concurrency: alone, a decoding attempt pays for the whole step; in a batch it pays for its share of the weights read.
 """
-
-from math import ceil
 
 from router.pricing.profile import EngineProfile
 
-NS_PER_SECOND = 1e9
-
-# 18 minutes: no step takes as long. The meter's bound on its residue needs a bound on weights.
+# Weights divide a bill (`meter.py`); they are in nanoseconds of a step to be whole numbers, and this is 18 minutes: no step
+# takes as long. The meter's bound on its residue needs a bound on weights.
 WEIGHT_MAX = 2**40
 
 
@@ -35,30 +31,3 @@ def decode_step_seconds(profile: EngineProfile, context_tokens: float, completio
     a context that grows from the prompt by the expected completion, half of it on average; c what its one token costs.
     """
     return profile.target_share_seconds + profile.kv_read_seconds_per_token * (context_tokens + completion_tokens / 2)
-
-
-def prefill_weight(profile: EngineProfile, uncached_prompt_tokens: float) -> int:
-    """The weight from dispatch to first token, nanoseconds of a step, 1..WEIGHT_MAX. A fully cached prompt weighs 1."""
-    return _whole(prefill_step_seconds(profile, uncached_prompt_tokens))
-
-
-def decode_weight(profile: EngineProfile, context_tokens: float, expected_completion_tokens: float) -> int:
-    """The weight from first token to end, nanoseconds of a step, 1..WEIGHT_MAX. context_tokens: at the first token."""
-    return _whole(decode_step_seconds(profile, context_tokens, expected_completion_tokens))
-
-
-def mean_weight(profile: EngineProfile, uncached_prompt_tokens: float, completion_tokens: float) -> int:
-    """One weight for the whole attempt, where its first token will not be seen: the mean of both phases' over its steps.
-
-    It takes ⌈prompt / chunk⌉ steps of prefill (at least one), and one of decode for every token it makes, or for as many as
-    one step yields.
-    """
-    prefill_steps = max(ceil(uncached_prompt_tokens / profile.chunk_tokens), 1)
-    decode_steps = completion_tokens / profile.tokens_per_step
-    prefill = prefill_step_seconds(profile, uncached_prompt_tokens) * prefill_steps
-    decode = decode_step_seconds(profile, uncached_prompt_tokens, completion_tokens) * decode_steps
-    return _whole((prefill + decode) / (prefill_steps + decode_steps))
-
-
-def _whole(seconds: float) -> int:
-    return min(max(round(seconds * NS_PER_SECOND), 1), WEIGHT_MAX)

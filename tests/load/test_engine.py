@@ -75,6 +75,20 @@ def test_a_long_prompt_is_cut_to_the_budget_and_decoding_goes_on_beside_it() -> 
     assert second.produced_tokens == 1
 
 
+def test_an_arrival_swallows_no_step_that_nobody_has_looked_at_yet() -> None:
+    def told(steps: list[Step]) -> list[tuple[float, float, int]]:
+        return [(step.began_seconds, step.ended_seconds, step.completion_tokens) for step in steps]
+
+    alone = engine()
+    alone.submit(EngineSequence(10, 30), 0.0)
+    expected = told(run(alone))[:15]
+    subject = engine()
+    subject.submit(EngineSequence(10, 30), 0.0)
+    first = subject.advance_steps(expected[0][1])
+    subject.submit(EngineSequence(10, 30), expected[-1][0])
+    assert told(first + subject.advance_steps(expected[-1][1])) == expected
+
+
 def test_the_batch_is_bounded_and_the_queue_is_first_come_first_served() -> None:
     subject = engine()
     sequences = [EngineSequence(4, 6) for _ in range(10)]

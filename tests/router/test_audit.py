@@ -1,6 +1,7 @@
 """The audit names whatever is off, row by row, and nothing else; a rebuild from the journal equals the original."""
 
 import asyncio
+import json
 import shutil
 import sqlite3
 from contextlib import closing
@@ -157,6 +158,12 @@ TAMPERINGS = {
     "an event's weight": (
         "UPDATE journal SET amount = amount * 2 WHERE subject = 'k0r5.1' AND kind = 'first_token'", ("charges", "k0r5.1"),
     ),
+    "how an event's weight grows": (
+        "UPDATE journal SET detail = 2 * detail WHERE subject = 'k0r5.1' AND kind = 'first_token'", ("charges", "k0r5.1"),
+    ),
+    "a growth that is no number": (
+        "UPDATE journal SET detail = 'much' WHERE subject = 'k0r5.1' AND kind = 'first_token'", ("charges", "k0r5.1"),
+    ),
     "an event's time": (
         "UPDATE journal SET at_ns = at_ns + 5 WHERE subject = 'k0r5.1' AND kind = 'closed'", ("charges", "k0r5.1"),
     ),
@@ -218,6 +225,32 @@ def test_a_charge_that_is_off_is_off_alone_but_for_what_sums_it_up(path: Path, w
     statement, row = TAMPERINGS[what]
     tamper(path, statement)
     assert {one for one in named(path) if one[0] not in SUMMED_UP} == {row}
+
+
+def test_a_meter_that_an_older_jeton_saved_is_as_good_as_one_of_today(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    store = SqliteLedger(path)
+    accountant = Accountant(store)
+    accountant.set_fleet(FLEET, PRICES, PROFILES, 0)
+    for number in range(5):
+        accountant.open(facts(f"r{number}", SMALL, replica=0), SMALL, PRICES[SMALL.name], 100, 50, number * SECOND // 7)
+    accountant.close("r1.1", AttemptEnd(AttemptStatus.OK, Usage(9, 9)), SECOND)
+    accountant.advance(2 * SECOND)
+    accountant.close("r2.1", AttemptEnd(AttemptStatus.OK, Usage(9, 9)), 3 * SECOND)
+    store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        for lease_id, text in connection.execute("SELECT lease_id, state FROM leases").fetchall():
+            state = json.loads(text)
+            state["pot"] = str(int(state["pot"]) >> state.pop("grain_bits") - 32)
+            state["open"] = {name: row[:3] for name, row in state["open"].items()}
+            connection.execute("UPDATE leases SET state = ? WHERE lease_id = ?", (json.dumps(state), lease_id))
+        connection.commit()
+    assert assert_audit_is_clean(path).open_attempts == 3
+    tamper(
+        path,
+        """UPDATE leases SET state = replace(state, '"virtual": "', '"virtual": "1') WHERE replica = 'edge-small/0'""",
+    )
+    assert {table for table, _ in named(path)} == {"leases"}
 
 
 def test_a_lost_event_leaves_a_gap_that_is_named(path: Path) -> None:

@@ -112,10 +112,13 @@ def make_version_2(path: Path) -> None:
     connection.execute(
         "UPDATE journal SET subject = lease_id || '~' || json_extract(detail, '$[3]') || '~' || at_ns WHERE kind = 'repriced'"
     )
+    # How weights grew stays: it was not known then, but without it these would be other charges.
     connection.execute(
-        "UPDATE journal SET detail = NULL WHERE kind != 'opened' OR subject IN (SELECT attempt_id FROM charges)"
+        "UPDATE journal SET detail = NULL WHERE kind NOT IN ('opened', 'first_token')"
+        " OR kind = 'opened' AND subject IN (SELECT attempt_id FROM charges)"
     )
-    for subject, text in connection.execute("SELECT subject, detail FROM journal WHERE detail IS NOT NULL").fetchall():
+    open_ones = "SELECT subject, detail FROM journal WHERE kind = 'opened' AND detail IS NOT NULL"
+    for subject, text in connection.execute(open_ones).fetchall():
         opening = orjson.dumps(opening_from_json(subject, text)).decode()
         connection.execute("UPDATE journal SET detail = ? WHERE subject = ? AND kind = 'opened'", (opening, subject))
     connection.execute("ALTER TABLE journal RENAME COLUMN detail TO opening")

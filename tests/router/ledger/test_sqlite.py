@@ -196,7 +196,7 @@ def test_recovery_brings_leases_with_their_tail_and_openings_without_their_end(p
     store.checkpoint(checkpoint(lease(state={"saved": "1"}), open_from_seq=1))
     done = charge("done")
     store.append([opened("done")])
-    store.append([Event("done.1", EventKind.FIRST_TOKEN, 2, "lease", 50)])
+    store.append([Event("done.1", EventKind.FIRST_TOKEN, 2, "lease", 50, growth=7)])
     store.append([closed(done)], done, lease(at_ns=5, bill_nanousd=9))
     store.append([opened("after")])
     store.close()
@@ -212,6 +212,7 @@ def test_recovery_brings_leases_with_their_tail_and_openings_without_their_end(p
         ("done.1", EventKind.CLOSED),
         ("after.1", EventKind.OPENED),
     ]
+    assert [event.growth for event in recovery.tail["lease"]] == [0, 7, 0, 0]
     assert {name: opening for name, (opening, _) in recovery.openings.items()} == {
         "before.1": opened("before").detail,
         "after.1": opened("after").detail,

@@ -36,8 +36,14 @@ def recorded(steps: list[tuple[EventKind, int, str, int]]) -> list[MeterEvent]:
     at_ns, script = START_NS, []
     for kind, gap_ns, name, amount in steps:
         at_ns += gap_ns
-        script.append(MeterEvent(kind, at_ns, name, amount))
+        growth = growth_of(amount) if kind is EventKind.REWEIGH else 0
+        script.append(MeterEvent(kind, at_ns, name, amount, growth))
     return script
+
+
+def growth_of(weight: int) -> int:
+    """Of a reweigh in a script: some do not grow, some a little, some beyond all bounds."""
+    return (0, weight // 100, WEIGHT_MAX - weight)[weight % 3]
 
 
 def is_first(script: list[MeterEvent], index: int) -> bool:
@@ -71,6 +77,44 @@ def test_attempts_share_the_bill_by_weight() -> None:
     meter.reweigh("heavy.1", 1, START_NS + NS_PER_SECOND)
     assert meter.close("light.1", START_NS + 3 * NS_PER_SECOND) == USD // 4 + USD
     assert meter.close("heavy.1", START_NS + 4 * NS_PER_SECOND) == USD * 3 // 4 + USD + USD
+
+
+def test_a_weight_that_grows_pays_for_it_as_virtual_time_goes() -> None:
+    meter = ReplicaMeter(3_600 * USD, START_NS)  # a dollar a second
+    meter.open("grows.1", 1, START_NS)
+    meter.open("stays.1", 10**6, START_NS)
+    meter.reweigh("grows.1", 10**6, START_NS, growth=2 * 10**6)
+    # v nanoseconds per weight take 2 v + v² milliseconds, so a second has 30.6 of them.
+    age = 1001**0.5 - 1
+    assert meter.close("stays.1", START_NS + NS_PER_SECOND) == pytest.approx(10**6 * age, rel=1e-7)
+    assert meter.accrued("grows.1") == pytest.approx(10**6 * (age + age**2), rel=1e-7)
+    assert_balanced(meter)
+
+
+def test_what_grows_alone_pays_for_all_of_it() -> None:
+    meter = ReplicaMeter(3_600 * USD, START_NS)
+    meter.open("r.1", 5, START_NS)
+    meter.reweigh("r.1", 7, START_NS, growth=10**6)
+    assert meter.close("r.1", START_NS + 3 * NS_PER_SECOND) == 3 * USD
+    assert meter.state()["open"] == {}
+    meter.open("s.1", 3, START_NS + 3 * NS_PER_SECOND)
+    assert meter.close("s.1", START_NS + 4 * NS_PER_SECOND) == USD
+
+
+def test_a_meter_that_an_older_jeton_saved_goes_on_as_it_would_have() -> None:
+    meter = ReplicaMeter(7 * USD, START_NS)
+    meter.open("a.1", 3, START_NS)
+    meter.open("b.1", 4, START_NS + 5)
+    meter.reweigh("a.1", 11, START_NS + 12_345)
+    meter.advance(START_NS + 99_991)
+    state = meter.state()
+    old = {name: value for name, value in state.items() if name != "grain_bits"}
+    old["pot"] = str(int(state["pot"]) >> 80)
+    old["open"] = {
+        name: [weight, since, str(int(grains) >> 80)] for name, (weight, since, grains, _) in state["open"].items()
+    }
+    restored = ReplicaMeter.restore(old)  # type: ignore[arg-type]
+    assert restored.state() == state
 
 
 def test_an_open_attempt_tells_what_it_owes_so_far() -> None:
@@ -139,7 +183,9 @@ def test_the_fold_over_what_was_recorded_gives_the_live_charges(
     charges: dict[str, int] = {}
     for event in recorded(steps):
         live.advance(event.at_ns - 1)  # ticks are not journalled
-        journal.append(MeterEvent(event.kind, max(event.at_ns, live.last_ns), event.attempt_id, event.amount))
+        journal.append(
+            MeterEvent(event.kind, max(event.at_ns, live.last_ns), event.attempt_id, event.amount, event.growth)
+        )
         charges |= fold(live, [event])
     audited = ReplicaMeter(rate, START_NS)
     assert fold(audited, journal) == charges
@@ -264,6 +310,14 @@ def test_a_weight_out_of_bounds_is_refused(weight: int) -> None:
     meter.open("r.1", 1, START_NS)
     with pytest.raises(ValueError, match="weight"):
         meter.reweigh("r.1", weight, START_NS)
+
+
+@pytest.mark.parametrize("growth", [-1, WEIGHT_MAX + 1])
+def test_a_growth_out_of_bounds_is_refused(growth: int) -> None:
+    meter = ReplicaMeter(USD, START_NS)
+    meter.open("r.1", 1, START_NS)
+    with pytest.raises(ValueError, match="growth"):
+        meter.reweigh("r.1", 1, START_NS, growth)
 
 
 def test_a_negative_price_is_refused() -> None:

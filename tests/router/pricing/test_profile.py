@@ -37,7 +37,9 @@ def test_many_decode_steps_take_what_they_take_one_by_one(
     profile: EngineProfile, decoding: int, context_tokens: int, steps: int, growth: int
 ) -> None:
     one_by_one = sum(profile.step_seconds(decoding, context_tokens + step * growth, 0) for step in range(steps))
-    assert profile.decode_steps_seconds(decoding, context_tokens, steps, growth) == pytest.approx(one_by_one, rel=1e-9)
+    alone = profile.decode_steps(decoding)
+    assert alone.seconds(context_tokens, steps, growth) == pytest.approx(one_by_one, rel=1e-9)
+    assert alone.seconds(context_tokens, 1, growth) == profile.step_seconds(decoding, context_tokens, 0)
 
 
 @given(profiles, st.integers(0, 256), st.integers(0, 10**6), st.integers(0, 8192))

@@ -15,7 +15,7 @@ from router.pricing.mix import CHAT
 from router.pricing.price import ContextTier, LeasedPrice, MeteredPrice, Purchase, TokenRates
 from router.pricing.quote import IDLE_SCARCITY, Lease, quote, scarcity
 from router.pricing.standard import TARGET_UTILIZATION_RATIO, operating_point, standard_cost
-from router.pricing.weights import decode_weight, prefill_weight
+from router.pricing.weights import decode_step_seconds, prefill_step_seconds
 
 PROMPT, COMPLETION = CHAT.prompt_tokens, CHAT.completion_tokens
 CLOUD = MeteredPrice("c", TokenRates(150_000_000, 75_000_000, 150_000_000, 600_000_000))
@@ -81,6 +81,10 @@ def test_alone_on_a_replica_a_request_is_allocated_all_of_its_time() -> None:
     assert h100(IDLE, 1000, 200).allocated_nanousd == pytest.approx(seconds * 3_780_000_000 / 3600, abs=1)
 
 
+def weight(step_seconds: float) -> int:
+    return round(step_seconds * 1e9)
+
+
 @pytest.mark.parametrize("others", [1, 16, 64])
 def test_the_allocated_quote_is_what_the_meter_charges_when_the_forecast_comes_true(others: int) -> None:
     load = decoding(others)
@@ -88,9 +92,9 @@ def test_the_allocated_quote_is_what_the_meter_charges_when_the_forecast_comes_t
     decode_ns = round(200 * forecast_tpot_seconds(H100_8B, load, None, 1000, 200) * 1e9)
     meter = ReplicaMeter(H100_HOUR.nanousd_per_hour, 0)
     for number in range(others):
-        meter.open(f"other{number}.1", decode_weight(H100_8B, CHAT.context_tokens, 0), 0)
-    meter.open("r.1", prefill_weight(H100_8B, 1000), 0)
-    meter.reweigh("r.1", decode_weight(H100_8B, 1000, 200), ttft_ns)
+        meter.open(f"other{number}.1", weight(decode_step_seconds(H100_8B, CHAT.context_tokens, 0)), 0)
+    meter.open("r.1", weight(prefill_step_seconds(H100_8B, 1000)), 0)
+    meter.reweigh("r.1", weight(decode_step_seconds(H100_8B, 1000, 200)), ttft_ns)
     charge = meter.close("r.1", ttft_ns + decode_ns)
     assert h100(load, 1000, 200).allocated_nanousd == pytest.approx(charge, rel=1e-3)
 
@@ -174,9 +178,9 @@ def test_scarcity_never_falls_as_work_is_added(sequences: int, more: int, tokens
     assert h100_scarcity(sequences + more, tokens + more_tokens) >= h100_scarcity(sequences, tokens)
 
 
-def test_the_weight_that_a_quote_reckons_with_is_the_meter_s() -> None:
+def test_a_quote_reckons_with_the_decode_share_of_a_typical_batch() -> None:
     # Alone on the replica the request pays for all of its time; beside one just like it, for half of what both decode.
     alone, beside = h100(IDLE, 0, COMPLETION), h100(decoding(1, COMPLETION / 2), 0, COMPLETION)
     share = H100_8B.target_share_seconds + H100_8B.kv_read_seconds_per_token * COMPLETION / 2
-    assert decode_weight(H100_8B, 0, COMPLETION) == pytest.approx(share * 1e9, abs=1)
+    assert decode_step_seconds(H100_8B, 0, COMPLETION) == pytest.approx(share)
     assert beside.allocated_nanousd == pytest.approx(alone.allocated_nanousd / 2, rel=0.05)

@@ -6,24 +6,56 @@ from hypothesis import strategies as st
 from priced_engines import H100_8B
 
 from load.profiles import profile_named
+from router.pricing.meter import ReplicaMeter
 from router.pricing.shares import step_shares
-from router.pricing.weigher import Weigher
+from router.pricing.weigher import Weighed, Weigher
 from router.pricing.weights import WEIGHT_MAX
 
 MS = 1_000_000
 
 
-def alone_in_decode(completion_tokens: int = 200) -> int:
+def alone_in_decode(completion_tokens: int = 200) -> Weighed:
     weigher = Weigher()
     weigher.open("a", H100_8B, 0, 1000, completion_tokens)
     prompt_seconds = H100_8B.step_seconds(0, 0, 1000)
-    weight = weigher.first_token("a", round(prompt_seconds * 1e9), prompt_seconds)
-    assert weight is not None
-    return weight
+    weighed = weigher.first_token("a", round(prompt_seconds * 1e9), prompt_seconds)
+    assert weighed is not None
+    return weighed
 
 
-def test_alone_in_decode_an_attempt_weighs_its_whole_step() -> None:
-    assert alone_in_decode() == pytest.approx(H100_8B.step_seconds(1, 1100, 0) * 1e9, rel=1e-3)
+def test_alone_in_decode_an_attempt_weighs_its_whole_step_which_grows_with_its_cache() -> None:
+    weight, growth = alone_in_decode()
+    assert weight == pytest.approx(H100_8B.step_seconds(1, 1000, 0) * 1e9, rel=1e-3)
+    assert weight + 200 * growth == pytest.approx(H100_8B.step_seconds(1, 1200, 0) * 1e9, rel=1e-3)
+    assert growth > 0
+
+
+def test_how_long_a_completion_is_expected_to_be_is_no_matter_once_it_has_begun() -> None:
+    assert alone_in_decode(2000) == pytest.approx(alone_in_decode(20), rel=0.001)
+
+
+def test_in_a_batch_a_weight_has_grown_by_a_tokens_read_when_as_many_steps_have_gone_by_as_its_virtual_time_says() -> (
+    None
+):
+    weigher, meter, name = Weigher(), ReplicaMeter(3_600 * 10**9, 0), ""
+    for position in range(16):
+        name = str(position)
+        meter.open(name, weigher.open(name, H100_8B, 0, 1000, 400), 0)
+    for position in range(16):
+        weigher._decode(weigher._seats[str(position)])
+        weigher._seats[str(position)].is_decoding = False
+    at_ns = 100 * MS
+    for position in range(16):
+        weigher._decoding, weigher._context_tokens = 15, 15 * 1200
+        weighed = weigher.first_token(str(position), at_ns, 0.0)
+        assert weighed is not None
+        meter.reweigh(str(position), weighed.weight, at_ns, weighed.growth)
+    steps = 100
+    ends_ns = at_ns + round(H100_8B.decode_steps(16).seconds(16 * 1000, steps, 16) * 1e9)
+    meter.advance(ends_ns)
+    of_one = H100_8B.kv_read_seconds_per_token * 16 * 1e9
+    grown = meter._attempts[name].weight_at(meter._virtual) / 2**80 - weighed.weight
+    assert grown == pytest.approx(steps * of_one, rel=0.1)
 
 
 def test_a_prompt_behind_others_weighs_less_because_it_waits_longer() -> None:
@@ -54,7 +86,7 @@ def test_what_was_not_paid_before_the_first_token_is_paid_after_it() -> None:
         weigher.open("a", H100_8B, 0, 4000, 100)
         made = weigher.first_token("a", 50 * MS, paid_seconds)
         assert made is not None
-        return made
+        return made.weight
 
     # 10 ms over 100 steps: 0.1 ms a step.
     assert weight(0.0) - weight(0.010) == pytest.approx(0.010 / 100 * 1e9, abs=2)
@@ -69,8 +101,10 @@ def test_the_unit_does_not_depend_on_how_many_are_there() -> None:
         at = position * 100 * MS
         weigher.open(str(position), H100_8B, at, 10, 200)
         paid = weigher._prompt_seconds(weigher._seats[str(position)], 0, 0)
-        weights.append(weigher.first_token(str(position), at + 6 * MS, paid))
-    assert max(filter(None, weights)) < 1.1 * min(filter(None, weights))
+        weighed = weigher.first_token(str(position), at + 6 * MS, paid)
+        assert weighed is not None
+        weights.append(weighed.weight)
+    assert max(weights) < 1.1 * min(weights)
 
 
 def test_a_replica_that_fails_all_it_is_given_is_not_remembered_without_end() -> None:
@@ -100,13 +134,13 @@ def test_every_weight_is_one_that_the_meter_accepts_and_nothing_is_left_behind(
         at += prompt
         if move in "ob" or not opened:
             opened.append(str(number))
-            weight: int | None = weigher.open(str(number), H100_8B, at, prompt, completion, is_streaming=is_streaming)
+            weight = weigher.open(str(number), H100_8B, at, prompt, completion, is_streaming=is_streaming)
+            assert 1 <= weight <= WEIGHT_MAX
         elif move == "f":
-            weight = weigher.first_token(opened[completion % len(opened)], at, paid)
+            weighed = weigher.first_token(opened[completion % len(opened)], at, paid)
+            assert weighed is None or (1 <= weighed.weight <= WEIGHT_MAX and 0 <= weighed.growth <= WEIGHT_MAX)
         else:
-            weight = None
             weigher.close(opened.pop(), at)
-        assert weight is None or 1 <= weight <= WEIGHT_MAX
     for name in [*opened, *opened]:
         weigher.close(name, at)
     assert (weigher._decoding, weigher._context_tokens, weigher._waiting.tokens, weigher._waiting.count) == (0, 0, 0, 0)
@@ -124,8 +158,9 @@ def test_beside_a_full_prompt_a_decode_pays_what_the_rule_says(
     bare = engine.step_parts(decoding, context_tokens, 0)
     full = engine.step_parts(decoding, context_tokens, budget)
     told = step_shares(full, decoding, (engine.step_parts(0, 0, budget),))
-    own, seconds = weigher._beside_full_prompts(engine, bare, budget, ratio := 1 / decoding)
+    own, by_caches, seconds = weigher._beside_full_prompts(engine, bare, budget)
     expected = told.alike_overhead_seconds + told.decode_weight_seconds
-    expected += (full.decoders_seconds + told.compute_seconds) / decoding + told.kv_read_seconds * ratio
+    expected += (full.decoders_seconds + told.compute_seconds) / decoding
     assert own == pytest.approx(expected, rel=1e-9)
+    assert by_caches == pytest.approx(told.kv_read_seconds, rel=1e-9, abs=1e-12)
     assert seconds == pytest.approx(full.seconds, rel=1e-9)
