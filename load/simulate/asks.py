@@ -1,7 +1,7 @@
 """Requests as the router reads them, without their bodies: what a policy decides by. Pure; a seed decides everything.
 
-The words of a prompt come from `data/prompts.csv.gz` as in `load/workload.py`, and what the classifier says of them is remembered: the
-same question behind about as much context gets the same prediction.
+The words of a prompt come from `data/prompts.csv.gz` as in `load/workload.py`, and what the classifier says of them is
+remembered: the same question behind about as much context gets the same prediction.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,9 +1,9 @@
 """The one queue of events: requests arrive, are decided on, reach a replica, get their first token and end; sessions go on.
 
-Everything a decision reads is what the live router reads: its own work in flight, the engine profiles, the price book, the prefix
-index, the policy. The fleet is all up; health and scrapes say nothing beyond what the router knows by itself. Between client and replica
-lie the pool's round trip and the time that HTTP and tokenizer take. Deterministic: two events of one time keep the order in which they
-came about.
+Everything a decision reads is what the live router reads: its own work in flight, the engine profiles, the price book, the
+prefix index, the policy. The fleet is all up; health and scrapes say nothing beyond what the router knows by itself. Between
+client and replica lie the pool's round trip and the time that HTTP and tokenizer take. Deterministic: two events of one time
+keep the order in which they came about.
 """
 
 import heapq
@@ -50,8 +50,8 @@ class _Work:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """What is simulated. prices, profiles: by backend. A metered backend is at work as its profile says, which is the provider's own
-    affair: the router does not know it."""
+    """What is simulated. prices, profiles: by backend. A metered backend works as its profile says, which is the provider's
+    own affair: the router does not know it."""
 
     backends: Sequence[Backend]
     tiers: tuple[str, ...]
