@@ -58,13 +58,16 @@ test: setup ## lint, types, and every test that needs nothing but .venv
 	$(BIN)/pytest -n auto
 
 .PHONY: test-crash
-test-crash: setup ## 200 times kill -9 while the books are kept, each followed by an audit (some minutes)
-	JETON_TEST_KILLS=200 $(BIN)/pytest tests/router/ledger/test_crash.py -k killed
+test-crash: setup ## 600 times kill -9 of one process that keeps the books, of several, and of PostgreSQL too, each followed by an audit (half an hour)
+	JETON_TEST_KILLS=200 $(BIN)/pytest tests/router/ledger/test_crash.py tests/router/ledger/test_workers_crash.py -k killed
 
 .PHONY: bench
 bench: setup ## what each step of a request costs, in microseconds
 	@$(BIN)/python -m load.bench.hot_path
+	@$(BIN)/python -m load.bench.decision
 	@$(BIN)/python -m load.bench.books
+	@$(BIN)/python -m load.bench.idle_streams
+	@$(BIN)/python -m load.bench.scrapes
 
 .PHONY: bench-engine
 bench-engine: setup ## how fast the engine runs in virtual time: 10 million steps of 100 replicas (about 2 minutes)
@@ -85,6 +88,33 @@ $(NODE_CLIENT)/node_modules/.ready: $(NODE_CLIENT)/package-lock.json
 	@command -v npm >/dev/null || { echo >&2 "make: the Node clients need node 20 or newer, and npm"; exit 1; }
 	npm ci --prefix $(NODE_CLIENT) --no-audit --no-fund --loglevel error
 	@touch $@
+
+# -- a real Prometheus ----------------------------------------------------------------------------------------------------
+
+.PHONY: test-prometheus
+test-prometheus: setup ## boards, rules and alerts on a real Prometheus that watches a demo (needs prometheus, promtool)
+	@command -v prometheus >/dev/null && command -v promtool >/dev/null || { echo >&2 "make: prometheus and promtool are missing; on Debian: \
+	apt-get install --no-install-recommends prometheus"; exit 1; }
+	$(BIN)/pytest -m prometheus
+
+.PHONY: boards
+boards: setup ## write Grafana's boards anew from deploy/grafana/*.py
+	$(BIN)/python -m deploy.grafana
+
+# -- what deploys jeton ----------------------------------------------------------------------------------------------------
+
+.PHONY: test-manifests
+test-manifests: setup .venv-manifests/.ready ## Dockerfile, compose files and Helm chart against their formats (0.4 GB of disk)
+	$(BIN)/pytest -m manifests
+
+.venv-manifests/.ready: requirements/manifests.txt
+	$(call make_venv,.venv-manifests,$(PYTHONS),$(AT_LEAST_311),$(NO_PYTHON))
+	.venv-manifests/$(PIP_INSTALL) --require-hashes -r $<
+	@touch $@
+
+.PHONY: manifests
+manifests: setup .venv-manifests/.ready ## render the chart into deploy/kubernetes/manifests/
+	.venv-manifests/bin/python tests/deploy/manifests/formats.py render > deploy/kubernetes/manifests/jeton.yaml
 
 # -- a real vLLM, on the CPU --------------------------------------------------------------------------------------------
 
@@ -109,12 +139,13 @@ format: setup ## rewrite the code in the house's format
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-header --no-annotate --no-emit-index-url --no-config
 .PHONY: pins
 pins: ## bring every pinned requirements file up to date (needs uv)
-	$(COMPILE) --upgrade pyproject.toml requirements/build.in -o requirements/run.txt
-	$(COMPILE) --upgrade pyproject.toml requirements/build.in --extra dev --extra train -c requirements/run.txt -o requirements/dev.txt
+	$(COMPILE) --upgrade pyproject.toml requirements/build.in -c requirements/constraints.in -o requirements/run.txt
+	$(COMPILE) --upgrade pyproject.toml requirements/build.in --extra dev --extra train --extra bedrock --extra vertex -c requirements/run.txt -o requirements/dev.txt
 	$(COMPILE) --upgrade requirements/clients-openai3.in -o requirements/clients-openai3.txt
 	$(COMPILE) --upgrade requirements/clients-litellm.in -o requirements/clients-litellm.txt
+	$(COMPILE) --upgrade requirements/manifests.in -o requirements/manifests.txt
 
 .PHONY: clean
 clean: ## remove what the targets above have made, ledgers in var/ excepted
-	rm -rf .venv .venv-clients-openai3 .venv-clients-litellm .venv-vllm $(NODE_CLIENT)/node_modules
+	rm -rf .venv .venv-clients-openai3 .venv-clients-litellm .venv-manifests .venv-vllm $(NODE_CLIENT)/node_modules
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -50,8 +50,12 @@ main.add_command(compare)
     type=click.Choice([dialect.value for dialect in Dialect]),
     default=Dialect.VLLM.value,
     show_default=True,
+    help="vLLM itself, or a provider: its paths, keys, shapes and errors.",
 )
-@click.option("--api-key", default=None, envvar="VLLM_API_KEY", help="Guards /v1/*, as vLLM's.")
+@click.option("--api-key", default=None, envvar="VLLM_API_KEY", help="Guards /v1/*, as vLLM's, or a dialect's paths.")
+@click.option("--entra-token", default=None, help="What azure asks for in the place of its API key.")
+@click.option("--access-key", default=None, metavar="ID:SECRET", help="With which bedrock wants requests signed.")
+@click.option("--service-account", default=None, metavar="FILE", help="Whose assertions vertex gives tokens for.")
 @click.option("--max-model-len", type=click.IntRange(1), default=32_768, show_default=True, help="Context, in tokens.")
 @click.option("--max-num-seqs", type=click.IntRange(1), default=None, help="Sequences running at once.")
 @click.option("--max-num-queued-reqs", type=click.IntRange(1), default=None, help="503 beyond so many at work.")
@@ -121,6 +125,7 @@ def emulate(**options: Any) -> None:
       {"stall_before_first_token": true}  {"engine_dead": true}
       {"abort_finish": true}              {"short_body": true}
       {"html": true}  {"empty": true}     {"non_json": true}
+      {"content_filter": true}
       {"bad_sse": "bad_json"}             {"usage": "missing"}
     """
     if options["list_profiles"]:
@@ -152,6 +157,9 @@ def spec_from(options: dict[str, Any]) -> ReplicaSpec:
         kind=Kind(options["kind"]),
         dialect=Dialect(options["dialect"]),
         api_key=options["api_key"],
+        entra_token=options["entra_token"],
+        access_key=_access_key(options["access_key"]),
+        service_account=options["service_account"],
         context_tokens=options["max_model_len"],
         sequences_max=options["max_num_seqs"],
         queued_max=options["max_num_queued_reqs"],
@@ -176,6 +184,16 @@ def spec_from(options: dict[str, Any]) -> ReplicaSpec:
         has_request_metrics=options["enable_per_request_metrics"],
         has_load_tracking=options["enable_server_load_tracking"],
     )
+
+
+def _access_key(told: str | None) -> tuple[str, str] | None:
+    """Raises ValueError for what is no pair."""
+    if told is None:
+        return None
+    key_id, colon, secret = told.partition(":")
+    if not (key_id and colon and secret):
+        raise ValueError("--access-key is ID:SECRET")
+    return key_id, secret
 
 
 def _profile_from(options: dict[str, Any]) -> EngineProfile:

@@ -48,6 +48,16 @@ def quickest_first(candidates: Iterable[Candidate]) -> list[Candidate]:
     return ranked
 
 
+def on_time_first(candidates: Iterable[Candidate], ttft_seconds_max: float) -> list[Candidate]:
+    """Those forecast to begin in time, the cheapest first; then the others, the quickest first."""
+    candidates = list(candidates)
+    late = [candidate for candidate in candidates if candidate.ttft_seconds > ttft_seconds_max]
+    if not late:
+        return cheapest_first(candidates)
+    on_time = [candidate for candidate in candidates if candidate.ttft_seconds <= ttft_seconds_max]
+    return cheapest_first(on_time) + quickest_first(late)
+
+
 def idlest_first(candidates: Iterable[Candidate]) -> list[Candidate]:
     """By attempts in flight, then prompt tokens that wait for prefill; of equals the cheapest."""
     return sorted(candidates, key=_by_load)

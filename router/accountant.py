@@ -15,27 +15,18 @@ opened. The time until the restart is idle.
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 import structlog
 
-from router.domain.attempt import AttemptEnd, AttemptFacts, AttemptStatus, Charge, CostStatus
+from router.charging import OpenAttempt, charge_of, lost_charge
+from router.domain.attempt import AttemptEnd, AttemptFacts, Charge
 from router.domain.fleet import Backend, Billing
 from router.domain.totals import Account, Totals
-from router.domain.usage import Usage
 from router.errors import Unavailable
 from router.leases import Leases, RunningLease
-from router.ledger.store import Checkpoint, Event, EventKind, LedgerStore, Opening
-from router.pricing.amounts import (
-    Basis,
-    baseline_amount,
-    believable_usage,
-    estimated_usage,
-    metered_amount,
-    standard_amount,
-)
-from router.pricing.classes import Parts, leased_parts, rated_parts
-from router.pricing.cost import list_cost, rates_for
+from router.ledger.store import Checkpoint, Event, EventKind, LedgerStore, Opened, Opening
+from router.pricing.amounts import Basis, estimated_usage
+from router.pricing.cost import list_cost
 from router.pricing.price import LeasedPrice, MeteredPrice, Price
 from router.pricing.profile import EngineProfile
 from router.pricing.snapshot import price_from_snapshot, snapshot_text
@@ -53,33 +44,10 @@ NO_BASIS = Basis()
 CANNOT_RECORD = "The router cannot record what this request would cost."
 
 
-@dataclass(slots=True, eq=False)
-class _Attempt:
-    """An attempt in flight. seq: its place in the journal, None for one that is neither journalled nor metered."""
-
-    facts: AttemptFacts
-    billing: Billing
-    basis: Basis
-    baseline: Basis
-    prompt_tokens: int
-    completion_tokens: int
-    opened_ns: int
-    lease: RunningLease | None = None
-    seq: int | None = None
-    first_token_ns: int | None = None
-    prefill_nanousd: int | None = None
-
-    @property
-    def account(self) -> Account:
-        facts = self.facts
-        return Account(facts.pool, facts.backend, self.billing.value, facts.model, facts.tier, facts.tenant)
-
-
 class Accountant:
     """Opens, follows and closes attempts. Times are wall-clock nanoseconds anchored to the monotonic clock.
 
     Creating one takes up what the last process left in the store; `set_fleet` comes next.
-
     unrecorded_attempts: how many went on without being written down, because the ledger was full.
     """
 
@@ -87,7 +55,7 @@ class Accountant:
         self._store = store
         self._leases = Leases(store)
         self._bases: Mapping[str, Basis] = {}
-        self._attempts: dict[str, _Attempt] = {}  # in the order of opening
+        self._attempts: dict[str, OpenAttempt] = {}  # in the order of opening
         self._closed: OrderedDict[str, Charge] = OrderedDict()
         self._prices_kept: dict[str, str] = {}
         self._advanced_ns = 0
@@ -102,6 +70,10 @@ class Accountant:
     @property
     def open_attempts(self) -> int:
         return len(self._attempts)
+
+    def lease_prices(self) -> frozenset[str]:
+        """The ids of the prices by which leases run."""
+        return frozenset(lease.price_id for lease in self._leases)
 
     def totals(self) -> Totals:
         """The ledger's totals as of the last `advance` that is on disk."""
@@ -127,9 +99,7 @@ class Accountant:
         attempt.
         """
         backends = tuple(backends)
-        for one in prices.values():
-            self._keep_price(one)
-        self._bases = {one.name: Basis(prices.get(one.name), profiles.get(one.name)) for one in backends}
+        self.know(backends, prices, profiles)
         leased = []
         for backend in backends:
             price = prices.get(backend.name)
@@ -140,6 +110,14 @@ class Accountant:
         )  # a lease that starts now must not be billed for time that others have had
         self._leases.set_fleet(leased, at_ns)
         self.advance(at_ns)
+
+    def know(
+        self, backends: Iterable[Backend], prices: Mapping[str, Price], profiles: Mapping[str, EngineProfile]
+    ) -> None:
+        """By these attempts are priced that are opened from now on. Leases stay as they are."""
+        for one in prices.values():
+            self._keep_price(one)
+        self._bases = {one.name: Basis(prices.get(one.name), profiles.get(one.name)) for one in backends}
 
     def advance(self, at_ns: int) -> None:
         """Book the time until now and post what open attempts owe. About once a second, and before a scrape.
@@ -157,6 +135,11 @@ class Accountant:
             leases.append(lease.row(with_state=True))
         open_from_seq = next((one.seq for one in self._attempts.values() if one.seq is not None), None)
         self._store.checkpoint(Checkpoint(at_ns, leases, open_nanousd, open_from_seq))
+
+    def estimate_among(self, elsewhere: Mapping[str, int], at_ns: int) -> None:
+        """From now on others have so many attempts at each replica: a lease is shared with them. For a worker, whose meters see
+        its own attempts alone; what they come to then is an estimate."""
+        self._leases.share(elsewhere, at_ns)
 
     def open(
         self,
@@ -181,35 +164,55 @@ class Accountant:
         if attempt_id in self._attempts or attempt_id in self._closed:
             raise ValueError(f"attempt {attempt_id} was opened before")
         billing = backend.pool.billing
-        basis = self._bases.get(backend.name, NO_BASIS)
-        if basis.price is not price:  # decided before a reload
-            basis = Basis(price, basis.profile)
-            self._keep_price(price)
-        baseline = self._bases.get(facts.baseline, NO_BASIS)
-        attempt = _Attempt(facts, billing, basis, baseline, prompt_tokens, completion_tokens, at_ns)
-        lease_id, weight, estimate = "", 0, None
+        attempt = self._attempt(facts, billing, price, at_ns)
         if billing is Billing.METERED:
             if not self._store.is_accepting:
                 raise Unavailable(CANNOT_RECORD, retry_after_seconds=1, detail="the ledger is not accepting")
-            if isinstance(price, MeteredPrice):
-                estimate = list_cost(price, estimated_usage(facts))
         elif self._store.is_full:
             self.unrecorded_attempts += 1
             self._attempts[attempt_id] = attempt
             return
+        self._enter(attempt, prompt_tokens, completion_tokens, at_ns, is_streaming=is_streaming)
+
+    def _attempt(
+        self, facts: AttemptFacts, billing: Billing, price: Price | None, at_ns: int, worker: str = ""
+    ) -> OpenAttempt:
+        basis = self._bases.get(facts.backend, NO_BASIS)
+        if basis.price is not price:  # decided before a reload
+            basis = Basis(price, basis.profile)
+            self._keep_price(price)
+        return OpenAttempt(facts, billing, basis, self._bases.get(facts.baseline, NO_BASIS), at_ns, worker)
+
+    def _enter(
+        self,
+        attempt: OpenAttempt,
+        prompt_tokens: int,
+        completion_tokens: int,
+        at_ns: int,
+        *,
+        is_streaming: bool,
+        number: int = 0,
+    ) -> None:
+        """Into the meter of its replica and the journal. number: of the report that tells of it."""
+        facts, price = attempt.facts, attempt.basis.price
+        attempt_id, lease_id, weight, estimate = facts.attempt_id, "", 0, None
+        if attempt.billing is Billing.METERED:
+            if isinstance(price, MeteredPrice):
+                estimate = list_cost(price, estimated_usage(facts))
         elif isinstance(price, LeasedPrice):
             place = (facts.replica, facts.pool, facts.backend)
             lease = attempt.lease = self._leases.joined(place, price, max(at_ns, self._advanced_ns))
             at_ns = max(at_ns, lease.meter.last_ns)
-            profile, weight = basis.profile, WEIGHT_WITHOUT_PROFILE
+            profile, weight = attempt.basis.profile, WEIGHT_WITHOUT_PROFILE
             if profile is not None:
                 weight = lease.weigher.open(
                     attempt_id, profile, at_ns, prompt_tokens, completion_tokens, is_streaming=is_streaming
                 )
             lease.meter.open(attempt_id, weight, at_ns)
             lease_id = lease.lease_id
-        opening = Opening(facts, billing.value, "" if price is None else price.price_id, estimate)
-        attempt.seq = self._store.append((Event(attempt_id, EventKind.OPENED, at_ns, lease_id, weight, opening),))
+        opening = Opening(facts, attempt.billing.value, attempt.price_id, estimate, is_streaming)
+        event = Event(attempt_id, EventKind.OPENED, at_ns, lease_id, weight, opening, 0, attempt.worker, number)
+        attempt.seq = self._store.append((event,))
         self._attempts[attempt_id] = attempt
 
     async def durable(self, attempt_id: str) -> None:
@@ -223,8 +226,8 @@ class Accountant:
             detail = f"the ledger did not commit within {DURABLE_SECONDS_MAX} s"
             raise Unavailable(CANNOT_RECORD, retry_after_seconds=1, detail=detail) from None
 
-    def first_token(self, attempt_id: str, at_ns: int) -> None:
-        """Its prefill is done, decode begins. Told again, or after the end, it changes nothing."""
+    def first_token(self, attempt_id: str, at_ns: int, number: int = 0) -> None:
+        """Its prefill is done, decode begins. Told again, or after the end, it changes nothing. number: of the report."""
         attempt = self._attempts.get(attempt_id)
         if attempt is None or attempt.first_token_ns is not None:
             return
@@ -239,62 +242,41 @@ class Accountant:
             weight, growth = weighed
             lease.meter.reweigh(attempt_id, weight, at_ns, growth)
             attempt.prefill_nanousd = lease.meter.accrued(attempt_id)
-            event = Event(attempt_id, EventKind.FIRST_TOKEN, at_ns, lease.lease_id, weight, growth=growth)
+            prefill, kind = attempt.prefill_nanousd if number else None, EventKind.FIRST_TOKEN
+            event = Event(attempt_id, kind, at_ns, lease.lease_id, weight, prefill, growth, attempt.worker, number)
             self._store.append((event,))
 
-    def close(self, attempt_id: str, end: AttemptEnd, at_ns: int) -> Charge:
-        """It has ended, however. Its charge; of a second close, the first one's. Raises KeyError when it was never opened."""
+    def close(self, attempt_id: str, end: AttemptEnd, at_ns: int, number: int = 0) -> Charge:
+        """It has ended, however. Its charge; of a second close, the first one's. Raises KeyError when it was never opened.
+
+        number: of the report that tells of it.
+        """
         attempt = self._attempts.pop(attempt_id, None)
         if attempt is None:
             return self._closed[attempt_id]
-        facts, lease, price = attempt.facts, attempt.lease, attempt.basis.price
-        usage = believable_usage(end, facts)
-        cost: int | None = None
-        standard: int | None = None
+        lease, cost = attempt.lease, None
         if lease is not None:
             cost = lease.meter.close(attempt_id, at_ns)
             lease.weigher.close(attempt_id, lease.meter.last_ns)
-            standard = standard_amount(attempt.basis, usage)
-        elif attempt.billing is Billing.METERED and isinstance(price, MeteredPrice):
-            cost = standard = metered_amount(price, usage, end.status)
-        cost_parts, standard_parts = _parts(attempt, cost, standard, usage)
-        charge = Charge(
-            facts=facts,
-            billing=attempt.billing.value,
-            price_id="" if price is None else price.price_id,
-            opened_ns=attempt.opened_ns,
-            first_token_ns=attempt.first_token_ns,
-            ended_ns=max(at_ns, attempt.opened_ns),
-            status=end.status,
-            fault=end.fault,
-            http_status=end.http_status,
-            usage=usage,
-            cost_status=CostStatus.UNPRICED if cost is None else CostStatus.PRICED,
-            cost_nanousd=cost,
-            standard_nanousd=standard,
-            baseline_nanousd=None
-            if cost is None
-            else baseline_amount(facts, end.status, attempt.baseline, usage, cost),
-            cost_prompt_nanousd=cost_parts and cost_parts.prompt,
-            cost_cached_nanousd=cost_parts and cost_parts.cached,
-            standard_prompt_nanousd=standard_parts and standard_parts.prompt,
-            standard_cached_nanousd=standard_parts and standard_parts.cached,
-        )
+        charge = charge_of(attempt, end, cost, at_ns)
         if attempt.seq is not None:
-            self._write(charge, lease)
+            self._write(charge, lease, attempt.worker, number)
         self._closed[attempt_id] = charge
         if len(self._closed) > CLOSED_REMEMBERED:
             self._closed.popitem(last=False)
         return charge
 
-    def _write(self, charge: Charge, lease: RunningLease | None) -> None:
+    # The ledger
+
+    def _write(self, charge: Charge, lease: RunningLease | None, worker: str = "", number: int = 0) -> None:
         """The charge with the event that led to it and the lease that it moved, all in one transaction."""
-        attempt_id = charge.facts.attempt_id
+        attempt_id, kind = charge.facts.attempt_id, EventKind.CLOSED
         if lease is None:
-            self._store.append((Event(attempt_id, EventKind.CLOSED, charge.ended_ns),), charge)
+            self._store.append((Event(attempt_id, kind, charge.ended_ns, worker=worker, number=number),), charge)
             return
-        events = [Event(attempt_id, EventKind.CLOSED, lease.meter.last_ns, lease.lease_id)]
-        if (released := self._leases.ended(lease, lease.meter.last_ns)) is not None:
+        at_ns = lease.meter.last_ns
+        events = [Event(attempt_id, kind, at_ns, lease.lease_id, worker=worker, number=number)]
+        if (released := self._leases.ended(lease, at_ns)) is not None:
             events.append(released)
         self._store.append(events, charge, lease.row())
 
@@ -316,32 +298,28 @@ class Accountant:
         self._advanced_ns = recovery.at_ns
         self._leases.restore(recovery)
         lease_by_attempt = {name: lease for lease in self._leases for name in lease.meter.open_attempts}
-        for attempt_id, (opening, opened_ns) in recovery.openings.items():
+        lost = 0
+        for attempt_id, opened in recovery.openings.items():
             lease = lease_by_attempt.get(attempt_id)
-            cost, ended_ns = opening.estimate_nanousd, opened_ns
-            if lease is not None:
-                ended_ns = lease.meter.last_ns
-                cost = lease.meter.close(attempt_id, ended_ns)
-            charge = Charge(
-                facts=opening.facts,
-                billing=opening.billing,
-                price_id=opening.price_id,
-                opened_ns=opened_ns,
-                first_token_ns=None,
-                ended_ns=max(ended_ns, opened_ns),
-                status=AttemptStatus.LOST,
-                fault="router_died",
-                http_status=0,
-                usage=estimated_usage(opening.facts),
-                cost_status=CostStatus.UNPRICED if cost is None else CostStatus.PRICED,
-                cost_nanousd=cost,
-                standard_nanousd=opening.estimate_nanousd,
-            )
-            self._write(charge, lease)
+            if not self._goes_on(opened, lease):
+                self._lose_opened(opened, lease)
+                lost += 1
+        if lost:
+            log.warning("closed the attempts that a previous process left open", attempts=lost)
         for lease in self._leases:
-            lease.meter.abandon()  # of nothing, unless the journal was tampered with
-        if recovery.openings:
-            log.warning("closed the attempts that a previous process left open", attempts=len(recovery.openings))
+            if set(lease.meter.open_attempts) - self._attempts.keys():
+                lease.meter.abandon()  # of nothing, unless the journal was tampered with
+
+    def _goes_on(self, opened: Opened, lease: RunningLease | None) -> bool:
+        """Whether somebody else still has an attempt that the last process left open."""
+        return False
+
+    def _lose_opened(self, opened: Opened, lease: RunningLease | None) -> None:
+        opening, cost, ended_ns = opened.opening, None, opened.at_ns
+        if lease is not None:
+            ended_ns = lease.meter.last_ns
+            cost = lease.meter.close(opening.facts.attempt_id, ended_ns)
+        self._write(lost_charge(opening, opened.at_ns, cost, ended_ns), lease, opened.worker)
 
 
 def _is_snapshot_of(price: Price, text: str) -> bool:
@@ -350,19 +328,3 @@ def _is_snapshot_of(price: Price, text: str) -> bool:
         return price_from_snapshot(text) == price
     except ValueError:
         return False
-
-
-def _parts(
-    attempt: _Attempt, cost: int | None, standard: int | None, usage: Usage
-) -> tuple[Parts | None, Parts | None]:
-    """Cost and standard cost by class of token; None: not known."""
-    basis = attempt.basis
-    if isinstance(basis.price, MeteredPrice):
-        parts = None if cost is None else rated_parts(cost, rates_for(basis.price, usage.prompt_tokens), usage)
-        return parts, parts
-    if basis.profile is None or basis.rates is None:
-        return None, None
-    return (
-        None if cost is None else leased_parts(cost, attempt.prefill_nanousd, basis.profile, usage),
-        None if standard is None else rated_parts(standard, basis.rates, usage),
-    )

@@ -33,9 +33,14 @@ ENDPOINT_BY_MEMBER = (
 
 
 def build_api(
-    pipeline: Pipeline, *, is_ready: Callable[[], str], render_metrics: Callable[[], Awaitable[tuple[bytes, str]]]
+    pipeline: Pipeline,
+    *,
+    is_ready: Callable[[], str],
+    warnings: Callable[[], list[str]],
+    render_metrics: Callable[[], Awaitable[tuple[bytes, str]]],
 ) -> FastAPI:
-    """is_ready: "" when requests can be served, else why not. render_metrics: exposition text and its content type."""
+    """is_ready: "" when requests can be served, else why not. warnings: what is doubtful meanwhile. render_metrics: exposition
+    text and its content type."""
     api = FastAPI(title="jeton", description=__doc__ or "", docs_url="/docs", redoc_url=None)
 
     @api.get("/health", summary="Is the process alive")
@@ -45,7 +50,8 @@ def build_api(
     @api.get("/ready", summary="Can requests be served")
     async def ready() -> JSONResponse:
         why = is_ready()
-        return JSONResponse({"ready": not why, "why": why}, status_code=503 if why else 200)
+        about = {"ready": not why, "why": why, "warnings": warnings()}
+        return JSONResponse(about, status_code=503 if why else 200)
 
     @api.get("/metrics", summary="Prometheus metrics")
     async def metrics() -> Response:
@@ -76,9 +82,20 @@ def build_api(
         answer = explain(inference_request, decision, pipeline.deployment.finder.drifts)
         return Response(orjson.dumps(answer), media_type="application/json")
 
+    add_refusal_handlers(api)
+    return api
+
+
+def add_refusal_handlers(api: FastAPI) -> None:
+    """From now on its errors have OpenAI's shape."""
     api.add_exception_handler(Refusal, _refused)
     api.add_exception_handler(HTTPException, _http_refused)
-    return api
+
+
+def refusal_response(error: Refusal) -> Response:
+    response = Response(error_body(error), status_code=error.status)
+    response.raw_headers += refusal_headers(error, new_request_id())
+    return response
 
 
 def model_entries(deployment: Deployment) -> list[dict[str, Any]]:
@@ -127,8 +144,11 @@ def _about(backend: Backend, deployment: Deployment) -> dict[str, Any]:
 
 
 def _price(backend: Backend, deployment: Deployment) -> dict[str, Any]:
-    """US dollars as decimal text: an hour of a replica where leased, and a million tokens by class (`standard` where leased)."""
-    price = deployment.prices[backend.name]
+    """US dollars as decimal text: an hour of a replica where leased, and a million tokens by class (`standard` where leased).
+    Empty where no price is in force."""
+    price = deployment.prices.get(backend.name)
+    if price is None:
+        return {}
     about: dict[str, Any] = {"price_id": price.price_id}
     if isinstance(price, LeasedPrice):
         about["usd_per_hour"] = usd_text(price.nanousd_per_hour)
@@ -177,10 +197,7 @@ def _address(request: Request) -> str:
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
-    body = error_body(error)
-    response = Response(body, status_code=error.status)
-    response.raw_headers += refusal_headers(error, new_request_id())
-    return response
+    return refusal_response(error)
 
 
 async def _http_refused(request: Request, error: Exception) -> Response:

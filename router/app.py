@@ -1,6 +1,7 @@
 """Builds every room from the configuration and joins them; the only file that knows all."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, date, datetime
@@ -8,61 +9,105 @@ from datetime import UTC, date, datetime
 import structlog
 from fastapi import FastAPI
 
-from router.accountant import Accountant
+from router.access.repeats import Repeats
+from router.admin import AdminDoor, admin_keys, admin_port, build_admin
 from router.api import build_api
+from router.books import ADVANCE_SECONDS, Books
 from router.bursar import Bursar
+from router.cache.responses import ResponseCache
 from router.classify.classifier import Classifier
 from router.clock import Clock
+from router.config import AccountantPlace, LedgerConfig
 from router.config_file import LoadedConfig
+from router.departures import Departures
 from router.deployment import Deployment, deploy
+from router.discovery import Discovery
+from router.dispatch.names import BackendNames, StrangersNames
 from router.dispatch.relay import Relay
 from router.dispatch.watchdog import Watchdog
 from router.domain.fleet import Billing, Health, HealthState, Replica
 from router.fleet.scraper import Scraper
 from router.fleet.state import Fleet
 from router.gateway import Gateway
+from router.group import Member
 from router.ledger.shared_budget import RedisBudgets
-from router.ledger.sqlite import SqliteLedger
 from router.pipeline import Pipeline
+from router.price_watch import PriceWatch
 from router.pricing.drift import Drifts
 from router.pricing.profile import EngineProfile
+from router.recall import Recall
 from router.reload import Reloader
 from router.selection.affinity import TOKENS_UNKNOWN_MAX, PrefixIndex
+from router.telemetry.cache import CacheCollector
 from router.telemetry.drift import DriftCollector
-from router.telemetry.metrics import Metrics
+from router.telemetry.gathered import Tally, tally_row
+from router.telemetry.keeping import KeeperCollector
+from router.telemetry.metrics import CONTENT_TYPE, Metrics
+from router.telemetry.price_state import PriceStateCollector
+from router.telemetry.prices import RecentPrices
+from router.telemetry.spool import SpoolCollector
 
 log = structlog.get_logger("jeton.app")
-
-# How often time is booked to the leases and open attempts are posted, so that money counters move smoothly.
-ADVANCE_SECONDS = 1.0
 
 
 class App:
     """One router. `asgi` is what a server runs; `drain` makes it not ready while it still serves; `drifts` is what it has
     learned of its replicas."""
 
-    def __init__(self, loaded: LoadedConfig) -> None:
+    def __init__(self, loaded: LoadedConfig, channel: int | None = None) -> None:
+        """channel: the socket to the supervisor, where this is one worker of a group."""
         self._loaded = loaded
         self._day = _today()
         self._is_draining = False
         self._closing: list[asyncio.Task[None]] = []
         self._scraper: Scraper
+        self._reloader: Reloader
         self._clock = Clock()
         self._watchdog = Watchdog()
         self.drifts = Drifts()
         self._prefixes = PrefixIndex()
-        deployment = deploy(loaded, self._day, self.drifts, self._prefixes)
+        self._discovery = Discovery(self._replicas_moved, self._discovered, time.monotonic)
+        self._discovery.follow(loaded)
+        self._discovery.look_first()  # before the ledger goes on: the leases of replicas that are still there shall, too
+        self._loaded = loaded = self._discovery.filled(loaded)
+        self._price_watch = PriceWatch(loaded, self._clock.now_ns, self._prices_moved, self._feed_polled)
+        config = loaded.config
+        self._member = None if channel is None else Member(channel, self._tally)
+        ledger, recent_prices = _placed(config.ledger, in_group=channel is not None), RecentPrices()
+        password = loaded.secrets.ledger_password.get_secret_value()
+        self._books = Books(ledger, password, self._clock.now_ns, recent_prices.count)
+        self._accountant = self._books.accountant
+        self._price_watch.remember(self._books.lease_prices())
+        deployment = deploy(loaded, self._day, self.drifts, self._price_watch.fed, self._prefixes)
         self.drifts.follow(_replica_profiles(deployment))
         self._prefixes.follow(_cache_tokens(deployment))
-        config = loaded.config
-        self._store = SqliteLedger(config.ledger.path, commit_seconds=config.ledger.commit_seconds)
-        self._accountant = Accountant(self._store)
         self._fleet = Fleet(deployment.backends, deployment.tiers, deployment.rules, on_health=_log_health)
-        self._bursar = Bursar(self._store, self._clock, _shared_budgets(loaded, self._store.ledger_id))
+        self._bursar = Bursar(
+            self._books.store,
+            self._clock,
+            _shared_budgets(loaded, self._books),
+            is_behind=self._books.is_estimating,
+        )
         self._bursar.configure(loaded.budgets)
-        self._metrics = Metrics(self._accountant, self._fleet, self._bursar)
+        self._metrics = Metrics(
+            self._books,
+            self._fleet,
+            self._bursar,
+            recent_prices=recent_prices if self._books.is_estimating else None,
+            shows_money=lambda: self._books.shows_money,
+        )
         self._metrics.registry.register(DriftCollector(self._drift_ratios))
-        self._relay = Relay(self._watchdog)
+        if self._books.keeper is not None:
+            self._metrics.registry.register(KeeperCollector(self._books.keeper))
+        self._metrics.registry.register(SpoolCollector(lambda: self._books.spool))
+        self._names = BackendNames()
+        self._relay = Relay(self._watchdog, self._names)
+        self._strangers_names = StrangersNames()
+        self._metrics.registry.register(PriceStateCollector(self._price_watch.rows))
+        self._repeats = Repeats(config.repeats, config.redis, loaded.secrets.redis_password.get_secret_value())
+        self._cache = ResponseCache(config.redis, loaded.secrets.redis_password.get_secret_value())
+        self._cache.configure(config.cache)
+        self._metrics.registry.register(CacheCollector(self._cache))
         self._pipeline = Pipeline(
             deployment,
             self._fleet,
@@ -73,10 +118,26 @@ class App:
             self._metrics,
             self._clock,
             self._watchdog,
+            self._repeats,
+            self._strangers_names,
+            Recall(self._cache, self._accountant, self._metrics, self._clock.now_ns),
         )
-        self._accountant.set_fleet(deployment.backends, deployment.prices, deployment.profiles, self._clock.now_ns())
-        api = build_api(self._pipeline, is_ready=self._why_not_ready, render_metrics=self._render_metrics)
+        self._books.set_fleet(deployment)
+        api = build_api(
+            self._pipeline,
+            is_ready=self._why_not_ready,
+            warnings=self._price_watch.warnings,
+            render_metrics=self._render_metrics,
+        )
         api.router.lifespan_context = self._lifespan
+        self.admin: AdminDoor | None = None
+        if config.admin is not None:
+            self.admin = build_admin(
+                Departures(self._fleet, self._pipeline.give_up),
+                lambda: self._reloader.ask(),
+                admin_keys(config.admin, _pepper(loaded)),
+            )
+        self.admin_port: int | None = None
         self.asgi = Gateway(self._pipeline, api, self._watchdog)
 
     def drain(self) -> None:
@@ -86,37 +147,54 @@ class App:
     def apply(self, loaded: LoadedConfig) -> None:
         """Put a checked configuration into effect. Requests in flight end on what they started with."""
         day = _today()
-        deployment = deploy(loaded, day, self.drifts, self._prefixes)
+        self._discovery.follow(loaded)
+        loaded = self._discovery.filled(loaded)
+        self._price_watch.follow(loaded)
+        deployment = deploy(loaded, day, self.drifts, self._price_watch.fed, self._prefixes)
         self.drifts.follow(_replica_profiles(deployment))
         self._prefixes.follow(_cache_tokens(deployment))
         self._day = day
-        self._accountant.set_fleet(deployment.backends, deployment.prices, deployment.profiles, self._clock.now_ns())
+        self._books.set_fleet(deployment)
         self._bursar.configure(loaded.budgets)
+        self._cache.configure(loaded.config.cache)
         self._fleet.configure(deployment.backends, deployment.tiers, deployment.rules)
         if loaded.config.health != self._loaded.config.health:
             self._closing.append(asyncio.create_task(self._scraper.close()))
             self._scraper = self._new_scraper(loaded)
         self._scraper.follow(deployment.backends)
         self._pipeline.deployment = deployment
+        self._relay.vault.outdate()  # the files that credentials are made from may be what has changed
+        if self.admin is not None and loaded.config.admin is not None:
+            self.admin.keys = admin_keys(loaded.config.admin, _pepper(loaded))
         self._loaded = loaded
 
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            stack.callback(self._store.close)
+            await stack.enter_async_context(self._books.running(self._fleet))
             await stack.enter_async_context(self._bursar.running())
+            await stack.enter_async_context(self._repeats.running())
+            stack.push_async_callback(self._cache.aclose)
             stack.push_async_callback(self._relay.aclose)
+            stack.push_async_callback(self._names.aclose)
+            stack.callback(self._strangers_names.close)
             self._scraper = self._new_scraper(self._loaded)
             stack.push_async_callback(self._close_scrapers)
             self._scraper.follow(self._pipeline.deployment.backends)
-            reloader = Reloader(self._loaded, self.apply, self._metrics.reloaded)
-            await stack.enter_async_context(reloader.running())
+            self._reloader = Reloader(self._loaded, self.apply, self._metrics.reloaded)
+            await stack.enter_async_context(self._reloader.running())
+            if self.admin is not None and self._loaded.config.admin is not None:
+                self.admin_port = await stack.enter_async_context(admin_port(self.admin, self._loaded.config.admin))
+                log.info("admin port", host=self._loaded.config.admin.host, port=self.admin_port)
+            await stack.enter_async_context(self._price_watch.running())
+            await stack.enter_async_context(self._discovery.running())
             advancing = asyncio.create_task(self._advance_for_ever())
             stack.push_async_callback(_cancelled, advancing)
+            if self._member is not None:
+                stack.push_async_callback(_cancelled, asyncio.create_task(self._member.hear()))
             log.info("ready", backends=len(self._pipeline.deployment.backends))
             yield
             log.info("ending", open_attempts=self._accountant.open_attempts)
-            self._accountant.advance(self._clock.now_ns())
 
     def _new_scraper(self, loaded: LoadedConfig) -> Scraper:
         health = loaded.config.health
@@ -125,6 +203,7 @@ class App:
             interval_seconds=health.interval_seconds,
             timeout_seconds=health.timeout_seconds,
             jitter_ratio=health.jitter_ratio,
+            addresses=self._names.addresses,
         )
 
     async def _close_scrapers(self) -> None:
@@ -136,16 +215,37 @@ class App:
             try:
                 if _today() != self._day:  # another day's prices may be in force
                     self.apply(self._loaded)
-                now_ns = self._clock.now_ns()
-                self._accountant.advance(now_ns)
-                self.drifts.advance(now_ns)
+                self._books.advance()
+                self.drifts.advance(self._clock.now_ns())
             except Exception:
                 log.exception("time could not be booked")
 
+    def _prices_moved(self) -> None:
+        self.apply(self._loaded)
+
+    def _replicas_moved(self) -> None:
+        self.apply(self._loaded)
+
+    def _discovered(self, backend: str, result: str) -> None:
+        self._metrics.discovered(backend, result)
+
+    def _feed_polled(self, feed: str, result: str) -> None:
+        self._metrics.feed_polled(feed, result)
+
     async def _render_metrics(self) -> tuple[bytes, str]:
-        self._accountant.advance(self._clock.now_ns())
-        await self._accountant.posted()
-        return await asyncio.to_thread(self._metrics.render)
+        if self._member is not None:
+            return await self._member.gather(), CONTENT_TYPE
+        await self._books.post()
+        return await self._metrics.scrape()
+
+    async def _tally(self) -> Tally:
+        """This worker's part of the group's metrics."""
+        await self._books.post()
+        families = []
+        for family in self._metrics.registry.collect():
+            families.append(tally_row(family))
+            await asyncio.sleep(0)  # in turns with whatever else there is to do, as `Metrics.scrape`
+        return families
 
     def _drift_ratios(self) -> Iterator[tuple[str, str, str, float]]:
         backends = {
@@ -164,6 +264,17 @@ class App:
             ):  # an ejected one still serves in a panic
                 return ""
         return "no replica is usable"
+
+
+def _placed(config: LedgerConfig, *, in_group: bool) -> LedgerConfig:
+    """The workers of a group share their ledger, whether or not the configuration says so."""
+    if in_group and config.accountant is AccountantPlace.ALONE:
+        return config.model_copy(update={"accountant": AccountantPlace.INSIDE})
+    return config
+
+
+def _pepper(loaded: LoadedConfig) -> bytes:
+    return loaded.secrets.pepper.get_secret_value().encode()
 
 
 def _replica_profiles(deployment: Deployment) -> dict[str, EngineProfile]:
@@ -186,11 +297,12 @@ def _cache_tokens(deployment: Deployment) -> dict[str, int]:
     }
 
 
-def _shared_budgets(loaded: LoadedConfig, ledger_id: str) -> RedisBudgets | None:
+def _shared_budgets(loaded: LoadedConfig, books: Books) -> RedisBudgets | None:
     redis = loaded.config.redis
     if redis is None:
         return None
-    return RedisBudgets(redis, loaded.secrets.redis_password.get_secret_value(), ledger_id)
+    password, worker = loaded.secrets.redis_password.get_secret_value(), books.journal
+    return RedisBudgets(redis, password, books.store.ledger_id, worker="" if worker is None else worker.worker)
 
 
 async def _cancelled(task: "asyncio.Task[None]") -> None:

@@ -6,18 +6,25 @@ However an attempt ends (answer, failure, client gone, shutdown) exactly one `cl
 from collections.abc import Callable
 
 from router.accountant import Accountant
-from router.dispatch.relay import AttemptFailed
+from router.dispatch.failure import AttemptFailed
 from router.domain.attempt import AttemptEnd, AttemptFacts, AttemptStatus, Charge
 from router.domain.decision import Candidate
 from router.domain.fleet import Billing
 from router.domain.usage import Usage
+from router.fleet.health import RATE_LIMITED
 from router.fleet.state import Fleet
 from router.pricing.price import Price
 from router.wire.streams import Stream
 from router.wire.usage import estimated_usage
 
 # Faults after which nothing was run, so that no token was used: the request never reached an engine, or was turned away.
-NOTHING_RUN = frozenset({"connect", "limited", "credentials", "refused"})
+NOTHING_RUN = frozenset({"connect", "limited", "overloaded", "no_credit", "credentials", "refused", "untranslatable"})
+# What a replica says when it should be left alone for a while, and how that reads in its health.
+LEFT_ALONE = {
+    "limited": RATE_LIMITED,
+    "overloaded": "overloaded, says the backend",
+    "no_credit": "our account there is out of credit",
+}
 
 
 class Attempt:
@@ -99,6 +106,14 @@ class Attempt:
         usage = Usage(0, 0) if is_nothing_run else self.usage_so_far()
         return self._close(AttemptStatus.FAILED, usage, failure.fault, failure.http_status)
 
+    def discard(self, usage: Usage | None, completion_tokens_estimate: int) -> Charge:
+        """It answered well enough for a backend and not well enough for the client, who gets another's answer. What was made is
+        charged."""
+        if self.charge is None:
+            self._fleet.succeeded(self.facts.replica)
+        usage = usage or self._estimate(completion_tokens_estimate)
+        return self._close(AttemptStatus.CANCELLED, usage, "not_accepted", 200)
+
     def cancel(self, fault: str) -> Charge:
         """The client left, or we are shutting down: what was made until now is charged. Where all had been said, it was
         served: a client need not wait for what comes after the finish reason."""
@@ -116,12 +131,16 @@ class Attempt:
 
     def _report(self, failure: AttemptFailed) -> None:
         replica = self.facts.replica
-        if failure.fault == "limited":
-            self._fleet.limited(replica, failure.retry_after_seconds)
+        if failure.fault in LEFT_ALONE:
+            self._fleet.limited(replica, failure.retry_after_seconds, LEFT_ALONE[failure.fault])
+        elif failure.fault == "untranslatable":
+            pass  # it was never asked
         elif failure.fault == "credentials":
             self._fleet.refused_credentials(replica)
         elif failure.fault == "refused":
             self._fleet.succeeded(replica)
+        elif failure.fault == "leaving":  # all is known of it
+            return
         else:
             self._fleet.failed(replica, failure.fault)
 

@@ -3,22 +3,25 @@
 One read transaction, so a router may write meanwhile, or have died at any moment. What is compared, to the last nano-dollar:
 each charge, column by column, with the one that the journal leads to (`derivation.py`); each lease, its meter's saved state
 included; each total, what each API key has spent a day, and each hour that has been rolled up, with the sum of their charges;
+what workers told late, with what was charged before; of what they have told and is not booked yet, that nothing is missing;
 and, of every lease, its bill with what was charged, idle and is owed. Then the money metrics, as this code would render them and
 as a running router does: those tell up to which event and time they reckon, so that they are compared with that very state,
 whatever has been booked since.
+
+Of a ledger that was pruned, the journal is what is left, and goes on from what was kept then: balances of leases, what was open
+and the totals of what is gone, all of which were audited before it went. Hours and days before that month have no charges any
+more that they could be held against; the totals still sum to what they did.
 
 What this cannot see: a journal that was rewritten with everything that follows from it, and what was never journalled. What
 the engine profile goes into is not reckoned again, for the profile is not in the ledger: the weights, a leased attempt's
 standard price and the baseline's cost are held against what the journal says of them.
 """
 
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
 from typing import cast
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -30,6 +33,9 @@ from router.domain.money import NANOUSD_PER_USD
 from router.domain.totals import LeaseTotal, LineTotal, Totals
 from router.domain.usage import UsageSource
 from router.ledger import rollups
+from router.ledger.address import Address
+from router.ledger.database import Database
+from router.ledger.pruned import read_pruned
 from router.ledger.reading import (
     JournalLine,
     Position,
@@ -39,9 +45,10 @@ from router.ledger.reading import (
     summed_lines,
 )
 from router.ledger.rows import CHARGE_COLUMNS, charge_row
-from router.ledger.schema import open_reader
+from router.ledger.schema import reading
 from router.ledger.spending import spending_differences
-from router.ledger.store import EventKind, Lease, LedgerError
+from router.ledger.store import EventKind, Lease
+from router.ledger.workers import CORRECTION_COLUMNS, missing_reports, read_corrected, read_correction_rows
 from router.pricing.meter import MeterState, ReplicaMeter
 from router.telemetry.labels import Vocabulary
 from router.telemetry.metrics import TENANTS_MAX
@@ -79,7 +86,9 @@ class LeaseAccount:
 @dataclass(slots=True)
 class Audit:
     """findings: what is off; clean when there is none. taken_on_trust: attempts of an older jeton that only their charges
-    speak of. metrics_from: what the metrics compared were read from. drift: our tokens ÷ the replicas' own, by backend."""
+    speak of. corrections: of attempts that were closed as lost, and what they come to. metrics_from: what the metrics compared
+    were read from. drift: our tokens ÷ the replicas' own, by backend. pruned_before: the month before which all detail is gone;
+    its attempts are in no other figure here but the leases'."""
 
     findings: list[Finding] = field(default_factory=list)
     events: int = 0
@@ -87,9 +96,13 @@ class Audit:
     open_attempts: int = 0
     metered_nanousd: int = 0
     taken_on_trust: int = 0
+    corrections: int = 0
+    corrected_nanousd: int = 0
     leases: list[LeaseAccount] = field(default_factory=list)
     metrics_from: list[str] = field(default_factory=list)
     drift: Mapping[str, float] = field(default_factory=dict)
+    pruned_before: int | None = None
+    pruned_attempts: int = 0
     is_cut_short: bool = False
 
     @property
@@ -97,25 +110,27 @@ class Audit:
         return not self.findings
 
 
-def audit(path: Path, metrics_text: str | None = None, metrics_from: str = "") -> Audit:
+def audit(address: Address, metrics_text: str | None = None, metrics_from: str = "") -> Audit:
     """metrics_text: scraped from the router that writes this ledger, before this is called. Raises LedgerError."""
-    try:
-        with closing(open_reader(path)) as connection:
-            connection.execute("BEGIN")
-            return _Auditor(connection).run(metrics_text, metrics_from)
-    except sqlite3.Error as error:
-        raise LedgerError(f"{path}: cannot be read ({error})") from None
+    with reading(address) as database:
+        return _Auditor(database).run(metrics_text, metrics_from)
 
 
 class _Auditor:
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        self._derivation = derivation_of(connection)
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._derivation = derivation_of(database)
         self._audit = Audit(self._derivation.findings)
-        self._charged: Counter[str] = Counter()  # by lease, as the ledger has it
+        pruned = read_pruned(database)
+        self._first_seq = 1 if pruned is None else pruned.seq + 1
+        if pruned is not None:
+            self._audit.pruned_before = pruned.month
+            self._audit.pruned_attempts = sum(total.attempts for total in pruned.lines.values())
+        # By lease, as the ledger has it.
+        self._charged = Counter({name: lease.meter.charged_nanousd for name, lease in self._derivation.leases.items()})
 
     def run(self, metrics_text: str | None, metrics_from: str) -> Audit:
-        audit, position = self._audit, read_position(self._connection)
+        audit, position = self._audit, read_position(self._database)
         checkpoints = [(position.seq, position.at_ns, lambda: None)]
         scraped: list[Totals] = []
         if metrics_text is not None:
@@ -134,6 +149,8 @@ class _Auditor:
         if not audit.is_cut_short:
             self._check_what_is_open(position)
             self._check_charges_without_end()
+            self._check_corrections()
+            self._check_reports()
             self._check_leases()
             self._check_totals()
             self._check_spending()
@@ -149,8 +166,8 @@ class _Auditor:
         return audit
 
     def _replay(self, checkpoints: Iterable[tuple[int, int, Callable[[], object]]]) -> None:
-        audit, expected_seq = self._audit, 1
-        for line, charge in replay(self._connection, self._derivation, checkpoints):
+        audit, expected_seq = self._audit, self._first_seq
+        for line, charge in replay(self._database, self._derivation, checkpoints):
             if line.seq != expected_seq:
                 missing = f"{expected_seq}" if line.seq == expected_seq + 1 else f"{expected_seq} to {line.seq - 1}"
                 self._found("journal", f"event {missing}", "seq", "missing", "there: numbers have no gap")
@@ -191,8 +208,31 @@ class _Auditor:
                 self._found("position", "1", what, position.open_from_seq, f"at most {opened.seq}")
 
     def _check_charges_without_end(self) -> None:
-        for attempt_id in charges_without_end(self._connection):
+        for attempt_id in charges_without_end(self._database):
             self._found("charges", attempt_id, "closed event in the journal", "missing", "there")
+
+    def _check_corrections(self) -> None:
+        """What workers said of attempts after they had been closed as lost."""
+        audit, stored = self._audit, read_correction_rows(self._database, self._first_seq)
+        derived = {one.charge.facts.attempt_id: (seq, one) for seq, one in self._derivation.corrections}
+        audit.corrections = len(derived)
+        audit.corrected_nanousd = sum(one.corrected_nanousd for _, one in derived.values())
+        for attempt_id in stored.keys() - derived.keys():
+            self._found("corrections", attempt_id, "corrected event in the journal", "missing", "there")
+        for attempt_id, (seq, one) in derived.items():
+            row = stored.get(attempt_id)
+            if row is None:
+                self._found("corrections", attempt_id, "the row", "missing", "there: the journal corrects the attempt")
+                continue
+            expected = (seq, one.booked_ns, one.corrected_nanousd, *charge_row(one.charge))
+            for column, is_, should_be in zip(CORRECTION_COLUMNS, row, expected, strict=True):
+                if is_ != should_be:
+                    self._found("corrections", attempt_id, column, is_, should_be)
+
+    def _check_reports(self) -> None:
+        """What workers have told and the accountant has not booked yet waits, whole."""
+        for worker, waiting, should_wait in missing_reports(self._database):
+            self._found("reports", worker, "reports that wait to be booked", waiting, should_wait)
 
     def _check_leases(self) -> None:
         stored_leases, derived_leases = self._derivation.stored_leases, self._derivation.leases
@@ -233,7 +273,7 @@ class _Auditor:
                 self._found("leases", lease_id, f"state.{member}", stored.get(member), derived.get(member))
 
     def _check_totals(self) -> None:
-        stored, summed = read_totals(self._connection, {}, 0).lines, summed_lines(self._connection)
+        stored, summed = read_totals(self._database, {}, 0).lines, summed_lines(self._database)
         for line in dict.fromkeys([*summed, *stored]):
             is_, should_be = stored.get(line), summed.get(line)
             name = " ".join((*line.account, line.status, line.usage_source))
@@ -246,18 +286,18 @@ class _Auditor:
 
     def _check_spending(self) -> None:
         """What budgets go by, against the charges."""
-        for tenant, api_key_name, day, is_, should_be in spending_differences(self._connection):
+        for tenant, api_key_name, day, is_, should_be in spending_differences(self._database):
             self._found("spending", f"{tenant} {api_key_name} day {day}", "cost_nanousd", is_, should_be)
 
     def _check_hours(self) -> None:
         """What reports are made of, against the charges and what was looked at of the leases."""
-        for table, row, column, is_, should_be in rollups.differences(self._connection):
+        for table, row, column, is_, should_be in rollups.differences(self._database):
             self._found(table, row, column, is_, should_be)
 
     def _check_own_rendering(self, position: Position) -> None:
         """What a router would show on this ledger."""
         open_nanousd = self._derivation.open_nanousd()
-        totals = read_totals(self._connection, open_nanousd, position.seq)
+        totals = read_totals(self._database, open_nanousd, position.seq)
         registry = CollectorRegistry()
         registry.register(MoneyCollector(lambda: totals, Vocabulary(TENANTS_MAX)))
         text = generate_latest(registry).decode()
@@ -272,8 +312,12 @@ class _Auditor:
             place, row = (lease.terms.pool, lease.terms.backend), lease.row
             before = leases[place]
             leases[place] = LeaseTotal(before.bill_nanousd + row.bill_nanousd, before.idle_nanousd + row.idle_nanousd)
-        lines = summed_lines(self._connection, seq)
-        return Totals(at_ns, lines, self._derivation.open_nanousd(), leases, seq or 0)
+        corrected: Counter[tuple[str, str]] = Counter(read_corrected(self._database, until_seq=self._first_seq - 1))
+        for corrected_seq, one in self._derivation.corrections:
+            if seq is None or corrected_seq <= seq:
+                corrected[one.charge.facts.pool, one.charge.facts.backend] += one.corrected_nanousd
+        lines, owed = summed_lines(self._database, seq), self._derivation.open_nanousd()
+        return Totals(at_ns, lines, owed, leases, seq or 0, corrected_nanousd=corrected)
 
     def _found(self, table: str, row: str, what: str, stored: object, should_be: object) -> None:
         self._audit.findings.append(Finding(table, row, what, str(stored), str(should_be)))
@@ -351,6 +395,7 @@ BY: Mapping[str, tuple[str, ...]] = {
     "jeton_tokens_total": ("pool", "backend", "class"),
     "jeton_usage_total": ("source",),
     "jeton_unpriced_attempts_total": ("backend",),
+    "jeton_corrections_usd": ("pool", "backend"),
 }
 
 
@@ -372,6 +417,8 @@ def _expected_series(totals: Totals) -> Counter[Series]:
             series["jeton_tokens_total", (pool, backend, name)] += getattr(total, f"{name}_tokens")
         series["jeton_usage_total", (line.usage_source.value,)] += total.attempts
         series["jeton_unpriced_attempts_total", (backend,)] += total.unpriced
+    for (pool, backend), nanousd in totals.corrected_nanousd.items():
+        series["jeton_corrections_usd", (pool, backend)] += nanousd
     for account, owed_nanousd in totals.open_nanousd.items():
         series["jeton_cost_usd_total", (account.pool, account.backend, "allocated")] += owed_nanousd
     return series

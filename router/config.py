@@ -5,10 +5,11 @@ Reading the file, naming the line of a mistake and checking it against prices an
 
 import re
 from decimal import Decimal
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Discriminator, Field, SecretStr, Tag, field_validator
+from pydantic import BaseModel, BeforeValidator, Discriminator, Field, SecretStr, Tag, field_validator, model_validator
 
 from router.domain.budget import Period
 from router.domain.fleet import Billing, EngineKind, PoolKind
@@ -17,6 +18,11 @@ from router.domain.request import Capability
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,99}$"
 URL = r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"
 REDIS_URL = r"^rediss?://[^\s/?#@]+(/[0-9]{1,4})?$"
+# As libpq has it, with a user and without a password.
+POSTGRES_URL = r"^postgres(ql)?://([^\s/?#@:]+@)?[^\s/?#@]*/[^\s/?#]+(\?[^\s#]*)?$"
+HOST = r"^(\*|[a-z0-9_][a-z0-9._-]{0,252}|[0-9a-f:.]*:[0-9a-f:.]*)$"  # in lower case; an IPv6 address without brackets
+DNS_NAME = r"^[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?\.?$"
+NAMESERVER = re.compile(r"([0-9.]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}")
 ENVIRONMENT_NAME = r"^[A-Z][A-Z0-9_]*$"  # capitals only: a key put here by mistake rarely passes for a name
 API_KEY_HASH = re.compile(r"hmac-sha256:[0-9a-f]{64}")
 
@@ -42,9 +48,19 @@ class ServerConfig(Shape):
     body_seconds: float = Field(default=10.0, gt=0, description="silence allowed while a body is on its way")
     write_seconds: float = Field(default=30.0, gt=0, description="how long a client may read nothing of an answer")
     drain_seconds: float = Field(default=30.0, ge=0, description="how long streams may go on after SIGTERM")
+    streams_expected: int = Field(
+        default=10_000, gt=0, description="at once; the limit on open files is raised at start so that they fit"
+    )
     completion_tokens_max: int = Field(default=1_000_000, gt=0)
     choices_max: int = Field(default=128, gt=0)
     json_keys_max: int = Field(default=100_000, gt=0)
+    schema_bytes_max: int = Field(
+        default=256 * 2**10, gt=0, description="of each member that shapes an answer: `response_format`, `tools`, …"
+    )
+    schema_depth_max: int = Field(default=64, gt=0, le=1000, description="levels of JSON in it")
+    pattern_bytes_max: int = Field(default=8 * 2**10, gt=0, description="of all patterns in such a member")
+    pattern_nesting_max: int = Field(default=1, gt=0, description="repetitions of repetitions: `(a+)+` is 2")
+    pattern_states_max: int = Field(default=10_000, gt=0, description="characters of a pattern, its counts written out")
 
 
 class TimeoutsConfig(Shape):
@@ -103,11 +119,11 @@ class PolicyRuleConfig(PolicyConfig):
 
 
 class SheddingConfig(Shape):
-    """From which forecast of the first token on requests are refused with 503, by their `x-jeton-criticality`. Critical ones are
-    never refused."""
+    """How long requests may be forecast to wait for others' work before they are refused with 503, by their
+    `x-jeton-criticality`. Critical ones are never refused."""
 
-    sheddable_ttft_seconds: float = Field(default=2.0, gt=0)
-    standard_ttft_seconds: float = Field(default=60.0, gt=0)
+    sheddable_wait_seconds: float = Field(default=2.0, gt=0)
+    standard_wait_seconds: float = Field(default=60.0, gt=0)
 
 
 class AliasConfig(Shape):
@@ -180,11 +196,88 @@ class ReplicaConfig(Shape):
     api_key_env: str | None = Field(
         default=None, pattern=ENVIRONMENT_NAME, description="environment variable that holds the replica's own API key"
     )
+    api_key_file: Path | None = Field(
+        default=None,
+        description="file that holds it instead, beside router.yaml unless absolute; read again when it changes",
+    )
+
+
+class ProviderConfig(Shape):
+    """name: a file in `dispatch/providers/`. parameters: its own, checked by the provider itself."""
+
+    name: str
+    parameters: dict[str, Any] = {}
+
+
+def _provider_word(value: Any) -> Any:
+    """`provider: groq` is short for `provider: {name: groq}`."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+AnyProviderConfig = Annotated[ProviderConfig, BeforeValidator(_provider_word)]
+
+
+class FoundReplicaConfig(Shape):
+    """One replica in a file of `discovery`."""
+
+    url: str = Field(pattern=URL)
+    name: str | None = Field(default=None, pattern=NAME)
+
+
+class KubernetesConfig(Shape):
+    """A service, by its EndpointSlices. namespace: the pod's own when left out. port: a number, or a name in the slices; may be
+    left out where there is one. server, token_file, ca_file: of the API server; inside of a cluster they are known."""
+
+    service: str = Field(pattern=DNS_NAME)
+    namespace: str | None = Field(default=None, pattern=DNS_NAME)
+    port: int | str | None = Field(default=None)
+    server: str | None = Field(default=None, pattern=URL)
+    token_file: Path | None = None
+    ca_file: Path | None = None
+
+
+class DiscoveryConfig(Shape):
+    """Where a backend's replicas are found: exactly one of file, dns and kubernetes. The file is relative to router.yaml.
+
+    dns: a name whose addresses are replicas on `port`; without a port, its SRV records say both. grace_seconds: how long a
+    replica that is no longer found stays; its lease ends then. api_key_env: the key of every replica that is found.
+    """
+
+    file: Path | None = None
+    dns: str | None = Field(default=None, pattern=DNS_NAME)
+    kubernetes: KubernetesConfig | None = None
+    port: int | None = Field(default=None, gt=0, le=65535)
+    scheme: Literal["http", "https"] = "http"
+    nameservers: tuple[str, ...] = Field(default=(), description="host:port; the system's when empty")
+    interval_seconds: float = Field(default=5.0, gt=0, le=3600, description="between two questions to DNS")
+    grace_seconds: float = Field(default=30.0, ge=0, le=3600)
+    api_key_env: str | None = Field(default=None, pattern=ENVIRONMENT_NAME)
+
+    @field_validator("nameservers")
+    @classmethod
+    def _are_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            if NAMESERVER.fullmatch(one) is None:
+                raise ValueError(f"`{one}` is no address and port; write it as in 127.0.0.1:8600")
+        return value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "DiscoveryConfig":
+        named = [name for name in ("file", "dns", "kubernetes") if getattr(self, name) is not None]
+        if len(named) != 1:
+            what = "names no source" if not named else f"names {' and '.join(named)}"
+            raise ValueError(f"{what}; give one of `file`, `dns` and `kubernetes`")
+        useless = [name for name in ("port", "nameservers") if named != ["dns"] and name in self.model_fields_set]
+        if useless:
+            remedy = "put it under `kubernetes`" if (named, useless[0]) == (["kubernetes"], "port") else "remove it"
+            raise ValueError(f"`{useless[0]}` is of `dns` alone; {remedy}")
+        return self
 
 
 class BackendConfig(Shape):
     """One model at one quantization and price. profile: for leased vLLM backends, a name in `profiles`, or of a measured
-    engine that comes with jeton."""
+    engine that comes with jeton. provider: whose API it is, where not vLLM's or plainly OpenAI's; what that cannot do is
+    taken from the capabilities. Its replicas are listed, or found by `discovery`."""
 
     name: str = Field(pattern=NAME)
     model: str = Field(pattern=NAME)
@@ -209,7 +302,26 @@ class BackendConfig(Shape):
     price: str
     profile: str | None = None
     dedicated_to: tuple[str, ...] = Field(default=(), description="the tenants that it serves, and nobody else")
-    replicas: tuple[ReplicaConfig, ...] = Field(min_length=1)
+    provider: AnyProviderConfig | None = None
+    replicas: tuple[ReplicaConfig, ...] = ()
+    discovery: DiscoveryConfig | None = None
+
+    @model_validator(mode="after")
+    def _has_replicas(self) -> "BackendConfig":
+        if not self.replicas and self.discovery is None:
+            raise ValueError(
+                "has no replicas; list them under `replicas`, or say under `discovery` where they are found"
+            )
+        if self.replicas and self.discovery is not None:
+            raise ValueError("has both `replicas` and `discovery`; keep one")
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_provider_is_no_vllm(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("provider") is not None:
+            return {"engine": EngineKind.OPENAI.value, **value}
+        return value
 
 
 class PoolConfig(Shape):
@@ -289,11 +401,37 @@ AnyProfileConfig = Annotated[
 ]
 
 
+class AccountantPlace(StrEnum):
+    """Who keeps the books. alone: this process, which has the ledger to itself, and what an answer says is what is charged.
+    inside: one of several that share it, whichever leads. apart: `jeton accountant`, and no process that serves."""
+
+    ALONE = "alone"
+    INSIDE = "inside"
+    APART = "apart"
+
+
+class SpoolConfig(Shape):
+    """What is written down here while PostgreSQL is away. bytes_max bounds what it holds; 1 kB a request, or little more."""
+
+    path: Path = Path("var/jeton.spool")
+    bytes_max: int = Field(default=256 * 2**20, ge=2**20)
+
+
 class LedgerConfig(Shape):
-    """path: the SQLite file, relative to the working directory."""
+    """path: the SQLite file, relative to the working directory; not read where url names a database of PostgreSQL.
+
+    The password is in the environment. lock_seconds: how long a start waits for another jeton to let go of the database.
+    silence_seconds: after which a worker that was not heard of is taken for dead.
+    """
 
     path: Path = Path("var/jeton.sqlite")
+    url: str | None = Field(default=None, pattern=POSTGRES_URL)
+    password_env: str | None = Field(default=None, pattern=ENVIRONMENT_NAME)
+    spool: SpoolConfig = SpoolConfig()
+    lock_seconds: float = Field(default=5.0, ge=0, le=3600)
     commit_seconds: float = Field(default=0.02, gt=0, le=1)
+    accountant: AccountantPlace = AccountantPlace.ALONE
+    silence_seconds: float = Field(default=10.0, ge=2, le=3600)
 
 
 class RedisConfig(Shape):
@@ -303,6 +441,55 @@ class RedisConfig(Shape):
     username: str | None = None
     password_env: str | None = Field(default=None, pattern=ENVIRONMENT_NAME)
     timeout_seconds: float = Field(default=0.05, gt=0, le=5, description="of connecting, and of an answer")
+
+
+class RepeatsConfig(Shape):
+    """Answers to requests with an `Idempotency-Key`, kept to be given again; `kept_seconds: 0` ignores the header.
+
+    memory_bytes_max: of all answers that a worker keeps, and again of those that it is copying. A larger answer than
+    answer_bytes_max is not kept, and a repeat of its request refused.
+    """
+
+    kept_seconds: float = Field(default=3600.0, ge=0, le=7 * 86_400)
+    answer_bytes_max: int = Field(default=2**20, gt=0)
+    memory_bytes_max: int = Field(default=64 * 2**20, gt=0)
+
+
+class MediaConfig(Shape):
+    """Where engines may fetch images, sounds, videos and files from, if a request gives their address instead of the data.
+
+    domains: host names, in full; `*`: whatever leads to public addresses. Empty: nowhere.
+    """
+
+    domains: tuple[Annotated[str, Field(pattern=HOST)], ...] = ()
+
+
+class AdminConfig(Shape):
+    """The admin port (`router/admin.py`): nobody gets by without one of its own keys, made and hashed as those of tenants."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(ge=0, le=65535)
+    api_keys: tuple[ApiKeyConfig, ...] = Field(min_length=1)
+
+
+class CacheStore(StrEnum):
+    """Where answers are kept. redis: that of `redis`, for all workers."""
+
+    MEMORY = "memory"
+    REDIS = "redis"
+
+
+class CacheConfig(Shape):
+    """Answers to deterministic requests, kept for the tenant that asked.
+
+    memory_bytes_max: of kept answers, and again of those that are being recorded; where Redis keeps them, whose `maxmemory`
+    bounds the kept ones, of the latter alone. A larger answer than answer_bytes_max is not kept.
+    """
+
+    store: CacheStore = CacheStore.MEMORY
+    ttl_seconds: float = Field(default=3600.0, gt=0, le=30 * 86_400)
+    memory_bytes_max: int = Field(default=64 * 2**20, gt=0)
+    answer_bytes_max: int = Field(default=2**20, gt=0)
 
 
 class LogConfig(Shape):
@@ -315,6 +502,7 @@ class Secrets(BaseModel, frozen=True):
 
     pepper: SecretStr = SecretStr("")
     redis_password: SecretStr = SecretStr("")
+    ledger_password: SecretStr = SecretStr("")
 
 
 class RouterConfig(Shape):
@@ -343,4 +531,8 @@ class RouterConfig(Shape):
     pools: tuple[PoolConfig, ...] = Field(min_length=1)
     ledger: LedgerConfig = LedgerConfig()
     redis: RedisConfig | None = None
+    repeats: RepeatsConfig = RepeatsConfig()
+    media: MediaConfig = MediaConfig()
+    admin: AdminConfig | None = None
+    cache: CacheConfig | None = None
     log: LogConfig = LogConfig()

@@ -8,15 +8,19 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from ipaddress import ip_address
-from urllib.parse import urlsplit
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import parse_qsl, urlsplit
 
 from router.config import (
     NAME,
     AliasConfig,
+    ApiKeyConfig,
     BackendConfig,
     BudgetConfig,
+    CacheStore,
     DegradeConfig,
     PoolConfig,
     ProfileConfig,
@@ -24,17 +28,37 @@ from router.config import (
 )
 from router.config_shape import nearest_name
 from router.config_source import Finding, Place, Source
-from router.domain.fleet import Billing
-from router.fleet_config import build_profile, replica_id
+from router.domain.fleet import CACHE, Billing, EngineKind
+from router.domain.request import ASSUMED, Capability
+from router.fleet_config import KeyFile, build_profile, replica_id
 from router.pricing.book import LeasedPrice, PriceBook
+from router.pricing.freshness import PriceState, standing
 from router.profiles import shipped
 
 PRICE_ENDS_SOON = timedelta(days=30)
 
+# Of libpq's, those that say where PostgreSQL is and how it is spoken to. No secret among them.
+POSTGRES_PARAMETERS = (
+    "host", "hostaddr", "port", "sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "gssencmode", "channel_binding",
+    "target_session_attrs", "load_balance_hosts", "passfile", "service", "connect_timeout",
+)  # fmt: skip
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+
+
+class Provided(NamedTuple):
+    """What a backend's provider can do and wants."""
+
+    capabilities: frozenset[Capability]
+    needs_api_key: bool
+    needs_completion_tokens_max: bool
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """router.yaml once its shape is right, and what it is checked against. book is None when the prices cannot be used."""
+    """router.yaml once its shape is right, and what it is checked against. book is None when the prices cannot be used.
+
+    key_files: by the path that the file gives. providers: of those backends that have one that is right, by name.
+    """
 
     source: Source
     config: RouterConfig
@@ -42,6 +66,13 @@ class Reading:
     environ: Mapping[str, str]
     day: date
     has_pepper: bool
+    key_files: Mapping[Path, KeyFile]
+    providers: Mapping[str, Provided]
+
+    @property
+    def now_seconds(self) -> float:
+        """The day's beginning, since 1970."""
+        return datetime.combine(self.day, time(), UTC).timestamp()
 
     def pools(self) -> Iterator[tuple[Place, PoolConfig]]:
         for position, pool in enumerate(self.config.pools):
@@ -66,7 +97,7 @@ def mistakes(reading: Reading) -> list[Finding]:
     """Everything for which the configuration is refused."""
     checks: tuple[Check, ...] = (
         _names, _replicas, _tiers, _aliases, _tenants, _tenancies, _policy_rules, _budgets, _baseline, _carbon, _prices,
-        _profiles, _secrets, _listening,
+        _profiles, _providers, _secrets, _cache, _ledger, _listening,
     )  # fmt: skip
     return [finding for check in checks for finding in check(reading)]
 
@@ -79,6 +110,8 @@ def warnings(reading: Reading) -> list[Finding]:
         _useless_profiles,
         _hidden_models,
         _prices_that_end,
+        _stale_prices,
+        _prices_over_plain_http,
         _budgets_never_reached,
     )
     return [finding for check in checks for finding in check(reading)]
@@ -86,7 +119,7 @@ def warnings(reading: Reading) -> list[Finding]:
 
 def _names(reading: Reading) -> Iterator[Finding]:
     tenants = [(("tenants", position), tenant) for position, tenant in enumerate(reading.config.tenants)]
-    keys = [
+    keys: list[tuple[Place, str, ApiKeyConfig]] = [
         ((*place, "api_keys", position), tenant.name, key)
         for place, tenant in tenants
         for position, key in enumerate(tenant.api_keys)
@@ -97,15 +130,19 @@ def _names(reading: Reading) -> Iterator[Finding]:
     )
     yield from _twice(reading, "tenant", ((tenant.name, (*place, "name")) for place, tenant in tenants))
     yield from _twice(reading, "tier", ((tier, ("tiers", n)) for n, tier in enumerate(reading.config.tiers)))
+    if reading.config.admin is not None:
+        admin: Place = ("admin", "api_keys")
+        keys += [((*admin, position), "", key) for position, key in enumerate(reading.config.admin.api_keys)]
     for tenant_name in {tenant for _, tenant, _ in keys}:
         own = ((key.name, (*place, "name")) for place, tenant, key in keys if tenant == tenant_name)
-        yield from _twice(reading, f"API key of tenant `{tenant_name}`", own)
+        whose = f"API key of tenant `{tenant_name}`" if tenant_name else "admin's API key"
+        yield from _twice(reading, whose, own)
     seen: dict[str, str] = {}
     for place, tenant_name, key in keys:
         if key.hash in seen:
             what = f"the API key `{key.name}` has the hash of `{seen[key.hash]}`: it is the same key"
             yield reading.source.finding((*place, "hash"), what, "make a key of its own with `jeton key`")
-        seen.setdefault(key.hash, f"{tenant_name}/{key.name}")
+        seen.setdefault(key.hash, f"{tenant_name or 'admin'}/{key.name}")
 
 
 def _replicas(reading: Reading) -> Iterator[Finding]:
@@ -343,6 +380,37 @@ def _profiles(reading: Reading) -> Iterator[Finding]:
             yield reading.source.finding(place, what, remedy)
 
 
+def _providers(reading: Reading) -> Iterator[Finding]:
+    for place, pool, backend in reading.backends():
+        if backend.provider is None:
+            continue
+        name = backend.provider.name
+        if backend.engine is not EngineKind.OPENAI:
+            what = f"`{backend.name}` has a provider, so it is not {backend.engine.value}"
+            yield reading.source.finding((*place, "engine"), what, "remove `engine`")
+        if pool.billing is not Billing.METERED:
+            what = f"the provider `{name}` is paid by the token, but the pool `{pool.name}` is {pool.billing.value}"
+            yield reading.source.finding((*place, "provider"), what, "move the backend to a metered pool")
+        provided = reading.providers.get(backend.name)
+        if provided is None:
+            continue
+        if "capabilities" in backend.model_fields_set:
+            for position, capability in enumerate(backend.capabilities):
+                if capability not in provided.capabilities:
+                    what = f"the provider `{name}` cannot be asked for `{capability}`"
+                    remedy = f"remove it; it can do {', '.join(sorted(provided.capabilities - ASSUMED))}"
+                    yield reading.source.finding((*place, "capabilities", position), what, remedy)
+        if provided.needs_completion_tokens_max and backend.completion_tokens_max is None:
+            what = f"the provider `{name}` wants a bound for every completion, and clients need not give one"
+            remedy = "add `completion_tokens_max: …`, what the model can write at most"
+            yield reading.source.finding(place, what, remedy)
+        for position, replica in enumerate(backend.replicas):
+            if provided.needs_api_key and replica.api_key_env is None and replica.api_key_file is None:
+                what = f"the provider `{name}` wants an API key, and this replica of `{backend.name}` has none"
+                remedy = "add `api_key_env: …` or `api_key_file: …`"
+                yield reading.source.finding((*place, "replicas", position), what, remedy)
+
+
 def _secrets(reading: Reading) -> Iterator[Finding]:
     for place, _, backend in reading.backends():
         for position, replica in enumerate(backend.replicas):
@@ -351,6 +419,20 @@ def _secrets(reading: Reading) -> Iterator[Finding]:
                 what = f"the environment variable {name}, the API key of backend `{backend.name}`, is not set"
                 remedy = f"export {name}=…, or remove `api_key_env` if the backend needs no key"
                 yield reading.source.finding((*place, "replicas", position, "api_key_env"), what, remedy)
+            path = replica.api_key_file
+            if path is not None and name is not None:
+                what = f"`{backend.name}` has its API key from a file and from the environment"
+                yield reading.source.finding((*place, "replicas", position, "api_key_file"), what, "keep one of them")
+            elif path is not None and reading.key_files[path].problem:
+                remedy = "put the key there, in one line, or remove `api_key_file` if the backend needs no key"
+                yield reading.source.finding(
+                    (*place, "replicas", position, "api_key_file"), reading.key_files[path].problem, remedy
+                )
+        name = backend.discovery.api_key_env if backend.discovery is not None else None
+        if name is not None and not reading.environ.get(name):
+            what = f"the environment variable {name}, the API key of what `{backend.name}` discovers, is not set"
+            remedy = f"export {name}=…, or remove `api_key_env` if the backend needs no key"
+            yield reading.source.finding((*place, "discovery", "api_key_env"), what, remedy)
 
     redis = reading.config.redis
     if redis is not None and redis.password_env is not None and not reading.environ.get(redis.password_env):
@@ -358,13 +440,58 @@ def _secrets(reading: Reading) -> Iterator[Finding]:
         remedy = f"export {redis.password_env}=…, or remove `password_env` if Redis needs none"
         yield reading.source.finding(("redis", "password_env"), what, remedy)
 
+    password_env = reading.config.ledger.password_env
+    if password_env is not None and not reading.environ.get(password_env):
+        what = f"the environment variable {password_env}, the password of the ledger's PostgreSQL, is not set"
+        remedy = f"export {password_env}=…, or remove `password_env` if PostgreSQL needs none"
+        yield reading.source.finding(("ledger", "password_env"), what, remedy)
+
+
+def _ledger(reading: Reading) -> Iterator[Finding]:
+    ledger, place = reading.config.ledger, ("ledger", "url")
+    if ledger.url is None:
+        return
+    if "path" in ledger.model_fields_set:
+        what = "`ledger` has a `path` and a `url`: it is in a file or in PostgreSQL"
+        yield reading.source.finding(("ledger", "path"), what, "remove one of them", at_member=True)
+    members = dict(parse_qsl(urlsplit(ledger.url).query, keep_blank_values=True))
+    for name in members:
+        if name not in POSTGRES_PARAMETERS:
+            what = f"`{name}` is not a parameter that may stand in the ledger's url"
+            remedy = nearest_name(name, POSTGRES_PARAMETERS)
+            if name == "password":
+                remedy = "put the password into the environment, and the variable's name into `password_env`"
+            yield reading.source.finding(place, what, remedy)
+    mode = members.get("sslmode", "")
+    if mode and mode not in SSL_MODES:
+        what = f"`sslmode={mode}` in the ledger's url is none that there is"
+        yield reading.source.finding(place, what, nearest_name(mode, SSL_MODES))
+
 
 def _listening(reading: Reading) -> Iterator[Finding]:
-    host = reading.config.server.host
-    if not reading.has_pepper and is_public(host):
-        what = f"listening on `{host}` is public, and JETON_API_KEY_PEPPER is not set"
-        remedy = "set it to a random text and hash the keys with it (`jeton key`), or listen on 127.0.0.1"
-        yield reading.source.finding(("server", "host"), what, remedy)
+    sections = {"server": reading.config.server.host}
+    if reading.config.admin is not None:
+        sections["admin"] = reading.config.admin.host
+    for section, host in sections.items():
+        if not reading.has_pepper and is_public(host):
+            what = f"listening on `{host}` is public, and JETON_API_KEY_PEPPER is not set"
+            remedy = "set it to a random text and hash the keys with it (`jeton key`), or listen on 127.0.0.1"
+            yield reading.source.finding((section, "host"), what, remedy)
+
+
+def _cache(reading: Reading) -> Iterator[Finding]:
+    config = reading.config
+    if config.cache is not None and config.cache.store is CacheStore.REDIS and config.redis is None:
+        yield reading.source.finding(
+            ("cache", "store"), "there is no `redis` to keep answers in", "add it, or use memory"
+        )
+    for place, kind, name in (
+        *(((*place, "name"), "pool", pool.name) for place, pool in reading.pools()),
+        *(((*place, "name"), "backend", backend.name) for place, _, backend in reading.backends()),
+    ):
+        if name == CACHE:
+            what = f"the {kind} `{CACHE}` has the name under which answers from the response cache are booked"
+            yield reading.source.finding(place, what, "give it another name")
 
 
 def _nobody_may_ask(reading: Reading) -> Iterator[Finding]:
@@ -376,7 +503,11 @@ def _nobody_may_ask(reading: Reading) -> Iterator[Finding]:
 def _keys_over_plain_http(reading: Reading) -> Iterator[Finding]:
     for place, _, backend in reading.backends():
         for position, replica in enumerate(backend.replicas):
-            if replica.api_key_env and replica.url.startswith("http:") and not _is_private(replica.url):
+            if (
+                (replica.api_key_env or replica.api_key_file)
+                and replica.url.startswith("http:")
+                and not _is_private(replica.url)
+            ):
                 what = f"the API key of `{backend.name}` goes to {replica.url} in clear text"
                 yield reading.source.finding((*place, "replicas", position, "url"), what, "use https://")
 
@@ -409,6 +540,26 @@ def _prices_that_end(reading: Reading) -> Iterator[Finding]:
         except LookupError:
             what = f"the price `{backend.price}` ends before {soon}; jeton will not start without one"
             yield reading.source.finding((*place, "price"), what, f"add its successor to {reading.config.prices}")
+
+
+def _stale_prices(reading: Reading) -> Iterator[Finding]:
+    if reading.book is None:
+        return
+    for place, _, backend in reading.backends():
+        if reading.book.feed_of(backend.price) is None:
+            one = standing(reading.book, backend.price, reading.now_seconds)
+            if one.state is PriceState.STALE:
+                what, _, remedy = one.why.partition("; ")
+                yield reading.source.finding(
+                    (*place, "price"), f"the price `{backend.price}` is stale: it {what}", remedy
+                )
+
+
+def _prices_over_plain_http(reading: Reading) -> Iterator[Finding]:
+    for feed, terms in reading.book.feeds.items() if reading.book is not None else ():
+        if terms.url is not None and terms.url.startswith("http:") and not _is_private(terms.url):
+            what = f"the price feed `{feed}` is read from {terms.url} in clear text: whoever is on the way sets prices"
+            yield reading.source.finding(("prices",), what, "use https://")
 
 
 def _twice(reading: Reading, kind: str, named: Iterable[tuple[str, Place]]) -> Iterator[Finding]:

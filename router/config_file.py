@@ -15,11 +15,22 @@ from pydantic import SecretStr, ValidationError
 from router import config_checks
 from router.config import PolicyConfig, RouterConfig, Secrets
 from router.config_shape import check_shape, shape_mistakes
-from router.config_source import ConfigRefused, Finding, Place, Source, read_source
+from router.config_source import ConfigRefused, Finding, Place, Source, looks_secret, read_source
+from router.dispatch.credentials import CredentialsMissing, read_key
+from router.dispatch.provider import Provider
+from router.dispatch.provider_loader import load_provider, provider_class
 from router.domain.budget import Budget
 from router.domain.decision import Policy
 from router.domain.fleet import Backend, PoolKind
-from router.fleet_config import build_budgets, build_fleet, build_prices, build_profiles
+from router.fleet_config import (
+    DiscoveryTerms,
+    KeyFile,
+    build_budgets,
+    build_discoveries,
+    build_fleet,
+    build_prices,
+    build_profiles,
+)
 from router.pricing.book import Price, PriceBook
 from router.pricing.price import LeasedPrice, Purchase
 from router.pricing.profile import EngineProfile
@@ -27,6 +38,9 @@ from router.selection.loader import load_policy, policy_class
 from router.selection.timetable import DAYS, Named, Rule, Timetable, span_of
 
 PEPPER = "JETON_API_KEY_PEPPER"
+
+# Members, wherever they stand, that name a file with a secret: such a file is watched like the configuration itself.
+SECRET_FILES = ("api_key_file", "credentials_file")
 
 # What a policy may declare in `needs`. A price, a forecast of the time to the first token and what a prefix cache holds are there
 # for every candidate (a backend without price or profile is refused); a prediction of quality says something only between
@@ -38,8 +52,9 @@ POLICY_NEEDS = frozenset({"price", "quality", "ttft", "prefix", "edge", "spot"})
 class LoadedConfig:
     """A configuration that has passed every check, with what was built from it.
 
-    backends: the fleet, in the file's order. prices: the price in force today, by backend; `fleet_config.build_prices`
-    tells another day's. profiles: by name. paths: the files read, router.yaml first. warnings: allowed, hardly meant.
+    backends: the fleet, in the file's order, without replicas where `discoveries` tells how they are found. prices: the price in
+    force today, by backend; `fleet_config.build_prices` tells another day's. profiles: by name. providers: by backend. paths: the
+    files read, router.yaml first, those of keys last. warnings: allowed, hardly meant.
     """
 
     config: RouterConfig
@@ -50,6 +65,8 @@ class LoadedConfig:
     prices: Mapping[str, Price]
     profiles: Mapping[str, EngineProfile]
     budgets: tuple[Budget, ...]
+    discoveries: Mapping[str, DiscoveryTerms]
+    providers: Mapping[str, Provider]
     paths: tuple[Path, ...]
     warnings: tuple[Finding, ...]
 
@@ -64,7 +81,7 @@ def load(path: Path, *, environ: Mapping[str, str] = os.environ, day: date | Non
     try:
         return _load(source, prices_path, environ, day or datetime.now(UTC).date())
     except ConfigRefused as refusal:
-        raise ConfigRefused(refusal.mistakes, (path, prices_path)) from None
+        raise ConfigRefused(refusal.mistakes, (path, prices_path, *_secret_paths(source))) from None
 
 
 def _load(source: Source, prices_path: Path, environ: Mapping[str, str], day: date) -> LoadedConfig:
@@ -86,7 +103,16 @@ def _load(source: Source, prices_path: Path, environ: Mapping[str, str], day: da
         raise ConfigRefused([*mistakes, *refusal.mistakes]) from None
     secrets = read_secrets(environ, config)
     has_pepper = bool(secrets.pepper.get_secret_value())
-    reading = config_checks.Reading(source, config, book, environ, day, has_pepper)
+    key_files = _key_files(config, source.path.parent)
+    providers, wrong = _providers(source, config)
+    mistakes += wrong
+    provided = {
+        name: config_checks.Provided(
+            provider.capabilities, provider.needs_api_key, provider.needs_completion_tokens_max
+        )
+        for name, provider in providers.items()
+    }
+    reading = config_checks.Reading(source, config, book, environ, day, has_pepper, key_files, provided)
     mistakes += config_checks.mistakes(reading)
     try:
         policies = _policies(source, config)
@@ -103,26 +129,92 @@ def _load(source: Source, prices_path: Path, environ: Mapping[str, str], day: da
         book=book,
         policies=policies,
         secrets=secrets,
-        backends=build_fleet(config, environ),
+        backends=build_fleet(
+            config, environ, key_files, {name: provider.capabilities for name, provider in providers.items()}
+        ),
         prices=prices,
         profiles=build_profiles(config),
         budgets=build_budgets(config),
-        paths=(source.path, prices_path),
+        discoveries=build_discoveries(config, environ, source.path.absolute().parent),
+        providers=providers,
+        paths=(source.path, prices_path, *_secret_paths(source)),
         warnings=tuple(sorted(config_checks.warnings(reading))),
     )
 
 
 def read_secrets(environ: Mapping[str, str], config: RouterConfig | None = None) -> Secrets:
     """The secrets that are not a backend's own. A pepper that is not set is empty: fit for loopback only."""
-    password_env = config.redis.password_env if config is not None and config.redis is not None else None
-    password = environ.get(password_env, "") if password_env else ""
-    return Secrets(pepper=SecretStr(environ.get(PEPPER, "")), redis_password=SecretStr(password))
+    redis_env = config.redis.password_env if config is not None and config.redis is not None else None
+    ledger_env = config.ledger.password_env if config is not None else None
+    return Secrets(
+        pepper=SecretStr(environ.get(PEPPER, "")),
+        redis_password=SecretStr(environ.get(redis_env or "", "")),
+        ledger_password=SecretStr(environ.get(ledger_env or "", "")),
+    )
 
 
 def _prices_path(source: Source) -> Path:
     """Where the prices are: beside router.yaml unless it says otherwise. Its shape may not have been checked yet."""
     named = source.value.get("prices") if isinstance(source.value, dict) else None
     return source.path.parent / (named if isinstance(named, str) else RouterConfig.model_fields["prices"].default)
+
+
+def _secret_paths(source: Source) -> list[Path]:
+    """The files that hold what the configuration only names. Its shape may not have been checked yet."""
+    found: list[Path] = []
+    values = [source.value]
+    while values:
+        value = values.pop()
+        if isinstance(value, list):
+            values += value
+        elif isinstance(value, dict):
+            values += value.values()
+            found += [
+                source.path.parent / value[name]
+                for name in SECRET_FILES
+                if isinstance(value.get(name), str) and value[name]
+            ]
+    return sorted(set(found))
+
+
+def _key_files(config: RouterConfig, folder: Path) -> dict[Path, KeyFile]:
+    """What stands in the files of API keys, by the path that the configuration gives."""
+    named = {
+        replica.api_key_file
+        for pool in config.pools
+        for backend in pool.backends
+        for replica in backend.replicas
+        if replica.api_key_file is not None
+    }
+    read: dict[Path, KeyFile] = {}
+    for name in named:
+        path = str((folder / name).absolute())
+        try:
+            read[name] = KeyFile(path, key=read_key(path))
+        except CredentialsMissing as missing:
+            is_key = looks_secret(str(name))  # the key itself, put here by mistake
+            read[name] = KeyFile(path, problem="this is no path, but looks like a key" if is_key else str(missing))
+    return read
+
+
+def _providers(source: Source, config: RouterConfig) -> tuple[dict[str, Provider], list[Finding]]:
+    """Those that can be used, by backend, and what is wrong with the others."""
+    found: dict[str, Provider] = {}
+    mistakes: list[Finding] = []
+    for pool_number, pool in enumerate(config.pools):
+        for number, backend in enumerate(pool.backends):
+            if backend.provider is None:
+                continue
+            place: Place = ("pools", pool_number, "backends", number, "provider")
+            name = backend.provider.name
+            try:
+                found[backend.name] = load_provider(name, backend.provider.parameters, source.path.parent)
+            except ValidationError as error:
+                mistakes += shape_mistakes(source, provider_class(name), error, (*place, "parameters"))
+            except LookupError as error:
+                what, _, remedy = str(error.args[0]).partition("; ")
+                mistakes.append(source.finding((*place, "name"), what, remedy))
+    return found, mistakes
 
 
 def _policies(source: Source, config: RouterConfig) -> Timetable:

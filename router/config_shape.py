@@ -13,13 +13,13 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from router.config import ENVIRONMENT_NAME, NAME, REDIS_URL, URL
+from router.config import DNS_NAME, ENVIRONMENT_NAME, HOST, NAME, POSTGRES_URL, REDIS_URL, URL
 from router.config_source import ConfigRefused, Finding, Place, Source, looks_secret
 
 Model = TypeVar("Model", bound=BaseModel)
 
 # Members whose wrong value may be a secret that was put in the wrong place: it is never repeated.
-UNSHOWN = frozenset({"hash", "api_key_env"})
+UNSHOWN = frozenset({"hash", "api_key_env", "api_key_file"})
 
 # A password in an address.
 CREDENTIALS = re.compile(r"://[^/\s]*@")
@@ -29,6 +29,10 @@ PATTERNS = {
     URL: "write http:// or https://, the host and the port, as in http://10.0.0.7:8000",
     REDIS_URL: "write redis:// or rediss://, the host and the port, as in redis://10.0.0.9:6379; a password goes where "
     "`password_env` says",
+    POSTGRES_URL: "write postgresql://, the host and the database, as in postgresql://jeton@10.0.0.9/jeton; a password goes "
+    "where `password_env` says",
+    HOST: "write a host's name in lower case, without scheme and port, as in images.example.org; or * for every public host",
+    DNS_NAME: "write a name without scheme and port, as in edge-small.vllm.svc.cluster.local",
     ENVIRONMENT_NAME: "name an environment variable in capitals, as in CLOUD_API_KEY, and put the key there",
 }
 

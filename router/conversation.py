@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
+from router.access.repeats import AnswerCopy, KeptAnswer
 from router.dispatch.watchdog import NEVER, Deadline, Watchdog
 from router.errors import BadRequest, BodyTooLarge, ClientTooSlow, UnsupportedBody
 from router.server import EXCHANGE_KEY, DirectCycle, response_head
@@ -21,12 +22,16 @@ Send = Callable[[Message], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
 
+REPEATED = (b"idempotent-replayed", b"true")
+
+
 class ClientGone(Exception):
     """The client left while its body was being read."""
 
 
 class Conversation:
-    """headers: the request's, names in lower case. has_started: a status was sent. is_gone: the client has left."""
+    """headers: the request's, names in lower case. has_started: a status was sent. is_gone: the client has left.
+    copy: where set, what is sent is copied to it."""
 
     __slots__ = (
         "_by_name",
@@ -39,6 +44,7 @@ class Conversation:
         "_watchdog",
         "_watcher",
         "_write_seconds",
+        "copy",
         "deadline_seconds",
         "has_started",
         "headers",
@@ -50,6 +56,7 @@ class Conversation:
         self._by_name = dict(self.headers)
         self.has_started = False
         self.is_gone = False
+        self.copy: AnswerCopy | None = None
         self.deadline_seconds = NEVER
         self._scope = scope
         self._receive = receive
@@ -130,6 +137,9 @@ class Conversation:
         """A whole answer. closes: the connection ends with it. Raises ValueError for a header with a line break, unsent."""
         head = response_head(status, headers)
         self.has_started = True
+        if self.copy is not None:
+            self.copy.headers = tuple(headers)
+            self.copy.add(body)
         exchange = self._exchange
         if exchange is None:
             framing = [(b"content-length", b"%d" % len(body)), *([(b"connection", b"close")] if closes else [])]
@@ -139,12 +149,15 @@ class Conversation:
                 await self._drained(exchange)
             exchange.begin(head, length_bytes=len(body), closes=closes, body=body)
             body = b""
-        await self.finish(body)
+        await self._end(body)
 
     async def start(self, status: int, headers: Sequence[Header]) -> None:
         """The head of a stream. Raises ValueError for a header with a line break, unsent."""
         head = response_head(status, headers)
         self.has_started = True
+        if self.copy is not None:
+            self.copy.headers = tuple(headers)
+            self.copy.is_stream = True
         exchange = self._exchange
         if exchange is None:
             await self._send_in_time({"type": START, "status": status, "headers": headers})
@@ -158,6 +171,8 @@ class Conversation:
         exchange = self._exchange
         if not data:  # an empty chunk would end the stream
             return
+        if self.copy is not None:
+            self.copy.add(data)
         if exchange is None:
             await self._send_in_time({"type": BODY, "body": data, "more_body": True})
         else:
@@ -166,6 +181,21 @@ class Conversation:
             exchange.put(data)
 
     async def finish(self, data: bytes = b"") -> None:
+        """The last piece of a stream, and its end."""
+        if self.copy is not None:
+            self.copy.add(data)
+        await self._end(data)
+
+    async def repeat(self, answer: KeptAnswer) -> None:
+        """An answer that went out before, as it went out then; a stream in one piece."""
+        headers = [*answer.headers, REPEATED]
+        if not answer.is_stream:
+            await self.answer(200, headers, answer.body)
+            return
+        await self.start(200, headers)
+        await self.finish(answer.body)
+
+    async def _end(self, data: bytes) -> None:
         self._is_finished = True
         exchange = self._exchange
         if exchange is None:

@@ -1,17 +1,19 @@
 """What one configuration amounts to, ready for use: an immutable value that a reload swaps and a request keeps."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 
 from router.access.keys import ApiKeys
-from router.config import RetryConfig, RouterConfig, ServerConfig
+from router.config import MediaConfig, RetryConfig, RouterConfig, ServerConfig
 from router.config_file import LoadedConfig
+from router.dispatch.provider import Provider
 from router.dispatch.relay import Patience
 from router.domain.fleet import Backend
 from router.fleet.health import HealthRules
 from router.fleet_config import build_prices
 from router.pricing.drift import Drifts
+from router.pricing.feed import FedPrice
 from router.pricing.price import Price
 from router.pricing.profile import EngineProfile
 from router.selection.affinity import PrefixIndex
@@ -21,13 +23,15 @@ from router.selection.scope import Scopes
 from router.selection.tenancy import Tenancy
 from router.selection.terms import Shedding
 from router.selection.timetable import Timetable
+from router.wire.constraints import ConstraintBounds, Constraints
+from router.wire.media import MediaRules
 from router.wire.parse import Bounds
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """prices and profiles by backend's name; a backend without a profile is not in it. tenancies: of the tenants that have rules
-    of their own."""
+    """prices, profiles and providers by backend's name; a backend without one is not in it. tenancies: of the tenants that have
+    rules of their own."""
 
     server: ServerConfig
     retries: RetryConfig
@@ -42,6 +46,7 @@ class Deployment:
     finder: Finder
     prices: Mapping[str, Price]
     profiles: Mapping[str, EngineProfile]
+    providers: Mapping[str, Provider]
     policies: Timetable
     tenancies: Mapping[str, Tenancy]
     shedding: Shedding
@@ -52,16 +57,36 @@ class Deployment:
     tenants: tuple[str, ...]
 
 
+def _bounds(server: ServerConfig, media: MediaConfig) -> Bounds:
+    constraints = ConstraintBounds(
+        server.schema_bytes_max,
+        server.schema_depth_max,
+        server.pattern_bytes_max,
+        server.pattern_nesting_max,
+        server.pattern_states_max,
+    )
+    return Bounds(
+        server.completion_tokens_max, server.choices_max, Constraints(constraints), MediaRules(frozenset(media.domains))
+    )
+
+
 def deploy(
-    loaded: LoadedConfig, day: date, drifts: Drifts | None = None, prefixes: PrefixIndex | None = None
+    loaded: LoadedConfig,
+    day: date,
+    drifts: Drifts | None = None,
+    fed: Callable[[str], FedPrice | None] = lambda name: None,
+    prefixes: PrefixIndex | None = None,
 ) -> Deployment:
-    """From checked files to a deployment, with the prices in force on `day`. drifts, prefixes: what was learned before it."""
+    """From checked files to a deployment, with the prices in force on `day`.
+
+    drifts, prefixes: what was learned before it. fed: what a feed has told of a price.
+    """
     config = loaded.config
-    prices = build_prices(config, loaded.book, day)
+    prices = build_prices(config, loaded.book, day, fed)
     return Deployment(
         server=config.server,
         retries=config.retries,
-        bounds=Bounds(config.server.completion_tokens_max, config.server.choices_max),
+        bounds=_bounds(config.server, config.media),
         patience=Patience(
             config.timeouts.connect_seconds, config.timeouts.first_byte_seconds, config.timeouts.chunk_seconds
         ),
@@ -83,9 +108,10 @@ def deploy(
         ),
         prices=prices,
         profiles={backend.name: loaded.profiles[backend.profile] for backend in loaded.backends if backend.profile},
+        providers=loaded.providers,
         policies=loaded.policies,
         tenancies=_tenancies(config),
-        shedding=Shedding(config.shedding.sheddable_ttft_seconds, config.shedding.standard_ttft_seconds),
+        shedding=Shedding(config.shedding.sheddable_wait_seconds, config.shedding.standard_wait_seconds),
         follows_prefixes=config.prefix_affinity and sum(len(one.replicas) for one in loaded.backends) > 1,
         baseline=config.baseline,
         holdout=Holdout(config.baseline, config.holdout_ratio),

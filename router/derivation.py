@@ -8,14 +8,15 @@ What an older jeton journalled without detail is taken from the charge that stan
 is a finding: the row, what stands there, and what should.
 """
 
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from router.domain.attempt import AttemptEnd, AttemptStatus, Charge, CostStatus
 from router.domain.fleet import Billing
 from router.domain.totals import Account
+from router.ledger.database import Database
+from router.ledger.pruned import Pruned, read_pruned
 from router.ledger.reading import JournalLine, read_journal, read_leases, read_position, read_prices
 from router.ledger.rows import (
     BEYOND_BASELINE,
@@ -23,21 +24,32 @@ from router.ledger.rows import (
     Closing,
     charge_from_row,
     closing_from_json,
+    event_from_row,
     growth_from_text,
     opening_from_json,
     price_row,
     terms_from_json,
 )
-from router.ledger.store import Event, EventKind, Lease, Opening, Terms
+from router.ledger.store import Correction, Event, EventKind, Lease, Opening, Terms
 from router.pricing.amounts import estimated_usage, metered_amount
 from router.pricing.cost import list_cost
-from router.pricing.meter import ReplicaMeter
+from router.pricing.meter import MeterState, ReplicaMeter
 from router.pricing.price import LeasedPrice, MeteredPrice, Price
 from router.pricing.snapshot import price_from_snapshot
 
 Stored = Callable[[], Charge | None]
 
 UNREADABLE = (ValueError, TypeError, KeyError, IndexError)
+
+
+def state_of_today(state: object) -> object:
+    """A meter that an older jeton saved, as this one would have; anything else as it is."""
+    if not isinstance(state, Mapping) or "grain_bits" in state:
+        return state
+    try:
+        return ReplicaMeter.restore(cast(MeterState, state)).state()
+    except UNREADABLE:
+        return state
 
 
 class Finding(NamedTuple):
@@ -75,7 +87,9 @@ class Derivation:
     """prices: every snapshot that could be read. whole_from_seq: up to there the journal may lack details. stored_leases: the
     rows of the ledger, for what the journal lacks.
 
-    open: attempts that are, by id. taken_on_trust: attempts of which the charge itself was the only record.
+    open: attempts that are, by id. corrections: each with the event it goes with, in order. lost: charges of lost
+    attempts that were not corrected. taken_on_trust: attempts of which
+    the charge itself was the only record.
     """
 
     prices: Mapping[str, Price]
@@ -84,6 +98,8 @@ class Derivation:
     findings: list[Finding] = field(default_factory=list)
     leases: dict[str, DerivedLease] = field(default_factory=dict)
     open: dict[str, _Opened] = field(default_factory=dict)
+    corrections: list[tuple[int, Correction]] = field(default_factory=list)
+    lost: dict[str, Charge] = field(default_factory=dict)
     metered_nanousd: int = 0
     taken_on_trust: int = 0
     _prices_named: set[str] = field(default_factory=set)
@@ -102,9 +118,28 @@ class Derivation:
                     self._first_token(seq, event, detail)
                 case EventKind.CLOSED:
                     return self._closed(seq, event, detail, stored)
+                case EventKind.CORRECTED:
+                    self._corrected(seq, event, detail)
         except UNREADABLE as error:
             self._event_is_off(seq, event, f"cannot be booked ({error})")
         return None
+
+    def go_on_from(self, pruned: Pruned) -> None:
+        """What was before is gone, and taken as it was kept."""
+        for lease in pruned.leases:
+            assert lease.state is not None
+            meter = ReplicaMeter.restore(cast(MeterState, lease.state))
+            terms = Terms(lease.replica, lease.pool, lease.backend, lease.price_id)
+            row = lease._replace(state=None) if meter.is_ended else lease
+            self.leases[lease.lease_id] = DerivedLease(terms, lease.started_ns, meter, row)
+        self.lost |= {charge.facts.attempt_id: charge for charge in pruned.lost}
+        for seq, _, *members, detail in pruned.open_events:
+            event = event_from_row(tuple(members))
+            if event.kind is EventKind.OPENED:
+                opening = None if detail is None else opening_from_json(event.subject, detail)
+                self.open[event.subject] = _Opened(seq, event, opening)
+            else:
+                self.open[event.subject].has_first_token = True
 
     def checkpoint(self, seq: int, at_ns: int) -> None:
         """After the event at `seq` all running leases were booked up to `at_ns`, and their meters saved."""
@@ -250,23 +285,28 @@ class Derivation:
             elif price is None and (charge := stored()) is not None:  # what it was is not known, and said so already
                 cost = charge.cost_nanousd
             self.metered_nanousd += cost or 0
-        return Charge(
-            facts=opening.facts,
-            billing=opening.billing,
-            price_id=opening.price_id,
-            opened_ns=closing.opened_ns,
-            first_token_ns=closing.first_token_ns,
-            ended_ns=closing.ended_ns,
-            status=closing.end.status,
-            fault=closing.end.fault,
-            http_status=closing.end.http_status,
-            usage=closing.end.usage,
-            cost_status=CostStatus.UNPRICED if cost is None else CostStatus.PRICED,
-            cost_nanousd=cost,
-            standard_nanousd=standard,
-            baseline_nanousd=closing.baseline_nanousd,
-            **closing.beyond,
-        )
+        charge = _charge(opening, closing, cost, standard)
+        if charge.status is AttemptStatus.LOST:
+            self.lost[attempt_id] = charge
+        return charge
+
+    def _corrected(self, seq: int, event: Event, detail: str | None) -> None:
+        """What was closed as lost, and what its worker said of it after all."""
+        lost = self.lost.pop(event.subject, None)
+        if lost is None or detail is None:
+            self._event_is_off(seq, event, "without an attempt that was lost" if detail else "has lost its detail")
+            return
+        closing = closing_from_json(detail, event.at_ns)
+        cost, standard = lost.cost_nanousd, closing.standard_nanousd
+        price = self._price(lost.price_id, seq, event.subject)
+        if lost.billing == Billing.METERED and isinstance(price, MeteredPrice):
+            cost = standard = metered_amount(price, closing.end.usage, closing.end.status)
+        corrected_nanousd = (cost or 0) - (lost.cost_nanousd or 0)
+        if event.amount != corrected_nanousd:
+            self._event_is_off(seq, event, f"corrects by {event.amount}, should by {corrected_nanousd} nano-dollars")
+        charge = _charge(Opening(lost.facts, lost.billing, lost.price_id), closing, cost, standard)
+        self.corrections.append((seq, Correction(charge, corrected_nanousd, event.at_ns)))
+        self.metered_nanousd += corrected_nanousd
 
     # Both
 
@@ -303,10 +343,10 @@ class Replayed(NamedTuple):
     charge: Charge | None
 
 
-def derivation_of(connection: sqlite3.Connection) -> Derivation:
-    """For the ledger behind the connection; nothing is derived yet."""
+def derivation_of(database: Database) -> Derivation:
+    """For the ledger behind the connection; nothing is derived yet, but for what a pruned one goes on from."""
     findings, prices = [], {}
-    for price_id, text, sha256 in read_prices(connection):
+    for price_id, text, sha256 in read_prices(database):
         expected = price_row(price_id, text)[2]
         if sha256 != expected:
             findings.append(Finding("prices", price_id, "sha256 of the snapshot", sha256, expected))
@@ -314,16 +354,23 @@ def derivation_of(connection: sqlite3.Connection) -> Derivation:
             prices[price_id] = price_from_snapshot(text)
         except ValueError as error:
             findings.append(Finding("prices", price_id, "snapshot", f"cannot be read ({error})", "a price"))
-    whole_from_seq = read_position(connection).whole_from_seq
-    return Derivation(prices, whole_from_seq, read_leases(connection), findings)
+    whole_from_seq = read_position(database).whole_from_seq
+    derivation = Derivation(prices, whole_from_seq, read_leases(database), findings)
+    if (pruned := read_pruned(database)) is not None:
+        derivation.go_on_from(pruned)
+    return derivation
 
 
 def replay(
-    connection: sqlite3.Connection, derivation: Derivation, checkpoints: Iterable[tuple[int, int, Callable[[], object]]]
+    database: Database,
+    derivation: Derivation,
+    checkpoints: Iterable[tuple[int, int, Callable[[], object]]],
+    until_seq: int | None = None,
 ) -> Iterator[Replayed]:
-    """Run the whole journal through. checkpoints: (seq, at_ns, what to do then), in order; the ledger's position is the last."""
+    """Run the whole journal through, or up to an event. checkpoints: (seq, at_ns, what to do then), in order; the ledger's
+    position is the last."""
     waiting = list(checkpoints)
-    for line in read_journal(connection):
+    for line in read_journal(database, until_seq):
         while waiting and line.seq > waiting[0][0]:
             seq, at_ns, then = waiting.pop(0)
             derivation.checkpoint(seq, at_ns)
@@ -336,6 +383,26 @@ def replay(
 
 def _stored(line: JournalLine) -> Charge | None:
     return None if line.charge is None else charge_from_row(dict(zip(CHARGE_COLUMNS, line.charge, strict=True)))
+
+
+def _charge(opening: Opening, closing: Closing, cost: int | None, standard: int | None) -> Charge:
+    return Charge(
+        facts=opening.facts,
+        billing=opening.billing,
+        price_id=opening.price_id,
+        opened_ns=closing.opened_ns,
+        first_token_ns=closing.first_token_ns,
+        ended_ns=closing.ended_ns,
+        status=closing.end.status,
+        fault=closing.end.fault,
+        http_status=closing.end.http_status,
+        usage=closing.end.usage,
+        cost_status=CostStatus.UNPRICED if cost is None else CostStatus.PRICED,
+        cost_nanousd=cost,
+        standard_nanousd=standard,
+        baseline_nanousd=closing.baseline_nanousd,
+        **closing.beyond,
+    )
 
 
 def _members(terms: Terms) -> tuple[str, str, str, str]:

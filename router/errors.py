@@ -3,15 +3,21 @@
     Refusal
     ├── BadRequest            400  invalid_request_error
     │   ├── ContextTooLong    400  context_length_exceeded
-    │   └── PriceCeiling      400  price_ceiling
+    │   ├── PriceCeiling      400  price_ceiling
+    │   └── Untranslatable    400  unsupported_parameter
     ├── Unauthenticated       401  invalid_api_key
     ├── Forbidden             403  model_not_allowed
     ├── UnknownModel          404  model_not_found
     ├── UnknownPath           404  unknown_path
+    ├── UnknownReplica        404  unknown_replica         on the admin port
     ├── WrongMethod           405  method_not_allowed
     ├── ClientTooSlow         408  request_timeout
+    ├── RepeatRefused         409
+    │   ├── RepeatRunning     409  idempotency_key_in_use  Retry-After
+    │   └── RepeatNotKept     409  idempotency_not_kept
     ├── BodyTooLarge          413  request_too_large
     ├── UnsupportedBody       415  unsupported_media_type
+    ├── RepeatWithOtherBody   422  idempotency_key_reused
     ├── HeadersTooLarge       431  headers_too_large
     ├── RateLimited           429  rate_limit_exceeded     Retry-After
     ├── BudgetRefusal         429  tenant
@@ -64,6 +70,12 @@ class PriceCeiling(BadRequest):
     code = "price_ceiling"
 
 
+class Untranslatable(BadRequest):
+    """A provider's own API has no place for what the request asks for. Another backend may have one."""
+
+    code = "unsupported_parameter"
+
+
 class Unauthenticated(Refusal):
     status, type, code = 401, "authentication_error", "invalid_api_key"
 
@@ -80,6 +92,10 @@ class UnknownPath(Refusal):
     status, type, code = 404, "invalid_request_error", "unknown_path"
 
 
+class UnknownReplica(Refusal):
+    status, type, code = 404, "invalid_request_error", "unknown_replica"
+
+
 class WrongMethod(Refusal):
     status, type, code = 405, "invalid_request_error", "method_not_allowed"
 
@@ -87,6 +103,39 @@ class WrongMethod(Refusal):
 class ClientTooSlow(Refusal):
     status, type, code = 408, "invalid_request_error", "request_timeout"
     is_retryable = True
+
+
+class RepeatRefused(Refusal):
+    """A request under an `Idempotency-Key` that was seen before, and whose answer cannot be given (`access/repeats.py`)."""
+
+    status, type = 409, "invalid_request_error"
+
+
+class RepeatRunning(RepeatRefused):
+    code = "idempotency_key_in_use"
+    is_retryable = True
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A request with this `Idempotency-Key` is still running; ask again for its answer.", retry_after_seconds=1.0
+        )
+
+
+class RepeatNotKept(RepeatRefused):
+    code = "idempotency_not_kept"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The request with this `Idempotency-Key` was answered, but its answer was too large to be kept; "
+            "use another key to have it answered anew."
+        )
+
+
+class RepeatWithOtherBody(Refusal):
+    status, type, code = 422, "invalid_request_error", "idempotency_key_reused"
+
+    def __init__(self) -> None:
+        super().__init__("This `Idempotency-Key` was used for another request; use a key of its own for each.")
 
 
 class BodyTooLarge(Refusal):

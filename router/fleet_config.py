@@ -3,13 +3,19 @@
 The configuration has been checked by then (`config_checks.py`); nothing is refused here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from router.config import (
     ApiKeyConfig,
     BackendConfig,
     BudgetConfig,
+    DiscoveryConfig,
     ModelProfileConfig,
     PoolConfig,
     ProfileConfig,
@@ -20,13 +26,32 @@ from router.config import (
 from router.domain.budget import Budget, Degrade
 from router.domain.fleet import Backend, Pool, Replica
 from router.domain.money import nanousd_from_usd
-from router.pricing.book import Price, PriceBook
+from router.domain.request import ASSUMED, Capability
+from router.pricing.book import Price, PriceBook, PriceMissing
+from router.pricing.feed import FedPrice
 from router.pricing.profile import EngineProfile, Speculation, roofline_profile
 from router.profiles import shipped
 
 
-def build_fleet(config: RouterConfig, environ: Mapping[str, str]) -> tuple[Backend, ...]:
-    """Every backend, in the file's order. Replicas' API keys are read from `environ`; KeyError when one is missing."""
+class KeyFile(NamedTuple):
+    """What stands in a file that holds an API key; problem: why there is none, else "". path: absolute."""
+
+    path: str
+    key: str = ""
+    problem: str = ""
+
+    def __repr__(self) -> str:  # a key must not reach a log through a repr
+        return f"KeyFile(path={self.path!r})"
+
+
+def build_fleet(
+    config: RouterConfig,
+    environ: Mapping[str, str],
+    key_files: Mapping[Path, KeyFile] = MappingProxyType({}),
+    able: Mapping[str, frozenset[Capability]] = MappingProxyType({}),
+) -> tuple[Backend, ...]:
+    """Every backend, in the file's order. Replicas' API keys are taken from `environ`, or from `key_files` by the path that
+    the configuration gives; KeyError when one is missing. able: what a provider can do, by backend."""
     return tuple(
         Backend(
             name=backend.name,
@@ -37,12 +62,15 @@ def build_fleet(config: RouterConfig, environ: Mapping[str, str]) -> tuple[Backe
             quantization=backend.quantization,
             engine=backend.engine,
             context_tokens=backend.context_tokens,
-            capabilities=frozenset(backend.capabilities),
+            capabilities=_capabilities(backend, able.get(backend.name)),
             price=backend.price,
             profile=backend.profile or "",
-            replicas=tuple(_replica(backend, position, environ) for position in range(len(backend.replicas))),
+            replicas=tuple(
+                _replica(backend, position, environ, key_files) for position in range(len(backend.replicas))
+            ),
             completion_tokens_max=backend.completion_tokens_max or 0,
             dedicated_to=frozenset(backend.dedicated_to),
+            provider=backend.provider.name if backend.provider is not None else "",
         )
         for pool in config.pools
         for backend in pool.backends
@@ -60,6 +88,25 @@ def _pool(pool: PoolConfig) -> Pool:
         pool.region if pool.residency is None else pool.residency,
         nanousd_from_usd(pool.egress_usd_per_gb),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveryTerms:
+    """How a backend's replicas are found. folder: that files are relative to."""
+
+    config: DiscoveryConfig
+    api_key: str | None
+    folder: Path
+
+
+def build_discoveries(config: RouterConfig, environ: Mapping[str, str], folder: Path) -> dict[str, DiscoveryTerms]:
+    """By backend, of those whose replicas are not listed. KeyError when an API key is missing in `environ`."""
+    return {
+        backend.name: DiscoveryTerms(one, environ[one.api_key_env] if one.api_key_env else None, folder)
+        for pool in config.pools
+        for backend in pool.backends
+        if (one := backend.discovery) is not None
+    }
 
 
 def build_profiles(config: RouterConfig) -> dict[str, EngineProfile]:
@@ -85,9 +132,16 @@ def build_profile(profile: ProfileConfig | ModelProfileConfig) -> EngineProfile:
     return built
 
 
-def build_prices(config: RouterConfig, book: PriceBook, day: date) -> dict[str, Price]:
-    """The price in force on a day, by backend. LookupError when a backend has none."""
-    return {backend.name: book.in_force(backend.price, day) for pool in config.pools for backend in pool.backends}
+def build_prices(
+    config: RouterConfig, book: PriceBook, day: date, fed: Callable[[str], FedPrice | None] = lambda name: None
+) -> dict[str, Price]:
+    """The price in force on a day, by backend, without those that have none. fed: what a feed has told of a price."""
+    prices = {}
+    for pool in config.pools:
+        for backend in pool.backends:
+            with suppress(PriceMissing):
+                prices[backend.name] = book.in_force(backend.price, day, fed(backend.price))
+    return prices
 
 
 def build_budgets(config: RouterConfig) -> tuple[Budget, ...]:
@@ -116,7 +170,21 @@ def replica_id(backend: BackendConfig, position: int) -> str:
     return backend.replicas[position].name or f"{backend.name}/{position + 1}"
 
 
-def _replica(backend: BackendConfig, position: int, environ: Mapping[str, str]) -> Replica:
+def _capabilities(backend: BackendConfig, able: frozenset[Capability] | None) -> frozenset[Capability]:
+    """What is configured, and what is taken for granted, as far as the provider can do it."""
+    claimed = ASSUMED.union(backend.capabilities)
+    return claimed if able is None else claimed & able
+
+
+def _replica(
+    backend: BackendConfig, position: int, environ: Mapping[str, str], key_files: Mapping[Path, KeyFile]
+) -> Replica:
     replica: ReplicaConfig = backend.replicas[position]
     api_key = environ[replica.api_key_env] if replica.api_key_env else None
-    return Replica(replica_id(backend, position), backend.name, replica.url.rstrip("/"), api_key)
+    api_key_file = ""
+    if replica.api_key_file is not None:
+        key_file = key_files[replica.api_key_file]
+        api_key, api_key_file = key_file.key, key_file.path
+    return Replica(
+        replica_id(backend, position), backend.name, replica.url.rstrip("/"), api_key, api_key_file=api_key_file
+    )

@@ -21,13 +21,15 @@ Place = tuple[str, str, str]
 
 @dataclass(slots=True, eq=False)
 class RunningLease:
-    """A lease and its meter. is_leaving: its replica is gone from the fleet, and it ends with its last attempt."""
+    """A lease and its meter. nanousd_per_hour: its price, of which the meter may know a part (`share`).
+    is_leaving: its replica is gone from the fleet, and it ends with its last attempt."""
 
     lease_id: str
     place: Place
     price_id: str
     started_ns: int
     meter: ReplicaMeter
+    nanousd_per_hour: int
     is_leaving: bool = False
     weigher: Weigher = field(default_factory=Weigher)
 
@@ -64,7 +66,9 @@ class Leases:
             meter = ReplicaMeter.restore(cast(MeterState, row.state))
             _replay(meter, recovery.tail.get(row.lease_id, ()))
             place = (row.replica, row.pool, row.backend)
-            self._running[place] = RunningLease(row.lease_id, place, row.price_id, row.started_ns, meter)
+            self._running[place] = RunningLease(
+                row.lease_id, place, row.price_id, row.started_ns, meter, meter.nanousd_per_hour
+            )
 
     def joined(self, place: Place, price: LeasedPrice, at_ns: int) -> RunningLease:
         """The lease that an attempt at this place joins. A replica that has left the fleet since the decision was made gets
@@ -87,6 +91,15 @@ class Leases:
             if lease.price_id != price.price_id:
                 self._reprice(lease, price, at_ns)
 
+    def share(self, elsewhere: Mapping[str, int], at_ns: int) -> None:
+        """Where other processes have so many attempts at a replica, the meter here sees its own attempts' part of the price."""
+        for lease in self._running.values():
+            own, others = len(lease.meter.open_attempts), elsewhere.get(lease.place[0], 0)
+            price = lease.nanousd_per_hour
+            part = price * own // (own + others) if own else price
+            if part != lease.meter.nanousd_per_hour:
+                lease.meter.reprice(part, at_ns)
+
     def ended(self, lease: RunningLease, at_ns: int) -> Event | None:
         """End the lease if its replica has gone and its last attempt is closed: the event to be written, with its row."""
         if not lease.is_leaving or lease.meter.open_attempts:
@@ -99,7 +112,9 @@ class Leases:
     def _start(self, place: Place, price: LeasedPrice, at_ns: int, *, is_leaving: bool = False) -> RunningLease:
         lease_id = f"{place[0]}~{uuid4().hex}"
         meter = ReplicaMeter(price.nanousd_per_hour, at_ns)
-        lease = self._running[place] = RunningLease(lease_id, place, price.price_id, at_ns, meter, is_leaving)
+        lease = self._running[place] = RunningLease(
+            lease_id, place, price.price_id, at_ns, meter, price.nanousd_per_hour, is_leaving
+        )
         terms = Terms(*place, price.price_id)
         event = Event(lease_id, EventKind.LEASED, at_ns, lease_id, price.nanousd_per_hour, terms)
         self._store.append((event,), lease=lease.row(with_state=True))
@@ -108,7 +123,7 @@ class Leases:
     def _reprice(self, lease: RunningLease, price: LeasedPrice, at_ns: int) -> None:
         at_ns = max(at_ns, lease.meter.last_ns)
         lease.meter.reprice(price.nanousd_per_hour, at_ns)
-        lease.price_id = price.price_id
+        lease.price_id, lease.nanousd_per_hour = price.price_id, price.nanousd_per_hour
         subject = (
             f"{lease.lease_id}~{uuid4().hex}"  # it may happen more than once to a lease, and in the same nanosecond
         )

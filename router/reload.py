@@ -164,9 +164,16 @@ def restart_needed(old: LoadedConfig, new: LoadedConfig) -> list[str]:
         "server.port": (old.config.server.port, new.config.server.port),
         "ledger": (old.config.ledger, new.config.ledger),
         "redis": (old.config.redis, new.config.redis),
+        "repeats": (old.config.repeats, new.config.repeats),
+        "admin": (_listens(old), _listens(new)),
         "log": (old.config.log, new.config.log),
     }
     return [member for member, (before, after) in pairs.items() if before != after]
+
+
+def _listens(loaded: LoadedConfig) -> tuple[str, int] | None:
+    admin = loaded.config.admin
+    return (admin.host, admin.port) if admin is not None else None
 
 
 def _digest(paths: tuple[Path, ...]) -> bytes:

@@ -66,6 +66,7 @@ IO = {
     "router.dispatch": (DOMAIN, WIRE, "router.config"),
     "router.ledger": (DOMAIN, "router.config"),
     "router.telemetry": (DOMAIN, "router.config"),
+    "router.cache": (DOMAIN, "router.config"),
 }
 
 # What joins the rooms: files directly in `router`. First those of the configuration, then those that one request passes
@@ -82,25 +83,55 @@ JOINTS = {
     "router.config_shape": CONFIG,
     "router.config_checks": (DOMAIN, PRICING, *CONFIG),
     "router.fleet_config": (DOMAIN, PRICING, *CONFIG),
-    "router.config_file": (DOMAIN, PRICING, "router.selection", *CONFIG),
+    "router.config_file": (DOMAIN, PRICING, "router.selection", "router.dispatch", *CONFIG),
+    "router.price_file": (PRICING,),
+    "router.feeds": (PRICING,),
+    "router.price_watch": (PRICING, "router.config_file", "router.feeds"),
     "router.reload": ("router.config_file", *CONFIG),
     "router.clock": (),
+    "router.open_files": ("router.config",),
     "router.cohort": (),
     "router.server": (WIRE, "router.config", "router.dispatch"),
-    "router.conversation": ("router.dispatch", "router.server"),
+    "router.conversation": ("router.access", "router.dispatch", "router.server"),
     "router.upload": (DOMAIN, WIRE, "router.conversation"),
     "router.leases": (DOMAIN, PRICING, "router.ledger"),
-    "router.accountant": (DOMAIN, PRICING, "router.ledger", "router.leases"),
+    "router.charging": (DOMAIN, PRICING, "router.ledger", "router.leases"),
+    "router.accountant": (DOMAIN, PRICING, "router.ledger", "router.charging", "router.leases"),
+    "router.head_accountant": (
+        DOMAIN,
+        PRICING,
+        "router.ledger",
+        "router.accountant",
+        "router.charging",
+        "router.leases",
+    ),
+    "router.bookkeeper": (DOMAIN, PRICING, "router.ledger", "router.head_accountant"),
+    "router.books": ("router",),
     "router.derivation": (DOMAIN, PRICING, "router.ledger"),
-    "router.audit": (DOMAIN, "router.derivation", "router.ledger", "router.telemetry"),
+    "router.audit": (DOMAIN, PRICING, "router.derivation", "router.ledger", "router.telemetry"),
+    "router.prune": (DOMAIN, "router.derivation", "router.ledger"),
     "router.rebuild": (DOMAIN, "router.derivation", "router.ledger"),
     "router.bursar": (DOMAIN, "router.selection", "router.ledger", "router.clock"),
     "router.attempt": (DOMAIN, PRICING, WIRE, "router.dispatch", "router.fleet", "router.accountant"),
+    "router.group": ("router.telemetry",),
+    "router.recall": (
+        DOMAIN,
+        PRICING,
+        WIRE,
+        "router.cache",
+        "router.telemetry",
+        "router.accountant",
+        "router.conversation",
+    ),
+    "router.discovery": (DOMAIN, "router.fleet", "router.fleet_config", "router.config_file", *CONFIG),
     "router.deployment": ("router",),
     "router.pipeline": ("router",),
     "router.gateway": ("router",),
     "router.api": ("router",),
+    "router.admin": ("router",),
+    "router.departures": (DOMAIN, "router.fleet"),
     "router.app": ("router",),
+    "router.accounting": ("router",),
     "router.commands": ("router", "policies"),
     "router.__main__": ("router",),
     "load": ("router", "policies"),
@@ -109,7 +140,12 @@ JOINTS = {
 PLAN: Mapping[str, tuple[str, ...]] = PURE | IO | JOINTS
 
 # Where names become modules: policies by file name, commands by entry point, sub-commands by file name.
-MAY_IMPORT_BY_NAME = {"router.selection.loader", "router.__main__", "load.__main__"}
+MAY_IMPORT_BY_NAME = {
+    "router.selection.loader",
+    "router.dispatch.provider_loader",
+    "router.__main__",
+    "load.__main__",
+}
 
 # Modules whose very use is a clock, the environment, chance or the world outside.
 IMPURE_MODULES = {

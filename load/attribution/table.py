@@ -169,10 +169,11 @@ def page(found: Sequence[Row], near: Sequence[Nearness], *, date: str, version: 
         f"Goal: median ≤ {_percent(MEDIAN_MAX)}, p95 ≤ {_percent(P95_MAX)}. It holds in {holding} of {len(found)} cells;"
         " **where it does not, the cell is bold**.",
         "",
-        "It does not where one of two things the router cannot know matters most. How long a completion will be: the caches",
-        "of long ones grow beyond what was expected, and at 128 at once reading them is half of a step (*writing*). And when",
-        "there will be blocks again: with twice as many long prompts as the cache holds, prompts are preempted and read anew,",
-        "some of them several times, which nobody outside the engine sees (*short and long*).",
+        "How long a completion will be matters little: a weight grows with the cache that it stands for. Two things the router",
+        "cannot know. When there will be blocks again: with twice as many long prompts as the cache holds they wait for"
+        " others to",
+        "end, and some are preempted and read anew, which nobody outside the engine sees (*short and long*). And who will leave",
+        "before what was not paid of its prompt when it was read is paid with its tokens (*aborts*).",
         "",
         "## Every mix, over all profiles and loads",
         "",
@@ -225,8 +226,9 @@ def _known_lengths(found: Sequence[Row]) -> list[str]:
         "## Completions whose length is known",
         "",
         "Above, every completion is expected to be as long as the mix's mean. Where clients bound theirs, as `max_tokens` does,",
-        "the router knows. That mends what lengths alone spoil; where the cache is overcommitted it can be worse, for then the",
-        f"wait for room is what decides. The goal holds in {holding} of {len(found)} cells. Those that miss it in either way:",
+        "the router knows, and with it how soon others leave room where the cache is overcommitted. The goal then holds in"
+        f" {holding} of",
+        f"{len(found)} cells. Those that miss it in either way:",
         "",
         "| profile | mix | at once | meter, mean expected | meter, length known | preemptions |",
         "|---|---|---|---|---|---|",

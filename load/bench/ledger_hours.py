@@ -8,7 +8,6 @@ takes is measured apart, on some charges of the ordinary size. Nothing is kept. 
 
 import json
 import os
-import sqlite3
 import sys
 import tempfile
 import time
@@ -21,11 +20,12 @@ from pathlib import Path
 
 from router.commands.report import ALL_HOURS, PLACES
 from router.domain.attempt import AttemptFacts, AttemptStatus, Charge, CostStatus
-from router.domain.periods import HOURS_PER_DAY, NS_PER_HOUR
+from router.domain.periods import HOURS_PER_DAY, NS_PER_HOUR, month_of
 from router.domain.usage import Usage
 from router.ledger import rollups
+from router.ledger.database import Database, transaction
 from router.ledger.periods import read_periods
-from router.ledger.rows import CHARGE_COLUMNS, EVENT_COLUMNS, charge_row, event_row
+from router.ledger.rows import EVENT_COLUMNS, PLACED_CHARGE_COLUMNS, charge_row, event_row
 from router.ledger.schema import open_writer
 from router.ledger.store import Event, EventKind
 from router.reporting import page
@@ -46,19 +46,19 @@ def main(months: int) -> None:
     hours = months * DAYS * HOURS_PER_DAY
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "ledger.sqlite"
-        connection, lock = open_writer(path)
-        with closing(connection), lock:
-            empty = _size(connection, path)
+        with closing(open_writer(path)) as database:
+            empty = _size(database, path)
             roll_seconds = 0.0
             for hour in range(FIRST_HOUR, FIRST_HOUR + hours):
-                connection.execute("BEGIN")
-                _insert(connection, "charges", CHARGE_COLUMNS, map(charge_row, _combinations(hour)))
-                _move_leases(connection, hour)
-                roll_seconds += _timed(lambda: rollups.roll(connection))
-                connection.execute("DELETE FROM charges WHERE attempt_id <> (SELECT attempt_id FROM rolled)")
-                connection.execute("COMMIT")
-            size = _size(connection, path) - empty
-            (rows,) = connection.execute("SELECT count(*) FROM charge_hours").fetchone()
+                with transaction(database):
+                    first, month = (hour - FIRST_HOUR) * PER_HOUR + 1, month_of(hour * NS_PER_HOUR)
+                    charges = [(seq, month, *charge_row(one)) for seq, one in enumerate(_combinations(hour), first)]
+                    database.insert_new("charges", PLACED_CHARGE_COLUMNS, charges)
+                    _move_leases(database, hour)
+                    roll_seconds += _timed(lambda: rollups.roll(database))
+                    database.execute("DELETE FROM charges")
+            size = _size(database, path) - empty
+            (rows,) = database.execute("SELECT count(*) FROM charge_hours").fetchone()
         print(
             f"{months} month(s): {rows:,} rows of charges by the hour, {size / 1e6:,.1f} MB, {size / rows:.0f} bytes a row"
         )
@@ -186,12 +186,12 @@ def _charge(name: str, replica: str, tenant: str, is_leased: bool, ended_ns: int
     )
 
 
-def _move_leases(connection: sqlite3.Connection, hour: int) -> None:
+def _move_leases(database: Database, hour: int) -> None:
     """As the accountant does, but once an hour."""
     elapsed = hour + 1 - FIRST_HOUR
     for replica in range(LEASED_REPLICAS):
         name = f"replica-{replica}"
-        connection.execute(
+        database.execute(
             "INSERT OR REPLACE INTO leases VALUES"
             " (?, ?, 'central', ?, 'central-h100@2026-05-07#0123abcd', ?, ?, NULL, ?, ?, NULL, 0)",
             (
@@ -204,38 +204,31 @@ def _move_leases(connection: sqlite3.Connection, hour: int) -> None:
                 780_000_000 * elapsed,
             ),
         )
-    connection.execute("UPDATE position SET at_ns = ?", ((hour + 1) * NS_PER_HOUR,))
+    database.execute("UPDATE position SET at_ns = ?", ((hour + 1) * NS_PER_HOUR,))
 
 
 def _attempt_bytes(path: Path) -> float:
     """What an attempt on a leased replica takes: three events of the journal and its charge, with all indices."""
-    connection, lock = open_writer(path)
-    with closing(connection), lock:
-        empty = _size(connection, path)
-        connection.execute("BEGIN")
-        for number in range(ATTEMPTS_MEASURED):
-            name = f"{number:032x}"
-            one = _charge(name, "replica-1", "tenant-1", True, FIRST_HOUR * NS_PER_HOUR + number)
-            kinds = (EventKind.OPENED, EventKind.FIRST_TOKEN, EventKind.CLOSED)
-            lease_id = "replica-1~0123456789abcdef0123456789abcdef"
-            events = [Event(one.facts.attempt_id, kind, one.ended_ns, lease_id, 12_345_678) for kind in kinds]
-            rows = [event_row(3 * number + offset + 1, event) for offset, event in enumerate(events)]
-            _insert(connection, "journal", EVENT_COLUMNS, iter(rows))
-            _insert(connection, "charges", CHARGE_COLUMNS, iter([charge_row(one)]))
-        connection.execute("COMMIT")
-        return (_size(connection, path) - empty) / ATTEMPTS_MEASURED
+    with closing(open_writer(path)) as database:
+        empty = _size(database, path)
+        with transaction(database):
+            events, charges = [], []
+            for number in range(ATTEMPTS_MEASURED):
+                one = _charge(f"{number:032x}", "replica-1", "tenant-1", True, FIRST_HOUR * NS_PER_HOUR + number)
+                month = month_of(one.ended_ns)
+                lease_id = "replica-1~0123456789abcdef0123456789abcdef"
+                for offset, kind in enumerate((EventKind.OPENED, EventKind.FIRST_TOKEN, EventKind.CLOSED), 1):
+                    event = Event(one.facts.attempt_id, kind, one.ended_ns, lease_id, 12_345_678)
+                    events.append(event_row(3 * number + offset, month, event))
+                charges.append((3 * number + 3, month, *charge_row(one)))
+            database.insert_new("journal", EVENT_COLUMNS, events)
+            database.insert_new("charges", PLACED_CHARGE_COLUMNS, charges)
+        return (_size(database, path) - empty) / ATTEMPTS_MEASURED
 
 
-def _insert(
-    connection: sqlite3.Connection, table: str, columns: tuple[str, ...], rows: Iterator[tuple[object, ...]]
-) -> None:
-    marks = ", ".join("?" * len(columns))
-    connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)
-
-
-def _size(connection: sqlite3.Connection, path: Path) -> int:
-    connection.execute("VACUUM")
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+def _size(database: Database, path: Path) -> int:
+    database.execute("VACUUM")
+    database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return os.path.getsize(path)
 
 

@@ -34,9 +34,9 @@ class Place(NamedTuple):
     backend: str
 
 
-def read_fleet() -> dict[str, Any]:
-    """router.yaml as it ships: without profiles and keys, and with names in the place of URLs."""
-    fleet: dict[str, Any] = yaml.safe_load((HERE / "router.yaml").read_text(encoding="utf-8"))
+def read_fleet(path: Path = HERE / "router.yaml") -> dict[str, Any]:
+    """router.yaml as it ships, or another of its kind: without profiles and keys, and with names in the place of URLs."""
+    fleet: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return fleet
 
 
@@ -78,8 +78,9 @@ def router_config(
         }
         for pool in fleet["pools"]
     ]
+    described = {tenant["name"]: tenant for tenant in fleet["tenants"]}
     config["tenants"] = [
-        {"name": tenant, "api_keys": [{"name": tenant, "hash": api_key_hash(api_key, pepper.encode())}]}
+        described[tenant] | {"api_keys": [{"name": tenant, "hash": api_key_hash(api_key, pepper.encode())}]}
         for tenant, api_key in api_keys.items()
     ]
     profiles = yaml.safe_load(BUILT_IN.read_text(encoding="utf-8"))

@@ -45,8 +45,10 @@ _PARAMETERS = {
 _STREAM_OPTIONS = frozenset(("include_usage", "include_obfuscation"))
 
 
-def check_parameters(path: str, raw: bytes) -> bool:
-    """Raises OpenAI's 400 for a parameter it does not know. Returns whether usage was asked for in a stream."""
+def check_parameters(path: str, raw: bytes, allowed: frozenset[str] = frozenset()) -> bool:
+    """Raises OpenAI's 400 for a parameter it does not know. Returns whether usage was asked for in a stream.
+
+    allowed: what else is known."""
     known = _PARAMETERS.get(path)
     try:
         body = orjson.loads(raw)
@@ -55,7 +57,7 @@ def check_parameters(path: str, raw: bytes) -> bool:
     if known is None or not isinstance(body, dict):
         return False
     options = body.get("stream_options") or {}
-    foreign = [name for name in body if name not in known]
+    foreign = [name for name in body if name not in known and name not in allowed]
     if isinstance(options, dict):
         foreign += [f"stream_options.{name}" for name in options if name not in _STREAM_OPTIONS]
     if foreign:

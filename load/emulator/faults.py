@@ -44,6 +44,7 @@ class Fault(BaseModel, frozen=True, extra="forbid"):
         silence. On an answer that is no stream, 0 bytes of it arrive.
     stall_before_first_token: a stream's status line, then silence; else silence.
     status: an error of that status, with `retry_after` seconds as its header.
+    content_filter: a provider's filter stops the prompt.
     html, empty, non_json: a 200 that is not what was asked for.
     bad_sse: crlf, no_space, comments, split_utf8 and multi_line are legal SSE; bad_json, bad_utf8, long_line and
         no_blank_line are not, or are more than a reader should bear.
@@ -68,6 +69,7 @@ class Fault(BaseModel, frozen=True, extra="forbid"):
     stall_after_chunks: int | None = Field(default=None, ge=0)
     status: int | None = Field(default=None, ge=400, le=599)
     retry_after: float | str | None = None
+    content_filter: bool = False
     html: bool = False
     empty: bool = False
     non_json: bool = False
@@ -117,8 +119,16 @@ class FaultSwitch:
         return {"fault": shown, "hits": self.hits}
 
 
-def answer_instead(fault: Fault, exchange: Exchange, *, hits: int, error_body: Callable[[ApiError], bytes]) -> bool:
-    """Faults that need no work of the model. Returns whether the request is dealt with."""
+def answer_instead(
+    fault: Fault,
+    exchange: Exchange,
+    *,
+    hits: int,
+    error_body: Callable[[ApiError], bytes],
+    error_headers: Callable[[ApiError], Headers],
+) -> bool:
+    """Faults that need no work of the model. Returns whether the request is dealt with. error_body, error_headers: an error in
+    the words of whoever is emulated."""
     if fault.hang:
         pass
     elif fault.reset_before_first_byte:
@@ -127,15 +137,14 @@ def answer_instead(fault: Fault, exchange: Exchange, *, hits: int, error_body: C
         kind = {401: "Unauthorized", 404: "NotFoundError", 429: "Too Many Requests", 503: "Service Unavailable"}
         default = "InternalServerError" if fault.status >= 500 else "BadRequestError"
         error = ApiError(fault.status, "This replica was told to fail.", kind.get(fault.status, default))
-        headers: Headers = ()
+        headers = error_headers(error)
         if fault.retry_after is not None:
-            headers = (
-                (
-                    "retry-after",
-                    f"{fault.retry_after:g}" if isinstance(fault.retry_after, float) else fault.retry_after,
-                ),
-            )
+            wait = f"{fault.retry_after:g}" if isinstance(fault.retry_after, float) else fault.retry_after
+            headers = (("retry-after", wait),)
         exchange.respond(fault.status, error_body(error), JSON, headers)
+    elif fault.content_filter:
+        error = ApiError(400, "The prompt was stopped by the content management policy.", "content_filter")
+        exchange.respond(400, error_body(error), JSON, error_headers(error))
     elif fault.html:
         exchange.respond(200, b"<!doctype html><title>Welcome</title><h1>It works!</h1>\n", "text/html; charset=utf-8")
     elif fault.empty:
@@ -153,7 +162,16 @@ def answer_instead(fault: Fault, exchange: Exchange, *, hits: int, error_body: C
 class FaultyAnswer:
     """An answer that goes wrong on its way out. The same interface as `Exchange`, which it wraps."""
 
-    def __init__(self, exchange: Exchange, fault: Fault, error_body: Callable[[ApiError], bytes]) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        fault: Fault,
+        error_body: Callable[[ApiError], bytes],
+        error_event: bytes = ENGINE_DEAD_EVENT,
+        done: bytes = DONE,
+    ) -> None:
+        self._error_event = error_event
+        self._done = done
         self._exchange = exchange
         self._fault = fault
         self._error_body = error_body
@@ -234,7 +252,7 @@ class FaultyAnswer:
         elif fault.eof_after_chunks is not None or fault.short_body:
             self._exchange.hang_up()
         elif fault.engine_dead:
-            self._end_with(ENGINE_DEAD_EVENT)
+            self._end_with(self._error_event)
         elif fault.abort_finish:
             self._end_with(self._rewritten(event))
 
@@ -242,7 +260,8 @@ class FaultyAnswer:
         """Close the stream properly, and take back from the engine what it was still to make."""
         abandon, self._exchange.on_disconnect = self._exchange.on_disconnect, None
         self._exchange.send(event)
-        self._exchange.send(DONE)
+        if self._done:
+            self._exchange.send(self._done)
         self._exchange.finish()
         if abandon is not None:
             abandon()
@@ -267,6 +286,8 @@ class FaultyAnswer:
     def _rewritten(self, event: bytes) -> bytes:
         """The event with its JSON changed; b"" when nothing is left of it."""
         head, mark, text = event.partition(b"data: ")
+        if not mark:  # a frame of another protocol
+            return event
         changed = self._changed(orjson.loads(text))
         if self._fault.usage == "missing" and changed.get("choices") == []:
             return b""

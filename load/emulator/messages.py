@@ -12,6 +12,7 @@ from load.emulator.chat import prompt_of, reply_options, text_of, tool_call_id
 from load.emulator.generation import Choice, Generation, Rendering, Usage, add_choices, new_generation
 from load.emulator.http import Answer, HttpRequest
 from load.emulator.reply import Channel, Reply
+from load.emulator.spec import Dialect
 from load.emulator.wire import named_event
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class MessagesBody(CountBody):
     top_p: float | None = None
     stop_sequences: list[str] | None = None
     tool_choice: dict[str, Any] | None = None
+    response_format: dict[str, Any] | None = None  # not Anthropic's; its front puts a schema there
     cache_salt: Any = None
 
 
@@ -43,6 +45,7 @@ def messages(replica: "Replica", request: HttpRequest, answer: Answer) -> None:
     chat = as_chat(body, max_tokens=body.max_tokens, stop=body.stop_sequences, cache_salt=body.cache_salt)
     chat.temperature, chat.top_p = body.temperature, body.top_p
     chat.tool_choice = _tool_choice(body.tool_choice)
+    chat.response_format = body.response_format
     if body.tool_choice and body.tool_choice.get("disable_parallel_tool_use"):
         chat.parallel_tool_calls = False
     check_sampling(chat, replica.spec.context_tokens)
@@ -110,6 +113,13 @@ def _usage(generation: Generation) -> dict[str, int]:
     }
 
 
+def _first_usage(generation: Generation) -> dict[str, int]:
+    """vLLM counts the whole prompt before it knows what was cached; Anthropic knows."""
+    if generation.replica.spec.dialect is Dialect.ANTHROPIC:
+        return _usage(generation)
+    return {"input_tokens": len(generation.choices[0].prompt), "output_tokens": 0}
+
+
 def _stop_reason(reply: Reply) -> str:
     if reply.stop_reason is not None:
         return "stop_sequence"
@@ -134,7 +144,7 @@ class MessagesStream:
             "model": generation.replica.spec.model,
             "stop_reason": None,
             "stop_sequence": None,
-            "usage": {"input_tokens": len(generation.choices[0].prompt), "output_tokens": 0},
+            "usage": _first_usage(generation),
         }
         self._send({"type": "message_start", "message": message})
 

@@ -23,12 +23,12 @@ from load.emulator import metrics as metrics_text
 from load.emulator.audio import transcriptions, translations
 from load.emulator.bodies import UnreadableBody
 from load.emulator.chat import chat_completions
-from load.emulator.cloud import CloudAnswer, check_parameters
 from load.emulator.completions import completions
 from load.emulator.errors import ApiError, bad_request, unknown_model
 from load.emulator.faults import Fault, FaultSwitch, FaultyAnswer, answer_instead
+from load.emulator.fronts.every import front_of
 from load.emulator.generation import Generation
-from load.emulator.http import Answer, Exchange, HttpRequest
+from load.emulator.http import Answer, Exchange, Headers, HttpRequest
 from load.emulator.language import digest
 from load.emulator.lifecycle import Lifecycle
 from load.emulator.messages import count_tokens, messages
@@ -86,7 +86,7 @@ class Replica:
             seed=spec.style.seed,
         )
         context_tokens = min(spec.context_tokens, self.engine.sequence_tokens_max)
-        is_cloud = spec.dialect is Dialect.OPENAI
+        is_cloud = spec.dialect is not Dialect.VLLM
         has_details = spec.has_prompt_tokens_details or is_cloud
         self.spec = replace(spec, context_tokens=context_tokens, has_prompt_tokens_details=has_details)
         self.metrics = Metrics(self.engine, spec.model)
@@ -99,6 +99,7 @@ class Replica:
         self.apply_fault: Callable[[Fault | None], None] = self.set_fault
         self.find_sibling: Callable[[int], Replica | None] = lambda _: self
         self._switch = FaultSwitch()
+        self._front = front_of(self.spec)
         self._routes = _routes(spec.kind, spec.dialect) | (_DEV_ROUTES if spec.has_dev_mode else {})
         self._in_flight = 0
         self._generations: set[Generation] = set()
@@ -135,14 +136,15 @@ class Replica:
             self.requests_seen.append(
                 SeenRequest(request.method, request.path, request.headers, request.body[:SEEN_BODY_BYTES_MAX])
             )
-        if self.spec.has_request_id_headers or self.spec.dialect is Dialect.OPENAI:
+        if self.spec.has_request_id_headers or self._front is not None:
             request_id = request.headers.get("x-request-id") or secrets.token_hex(16)
             exchange.extra_headers = (("x-request-id", request_id),)
         exchange.on_over = partial(self._tally, began)
         try:
             self._dispatch(exchange)
         except ApiError as error:
-            exchange.respond(error.status, self.error_body(error, request.path))
+            headers = self.error_headers(error)
+            exchange.respond(error.status, self.error_body(error, request.path), headers=headers)
         except UnreadableBody:
             exchange.respond(400, b'{"detail":"There was an error parsing the body"}')
         except Exception:  # what FastAPI does with a bug of the server's own
@@ -162,8 +164,13 @@ class Replica:
         request = exchange.request
         if request.path == FAULTS_PATH:
             return self._answer_faults(exchange)
-        if request.path.startswith("/v1") and not self._is_authorized(request):
-            return self._refuse_stranger(exchange)
+        if self._front is not None:
+            if self._front.serves(exchange):
+                return None
+            request = self._front.admitted(request)
+        elif request.path.startswith("/v1") and not self._is_authorized(request):
+            exchange.respond(401, b'{"error":"Unauthorized"}')
+            return None
         if request.method == "OPTIONS" and "origin" in request.headers:
             return _refuse_origin(exchange)
         route = self._routes.get(request.path)
@@ -184,11 +191,13 @@ class Replica:
         fault = self._switch.take()
         if fault is not None:
             error_body = partial(self.error_body, path=request.path)
-            if answer_instead(fault, exchange, hits=self._switch.hits, error_body=error_body):
+            hits = self._switch.hits
+            if answer_instead(fault, exchange, hits=hits, error_body=error_body, error_headers=self.error_headers):
                 return None
-            answer = FaultyAnswer(exchange, fault, error_body)
-        if self.spec.dialect is Dialect.OPENAI:
-            answer = CloudAnswer(answer, has_usage=check_parameters(request.path, request.body))
+            endings = () if self._front is None else (self._front.error_event, self._front.done)
+            answer = FaultyAnswer(exchange, fault, error_body, *endings)
+        if self._front is not None:
+            answer = self._front.answer(request, answer)
         return route.handler(self, request, answer)
 
     def _find_no_path(self, exchange: Exchange) -> None:
@@ -207,22 +216,18 @@ class Replica:
 
     def error_body(self, error: ApiError, path: str) -> bytes:
         """An error in the shape that the path's API and the dialect have."""
-        if path.startswith("/v1/messages"):
-            return error.anthropic_body()
-        return error.openai_body() if self.spec.dialect is Dialect.OPENAI else error.body()
+        if self._front is not None:
+            return self._front.error_body(error, path)
+        return error.anthropic_body() if path.startswith("/v1/messages") else error.body()
+
+    def error_headers(self, error: ApiError) -> Headers:
+        return () if self._front is None else self._front.error_headers(error)
 
     def _is_authorized(self, request: HttpRequest) -> bool:
         if self.spec.api_key is None:
             return True
         given = request.headers.get("authorization", "").encode()
         return hmac.compare_digest(given, f"Bearer {self.spec.api_key}".encode())
-
-    def _refuse_stranger(self, exchange: Exchange) -> None:
-        if self.spec.dialect is Dialect.OPENAI:
-            error = ApiError(401, "Incorrect API key provided.", "invalid_request_error")
-            exchange.respond(401, error.openai_body())
-        else:
-            exchange.respond(401, b'{"error":"Unauthorized"}')
 
     def _is_over_rate(self, exchange: Exchange) -> bool:
         """`requests_per_minute` over a sliding minute; says 429 itself."""
@@ -318,7 +323,7 @@ def _kv_event_sources(replica: Replica, request: HttpRequest, answer: Answer) ->
 
 def _models(replica: Replica, request: HttpRequest, answer: Answer) -> None:
     spec = replica.spec
-    if spec.dialect is Dialect.OPENAI:
+    if spec.dialect is not Dialect.VLLM:
         rows = [
             {"id": name, "object": "model", "created": replica.created, "owned_by": "system"}
             for name in spec.served_names
@@ -359,8 +364,9 @@ def _routes(kind: Kind, dialect: Dialect) -> dict[str, Route]:
     get, post = ("GET",), ("POST",)
     routes = {"/v1/models": Route(get, _models)}
     routes |= {path: Route(post, handler, is_inference=True) for path, handler in _WORK[kind].items()}
-    if dialect is Dialect.OPENAI:
-        return {path: route for path, route in routes.items() if path.startswith("/v1/") and path not in _ANTHROPIC}
+    if dialect is not Dialect.VLLM:
+        foreign = () if dialect is Dialect.ANTHROPIC else _ANTHROPIC
+        return {path: route for path, route in routes.items() if path.startswith("/v1/") and path not in foreign}
     small = {
         "/health": _health,
         "/version": _version,

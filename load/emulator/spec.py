@@ -28,10 +28,20 @@ class Kind(StrEnum):
 
 
 class Dialect(StrEnum):
-    """vllm: as vLLM 0.32 was recorded. openai: a metered cloud that is not vLLM, and says less."""
+    """vllm: as vLLM 0.32 was recorded. openai: a metered cloud that is not vLLM, and says less. The others: one provider each,
+    with its paths, keys and errors (`fronts/`)."""
 
     VLLM = "vllm"
     OPENAI = "openai"
+    TOGETHER = "together"
+    FIREWORKS = "fireworks"
+    DEEPINFRA = "deepinfra"
+    GROQ = "groq"
+    OPENROUTER = "openrouter"
+    AZURE = "azure"
+    ANTHROPIC = "anthropic"
+    BEDROCK = "bedrock"
+    VERTEX = "vertex"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +54,10 @@ class ReplicaSpec:
         `VLLM_SERVER_DEV_MODE`. startup_seconds: how long the port stays shut at first, as while vLLM loads a model.
     block_tokens: `--block-size`, vLLM's on a CPU when left out.
     time_factor: engine seconds per second. stream_interval: tokens per streamed chunk.
-    requests_per_minute: 429 with Retry-After beyond it (the openai dialect's).
+    requests_per_minute: 429 with Retry-After beyond it (the clouds').
+    entra_token: what azure asks for in the place of its API key. access_key: id and secret with which bedrock wants requests
+        signed that come without its API key. service_account: the file of the account to which vertex gives tokens, and
+        token_seconds how long they hold.
     """
 
     model: str = "emulated"
@@ -53,6 +66,10 @@ class ReplicaSpec:
     kind: Kind = Kind.GENERATE
     dialect: Dialect = Dialect.VLLM
     api_key: str | None = None
+    entra_token: str | None = None
+    access_key: tuple[str, str] | None = None
+    service_account: str | None = None
+    token_seconds: int = 3600
     context_tokens: int = 32_768
     sequences_max: int | None = None
     queued_max: int | None = None

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -34,14 +35,17 @@ COLUMNS_PIPE = 160
     show_default=True,
     help="The configuration; the prices it names are checked with it.",
 )
+@click.option(
+    "--day", "moment", type=click.DateTime(["%Y-%m-%d"]), help="By the prices of another day than today (UTC)."
+)
 @click.pass_context
-def check(ctx: click.Context, path: Path) -> None:
+def check(ctx: click.Context, path: Path, moment: datetime | None) -> None:
     """Print the fleet and its prices, or all that is wrong with router.yaml.
 
     Exits with 0 when `jeton serve` would start with this configuration, with 1 when it would not.
     """
     try:
-        loaded = load(path)
+        loaded = load(path, day=None if moment is None else moment.date())
     except ConfigRefused as refusal:
         click.echo(str(refusal), err=True)
         count = len(refusal.mistakes)
@@ -87,7 +91,7 @@ def _row(loaded: LoadedConfig, backend: Backend) -> Iterator[str]:
     yield backend.name
     yield f"{backend.model} ({backend.quantization})" if isinstance(price, LeasedPrice) else backend.model
     yield backend.tier
-    yield str(len(backend.replicas))
+    yield "found" if backend.name in loaded.discoveries else str(len(backend.replicas))
     yield _usd(Decimal(price.nanousd_per_hour) / NANOUSD_PER_USD) if isinstance(price, LeasedPrice) else "–"
     yield from (_usd(standard[name]) for name in ("prompt", "cached", "completion"))
     yield f"{backend.context_tokens:,}"
@@ -102,7 +106,13 @@ def _summary(loaded: LoadedConfig) -> Iterator[str]:
         if isinstance(price := loaded.prices[backend.name], LeasedPrice)
     ]
     parameters = ", ".join(f"{name}={value}" for name, value in config.policy.parameters.items())
-    yield f"leases    ${_usd(Decimal(sum(leases)) / NANOUSD_PER_USD)} an hour, busy or not"
+    beyond = ", beside what is discovered" if loaded.discoveries else ""
+    yield f"leases    ${_usd(Decimal(sum(leases)) / NANOUSD_PER_USD)} an hour, busy or not{beyond}"
+    for feed, terms in loaded.book.feeds.items():
+        yield (
+            f"feed      {feed}: {', '.join(terms.prices)} from {terms.place}, every {terms.poll_seconds:g} s,"
+            f" stale after {terms.stale_seconds:g} s"
+        )
     yield f"policy    {config.policy.name}({parameters}), saving against {config.baseline}"
     scopes = Scopes(config.aliases, loaded.backends)
     for name in config.aliases:

@@ -1,4 +1,4 @@
-"""`jeton ledger`: what requests have cost, from the ledger's file; a running router is not disturbed."""
+"""`jeton ledger`: what requests have cost, from the ledger; a running router is not disturbed."""
 
 import csv
 import sys
@@ -14,12 +14,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from router.commands.ledger_address import AddressType, address_in_file
 from router.commands.ledger_audit import audit_ledger, rebuild_ledger
 from router.commands.ledger_budgets import list_budgets
+from router.commands.ledger_prune import prune_ledger
 from router.commands.reconcile import reconcile_invoice
-from router.config import LedgerConfig
-from router.config_source import ConfigRefused, read_source
+from router.config_source import ConfigRefused
 from router.domain.money import usd_text
+from router.ledger.address import Address
 from router.ledger.history import HAVE_LEASES, Filters, SumBy, SumRow, grand_total, read_history
 from router.ledger.rows import CHARGE_COLUMNS, charge_from_row
 from router.ledger.store import LedgerError
@@ -35,21 +37,29 @@ Row = Mapping[str, str]
 
 
 @click.group()
-@click.option("--ledger", "path", type=click.Path(path_type=Path), help="The ledger's file.")
+@click.option("--ledger", "address", type=AddressType(), help="The ledger's file, or the URL of its database.")
 @click.option(
-    "--config", type=click.Path(path_type=Path), default=Path("router.yaml"), show_default=True, help="Names the file."
+    "--config",
+    type=click.Path(path_type=Path),
+    default=Path("router.yaml"),
+    show_default=True,
+    help="Names the ledger.",
 )
 @click.pass_context
-def ledger(context: click.Context, path: Path | None, config: Path) -> None:
+def ledger(context: click.Context, address: Address | None, config: Path) -> None:
     """Show what requests have cost.
 
-    Amounts are exact US dollars. Without --ledger the file is the one that router.yaml names, or var/jeton.sqlite.
+    Amounts are exact US dollars. Without --ledger it is the one that router.yaml names, or var/jeton.sqlite.
     """
-    context.obj = path if path is not None else _configured_path(config)
+    if address is None:
+        with _told_plainly():
+            address = address_in_file(config)
+    context.obj = address
 
 
 ledger.add_command(audit_ledger)
 ledger.add_command(rebuild_ledger)
+ledger.add_command(prune_ledger)
 ledger.add_command(list_budgets)
 
 
@@ -70,9 +80,9 @@ def _filter_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many, newest first.")
 @_filter_options
 @click.pass_obj
-def list_charges(path: Path, /, limit: int, as_csv: bool, **filters: Any) -> None:
+def list_charges(address: Address, /, limit: int, as_csv: bool, **filters: Any) -> None:
     """List attempts that have ended, newest first."""
-    with _told_plainly(), read_history(path) as history:
+    with _told_plainly(), read_history(address) as history:
         charges = history.charges(_filters(**filters), limit)
     if as_csv:
         _write_csv([_csv_name(column) for column in CHARGE_COLUMNS], (_csv_row(charge) for charge in charges))
@@ -85,15 +95,17 @@ def list_charges(path: Path, /, limit: int, as_csv: bool, **filters: Any) -> Non
 @click.option("--by", type=click.Choice([by.value for by in SumBy]), default=SumBy.BACKEND.value, show_default=True)
 @_filter_options
 @click.pass_obj
-def sum_charges(path: Path, /, by: str, as_csv: bool, **filters: Any) -> None:
+def sum_charges(address: Address, /, by: str, as_csv: bool, **filters: Any) -> None:
     """Sum attempts by tenant, pool, backend, model, tier or day (UTC).
 
     By pool and backend, over all time, the bill stands beside: bill = cost + open + idle, where open is what attempts in
     flight have run up.
     """
     selected = _filters(**filters)
-    with _told_plainly(), read_history(path) as history:
-        sums = history.sums(SumBy(by), selected)
+    with _told_plainly(), read_history(address) as history:
+        sums, is_whole = history.sums(SumBy(by), selected), history.has_all(SumBy(by), selected)
+    if not is_whole:
+        click.echo("Some of this period was pruned and is not in these sums; `jeton report` has its hours.", err=True)
     columns = [by, "attempts", "unpriced", "prompt", "cached", "completion", "reasoning", "cost $", "standard $"]
     columns += ["saved $", "$ per million"]
     if by in HAVE_LEASES and selected.is_of_places:
@@ -109,9 +121,9 @@ def sum_charges(path: Path, /, by: str, as_csv: bool, **filters: Any) -> None:
 @ledger.command("show")
 @click.argument("request_id")
 @click.pass_obj
-def show_request(path: Path, /, request_id: str) -> None:
+def show_request(address: Address, /, request_id: str) -> None:
     """Follow one request: log, journal, the charge of every attempt, the price it was made at, the metrics it moved."""
-    with _told_plainly(), read_history(path) as history:
+    with _told_plainly(), read_history(address) as history:
         story = history.story(request_id)
     click.echo(
         f"In the log: request_id={request_id}, where an attempt failed. At a backend: x-request-id, as the attempts here."
@@ -123,10 +135,13 @@ def show_request(path: Path, /, request_id: str) -> None:
             "attempt": event["subject"],
             "event": event["kind"],
         }
-        | {"lease": event["lease_id"], "weight": str(event["amount"] or "")}
+        | {"worker": event["worker"], "lease": event["lease_id"], "weight": str(event["amount"] or "")}
         for event in story.events
     ]
-    _print_table(("seq", "time", "attempt", "event", "lease", "weight"), events, right_from=5)
+    columns = ["seq", "time", "attempt", "event", "worker", "lease", "weight"]
+    if not any(event["worker"] for event in events):
+        columns.remove("worker")
+    _print_table(columns, events, right_from=len(columns) - 1)
     for charge in story.charges:
         members = [{"charge": name, "": text} for name, text in _csv_row(charge).items() if text]
         _print_table(("charge", ""), members, right_from=2)
@@ -137,6 +152,9 @@ def show_request(path: Path, /, request_id: str) -> None:
             {"series moved": name, "by": f"{amount:.9f}".rstrip("0").rstrip(".")} for name, amount in _moved(charge)
         ]
         _print_table(("series moved", "by"), moved, right_from=1)
+    for correction in story.corrections:
+        members = [{"told later": name, "": text} for name, text in _csv_row(correction).items() if text]
+        _print_table(("told later", ""), members, right_from=2)
 
 
 def _moved(charge: Mapping[str, Any]) -> list[tuple[str, float]]:
@@ -160,20 +178,8 @@ def _flattened(members: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[s
 ledger.add_command(reconcile_invoice)
 
 
-def _configured_path(config: Path) -> Path:
-    """The path in router.yaml, read without checking the rest: the ledger is open to who has the file."""
-    default = LedgerConfig().path
-    if not config.is_file():
-        return default
-    with _told_plainly():
-        members = read_source(config).value
-    section = members.get("ledger") if isinstance(members, dict) else None
-    path = section.get("path") if isinstance(section, dict) else None
-    return Path(path) if isinstance(path, str) else default
-
-
 class _told_plainly:
-    """What is wrong with the file is told in a line, without a traceback."""
+    """What is wrong with the ledger is told in a line, without a traceback."""
 
     def __enter__(self) -> None: ...
 

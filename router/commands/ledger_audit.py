@@ -1,8 +1,6 @@
 """`jeton ledger audit` and `jeton ledger rebuild`: the ledger held against its journal, and made anew from it."""
 
-import sqlite3
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import click
@@ -10,8 +8,11 @@ import httpx
 import orjson
 
 from router.audit import Audit, LeaseAccount, audit
+from router.commands.ledger_address import AddressType
 from router.derivation import Finding
 from router.domain.money import usd_text
+from router.domain.periods import month_text
+from router.ledger.address import Address
 from router.ledger.store import LedgerError
 from router.rebuild import rebuild
 
@@ -23,14 +24,14 @@ METRICS_SECONDS_MAX = 10.0
 @click.option("--metrics-url", default="", help="Compare with the /metrics of the jeton that writes this ledger, too.")
 @click.option("--json", "as_json", is_flag=True, help="JSON on standard output.")
 @click.pass_obj
-def audit_ledger(path: Path, /, metrics_url: str, as_json: bool) -> None:
+def audit_ledger(address: Address, /, metrics_url: str, as_json: bool) -> None:
     """Reckon the bill again from the journal, and name every row that is off.
 
     To the last nano-dollar, while jeton runs or after it died. Exit status 1 when anything is off.
     """
     try:
         # The metrics first: what they count is then in the ledger that is read.
-        found = audit(path, _fetch(metrics_url) if metrics_url else None, metrics_url)
+        found = audit(address, _fetch(metrics_url) if metrics_url else None, metrics_url)
     except LedgerError as error:
         raise click.ClickException(str(error)) from None
     if as_json:
@@ -43,17 +44,22 @@ def audit_ledger(path: Path, /, metrics_url: str, as_json: bool) -> None:
 
 
 @click.command("rebuild")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The fresh ledger's file; not there yet.")
+@click.option(
+    "--out",
+    type=AddressType(),
+    required=True,
+    help="The fresh ledger: a file that is not there yet, or an empty database.",
+)
 @click.pass_obj
-def rebuild_ledger(path: Path, /, out: Path) -> None:
+def rebuild_ledger(address: Address, /, out: Address) -> None:
     """Make a fresh ledger from the journal: charges, leases and totals are derived again, not copied.
 
-    The old file stays as it is. To use the fresh one, stop jeton and put it in the old one's place. Exit status 1 when the
-    journal itself has something wrong with it.
+    The old one stays as it is. To use the fresh one, stop jeton and name it in router.yaml, or put its file in the old one's
+    place. Exit status 1 when the journal itself has something wrong with it.
     """
     try:
-        rebuilt = rebuild(path, out)
-    except (LedgerError, OSError, sqlite3.Error) as error:
+        rebuilt = rebuild(address, out)
+    except (LedgerError, OSError) as error:
         raise click.ClickException(str(error)) from None
     click.echo(
         f"{out}: {rebuilt.charges:,} charges and {rebuilt.leases:,} leases from {rebuilt.events:,} events; `jeton ledger"
@@ -82,8 +88,13 @@ def _told(found: Audit, metrics_url: str) -> list[str]:
         f"journal  {found.events:,} events, {found.attempts:,} attempts ended, {found.open_attempts:,} open",
         f"metered  {usd_text(found.metered_nanousd)} charged by usage",
         *(_account_text(account) for account in found.leases),
+        *_corrections_text(found),
         *(f"metrics  compared: {source}" for source in found.metrics_from),
     ]
+    if found.pruned_before is not None:
+        lines.append(
+            f"pruned   before {month_text(found.pruned_before)}: {found.pruned_attempts:,} attempts, taken as they were summed up"
+        )
     if found.drift:
         lines += [
             f"drift    {backend}: {ratio:.4f} of the replicas' own tokens" for backend, ratio in found.drift.items()
@@ -98,6 +109,15 @@ def _told(found: Audit, metrics_url: str) -> list[str]:
         return [*lines, "clean    every row is what the journal makes it"]
     count = f"more than {len(found.findings) - 1:,}" if found.is_cut_short else f"{len(found.findings):,}"
     return [*lines, f"OFF      {count} finding{'s' if len(found.findings) > 1 else ''}"]
+
+
+def _corrections_text(found: Audit) -> list[str]:
+    if not found.corrections:
+        return []
+    amount = usd_text(found.corrected_nanousd)
+    return [
+        f"late     {found.corrections:,} attempts that were lost were told of after all, which corrects by {amount}"
+    ]
 
 
 def _account_text(account: LeaseAccount) -> str:
@@ -123,12 +143,16 @@ def _as_json(found: Audit) -> dict[str, Any]:
     return {
         "is_clean": found.is_clean,
         "is_cut_short": found.is_cut_short,
+        "pruned_before": None if found.pruned_before is None else month_text(found.pruned_before),
+        "pruned_attempts": found.pruned_attempts,
         "findings": [finding._asdict() for finding in found.findings],
         "events": found.events,
         "attempts": found.attempts,
         "open_attempts": found.open_attempts,
         "metered_nanousd": found.metered_nanousd,
         "taken_on_trust": found.taken_on_trust,
+        "corrections": found.corrections,
+        "corrected_nanousd": found.corrected_nanousd,
         "leases": [asdict(lease) | {"residue_nanousd": lease.residue_nanousd} for lease in found.leases],
         "metrics_compared": found.metrics_from,
         "meter_drift_ratio": dict(found.drift),

@@ -3,9 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime
-from pathlib import Path
 
 import click
 from rich.box import SIMPLE_HEAD
@@ -18,9 +16,10 @@ from router.config_source import ConfigRefused, read_source
 from router.domain.budget import NS_PER_SECOND, Budget, span_at
 from router.domain.money import usd_text
 from router.fleet_config import build_budgets
-from router.ledger.schema import open_reader
-from router.ledger.spending import SpentQuestion, read_spent
-from router.ledger.store import LedgerError
+from router.ledger.address import Address
+from router.ledger.schema import reading
+from router.ledger.spending import read_spent
+from router.ledger.store import LedgerError, SpentQuestion
 
 COLUMNS_PIPE = 160
 
@@ -52,14 +51,11 @@ def list_budgets(context: click.Context) -> None:
     console.print(table)
 
 
-def _rows(path: Path, budgets: tuple[Budget, ...], now_ns: int) -> Iterator[tuple[str, ...]]:
-    with closing(open_reader(path)) as connection:
-        has_table = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'spending'").fetchone()
-        if has_table is None:
-            raise LedgerError(f"{path}: written by an older jeton; start this one once, which brings it up to date")
+def _rows(address: Address, budgets: tuple[Budget, ...], now_ns: int) -> Iterator[tuple[str, ...]]:
+    with reading(address) as database:
         for budget in budgets:
             span = span_at(budget.period, now_ns)
-            [spent] = read_spent(connection, [SpentQuestion(budget.tenant, budget.api_key_name, span)])
+            [spent] = read_spent(database, [SpentQuestion(budget.tenant, budget.api_key_name, span)])
             limit = budget.limit_nanousd
             renews = "never"
             if span.end_ns is not None:

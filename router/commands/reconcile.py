@@ -18,6 +18,7 @@ from router.config_shape import check_shape
 from router.config_source import ConfigRefused, read_source
 from router.domain.money import nanousd_from_usd, usd_text
 from router.domain.periods import HOURS_PER_DAY
+from router.ledger.address import Address
 from router.ledger.periods import Period, read_periods
 from router.ledger.store import LedgerError
 from router.reporting.reconcile import Line, Usage, Verdict, reconcile
@@ -65,7 +66,7 @@ class Mapped(BaseModel, frozen=True, extra="forbid"):
 @click.option("--csv", "as_csv", is_flag=True, help="CSV on standard output, amounts in US dollars.")
 @click.option("--strict", is_flag=True, help="Exit with 1 unless everything matches.")
 @click.pass_obj
-def reconcile_invoice(path: Path, /, invoice: Path, mapping: Path, as_csv: bool, strict: bool) -> None:
+def reconcile_invoice(address: Address, /, invoice: Path, mapping: Path, as_csv: bool, strict: bool) -> None:
     """Compare a provider's usage export with the ledger, by day (UTC) and model.
 
     The period is that of the export: from its first day to its last.
@@ -75,7 +76,7 @@ def reconcile_invoice(path: Path, /, invoice: Path, mapping: Path, as_csv: bool,
         theirs = list(_read_invoice(invoice, mapped))
         if not theirs:
             raise click.ClickException(f"{invoice}: there are no rows in it")
-        with read_periods(path) as periods:
+        with read_periods(address) as periods:
             found = periods.invoiced(_period(theirs), mapped.backends)
     except (LedgerError, ConfigRefused) as error:
         raise click.ClickException(str(error)) from None

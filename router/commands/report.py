@@ -1,4 +1,4 @@
-"""`jeton report`: where the money of a period went, as a page, as JSON and as FOCUS 1.2, from the ledger's file.
+"""`jeton report`: where the money of a period went, as a page, as JSON and as FOCUS 1.2, from the ledger.
 
 router.yaml and prices.yaml add what the ledger does not know: regions, power, commitments. They need not pass `jeton check`
 for that (an API key may be missing here), only be in shape.
@@ -14,11 +14,13 @@ from pathlib import Path
 
 import click
 
+from router.commands.ledger_address import AddressType, address_in
 from router.config import LedgerConfig, RouterConfig
 from router.config_shape import check_shape
 from router.config_source import ConfigRefused, read_source
 from router.domain.money import usd_text
 from router.domain.periods import HOURS_PER_DAY, Leased
+from router.ledger.address import Address
 from router.ledger.periods import Period, Periods, read_periods
 from router.ledger.store import LedgerError
 from router.pricing.book import LeasedPrice, LeaseRow, OwnedRow, PriceBook
@@ -39,7 +41,7 @@ PARTS = ("useful", "thin", "idle", "lost", "unrated", "in_flight", "bill")
 class Background:
     """What the configuration says, or nothing of it."""
 
-    path: Path = field(default_factory=lambda: LedgerConfig().path)
+    address: Address = field(default_factory=lambda: LedgerConfig().path)
     baseline: str = "the baseline"
     regions: Mapping[str, str] = field(default_factory=dict)
     grams_per_kwh: Mapping[str, Decimal] = field(default_factory=dict)
@@ -47,7 +49,7 @@ class Background:
 
 
 @click.command()
-@click.option("--ledger", "ledger_path", type=click.Path(path_type=Path), help="The ledger's file.")
+@click.option("--ledger", "address", type=AddressType(), help="The ledger's file, or the URL of its database.")
 @click.option("--config", type=click.Path(path_type=Path), default=Path("router.yaml"), show_default=True)
 @click.option("--from", "since", type=click.DateTime(TIME_FORMATS), help="The first hour (UTC); the ledger's first.")
 @click.option("--to", "until", type=click.DateTime(TIME_FORMATS), help="The end, exclusive (UTC); now when left out.")
@@ -57,15 +59,15 @@ class Background:
 )  # fmt: skip
 @click.option("--account", default="jeton", show_default=True, help="BillingAccountId in the FOCUS file.")
 def report(
-    ledger_path: Path | None, config: Path, since: datetime | None, until: datetime | None, output: Path, account: str
+    address: Address | None, config: Path, since: datetime | None, until: datetime | None, output: Path, account: str
 ) -> None:
     """Report where the money of a period went.
 
     Writes a page with plots, the same as JSON, and a FOCUS 1.2 export. Periods are whole hours, UTC.
     """
     try:
-        background = read_background(config, is_needed=ledger_path is None and config.is_file())
-        with read_periods(ledger_path or background.path) as periods:
+        background = read_background(config, is_needed=address is None and config.is_file())
+        with read_periods(address or background.address) as periods:
             period = period_of(periods, since, until)
             made = _report(periods, period, background)
             columns_and_rows = _focus(periods, period, background, account)
@@ -94,7 +96,7 @@ def read_background(config: Path, *, is_needed: bool) -> Background:
             raise
         return Background()
     regions = {pool.name: pool.region for pool in found.pools}
-    return Background(found.ledger.path, found.baseline, regions, found.carbon_grams_per_kwh, book)
+    return Background(address_in(found.ledger), found.baseline, regions, found.carbon_grams_per_kwh, book)
 
 
 def period_of(periods: Periods, since: datetime | None, until: datetime | None) -> Period:

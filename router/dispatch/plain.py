@@ -9,11 +9,13 @@ import asyncio
 import socket
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import httptools
 
+from router.dispatch.names import BackendNames
 from router.dispatch.outbox import Outbox
 from router.dispatch.upstream import (
     BUFFER_BYTES_MAX,
@@ -34,8 +36,9 @@ LINGER_SECONDS = 1.0
 class PlainUpstream:
     """Connections are pooled per origin, newest first, and dropped when idle for `IDLE_SECONDS_MAX`."""
 
-    def __init__(self, watchdog: Watchdog) -> None:
+    def __init__(self, watchdog: Watchdog, names: BackendNames | None = None) -> None:
         self._watchdog = watchdog
+        self._names = names or BackendNames()
         self._outbox = Outbox()
         self._idle: defaultdict[Origin, list[_Connection]] = defaultdict(list)
         self._heads: dict[tuple[Origin, bytes], bytes] = {}
@@ -96,16 +99,28 @@ class PlainUpstream:
         return None
 
     async def _connect(self, origin: Origin, seconds: float) -> "_Connection":
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(seconds):
-                _, connection = await loop.create_connection(
-                    lambda: _Connection(self, origin, loop), origin.host, origin.port
-                )
+                return await self._connect_to_any(origin, await self._names.addresses(origin.host))
         except TimeoutError:
+            self._names.doubt(origin.host)
             raise UpstreamFailed("connect", "time-out") from None
         except OSError as error:
+            self._names.doubt(origin.host)
             raise UpstreamFailed("connect", str(error)) from None
+
+    async def _connect_to_any(self, origin: Origin, addresses: Sequence[str]) -> "_Connection":
+        """The first of them that answers. Raises OSError, that of the last."""
+        loop = asyncio.get_running_loop()
+        for address in addresses[:-1]:
+            with suppress(OSError):
+                _, connection = await loop.create_connection(
+                    lambda: _Connection(self, origin, loop), address, origin.port
+                )
+                return connection
+        _, connection = await loop.create_connection(
+            lambda: _Connection(self, origin, loop), addresses[-1], origin.port
+        )
         return connection
 
     async def _stream_body(

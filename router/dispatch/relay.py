@@ -5,59 +5,29 @@ replica may be asked, and what the client hears if nobody else can answer.
 """
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass, replace
 from functools import cache
 from time import time
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from router.dispatch.credentials import CredentialsMissing, Vault, reread
+from router.dispatch.failure import CUT, FAILED, AttemptFailed, says_why, status_failure
+from router.dispatch.names import BackendNames
 from router.dispatch.plain import PlainUpstream
+from router.dispatch.provider import Order
 from router.dispatch.tls import TlsUpstream
 from router.dispatch.upstream import Exchange, Headers, Origin, Upstream, UpstreamFailed, UpstreamRequest
 from router.dispatch.watchdog import Watchdog
 from router.domain.fleet import Replica
 from router.domain.request import Endpoint
-from router.errors import BackendFailed, BackendRefused, BackendTimedOut, RateLimited, Refusal, Unavailable
-from router.wire.error_body import read_error
+from router.errors import BackendFailed, BackendTimedOut, Refusal
+from router.wire.rate_limits import wait_seconds
 from router.wire.sse import EventSplitter, EventTooLong
 from router.wire.streams import Stream
 
 # Of a backend's error body, as much as is read to find its message.
 ERROR_BYTES_MAX = 64 * 2**10
-
-FAILED = "The backend failed to answer; nothing is wrong with the request, try again."
-CUT = "The backend failed while answering; what was sent so far is incomplete."
-
-
-class AttemptFailed(Exception):
-    """One attempt did not deliver.
-
-    fault: connect | reset | eof | stall | protocol | too_large | limited | credentials | refused | http_<status> | not_json |
-    not_sse | bad_event | error_event | error_body | aborted | unfinished. is_retryable: another replica may do better.
-    refusal: what the client is told if nobody else can answer.
-    """
-
-    def __init__(
-        self,
-        fault: str,
-        refusal: Refusal,
-        *,
-        http_status: int = 0,
-        is_retryable: bool = True,
-        retry_after_seconds: float | None = None,
-    ) -> None:
-        super().__init__(fault)
-        self.fault = fault
-        self.refusal = refusal
-        self.http_status = http_status
-        self.is_retryable = is_retryable
-        self.retry_after_seconds = retry_after_seconds
-
-    @classmethod
-    def from_answer(cls, fault: str) -> "AttemptFailed":
-        """A whole answer with status 200 that is none."""
-        return cls(fault, BackendFailed(FAILED, detail=fault), http_status=200)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +43,8 @@ class Parcel(NamedTuple):
     """What is sent, whoever it is sent to.
 
     is_streaming: whether an event stream must come back; None: either, as the form that is still arriving will say.
-    length_bytes: of a body that is iterated (once), None where unknown.
+    length_bytes: of a body that is iterated (once), None where unknown. order: at a backend that has a provider, who wants path,
+    headers and body as they are here.
     """
 
     endpoint: Endpoint
@@ -82,17 +53,24 @@ class Parcel(NamedTuple):
     body: bytes | AsyncIterator[bytes]
     is_streaming: bool | None
     length_bytes: int | None = None
+    order: Order | None = None
 
 
 class Relay:
-    """Both upstream clients, behind what the pipeline needs of them."""
+    """Both upstream clients, behind what the pipeline needs of them. vault: credentials of providers."""
 
-    def __init__(self, watchdog: Watchdog) -> None:
-        self._plain = PlainUpstream(watchdog)
-        self._tls = TlsUpstream()
+    def __init__(self, watchdog: Watchdog, names: BackendNames) -> None:
+        self.vault = Vault()
+        self._plain = PlainUpstream(watchdog, names)
+        self._tls = TlsUpstream(names)
 
     async def send(self, replica: Replica, parcel: Parcel, patience: Patience) -> Exchange:
-        """Send the parcel and wait for a 200 of the right kind. Raises AttemptFailed."""
+        """Send the parcel and wait for a 200 of the right kind. Raises AttemptFailed.
+
+        A refusal of our credentials is followed by one more try where there are newer ones to show.
+        """
+        if parcel.order is not None:
+            return await self._send_to_provider(parcel.order, replica, parcel, patience)
         origin, prefix = _target(replica.url)
         upstream: Upstream = self._tls if origin.scheme == "https" else self._plain
         headers = parcel.headers if replica.api_key is None else [*parcel.headers, _credentials(replica)]
@@ -107,12 +85,59 @@ class Relay:
             if exchange.status == 200:
                 _check_kind(exchange, parcel)
                 return exchange
-            raise await _status_failure(exchange, patience)
+            failed = await _status_failure(exchange, patience)
         except BaseException:
             exchange.release()
             raise
+        exchange.release()
+        if failed.fault == "credentials" and isinstance(parcel.body, bytes):
+            renewed = await reread(replica)
+            if renewed is not None:
+                return await self.send(replace(renewed, api_key_file=""), parcel, patience)
+        raise failed
+
+    async def _send_to_provider(
+        self,
+        order: Order,
+        replica: Replica,
+        parcel: Parcel,
+        patience: Patience,
+        *,
+        tries_left: int = 1,
+    ) -> Exchange:
+        provider = order.provider
+        origin, prefix = _target(replica.url)
+        upstream: Upstream = self._tls if origin.scheme == "https" else self._plain
+        request = UpstreamRequest(
+            origin, prefix + parcel.path.encode(), parcel.headers, parcel.body, parcel.length_bytes
+        )
+        try:
+            request = await provider.authorize(request, replica, self.vault)
+            exchange = await upstream.send(
+                request, connect_seconds=patience.connect_seconds, first_byte_seconds=patience.first_byte_seconds
+            )
+        except CredentialsMissing as missing:
+            raise AttemptFailed("credentials", BackendFailed(FAILED, detail=str(missing))) from None
+        except UpstreamFailed as failure:
+            raise _transport_failure(failure) from None
+        try:
+            if exchange.status == 200:
+                received = provider.received(exchange, order)
+                _check_kind(received, parcel)
+                return received
+            failed = provider.failure(exchange.status, exchange.headers, await _error_text(exchange, patience))
+        except BaseException:
+            exchange.release()
+            raise
+        exchange.release()
+        if failed.fault == "credentials" and tries_left and isinstance(parcel.body, bytes):
+            renewed = await provider.renewed(replica, self.vault)
+            if renewed is not None:
+                return await self._send_to_provider(order, renewed, parcel, patience, tries_left=0)
+        raise failed
 
     async def aclose(self) -> None:
+        await self.vault.aclose()
         await self._plain.aclose()
         await self._tls.aclose()
 
@@ -242,29 +267,9 @@ def _transport_failure(failure: UpstreamFailed, message: str = FAILED) -> Attemp
 
 
 async def _status_failure(exchange: Exchange, patience: Patience) -> AttemptFailed:
-    """What a status other than 200 means. Nothing of a 5xx or of a refusal of our own credentials reaches the client."""
     status = exchange.status
-    if status == 429:
-        wait = _retry_after_seconds(header_value(exchange, b"retry-after"))
-        refusal: Refusal = RateLimited(
-            "Every backend that could answer is at its rate limit.", retry_after_seconds=wait or 1.0
-        )
-        return AttemptFailed("limited", refusal, http_status=status, retry_after_seconds=wait)
-    if status in (401, 403):
-        refusal = BackendFailed(FAILED, detail=f"the backend refused our credentials ({status})")
-        return AttemptFailed("credentials", refusal, http_status=status)
-    if 400 <= status < 500 and status != 408:
-        message, param, code = read_error(await _error_text(exchange, patience))
-        refusal = BackendRefused(status, message, param=param, code=code)
-        return AttemptFailed("refused", refusal, http_status=status, is_retryable=False)
-    fault = f"http_{status}" if status in (408, 500, 502, 503, 504) else "http_other"
-    if status == 503:
-        wait = _retry_after_seconds(header_value(exchange, b"retry-after"))
-        refusal = Unavailable("Every backend that could answer is busy or away.", retry_after_seconds=wait or 1.0)
-        return AttemptFailed(fault, refusal, http_status=status, retry_after_seconds=wait)
-    if status in (408, 504):
-        return AttemptFailed(fault, BackendTimedOut("The backend did not answer in time."), http_status=status)
-    return AttemptFailed(fault, BackendFailed(FAILED, detail=f"status {status}"), http_status=status)
+    body = await _error_text(exchange, patience) if says_why(status) else b""
+    return status_failure(status, wait_seconds(exchange.headers, time()), body)
 
 
 async def _error_text(exchange: Exchange, patience: Patience) -> bytes:
@@ -280,16 +285,3 @@ def header_value(exchange: Exchange, name: bytes) -> bytes:
         if found == name:
             return value
     return b""
-
-
-def _retry_after_seconds(value: bytes) -> float | None:
-    """`Retry-After` in either of its forms; None when absent or unreadable."""
-    text = value.decode("latin-1").strip()
-    if not text:
-        return None
-    if text.isascii() and text.isdecimal():
-        return float(text)
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time())
-    except (ValueError, TypeError):
-        return None

@@ -5,10 +5,13 @@ not ours to maintain.
 """
 
 import asyncio
+import socket
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from router.dispatch.names import BackendNames
 from router.dispatch.upstream import (
     BUFFER_BYTES_MAX,
     IDLE_SECONDS_MAX,
@@ -16,13 +19,12 @@ from router.dispatch.upstream import (
     UpstreamRequest,
 )
 
-DNS_SECONDS = 30
-
 
 class TlsUpstream:
     """The session is made on first use, inside the event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: BackendNames | None = None) -> None:
+        self._names = names or BackendNames()
         self._session: aiohttp.ClientSession | None = None
 
     async def send(
@@ -43,6 +45,7 @@ class TlsUpstream:
                     timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds),
                 )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            self._names.doubt(request.origin.host)
             raise UpstreamFailed("connect", type(error).__name__) from None
         except TimeoutError:
             raise UpstreamFailed("stall") from None
@@ -56,7 +59,9 @@ class TlsUpstream:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS_MAX, ttl_dns_cache=DNS_SECONDS)
+            connector = aiohttp.TCPConnector(
+                limit=0, keepalive_timeout=IDLE_SECONDS_MAX, resolver=_Resolver(self._names), use_dns_cache=False
+            )
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -66,6 +71,31 @@ class TlsUpstream:
                 trust_env=False,
             )
         return self._session
+
+
+class _Resolver(AbstractResolver):
+    """Our names, as aiohttp asks for them."""
+
+    def __init__(self, names: BackendNames) -> None:
+        self._names = names
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in await self._names.addresses(host)
+        ]
+
+    async def close(self) -> None:
+        """The names are not ours."""
 
 
 class TlsExchange:

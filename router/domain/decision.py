@@ -47,6 +47,8 @@ class Candidate:
     cached_tokens: of the prompt's, those that its prefix cache is expected to hold.
     fill_ratio: sequences there, all people's, ÷ the batch that it should have; above 1 it is overfull. 0 where unknown (metered).
     is_spot: bought as interruptible capacity.
+    wait_seconds: of the time to the first token, what passes before others have made room. silent_seconds: what of it was added
+        because nothing was heard of the replica for so long; it is asked last then, but not known to be slow.
     list_nanousd_per_million: prompt rate + completion rate, whatever the request is; the standard ones on a lease. A baseline's.
     """
 
@@ -66,6 +68,8 @@ class Candidate:
     fill_ratio: float = 0.0
     is_spot: bool = False
     list_nanousd_per_million: int = 0
+    wait_seconds: float = 0.0
+    silent_seconds: float = 0.0
 
     @property
     def quote(self) -> Quote:

@@ -5,11 +5,13 @@ with every request (work in flight) is not part of it; `Load` is how it is hande
 """
 
 from collections.abc import Mapping
-from dataclasses import field
 from enum import StrEnum
 
 from router.domain.immutable import immutable
 from router.domain.request import Capability
+
+# The pool and the backend under which answers from the response cache are booked; no other may be called so.
+CACHE = "cache"
 
 
 class PoolKind(StrEnum):
@@ -52,13 +54,17 @@ class Pool:
 
 @immutable
 class Replica:
-    """One endpoint. `id` is `<backend>/<n>` or the configured name; it names the replica everywhere."""
+    """One endpoint. `id` is `<backend>/<n>` or the configured name; it names the replica everywhere.
+
+    api_key_file: where api_key was read, "" if it did not come from a file; it may have changed since.
+    """
 
     id: str
     backend: str
     url: str
     api_key: str | None = None
     api_key_header: str = "authorization"
+    api_key_file: str = ""
 
     def __repr__(self) -> str:  # an API key must not reach a log through a repr
         return f"Replica(id={self.id!r}, url={self.url!r})"
@@ -72,6 +78,7 @@ class Backend:
     completion_tokens_max: what a completion may have at most, where less than the context; 0 where nothing says so.
     dedicated_to: the tenants that it serves and nobody else; empty: it serves all.
     price: name of a price-book row. profile: name of an engine profile (leased vLLM only, else "").
+    provider: whose API it is, where it is not plainly OpenAI's or vLLM's; a file in `dispatch/providers/`.
     """
 
     name: str
@@ -88,6 +95,7 @@ class Backend:
     replicas: tuple[Replica, ...]
     completion_tokens_max: int = 0
     dedicated_to: frozenset[str] = frozenset()
+    provider: str = ""
 
 
 @immutable
@@ -98,14 +106,6 @@ class Load:
     prefill_tokens: int = 0
     decoding: int = 0
     context_tokens: int = 0
-
-    def __add__(self, other: "Load") -> "Load":
-        return Load(
-            self.attempts + other.attempts,
-            self.prefill_tokens + other.prefill_tokens,
-            self.decoding + other.decoding,
-            self.context_tokens + other.context_tokens,
-        )
 
 
 IDLE = Load()
@@ -131,12 +131,13 @@ class Scrape:
 
 
 class HealthState(StrEnum):
-    """limited: it asked us to wait (429). ejected: its answers failed. down: its health check fails. locked_out: it
-    refuses our API key."""
+    """limited: it asked us to wait (429, or it is overloaded). ejected: its answers failed. leaving: it will be taken away, as a
+    spot instance is. down: its health check fails. locked_out: it refuses our API key."""
 
     UP = "up"
     LIMITED = "limited"
     EJECTED = "ejected"
+    LEAVING = "leaving"
     DOWN = "down"
     LOCKED_OUT = "locked_out"
 
@@ -163,11 +164,10 @@ UP = Health()
 class Snapshot:
     """The fleet at one instant. Keys: backend name; replica id. A replica without a scrape has none, not zeros.
 
-    tiers: every tier, weakest first. peers: what jeton's other workers have in flight, as they last told.
+    tiers: every tier, weakest first.
     """
 
     backends: Mapping[str, Backend]
     health: Mapping[str, Health]
     scrapes: Mapping[str, Scrape]
     tiers: tuple[str, ...]
-    peers: Mapping[str, Load] = field(default_factory=dict)

@@ -3,10 +3,12 @@
 Amounts are nano-dollars. An hour is its number since 1970; a row may also stand for several hours, then it is the first.
 """
 
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-NS_PER_HOUR = 3_600 * 10**9
+NS_PER_SECOND = 10**9
+NS_PER_HOUR = 3_600 * NS_PER_SECOND
 HOURS_PER_DAY = 24
 
 # Which requests the hold-out is drawn from, and what the ledger says of those that were drawn (`selection/holdout.py`).
@@ -14,6 +16,26 @@ HOLDOUT_MODEL = "auto"
 HOLDOUT_REASON = "holdout"
 # Fewer requests in an arm say nothing: a cost is far from normally distributed, and so is a mean of few.
 ARM_REQUESTS_MIN = 30
+
+
+def month_of(at_ns: int) -> int:
+    """The calendar month (UTC) that contains this time: 202611 is November 2026."""
+    moment = datetime.fromtimestamp(at_ns // NS_PER_SECOND, UTC)
+    return moment.year * 100 + moment.month
+
+
+def month_after(month: int) -> int:
+    year, number = divmod(month, 100)
+    return month + 1 if number < 12 else (year + 1) * 100 + 1
+
+
+def month_text(month: int) -> str:
+    return f"{month // 100}-{month % 100:02}"
+
+
+def month_start_ns(month: int) -> int:
+    """Raises ValueError for what is no month."""
+    return int(datetime(*divmod(month, 100), 1, tzinfo=UTC).timestamp()) * NS_PER_SECOND
 
 
 class Outcome(StrEnum):

@@ -20,8 +20,16 @@ class Endpoint(StrEnum):
     TOKENIZE = "tokenize"
 
 
+# Whose answer is generated text: it can be predicted, and recalled.
+GENERATING = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES, Endpoint.MESSAGES})
+
+
 class Capability(StrEnum):
-    """What a request may need of a backend. Each endpoint needs the capability of the same name."""
+    """What a request may need of a backend. Each endpoint needs the capability of the same name.
+
+    n: more than one choice. penalties: frequency and presence. single_tool_call: `parallel_tool_calls: false`. image_urls:
+    images by their address, not in the body. extensions: members that are not in the core of OpenAI's chat completions.
+    """
 
     CHAT = "chat"
     COMPLETIONS = "completions"
@@ -37,6 +45,34 @@ class Capability(StrEnum):
     JSON_SCHEMA = "json_schema"
     VISION = "vision"
     LOGPROBS = "logprobs"
+    # What every backend that speaks OpenAI's API is taken to do; a provider with an API of its own may not.
+    N = "n"
+    SEED = "seed"
+    LOGIT_BIAS = "logit_bias"
+    PENALTIES = "penalties"
+    JSON_OBJECT = "json_object"
+    SINGLE_TOOL_CALL = "single_tool_call"
+    REASONING_EFFORT = "reasoning_effort"
+    USER = "user"
+    IMAGE_URLS = "image_urls"
+    EXTENSIONS = "extensions"
+
+
+# Nobody lists these in a configuration: a backend has them unless its provider has not.
+ASSUMED = frozenset(
+    {
+        Capability.N,
+        Capability.SEED,
+        Capability.LOGIT_BIAS,
+        Capability.PENALTIES,
+        Capability.JSON_OBJECT,
+        Capability.SINGLE_TOOL_CALL,
+        Capability.REASONING_EFFORT,
+        Capability.USER,
+        Capability.IMAGE_URLS,
+        Capability.EXTENSIONS,
+    }
+)
 
 
 @immutable

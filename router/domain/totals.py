@@ -5,6 +5,7 @@ All values are since the ledger began, and immutable. How they are kept is `ledg
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import field
 from typing import NamedTuple
 
 from router.domain.attempt import AttemptStatus
@@ -69,6 +70,7 @@ class Totals:
     at_ns: up to when leases are booked, 0 when nothing was booked yet. lines: in the order of their first charge.
     open_nanousd: what attempts in flight on leased replicas have run up; it moves into a line when they end.
     leases: by (pool, backend). seq: the last event of the journal that is in them. arms: of the hold-out, while there was one.
+    corrected_nanousd: what later word has added to the costs of lines or taken away, by (pool, backend); it is not in them.
     """
 
     at_ns: int
@@ -77,6 +79,7 @@ class Totals:
     leases: Mapping[tuple[str, str], LeaseTotal]
     seq: int = 0
     arms: Sequence[ArmSums] = ()
+    corrected_nanousd: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
     def bills(self) -> dict[tuple[str, str], int]:
         """What we owe, by (pool, backend), nano-dollars: the leases' bills, and on metered backends the sum of the costs."""

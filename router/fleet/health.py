@@ -1,8 +1,9 @@
 """Which replicas may take new work: a state machine per replica, fed by the results of requests and of checks.
 
-    up ──429──────────────────▶ limited   for its Retry-After, capped; its other answers count as ever
+    up ──429, overloaded──────▶ limited   for its Retry-After, capped; its other answers count as ever
     up ──n failures in a row──▶ ejected   for ejection_seconds × how many times in a row it has been
     ejected, time over ───────▶ on trial  one request or probe; its result re-admits or ejects for longer
+    any ──notice──────────────▶ leaving   until it is called off, or the process is another one
     any ──checks missed───────▶ down      until one passes
     any ──401, 403────────────▶ locked out  until its key is accepted, or the configuration is applied anew
 
@@ -22,6 +23,7 @@ CHECKS_TO_DOWN = 3
 EJECTION_FACTOR_MAX = 10
 # For a 429 that does not say how long: long enough to shed the burst, short enough not to idle the replica.
 RETRY_AFTER_DEFAULT_SECONDS = 1.0
+RATE_LIMITED = "rate limited by the backend"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,8 @@ class _Record:
     """What is known of one replica. Times are monotonic seconds.
 
     failures: in a row. ejections: in a row, the factor of the ejection's length. ejected_until: None unless ejected.
-    on_trial: one request or probe has been let through, and has until ejected_until to say how it went.
+    on_trial: one request or probe has been let through, and has until ejected_until to say how it went. leaving_why: None unless
+    it is leaving.
     """
 
     replica: Replica
@@ -49,7 +52,9 @@ class _Record:
     on_trial: bool = False
     readmitted_at: float = 0.0
     limited_until: float = 0.0
+    limited_why: str = ""
     is_locked_out: bool = False
+    leaving_why: str | None = None
     checks_missed: int = 0
     check_fault: str = ""
 
@@ -105,13 +110,14 @@ class HealthBook:
             self._eject(record, now)
         # else: it was in flight when the replica was ejected, and tells nothing new
 
-    def limited(self, replica_id: str, retry_after_seconds: float | None, now: float) -> None:
-        """It answered 429: leave it alone for as long as it says, within the cap. That is no failure."""
+    def limited(self, replica_id: str, retry_after_seconds: float | None, now: float, why: str = RATE_LIMITED) -> None:
+        """It answered 429 or the like: leave it alone for as long as it says, within the cap. That is no failure."""
         record = self._records.get(replica_id)
         if record is None:
             return
         asked = RETRY_AFTER_DEFAULT_SECONDS if retry_after_seconds is None else max(0.0, retry_after_seconds)
         record.limited_until = max(record.limited_until, now + min(asked, self._rules.cooldown_seconds_max))
+        record.limited_why = why
 
     def refused_credentials(self, replica_id: str) -> None:
         """It answered 401 or 403: our API key is wrong, and every further request would fail alike."""
@@ -133,8 +139,28 @@ class HealthBook:
             return
         was_down = record.checks_missed >= CHECKS_TO_DOWN
         record.checks_missed = 0
+        if was_down:
+            record.leaving_why = None
         if was_down and record.ejected_until is not None and not record.on_trial:
             record.ejected_until = min(record.ejected_until, now)
+
+    def leave(self, replica_id: str, why: str) -> bool:
+        """It will be taken away: no new work. False where there is no such replica."""
+        record = self._records.get(replica_id)
+        if record is not None:
+            record.leaving_why = why
+        return record is not None
+
+    def stay(self, replica_id: str) -> bool:
+        """It will not be taken away after all. False where there is no such replica."""
+        record = self._records.get(replica_id)
+        if record is not None:
+            record.leaving_why = None
+        return record is not None
+
+    def is_leaving(self, replica_id: str) -> bool:
+        record = self._records.get(replica_id)
+        return record is not None and record.leaving_why is not None
 
     def check_missed(self, replica_id: str, fault: str) -> None:
         """`/health` did not say 200 in time."""
@@ -165,6 +191,8 @@ class HealthBook:
             return Health(False, "refuses our API key", 0.0, HealthState.LOCKED_OUT)
         if record.checks_missed >= CHECKS_TO_DOWN:
             return Health(False, f"health check fails: {record.check_fault}", 0.0, HealthState.DOWN)
+        if record.leaving_why is not None:
+            return Health(False, f"is leaving: {record.leaving_why}", 0.0, HealthState.LEAVING)
         is_limited = record.limited_until > now
         if record.ejected_until is not None and not (is_limited and record.limited_until > record.ejected_until):
             why = f"failed {record.failures} times in a row, last: {record.fault}"
@@ -172,7 +200,7 @@ class HealthBook:
                 why = f"on trial after an ejection ({record.fault})"
             return Health(False, why, record.ejected_until, HealthState.EJECTED)
         if is_limited:
-            return Health(False, "rate limited by the backend", record.limited_until, HealthState.LIMITED)
+            return Health(False, record.limited_why, record.limited_until, HealthState.LIMITED)
         return UP
 
     def _eject(self, record: _Record, now: float) -> None:

@@ -8,7 +8,8 @@ else.
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import httpx
@@ -32,6 +33,8 @@ class Scraper:
     """Keeps a `Fleet` informed. `follow` begins, and again after every new configuration; `close` ends.
 
     Times in seconds. jitter_ratio: each pause is the interval ± this share of it. uniform: random in [0, 1).
+    addresses: of a replica's host, the best first; raises OSError. Those that requests go to, so that both see the same; None
+    leaves it to the HTTP client.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Scraper:
         jitter_ratio: float = 0.2,
         credentials_seconds: float = CREDENTIALS_SECONDS,
         uniform: Callable[[], float] = random.random,
+        addresses: Callable[[str], Awaitable[Sequence[str]]] | None = None,
     ) -> None:
         self._fleet = fleet
         self._interval_seconds = interval_seconds
@@ -50,6 +54,7 @@ class Scraper:
         self._jitter_ratio = jitter_ratio
         self._credentials_seconds = credentials_seconds
         self._uniform = uniform
+        self._addresses = addresses
         self._watching: dict[tuple[Backend, Replica], asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()  # those cancelled and not yet ended too
         # No bound on connections: a pool that runs out would let replicas that hang delay those that do not.
@@ -102,7 +107,10 @@ class Scraper:
                 locked_out_at = clock()
             elif clock() - locked_out_at >= self._credentials_seconds:
                 locked_out_at = clock()
-                await self._try_credentials(replica)
+                if backend.provider:  # only its own file knows what to show; the next request tells
+                    self._fleet.accepted_credentials(replica.id)
+                else:
+                    await self._try_credentials(replica)
             await asyncio.sleep(self._interval_seconds * (1 + self._jitter_ratio * (2 * self._uniform() - 1)))
 
     async def _check(self, replica: Replica) -> None:
@@ -141,19 +149,27 @@ class Scraper:
             is_bearer = replica.api_key_header.lower() == "authorization"
             headers[replica.api_key_header] = f"Bearer {replica.api_key}" if is_bearer else replica.api_key
         try:
-            async with (
-                asyncio.timeout(timeout_seconds),
-                self._client.stream(method, replica.url.rstrip("/") + path, headers=headers, json=body) as answer,
-            ):
-                content = bytearray()
-                async for piece in answer.aiter_raw():
-                    content += piece
-                    if len(content) > BODY_BYTES_MAX:
-                        return 0, b"", "too_large"
-                return answer.status_code, bytes(content), ""
+            async with asyncio.timeout(timeout_seconds):
+                request = self._client.build_request(method, replica.url.rstrip("/") + path, headers=headers, json=body)
+                answer = await self._client.send(await self._at_address(request), stream=True)
+                async with aclosing(answer):
+                    content = bytearray()
+                    async for piece in answer.aiter_raw():
+                        content += piece
+                        if len(content) > BODY_BYTES_MAX:
+                            return 0, b"", "too_large"
+                    return answer.status_code, bytes(content), ""
         except TimeoutError:
             return 0, b"", "timeout"
-        except httpx.ConnectError:
+        except (httpx.ConnectError, OSError):
             return 0, b"", "connect"
         except Exception:  # whatever a replica or its address may provoke, watching goes on
             return 0, b"", "transport"
+
+    async def _at_address(self, request: httpx.Request) -> httpx.Request:
+        """The request, to go to its host's address; the host stays in its head and in the check of a certificate."""
+        host = request.url.host
+        if self._addresses is not None and host:
+            request.extensions["sni_hostname"] = host
+            request.url = request.url.copy_with(host=(await self._addresses(host))[0])
+        return request

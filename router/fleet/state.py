@@ -1,7 +1,7 @@
 """The fleet as this process sees it: the current snapshot, our work in flight, and the reports that change them.
 
-Readers take `fleet.snapshot` and `fleet.loads`, attribute reads; every report swaps the snapshot whole if it changed
-anything. For one event loop; not for threads.
+Readers take `fleet.snapshot` and `fleet.loads` (or `all_loads`), attribute reads; every report swaps the snapshot whole if it
+changed anything. For one event loop; not for threads.
 """
 
 import time
@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from router.domain.fleet import IDLE, UP, Backend, Health, Load, Replica, Scrape, Snapshot
 from router.fleet.drift import MeterDrift
-from router.fleet.health import HealthBook, HealthRules
+from router.fleet.health import RATE_LIMITED, HealthBook, HealthRules
 from router.fleet.in_flight import InFlight, Ticket
 
 HealthListener = Callable[[Replica, Health, Health], None]
@@ -45,6 +45,15 @@ class Fleet:
         self.snapshot = Snapshot({}, {}, {}, tiers)
         self.configure(backends, tiers, rules)
 
+    @property
+    def all_loads(self) -> Mapping[str, Load]:
+        """With the work of other workers, as last heard."""
+        return self._in_flight.all_loads
+
+    def hear(self, elsewhere: Mapping[str, int]) -> None:
+        """Other workers have so many attempts in flight, by replica."""
+        self._in_flight.hear(elsewhere)
+
     def configure(self, backends: Iterable[Backend], tiers: tuple[str, ...], rules: HealthRules) -> None:
         """Take over a new configuration. Replicas whose id and url stay keep their health and their last scrape;
         requests in flight at the others end undisturbed, on what they started with."""
@@ -60,8 +69,7 @@ class Fleet:
         self._drift.configure(replicas.values())
         now = self.clock()
         health = {replica_id: self._book.health(replica_id, now) for replica_id in replicas}
-        peers = {replica_id: load for replica_id, load in self.snapshot.peers.items() if replica_id in replicas}
-        self.snapshot = Snapshot(by_name, health, scrapes, tiers, peers)
+        self.snapshot = Snapshot(by_name, health, scrapes, tiers)
 
     def enter(self, replica_id: str, prompt_tokens: int) -> Ticket:
         """An attempt starts: hold the ticket with `with`. At a replica that is due for its trial, this attempt is
@@ -88,10 +96,10 @@ class Fleet:
         self._book.failed(replica_id, fault, now)
         self._judge(replica_id, now)
 
-    def limited(self, replica_id: str, retry_after_seconds: float | None) -> None:
-        """The replica answered 429, with the seconds of its Retry-After if it named any."""
+    def limited(self, replica_id: str, retry_after_seconds: float | None, why: str = RATE_LIMITED) -> None:
+        """The replica answered 429 or the like, with the seconds of its Retry-After if it named any. why: for people."""
         now = self.clock()
-        self._book.limited(replica_id, retry_after_seconds, now)
+        self._book.limited(replica_id, retry_after_seconds, now, why)
         self._judge(replica_id, now)
 
     def refused_credentials(self, replica_id: str) -> None:
@@ -105,6 +113,21 @@ class Fleet:
             if (replica.api_key_header, replica.api_key) == key:
                 self._book.refused_credentials(replica.id)
                 self._judge(replica.id, now)
+
+    def leave(self, replica_id: str, why: str) -> bool:
+        """Notice was given that the replica will be taken away: no new work. False where there is no such replica."""
+        is_known = self._book.leave(replica_id, why)
+        self._judge(replica_id, self.clock())
+        return is_known
+
+    def stay(self, replica_id: str) -> bool:
+        """The notice was called off. False where there is no such replica."""
+        is_known = self._book.stay(replica_id)
+        self._judge(replica_id, self.clock())
+        return is_known
+
+    def is_leaving(self, replica_id: str) -> bool:
+        return self._book.is_leaving(replica_id)
 
     def accepted_credentials(self, replica_id: str) -> None:
         """The replica accepted our API key in a check."""
@@ -140,15 +163,9 @@ class Fleet:
         if replica_id in self._replicas:
             self._drift.scraped(replica_id, scrape)
             old = self.snapshot
-            ours = self.loads.get(replica_id, IDLE) + old.peers.get(replica_id, IDLE)
+            ours = self.all_loads.get(replica_id, IDLE)
             scrapes = {**old.scrapes, replica_id: replace(scrape, ours=ours)}
-            self.snapshot = Snapshot(old.backends, old.health, scrapes, old.tiers, old.peers)
-
-    def shared(self, peers: Mapping[str, Load]) -> None:
-        """What jeton's other workers have in flight, all of them together, by replica id."""
-        old = self.snapshot
-        known = {replica_id: load for replica_id, load in peers.items() if replica_id in self._replicas}
-        self.snapshot = Snapshot(old.backends, old.health, old.scrapes, old.tiers, known)
+            self.snapshot = Snapshot(old.backends, old.health, scrapes, old.tiers)
 
     def metered(self, replica_id: str, tokens: int) -> None:
         """An attempt at the replica has ended and so many tokens, prompt and completion, were booked for it."""
@@ -167,6 +184,6 @@ class Fleet:
         after = self._book.health(replica_id, now)
         if after is before or after == before:
             return
-        self.snapshot = Snapshot(old.backends, {**old.health, replica_id: after}, old.scrapes, old.tiers, old.peers)
+        self.snapshot = Snapshot(old.backends, {**old.health, replica_id: after}, old.scrapes, old.tiers)
         if self._on_health is not None and after.state is not before.state:
             self._on_health(self._replicas[replica_id], before, after)

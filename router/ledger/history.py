@@ -1,17 +1,25 @@
 """The ledger for people: charges, sums and the story of one request, read beside a running router without disturbing it."""
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from operator import add
-from pathlib import Path
 from typing import Any
 
+from router.domain.budget import DAY_NS, NS_PER_SECOND
 from router.domain.totals import LineTotal
-from router.ledger.schema import open_reader
+from router.ledger.address import Address
+from router.ledger.database import Database, dicts
+from router.ledger.pruned import pruned_ns, read_pruned
+from router.ledger.rows import CHARGE_COLUMNS, EVENT_COLUMNS
+from router.ledger.schema import reading
 from router.ledger.store import LedgerError
+from router.ledger.workers import CORRECTION_COLUMNS
+
+CHARGE = ", ".join(CHARGE_COLUMNS)
+EVENT = ", ".join(EVENT_COLUMNS)
 
 
 class SumBy(StrEnum):
@@ -25,7 +33,7 @@ class SumBy(StrEnum):
 
 # Leases belong to places, not to tenants or models: only there is a bill to set against the costs.
 HAVE_LEASES = frozenset({SumBy.POOL, SumBy.BACKEND})
-KEYS = {by: by.value for by in SumBy} | {SumBy.DAY: "date(ended_ns / 1000000000, 'unixepoch')"}
+KEYS = {by: by.value for by in SumBy} | {SumBy.DAY: f"ended_ns / {DAY_NS}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +46,18 @@ class Filters:
     since_ns: int | None = None
     until_ns: int | None = None
 
-    def sql(self) -> tuple[str, list[Any]]:
+    def sql(self) -> tuple[str, dict[str, Any]]:
         """A WHERE clause and its parameters."""
         conditions = {
-            "tenant = ?": self.tenant or None,
-            "pool = ?": self.pool or None,
-            "backend = ?": self.backend or None,
-            "ended_ns >= ?": self.since_ns,
-            "ended_ns < ?": self.until_ns,
+            "tenant = :tenant": self.tenant or None,
+            "pool = :pool": self.pool or None,
+            "backend = :backend": self.backend or None,
+            "ended_ns >= :since_ns": self.since_ns,
+            "ended_ns < :until_ns": self.until_ns,
         }
         wanted = {condition: value for condition, value in conditions.items() if value is not None}
-        return (f"WHERE {' AND '.join(wanted)}" if wanted else ""), list(wanted.values())
+        parameters = {condition.rpartition(":")[2]: value for condition, value in wanted.items()}
+        return (f"WHERE {' AND '.join(wanted)}" if wanted else ""), parameters
 
     @property
     def is_of_places(self) -> bool:
@@ -72,50 +81,52 @@ class SumRow:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """What the journal and the charges say of one request, each attempt after the other. prices: snapshots by id, as JSON."""
+    """What the journal and the charges say of one request, each attempt after the other. prices: snapshots by id, as JSON.
+    corrections: what a worker said of an attempt after it had been closed as lost."""
 
     events: Sequence[dict[str, Any]]
     charges: Sequence[dict[str, Any]]
     prices: Mapping[str, str] = field(default_factory=dict)
+    corrections: Sequence[dict[str, Any]] = ()
 
 
 class History:
     """One consistent state of the ledger."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        connection.row_factory = sqlite3.Row
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def charges(self, filters: Filters, limit: int) -> list[dict[str, Any]]:
         """The latest charges, newest first."""
         where, parameters = filters.sql()
-        return self._dicts(
-            f"SELECT * FROM charges {where} ORDER BY ended_ns DESC, rowid DESC LIMIT ?", *parameters, limit
-        )
+        sql = f"SELECT {CHARGE} FROM charges {where} ORDER BY ended_ns DESC, seq DESC LIMIT :limit"
+        return dicts(self._database.execute(sql, {**parameters, "limit": limit}))
 
     def sums(self, by: SumBy, filters: Filters) -> list[SumRow]:
         """All charges by one key, in its order. Every charge is in exactly one row."""
         where, parameters = filters.sql()
-        totals = {
-            row[0]: (LineTotal(*row[1:11]), row[11])
-            for row in self._connection.execute(
+        totals: dict[str, tuple[LineTotal, int]] = {
+            _key(by, row[0]): (LineTotal(*row[1:11]), row[11])
+            for row in self._database.execute(
                 f"""
                 SELECT {KEYS[by]}, count(*), count(*) - count(cost_nanousd),
                     sum(prompt_tokens), sum(cached_tokens), sum(cache_write_tokens),
                     sum(completion_tokens), sum(reasoning_tokens),
-                    ifnull(sum(cost_nanousd), 0), ifnull(sum(standard_nanousd), 0),
-                    ifnull(sum(baseline_nanousd - cost_nanousd), 0),
-                    ifnull(sum(iif(billing = 'leased', cost_nanousd, 0)), 0)
+                    coalesce(sum(cost_nanousd), 0), coalesce(sum(standard_nanousd), 0),
+                    coalesce(sum(baseline_nanousd - cost_nanousd), 0),
+                    coalesce(sum(cost_nanousd) FILTER (WHERE billing = 'leased'), 0)
                 FROM charges {where} GROUP BY 1 ORDER BY 1
                 """,
                 parameters,
             )
         }
+        if self.has_all(by, filters):
+            self._add_pruned(totals, by, filters)
         if by not in HAVE_LEASES or not filters.is_of_places:
-            return [SumRow(key, total) for key, (total, _) in totals.items()]
+            return [SumRow(key, totals[key][0]) for key in sorted(totals)]
         leases = {
             key: (bill, idle)
-            for key, bill, idle in self._connection.execute(
+            for key, bill, idle in self._database.execute(
                 f"SELECT {KEYS[by]}, sum(bill_nanousd), sum(idle_nanousd) FROM leases {where} GROUP BY 1", parameters
             )
         }
@@ -127,35 +138,63 @@ class History:
             accounts.append(SumRow(key, total, lease_bill + metered_cost, idle, lease_bill - idle - leased_cost))
         return accounts
 
+    def has_all(self, by: SumBy, filters: Filters) -> bool:
+        """Whether such sums are whole: of months that were pruned there are totals over all their time, and no days."""
+        if filters.since_ns is None and filters.until_ns is None and by is not SumBy.DAY:
+            return True
+        return (filters.since_ns or 0) >= pruned_ns(self._database)
+
+    def _add_pruned(self, totals: dict[str, tuple[LineTotal, int]], by: SumBy, filters: Filters) -> None:
+        pruned = read_pruned(self._database) if filters.since_ns is None and filters.until_ns is None else None
+        for line, total in () if pruned is None else pruned.lines.items():
+            account = line.account
+            wanted = {"tenant": filters.tenant, "pool": filters.pool, "backend": filters.backend}
+            if any(value and getattr(account, name) != value for name, value in wanted.items()):
+                continue
+            key = getattr(account, by.value)
+            before, leased_cost = totals.get(key, (LineTotal(), 0))
+            leased_cost += total.cost_nanousd if account.billing == "leased" else 0
+            totals[key] = LineTotal(*map(add, before, total)), leased_cost
+
     def story(self, request_id: str) -> Story:
         """Raises LedgerError when there is no such request."""
-        attempts = (f"{request_id}.", f"{request_id}/")  # every "<request_id>.<number>": "/" comes after "."
-        events = self._dicts("SELECT * FROM journal WHERE subject > ? AND subject < ? ORDER BY seq", *attempts)
+        # Every "<request_id>.<number>": "/" comes after ".".
+        attempts = {"first": f"{request_id}.", "end": f"{request_id}/"}
+        events = self._dicts(
+            f"SELECT {EVENT} FROM journal WHERE subject > :first AND subject < :end ORDER BY seq", attempts
+        )
         charges = self._dicts(
-            "SELECT * FROM charges WHERE attempt_id > ? AND attempt_id < ? ORDER BY number", *attempts
+            f"SELECT {CHARGE} FROM charges WHERE attempt_id > :first AND attempt_id < :end ORDER BY number", attempts
         )
         if not events:
             raise LedgerError(f"there is no request {request_id} in this ledger; its id is the answer's x-request-id")
-        ids = list({charge["price_id"] for charge in charges} - {""})
-        wanted = ", ".join("?" * len(ids))
-        prices = self._connection.execute(f"SELECT price_id, snapshot FROM prices WHERE price_id IN ({wanted})", ids)
-        return Story(events, charges, dict(prices))
+        prices = {}
+        for price_id in {charge["price_id"] for charge in charges}:
+            found = self._database.execute(
+                "SELECT snapshot FROM prices WHERE price_id = :price_id", {"price_id": price_id}
+            ).fetchone()
+            if found is not None:
+                prices[price_id] = found[0]
+        corrections = self._dicts(
+            f"SELECT {', '.join(CORRECTION_COLUMNS)} FROM corrections WHERE attempt_id > :first AND attempt_id < :end"
+            " ORDER BY number",
+            attempts,
+        )
+        return Story(events, charges, prices, corrections)
 
-    def _dicts(self, sql: str, *parameters: Any) -> list[dict[str, Any]]:
-        return [dict(row) for row in self._connection.execute(sql, parameters)]
+    def _dicts(self, sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return dicts(self._database.execute(sql, parameters))
+
+
+def _key(by: SumBy, value: Any) -> str:
+    return f"{datetime.fromtimestamp(value * DAY_NS // NS_PER_SECOND, UTC):%Y-%m-%d}" if by is SumBy.DAY else value
 
 
 @contextmanager
-def read_history(path: Path) -> Iterator[History]:
+def read_history(address: Address) -> Iterator[History]:
     """The ledger as it is now, whatever is written meanwhile. Raises LedgerError."""
-    connection = open_reader(path)
-    try:
-        connection.execute("BEGIN")
-        yield History(connection)
-    except sqlite3.Error as error:
-        raise LedgerError(f"{path}: cannot be read ({error})") from None
-    finally:
-        connection.close()
+    with reading(address) as database:
+        yield History(database)
 
 
 def grand_total(sums: Iterable[SumRow], key: str = "total") -> SumRow:

@@ -1,17 +1,19 @@
 """What the ledger's hours say of a period: read beside a running router, as `history.py` reads single charges."""
 
-import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from datetime import date
 from typing import NamedTuple
 
-from router.domain.periods import NS_PER_HOUR, Arm, ArmSums, Leased, Spent
+from router.domain.periods import HOURS_PER_DAY, NS_PER_HOUR, Arm, ArmSums, Leased, Spent
 from router.ledger import rollups
-from router.ledger.schema import open_reader
+from router.ledger.address import Address
+from router.ledger.database import Database
+from router.ledger.schema import reading
 from router.ledger.store import LedgerError
 
 SUM_NAMES = Spent._fields[10:]
+EPOCH_DAY = date(1970, 1, 1).toordinal()
 
 
 class Period(NamedTuple):
@@ -41,22 +43,19 @@ class Periods:
     past is being rolled up).
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        (self.at_ns,) = connection.execute("SELECT at_ns FROM position").fetchone()
-        (self.waiting,) = connection.execute(
-            """
-            SELECT count(*) FROM charges WHERE rowid >
-                ifnull((SELECT rowid FROM charges WHERE attempt_id = (SELECT attempt_id FROM rolled)), 0)
-            """
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        (self.at_ns,) = database.execute("SELECT at_ns FROM position").fetchone()
+        (self.waiting,) = database.execute(
+            "SELECT count(*) FROM charges WHERE seq > (SELECT seq FROM rolled)"
         ).fetchone()
 
     def whole(self) -> Period:
         """From the first hour that has anything to the one that is under way. Raises LedgerError when there is nothing."""
-        first, last = self._connection.execute(
+        first, last = self._database.execute(
             """
             SELECT min(hour), max(hour) FROM
-            (SELECT hour FROM charge_hours UNION ALL SELECT hour FROM lease_hours)
+            (SELECT hour FROM charge_hours UNION ALL SELECT hour FROM lease_hours) AS hours
             """
         ).fetchone()
         if first is None:
@@ -65,76 +64,71 @@ class Periods:
 
     def spent(self, period: Period, by: Collection[str] = rollups.KEYS, hours: int = 1) -> list[Spent]:
         """Charges by these members, in rows of so many hours (24: days, UTC), in order."""
+        order = "".join(f", {name}" for name in rollups.KEYS if name in by)
         # Grouped by one number for each combination, not by its names: that is twice as quick.
-        partition = ", ".join(name for name in rollups.KEYS if name in by) or "NULL"
+        partition = ", ".join(name for name in rollups.KEYS if name in by) or "1"
         names = ", ".join(name if name in by else "''" for name in rollups.KEYS)
         sums = ", ".join(f"sum({name}) AS {name}" for name in SUM_NAMES)
-        rows = self._connection.execute(
+        rows = self._database.execute(
             f"""
             WITH combinations AS MATERIALIZED (
                 SELECT key, min(key) OVER (PARTITION BY {partition}) AS combination FROM charge_keys
             )
             SELECT first_hour, {names}, {", ".join(SUM_NAMES)} FROM (
                 SELECT hour / {hours} * {hours} AS first_hour, combination, {sums}
-                FROM charge_hours JOIN combinations USING (key) WHERE hour >= ? AND hour < ? GROUP BY 1, 2
-            ) JOIN charge_keys ON charge_keys.key = combination ORDER BY first_hour, {partition}
+                FROM charge_hours JOIN combinations USING (key) WHERE hour >= :first_hour AND hour < :end_hour GROUP BY 1, 2
+            ) AS spent JOIN charge_keys ON charge_keys.key = combination ORDER BY first_hour{order}
             """,
-            period,
+            period._asdict(),
         )
         return [Spent(*row) for row in rows]
 
     def leased(self, period: Period, hours: int = 1) -> list[Leased]:
         """Leases, in rows of so many hours, in order."""
-        rows = self._connection.execute(
+        rows = self._database.execute(
             f"""
             SELECT hour / {hours} * {hours}, pool, backend, replica, price_id,
                 sum(bill_nanousd), sum(idle_nanousd), sum(leased_ns)
-            FROM lease_hours WHERE hour >= ? AND hour < ? GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
+            FROM lease_hours WHERE hour >= :first_hour AND hour < :end_hour GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
             """,
-            period,
+            period._asdict(),
         )
         return [Leased(*row) for row in rows]
 
     def arms(self, period: Period) -> list[ArmSums]:
         """By arm and tenant, over the hours from the first to the last request that was held out: before and after them
         nothing was, and what was routed then has nothing to be compared with."""
-        rows = self._connection.execute(
+        rows = self._database.execute(
             f"""
             WITH held_out AS (
-                SELECT min(hour) AS first, max(hour) AS last FROM arm_hours
-                WHERE arm = '{Arm.HOLDOUT}' AND hour >= ? AND hour < ?
+                SELECT min(hour) AS first_held, max(hour) AS last_held FROM arm_hours
+                WHERE arm = '{Arm.HOLDOUT}' AND hour >= :first_hour AND hour < :end_hour
             )
             SELECT arm, tenant, {", ".join(f"sum({name})" for name in rollups.ARM_SUMS)}
-            FROM arm_hours, held_out WHERE hour BETWEEN first AND last GROUP BY 1, 2 ORDER BY 1, 2
+            FROM arm_hours, held_out WHERE hour BETWEEN first_held AND last_held GROUP BY 1, 2 ORDER BY 1, 2
             """,
-            period,
+            period._asdict(),
         )
         return [ArmSums(*row) for row in rows]
 
     def invoiced(self, period: Period, backends: Sequence[str]) -> list[Invoiced]:
         """Days (UTC) of these backends."""
-        marks = ", ".join("?" * len(backends))
-        rows = self._connection.execute(
+        names = {f"backend_{number}": backend for number, backend in enumerate(backends)}
+        rows = self._database.execute(
             f"""
-            SELECT date(hour * 3600, 'unixepoch'), backend, model, sum(attempts), sum(prompt_tokens), sum(cached_tokens),
+            SELECT hour / {HOURS_PER_DAY}, backend, model, sum(attempts), sum(prompt_tokens), sum(cached_tokens),
                 sum(completion_tokens), sum(cost_nanousd)
             FROM charge_hours JOIN charge_keys USING (key)
-            WHERE hour >= ? AND hour < ? AND backend IN ({marks})
+            WHERE hour >= :first_hour AND hour < :end_hour AND backend IN ({", ".join(f":{name}" for name in names)})
             GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
             """,
-            (*period, *backends),
+            {**period._asdict(), **names},
         )
-        return [Invoiced(*row) for row in rows]
+        return [Invoiced(f"{date.fromordinal(EPOCH_DAY + row[0]):%Y-%m-%d}", *row[1:]) for row in rows]
 
 
 @contextmanager
-def read_periods(path: Path) -> Iterator[Periods]:
+def read_periods(address: Address) -> Iterator[Periods]:
     """The ledger's hours as they are now, whatever is written meanwhile. Raises LedgerError."""
-    connection = open_reader(path)
-    try:
-        connection.execute("BEGIN")
-        yield Periods(connection)
-    except sqlite3.Error as error:
-        raise LedgerError(f"{path}: cannot be read ({error})") from None
-    finally:
-        connection.close()
+    with reading(address) as database:
+        yield Periods(database)

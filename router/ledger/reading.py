@@ -1,66 +1,72 @@
-"""What the SQLite ledger tells: its totals, what the last process left open, and the journal from its beginning."""
+"""What a ledger tells: its totals, what the last process left open, and the journal from its beginning."""
 
-import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from operator import add
 from typing import Any, NamedTuple
 
 from router.domain.periods import ArmSums
 from router.domain.totals import Account, Line, LineTotal, Totals
-from router.ledger import rollups, rows
-from router.ledger.store import Event, EventKind, Lease, LedgerError, Opening, Recovery
+from router.ledger import rollups, rows, workers
+from router.ledger.database import Database
+from router.ledger.pruned import read_pruned
+from router.ledger.store import Event, EventKind, Lease, LedgerError, Opened, Recovery
+
+SEQ_MAX = 2**63 - 1
 
 
-def read_totals(connection: sqlite3.Connection, open_nanousd: Mapping[Account, int], seq: int) -> Totals:
+def read_totals(database: Database, open_nanousd: Mapping[Account, int], seq: int) -> Totals:
     """All totals; what is open is not in the tables but in the meters' states, so the caller brings it."""
-    (at_ns,) = connection.execute("SELECT at_ns FROM position").fetchone()
-    lines = connection.execute(f"SELECT {', '.join(rows.LINE_COLUMNS)} FROM totals ORDER BY rowid")
-    leases = connection.execute("SELECT pool, backend, sum(bill_nanousd), sum(idle_nanousd) FROM leases GROUP BY 1, 2")
+    (at_ns,) = database.execute("SELECT at_ns FROM position").fetchone()
+    lines = database.execute(f"SELECT {', '.join(rows.LINE_COLUMNS)} FROM totals ORDER BY number")
+    leases = database.execute("SELECT pool, backend, sum(bill_nanousd), sum(idle_nanousd) FROM leases GROUP BY 1, 2")
     return Totals(
         at_ns=at_ns,
         seq=seq,
         lines=dict(map(rows.line_from_row, lines)),
         open_nanousd=open_nanousd,
         leases=dict(map(rows.lease_total_from_row, leases)),
-        arms=[ArmSums(*row) for row in connection.execute(rollups.READ_ARM_TOTALS)],
+        arms=[ArmSums(*row) for row in database.execute(rollups.READ_ARM_TOTALS)],
+        corrected_nanousd=workers.read_corrected(database),
     )
 
 
-def read_recovery(connection: sqlite3.Connection) -> Recovery:
+def read_recovery(database: Database) -> Recovery:
     """What is still open: leases with the tail of their journal, and attempts, looked for from where the oldest may be."""
     leases = [
         rows.lease_from_row(row)
-        for row in connection.execute(f"SELECT {', '.join(Lease._fields)} FROM leases WHERE ended_ns IS NULL")
+        for row in database.execute(f"SELECT {', '.join(Lease._fields)} FROM leases WHERE ended_ns IS NULL")
     ]
     state_seqs = {lease.lease_id: lease.state_seq for lease in leases}
     tail: defaultdict[str, list[Event]] = defaultdict(list)
     if leases:
-        for seq, *members in connection.execute(
-            "SELECT seq, subject, kind, at_ns, lease_id, amount, detail FROM journal WHERE seq > ? ORDER BY seq",
-            (min(state_seqs.values()),),
+        for seq, *members in database.execute(
+            "SELECT seq, subject, kind, at_ns, lease_id, amount, detail FROM journal WHERE seq > :after ORDER BY seq",
+            {"after": min(state_seqs.values())},
         ):
             event = rows.event_from_row(tuple(members[:-1]))
             if event.kind is EventKind.FIRST_TOKEN:
                 event = event._replace(growth=rows.growth_from_text(members[-1]))
             if seq > state_seqs.get(event.lease_id, seq):
                 tail[event.lease_id].append(event)
-    openings: dict[str, tuple[Opening, int]] = {}
-    for subject, at_ns, detail in connection.execute(
+    openings: dict[str, Opened] = {}
+    for seq, subject, at_ns, detail, worker, has_first_token, prefill in database.execute(
         """
-        SELECT subject, at_ns, detail FROM journal AS opened
-        WHERE seq >= (SELECT open_from_seq FROM position) AND kind = ?
-        AND NOT EXISTS (SELECT 1 FROM journal WHERE subject = opened.subject AND kind = ?) ORDER BY seq
-        """,
-        (EventKind.OPENED.value, EventKind.CLOSED.value),
+        SELECT opened.seq, opened.subject, opened.at_ns, opened.detail, opened.worker, first.seq IS NOT NULL, first.detail
+        FROM journal AS opened LEFT JOIN journal AS first ON first.subject = opened.subject AND first.kind = 'first_token'
+        WHERE opened.seq >= (SELECT open_from_seq FROM position) AND opened.kind = 'opened'
+        AND NOT EXISTS (SELECT 1 FROM journal WHERE subject = opened.subject AND kind = 'closed') ORDER BY opened.seq
+        """
     ):
-        openings[subject] = rows.opening_from_json(subject, detail), at_ns
-    prices = {price_id: snapshot for price_id, snapshot, _ in read_prices(connection)}
-    (at_ns,) = connection.execute("SELECT at_ns FROM position").fetchone()
+        opening = rows.opening_from_json(subject, detail)
+        openings[subject] = Opened(opening, at_ns, seq, worker, bool(has_first_token), rows.prefill_from_text(prefill))
+    prices = {price_id: snapshot for price_id, snapshot, _ in read_prices(database)}
+    (at_ns,) = database.execute("SELECT at_ns FROM position").fetchone()
     return Recovery(leases=leases, tail=tail, openings=openings, prices=prices, at_ns=at_ns)
 
 
 class Position(NamedTuple):
-    """As the table of that name, in `schema.py`."""
+    """As the table of that name, in `tables.py`."""
 
     at_ns: int
     seq: int
@@ -77,59 +83,78 @@ class JournalLine(NamedTuple):
     charge: tuple[Any, ...] | None
 
 
-def read_position(connection: sqlite3.Connection) -> Position:
+def read_position(database: Database) -> Position:
     """Raises LedgerError when the row is gone."""
-    row = connection.execute(f"SELECT {', '.join(Position._fields)} FROM position").fetchone()
+    row = database.execute(f"SELECT {', '.join(Position._fields)} FROM position").fetchone()
     if row is None:
         raise LedgerError("the ledger has lost its position, a table of one row; restore the file from a backup")
     return Position(*row)
 
 
-def read_prices(connection: sqlite3.Connection) -> list[tuple[str, str, str]]:
+def read_prices(database: Database) -> list[tuple[str, str, str]]:
     """Every price's id, snapshot and the snapshot's hash."""
-    return connection.execute("SELECT price_id, snapshot, sha256 FROM prices ORDER BY rowid").fetchall()
+    return database.execute("SELECT price_id, snapshot, sha256 FROM prices ORDER BY price_id").fetchall()
 
 
-def read_journal(connection: sqlite3.Connection) -> Iterator[JournalLine]:
-    """All of it in order. Raises LedgerError on a kind that is none."""
+def read_journal(database: Database, until_seq: int | None = None) -> Iterator[JournalLine]:
+    """All that is not pruned, or what of it is not after an event, in order; inside a transaction. Raises LedgerError on a kind
+    that is none."""
     charge = ", ".join(f"charges.{column}" for column in rows.CHARGE_COLUMNS)
-    for row in connection.execute(
+    for row in database.stream(
         f"""
-        SELECT seq, subject, kind, at_ns, lease_id, amount, detail, {charge}
-        FROM journal LEFT JOIN charges ON kind = ? AND attempt_id = subject ORDER BY seq
+        SELECT journal.seq, subject, kind, at_ns, lease_id, amount, detail, worker, {charge} FROM journal LEFT JOIN charges
+        ON kind = 'closed' AND charges.seq = journal.seq AND charges.month = journal.month AND attempt_id = subject
+        WHERE journal.seq > coalesce((SELECT seq FROM pruned), 0) AND journal.seq <= :until ORDER BY journal.seq
         """,
-        (EventKind.CLOSED.value,),
+        {"until": SEQ_MAX if until_seq is None else until_seq},
     ):
         try:
-            event = rows.event_from_row(row[1:6])
+            event = rows.event_from_row(row[1:6])._replace(worker=row[7])
         except ValueError:
             raise LedgerError(f"event {row[0]} of the journal is of no kind that there is: {row[2]}") from None
-        yield JournalLine(row[0], event, row[6], row[7:] if row[7] is not None else None)
+        yield JournalLine(row[0], event, row[6], row[8:] if row[8] is not None else None)
 
 
-def read_leases(connection: sqlite3.Connection) -> dict[str, Lease]:
+def read_leases(database: Database) -> dict[str, Lease]:
     """All of them, ended ones too, by id."""
     return {
-        row[0]: rows.lease_from_row(row) for row in connection.execute(f"SELECT {', '.join(Lease._fields)} FROM leases")
+        row[0]: rows.lease_from_row(row) for row in database.execute(f"SELECT {', '.join(Lease._fields)} FROM leases")
     }
 
 
-def summed_lines(connection: sqlite3.Connection, seq_max: int | None = None) -> dict[Line, LineTotal]:
-    """The totals as the charges have it, in the order of the first of each; seq_max: of those closed by then."""
-    by_then = "EXISTS (SELECT 1 FROM journal WHERE subject = attempt_id AND kind = 'closed' AND seq <= ?)"
-    where = "" if seq_max is None else f"WHERE {by_then}"
-    found = connection.execute(
-        f"SELECT {rows.LINES}, {', '.join(rows.SUMS.values())} FROM charges {where}"
-        f" GROUP BY {rows.LINES} ORDER BY min(rowid)",
-        () if seq_max is None else (seq_max,),
+def summed_lines(database: Database, seq_max: int | None = None) -> dict[Line, LineTotal]:
+    """The totals as the charges have it, in the order of the first of each; seq_max: of those closed by then. Of what was pruned
+    there are sums alone, and they are as they were kept then."""
+    pruned = read_pruned(database)
+    bounds = {"after": 0 if pruned is None else pruned.seq, "until": SEQ_MAX if seq_max is None else seq_max}
+    found = database.execute(
+        f"SELECT {rows.LINES}, {', '.join(rows.SUMS.values())} FROM charges WHERE seq > :after AND seq <= :until"
+        f" GROUP BY {rows.LINES} ORDER BY min(seq)",
+        bounds,
     )
-    return dict(map(rows.line_from_row, found))
+    lines = {} if pruned is None else dict(pruned.lines)
+    for line, total in map(rows.line_from_row, found):
+        before = lines.get(line)
+        lines[line] = total if before is None else LineTotal(*map(add, before, total))
+    return lines
 
 
-def charges_without_end(connection: sqlite3.Connection) -> list[str]:
+def charges_without_end(database: Database) -> list[str]:
     """Attempts that have a charge and no event that closed them."""
-    found = connection.execute(
-        "SELECT attempt_id FROM charges"
-        " WHERE NOT EXISTS (SELECT 1 FROM journal WHERE subject = attempt_id AND kind = 'closed') ORDER BY rowid"
+    found = database.execute(
+        """
+        SELECT attempt_id FROM charges WHERE seq > coalesce((SELECT seq FROM pruned), 0) AND NOT EXISTS (
+            SELECT 1 FROM journal WHERE journal.seq = charges.seq AND journal.month = charges.month
+            AND subject = attempt_id AND kind = 'closed'
+        ) ORDER BY seq
+        """
     )
     return [attempt_id for (attempt_id,) in found]
+
+
+def read_last_event(database: Database) -> tuple[int, int]:
+    """Its position and the month in which it was booked; of what was pruned, if nothing came after. (0, 0): none yet."""
+    last = database.execute("SELECT seq, month FROM journal ORDER BY seq DESC LIMIT 1").fetchone()
+    if last is None:
+        last = database.execute("SELECT seq, month FROM pruned").fetchone()
+    return (0, 0) if last is None else (last[0], last[1])

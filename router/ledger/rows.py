@@ -1,4 +1,4 @@
-"""Domain values as rows of the SQLite tables and back.
+"""Domain values as rows of the ledger's tables and back.
 
 What an event says beyond its columns is a JSON list, its members by position: names would double the journal. What becomes of
 `AttemptFacts`, `Usage` and the members below is therefore appended and never moved, and a new one has a default; lists written
@@ -21,7 +21,7 @@ from router.ledger.store import Event, EventKind, Lease, Opening, Terms
 
 FACTS = tuple(field.name for field in dataclasses.fields(AttemptFacts))
 
-# Column of `charges` → attribute of Charge. `_value_`: sqlite3 binds a plain str several
+# Column of `charges` → attribute of Charge. `_value_`: drivers bind a plain str several
 # times faster than an enum, and `.value` is a descriptor of two calls.
 CHARGE = {
     **{name: f"facts.{name}" for name in FACTS},
@@ -67,24 +67,28 @@ BEYOND_BASELINE = CHARGE_FIELDS[CHARGE_FIELDS.index("baseline_nanousd") + 1 :]
 _beyond = attrgetter(*BEYOND_BASELINE)
 _usage = attrgetter(*(name if name != "source" else "source._value_" for name in USAGE))
 
-EVENT_COLUMNS = ("seq", "subject", "kind", "at_ns", "lease_id", "amount", "detail")
+EVENT_COLUMNS = ("seq", "month", "subject", "kind", "at_ns", "lease_id", "amount", "detail", "worker")
+# A charge's place in the journal, which is that of the event that closed the attempt, before what it says itself.
+PLACED_CHARGE_COLUMNS = ("seq", "month", *CHARGE_COLUMNS)
+LEASE_COLUMNS = Lease._fields
 ACCOUNT_COLUMNS = Account._fields
-LINE_COLUMNS = (*ACCOUNT_COLUMNS, "status", "usage_source", *LineTotal._fields)
+LINE_KEYS = (*ACCOUNT_COLUMNS, "status", "usage_source")
+LINE_COLUMNS = (*LINE_KEYS, *LineTotal._fields)
 
 # A total's members as sums over `charges`.
 SUMS = {
     "attempts": "count(*)",
-    "unpriced": "sum(cost_status = 'unpriced')",
+    "unpriced": "count(*) FILTER (WHERE cost_status = 'unpriced')",
     "prompt_tokens": "sum(prompt_tokens)",
     "cached_tokens": "sum(cached_tokens)",
     "cache_write_tokens": "sum(cache_write_tokens)",
     "completion_tokens": "sum(completion_tokens)",
     "reasoning_tokens": "sum(reasoning_tokens)",
-    "cost_nanousd": "ifnull(sum(cost_nanousd), 0)",
-    "standard_nanousd": "ifnull(sum(standard_nanousd), 0)",
-    "saved_nanousd": "ifnull(sum(baseline_nanousd - cost_nanousd), 0)",
+    "cost_nanousd": "coalesce(sum(cost_nanousd), 0)",
+    "standard_nanousd": "coalesce(sum(standard_nanousd), 0)",
+    "saved_nanousd": "coalesce(sum(baseline_nanousd - cost_nanousd), 0)",
 }
-LINES = "pool, backend, billing, model, tier, tenant, status, usage_source"
+LINES = ", ".join(LINE_KEYS)
 
 
 @immutable
@@ -126,18 +130,28 @@ def charge_from_row(row: Mapping[str, Any]) -> Charge:
     )
 
 
-def event_row(seq: int, event: Event, charge: Charge | None = None) -> tuple[Any, ...]:
-    """charge: the one that a closed event led to."""
+def event_row(seq: int, month: int, event: Event, charge: Charge | None = None) -> tuple[Any, ...]:
+    """By EVENT_COLUMNS. charge: the one that a closed event led to."""
     detail: str | None = None
     if charge is not None:
         detail = closing_json(charge, event.at_ns)
     elif isinstance(event.detail, Opening):
         detail = opening_json(event.detail)
-    elif event.growth:
-        detail = str(event.growth)
-    elif event.detail is not None:
+    elif event.kind is EventKind.FIRST_TOKEN:
+        detail = first_token_text(event)
+    elif isinstance(event.detail, Terms):
         detail = orjson.dumps(dataclasses.astuple(event.detail)).decode()
-    return seq, event.subject, event.kind._value_, event.at_ns, event.lease_id, event.amount, detail
+    return (
+        seq,
+        month,
+        event.subject,
+        event.kind._value_,
+        event.at_ns,
+        event.lease_id,
+        event.amount,
+        detail,
+        event.worker,
+    )
 
 
 def event_from_row(row: tuple[Any, ...]) -> Event:
@@ -148,7 +162,20 @@ def event_from_row(row: tuple[Any, ...]) -> Event:
 
 def growth_from_text(detail: str | None) -> int:
     """Of a first_token's detail: an older jeton wrote none, and its weights did not grow. Raises ValueError."""
-    return 0 if detail is None else int(detail)
+    return 0 if detail is None else int(detail.partition(" ")[0])
+
+
+def prefill_from_text(detail: str | None) -> int | None:
+    """Of a first_token's detail: what the attempt had run up by then, where a worker told of it. Raises ValueError."""
+    prefill = "" if detail is None else detail.partition(" ")[2]
+    return int(prefill) if prefill else None
+
+
+def first_token_text(event: Event) -> str | None:
+    """How the weight grows from then on, and what had been run up."""
+    if isinstance(event.detail, int):
+        return f"{event.growth} {event.detail}"
+    return str(event.growth) if event.growth else None
 
 
 def opening_json(opening: Opening) -> str:
@@ -161,6 +188,11 @@ def opening_from_json(subject: str, text: str) -> Opening:
     members = orjson.loads(text)
     if isinstance(members, dict):
         return Opening(**{**members, "facts": AttemptFacts(**members["facts"])})
+    return opening_from_members(subject, members)
+
+
+def opening_from_members(subject: str, members: list[Any], *, is_streaming: bool = True) -> Opening:
+    """Of a list as `opening_json` writes it."""
     billing, price_id, estimate_nanousd, *facts = members
     request_id, _, number = subject.rpartition(".")
     named = dict(zip(DETAILED_FACTS, facts, strict=False))
@@ -169,6 +201,7 @@ def opening_from_json(subject: str, text: str) -> Opening:
         billing,
         price_id,
         estimate_nanousd,
+        is_streaming,
     )
 
 

@@ -1,209 +1,175 @@
-"""The tables of the SQLite ledger, and how a file is opened: as its one writer, or to read beside it."""
+"""How a ledger is opened, as its one writer or to read beside it; made where there is none, brought up to date where it is old.
 
-import fcntl
+The version is the last of the revisions in `migrations/`, and stands in the ledger (`alembic_version`); files of SQLite had it in
+`user_version` alone before there were revisions, and still have it there for the jetons of that time. SQLAlchemy and Alembic
+are imported only to make or to change tables.
+"""
+
 import os
 import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, cast
 
-from router.ledger import rollups
+from router.ledger import sqlite_database
+from router.ledger.address import Address, PostgresAddress
+from router.ledger.database import Database, Engine
+from router.ledger.locks import AnyTurns, NoTurns, Turns, lead, lock_ledger
+from router.ledger.sqlite_database import APPLICATION_ID, SqliteDatabase
 from router.ledger.store import LedgerError
 
-APPLICATION_ID = 0x6A65746F  # "jeto": tells a ledger from any other SQLite file
-VERSION = 4
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
-# How long a commit waits for somebody else's lock (a backup, a curious shell) before it counts as failed and is tried again.
-BUSY_SECONDS = 1.0
-
-# Pages in the write-ahead log before they are copied into the file: 16 MB. A page of an index is written again by every
-# commit; the longer the log, the fewer of its versions are copied.
-CHECKPOINT_PAGES = 4000
-
-# A subject's kind is unique: an event that is delivered twice is one event. `seq` orders the journal, is never reused and
-# leaves no gap. The *position* is the last checkpoint: leases are booked up to `at_ns`, and events up to `seq` are in their
-# states. `detail` holds what the event says beyond its columns (`rows.py`), so that all other tables can be derived
-# from journal, prices and position alone, for every event after `whole_from_seq`; what an older jeton wrote up to there has less.
-# Totals are kept in the order in which they first appeared; `sqlite.py` moves them in the transaction that writes the charges.
-TABLES = """
-CREATE TABLE journal (
-    seq INTEGER PRIMARY KEY,
-    subject TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    at_ns INTEGER NOT NULL,
-    lease_id TEXT NOT NULL,
-    amount INTEGER NOT NULL,
-    detail TEXT,
-    UNIQUE (subject, kind)
-) STRICT;
-
-CREATE TABLE charges (
-    attempt_id TEXT PRIMARY KEY,
-    request_id TEXT NOT NULL,
-    number INTEGER NOT NULL,
-    tenant TEXT NOT NULL,
-    api_key_name TEXT NOT NULL,
-    endpoint TEXT NOT NULL,
-    asked_model TEXT NOT NULL,
-    pool TEXT NOT NULL,
-    backend TEXT NOT NULL,
-    replica TEXT NOT NULL,
-    model TEXT NOT NULL,
-    tier TEXT NOT NULL,
-    policy TEXT NOT NULL,
-    reason TEXT NOT NULL,
-    baseline TEXT NOT NULL,
-    category TEXT NOT NULL,
-    prompt_tokens_estimate INTEGER NOT NULL,
-    completion_tokens_estimate INTEGER NOT NULL,
-    billing TEXT NOT NULL,
-    price_id TEXT NOT NULL,
-    opened_ns INTEGER NOT NULL,
-    first_token_ns INTEGER,
-    ended_ns INTEGER NOT NULL,
-    status TEXT NOT NULL,
-    fault TEXT NOT NULL,
-    http_status INTEGER NOT NULL,
-    prompt_tokens INTEGER NOT NULL,
-    cached_tokens INTEGER NOT NULL,
-    cache_write_tokens INTEGER NOT NULL,
-    completion_tokens INTEGER NOT NULL,
-    reasoning_tokens INTEGER NOT NULL,
-    audio_seconds REAL NOT NULL,
-    provider_cost_nanousd INTEGER,
-    usage_source TEXT NOT NULL,
-    cost_status TEXT NOT NULL,
-    cost_nanousd INTEGER,
-    standard_nanousd INTEGER,
-    baseline_nanousd INTEGER,
-    cost_prompt_nanousd INTEGER,
-    cost_cached_nanousd INTEGER,
-    standard_prompt_nanousd INTEGER,
-    standard_cached_nanousd INTEGER
-) STRICT;
-CREATE INDEX charges_ended ON charges (ended_ns);
-
-CREATE TABLE totals (
-    pool TEXT NOT NULL,
-    backend TEXT NOT NULL,
-    billing TEXT NOT NULL,
-    model TEXT NOT NULL,
-    tier TEXT NOT NULL,
-    tenant TEXT NOT NULL,
-    status TEXT NOT NULL,
-    usage_source TEXT NOT NULL,
-    attempts INTEGER NOT NULL,
-    unpriced INTEGER NOT NULL,
-    prompt_tokens INTEGER NOT NULL,
-    cached_tokens INTEGER NOT NULL,
-    cache_write_tokens INTEGER NOT NULL,
-    completion_tokens INTEGER NOT NULL,
-    reasoning_tokens INTEGER NOT NULL,
-    cost_nanousd INTEGER NOT NULL,
-    standard_nanousd INTEGER NOT NULL,
-    saved_nanousd INTEGER NOT NULL,
-    UNIQUE (pool, backend, billing, model, tier, tenant, status, usage_source)
-) STRICT;
-
-CREATE TABLE leases (
-    lease_id TEXT PRIMARY KEY,
-    replica TEXT NOT NULL,
-    pool TEXT NOT NULL,
-    backend TEXT NOT NULL,
-    price_id TEXT NOT NULL,
-    started_ns INTEGER NOT NULL,
-    at_ns INTEGER NOT NULL,
-    ended_ns INTEGER,
-    bill_nanousd INTEGER NOT NULL,
-    idle_nanousd INTEGER NOT NULL,
-    state TEXT,
-    state_seq INTEGER NOT NULL
-) STRICT;
-
-CREATE TABLE position (
-    id INTEGER PRIMARY KEY CHECK (id = 1),
-    at_ns INTEGER NOT NULL,
-    seq INTEGER NOT NULL DEFAULT 0,
-    open_from_seq INTEGER NOT NULL,
-    whole_from_seq INTEGER NOT NULL DEFAULT 0
-) STRICT;
-INSERT INTO position (id, at_ns, open_from_seq) VALUES (1, 0, 0);
-"""
-
-# sha256: of the snapshot. A rate that is off by little need not show in any charge.
-PRICES = """
-CREATE TABLE prices (
-    price_id TEXT PRIMARY KEY,
-    snapshot TEXT NOT NULL,
-    sha256 TEXT NOT NULL
-) STRICT;
-"""
+VERSION = 6
+STAMPS = "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, PRIMARY KEY (version_num))"
 
 
-# Charges' columns since version 4.
-PARTS = ("cost_prompt_nanousd", "cost_cached_nanousd", "standard_prompt_nanousd", "standard_cached_nanousd")
+def open_writer(address: Address, wait_seconds: float = 0.0) -> Database:
+    """The connection of the one process that writes this ledger, created where there is none, holding its lock.
 
-
-def open_writer(path: Path) -> tuple[sqlite3.Connection, TextIO]:
-    """The connection of the one process that writes this ledger, created where there is none, and the lock it holds.
-
-    The lock is advisory (`flock` on `<path>.lock`) and goes with the process, however that dies. Raises LedgerError.
+    Only in PostgreSQL is the lock waited for. Raises LedgerError.
     """
+    if isinstance(address, PostgresAddress):
+        from router.ledger import postgres_schema
+
+        return postgres_schema.open_writer(address, wait_seconds)
+    lock = lock_ledger(address, is_shared=False)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = open(path.with_name(path.name + ".lock"), "a")  # noqa: SIM115 (held as long as the ledger is)
-    except OSError as error:
-        raise LedgerError(f"{path}: the ledger cannot be created here ({error.strerror})") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        raise LedgerError(
-            f"{path}: another jeton is writing this ledger; stop it, or give this one a file of its own (ledger.path)"
-        ) from None
-    try:
-        return _connect_writer(path), lock
+        return SqliteDatabase(_open_file(address), lock)
     except BaseException:
         lock.close()
         raise
 
 
-def open_reader(path: Path) -> sqlite3.Connection:
+def open_shared(address: Address, *, leads: bool = False) -> Database:
+    """A connection of one of several processes that write this ledger, created where there is none. leads: holding the
+    accountant's lock. Raises LedgerError; LockHeld when another leads."""
+    if isinstance(address, PostgresAddress):
+        from router.ledger import postgres_schema
+
+        return postgres_schema.open_shared(address, leads=leads)
+    locks = [lock_ledger(address, is_shared=True)]
+    try:
+        if leads:
+            locks.append(lead(address))
+        turns = turns_of(address)
+        try:
+            with turns:
+                connection = _open_file(address)
+        finally:
+            turns.close()
+        connection.execute(f"PRAGMA busy_timeout = {round(sqlite_database.SHARED_BUSY_SECONDS * 1000)}")
+        return SqliteDatabase(connection, *locks)
+    except BaseException:
+        for lock in locks:
+            lock.close()
+        raise
+
+
+def open_reader(address: Address) -> Database:
     """A connection that cannot write, beside a running writer or without one. Raises LedgerError."""
-    if not path.is_file():
-        raise LedgerError(f"{path}: there is no ledger here; `jeton serve` makes one, --ledger names another")
+    if isinstance(address, PostgresAddress):
+        from router.ledger import postgres_schema
+
+        return postgres_schema.open_reader(address)
+    if not address.is_file():
+        raise LedgerError(f"{address}: there is no ledger here; `jeton serve` makes one, --ledger names another")
     connection = None
     try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-        _check_version(connection, path, may_upgrade=False)
+        connection = sqlite_database.connected_to_read(address)
+        check_version(_version(connection, address), address, may_upgrade=False)
     except (sqlite3.Error, LedgerError) as error:
         if connection is not None:
             connection.close()
         if isinstance(error, LedgerError):
             raise
-        raise LedgerError(f"{path}: cannot be read as a ledger ({error})") from None
-    return connection
+        raise LedgerError(f"{address}: cannot be read as a ledger ({error})") from None
+    return SqliteDatabase(connection)
 
 
-def _connect_writer(path: Path) -> sqlite3.Connection:
-    # The connection is made here and used by the writer thread alone, one after the other.
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS)
+def turns_of(address: Address) -> AnyTurns:
+    """To be taken by one of several that write, for each transaction; PostgreSQL sees to that itself."""
+    return Turns(address) if isinstance(address, Path) else NoTurns()
+
+
+@contextmanager
+def reading(address: Address) -> Iterator[Database]:
+    """One state of the ledger, whatever is written meanwhile. Raises LedgerError."""
+    database = open_reader(address)
     try:
-        is_new = _is_new(connection)
-        if not is_new:
-            _check_version(connection, path, may_upgrade=True)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-        if not is_new:
-            _upgrade(connection)
-        else:
+        database.begin_reading()
+        yield database
+    except database.error as error:
+        raise LedgerError(f"{address}: cannot be read ({error})") from None
+    finally:
+        database.close()
+
+
+def make_room(database: Database, months: Iterable[int]) -> None:
+    """For what is booked in these months, where that has to be said."""
+    if database.engine is Engine.POSTGRESQL:
+        from router.ledger import partitions, postgres_database
+
+        assert isinstance(database, postgres_database.PostgresDatabase)
+        there = partitions.months_there(database)
+        for month in months:
+            partitions.make_months(database, month, there)
+
+
+def check_version(version: int, address: Address, *, may_upgrade: bool) -> None:
+    """Raises LedgerError."""
+    if version < VERSION and not may_upgrade:
+        raise LedgerError(
+            f"{address}: written by an older jeton (schema {version}); `jeton serve` brings it up to date when it starts"
+        )
+    if version > VERSION:
+        raise LedgerError(
+            f"{address}: written by a newer jeton (schema {version}, this one knows {VERSION}); upgrade jeton"
+        )
+
+
+def make_tables(connection: "Connection") -> None:
+    """All of them, empty, in a transaction of the caller's."""
+    from router.ledger.tables import FIRST_ROWS, metadata
+
+    metadata.create_all(connection)
+    connection.exec_driver_sql(STAMPS)
+    for statement in (*FIRST_ROWS, f"INSERT INTO alembic_version VALUES ('{VERSION}')"):
+        connection.exec_driver_sql(statement)
+
+
+def migrate(connection: "Connection", version: int) -> None:
+    """From this version to the newest, in a transaction of the caller's."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.attributes["connection"] = connection
+    if version < VERSION and not connection.dialect.has_table(connection, "alembic_version"):
+        command.stamp(config, str(version))
+    command.upgrade(config, "head")
+
+
+def _open_file(path: Path) -> sqlite3.Connection:
+    connection = sqlite_database.connected_to_write(path)
+    try:
+        version = None if _is_new(connection) else _version(connection, path)
+        if version is not None:
+            check_version(version, path, may_upgrade=True)
+        sqlite_database.prepare_to_write(connection)
+        if version is None:
             os.chmod(path, 0o600)  # who asked what and paid how much is not everybody's business
-            connection.execute("BEGIN IMMEDIATE")
-            for statement in _statements(TABLES + PRICES + rollups.TABLES):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {VERSION}")
-            connection.execute("COMMIT")
+        if version != VERSION:
+            with _changing(connection) as changing:
+                if version is None:
+                    make_tables(changing)
+                    changing.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+                else:
+                    migrate(changing, version)
+                changing.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
     except (sqlite3.Error, OSError) as error:
         connection.close()
         raise LedgerError(f"{path}: cannot be opened as a ledger ({error})") from None
@@ -213,32 +179,19 @@ def _connect_writer(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _upgrade(connection: sqlite3.Connection) -> None:
-    """Bring the tables of an older jeton up to date, all in one transaction.
+@contextmanager
+def _changing(connection: sqlite3.Connection) -> "Iterator[Connection]":
+    """SQLAlchemy on this connection, in one transaction with all that it does: tables too."""
+    from sqlalchemy import StaticPool, create_engine
+    from sqlalchemy.exc import DBAPIError
 
-    In version 1 a trigger moved the totals, row by row. Before version 3 the journal did not say how attempts ended, nor the
-    ledger what its prices were: for what was booked by then, the charges themselves are the record. Before version 4 charges
-    had no parts by class of token, and there were no hours: `rollups.py` adds them up from here on, the past first.
-    """
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version == VERSION:
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    connection.execute("DROP TRIGGER IF EXISTS charges_total")
-    if version < 3:
-        connection.execute("ALTER TABLE journal RENAME COLUMN opening TO detail")
-        connection.execute("ALTER TABLE position ADD COLUMN seq INTEGER NOT NULL DEFAULT 0")
-        connection.execute("UPDATE position SET seq = (SELECT ifnull(max(state_seq), 0) FROM leases)")
-        connection.execute("UPDATE leases SET state_seq = 0 WHERE ended_ns IS NOT NULL")
-        connection.execute("ALTER TABLE position ADD COLUMN whole_from_seq INTEGER NOT NULL DEFAULT 0")
-        connection.execute("UPDATE position SET whole_from_seq = (SELECT ifnull(max(seq), 0) FROM journal)")
-        connection.execute(PRICES)
-    for name in PARTS:
-        connection.execute(f"ALTER TABLE charges ADD COLUMN {name} INTEGER")
-    for statement in _statements(rollups.TABLES):
-        connection.execute(statement)
-    connection.execute(f"PRAGMA user_version = {VERSION}")
-    connection.execute("COMMIT")
+    engine = create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
+    try:
+        with engine.connect() as changing, changing.begin():
+            connection.execute("BEGIN IMMEDIATE")  # which SQLAlchemy leaves to the driver, and the driver does not do
+            yield changing
+    except DBAPIError as error:
+        raise cast(sqlite3.Error, error.orig) from None
 
 
 def _is_new(connection: sqlite3.Connection) -> bool:
@@ -246,27 +199,9 @@ def _is_new(connection: sqlite3.Connection) -> bool:
     return int(tables) == 0
 
 
-def _statements(script: str) -> list[str]:
-    """The script's statements one by one: `executescript` would commit between them."""
-    statements, rest = [], ""
-    for line in script.splitlines(keepends=True):
-        rest += line
-        if sqlite3.complete_statement(rest):
-            statements.append(rest)
-            rest = ""
-    return statements
-
-
-def _check_version(connection: sqlite3.Connection, path: Path, *, may_upgrade: bool) -> None:
+def _version(connection: sqlite3.Connection, path: Path) -> int:
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application_id != APPLICATION_ID:
         raise LedgerError(f"{path}: is not a jeton ledger")
-    if version < VERSION and not may_upgrade:
-        raise LedgerError(
-            f"{path}: written by an older jeton (schema {version}); `jeton serve` brings it up to date when it starts"
-        )
-    if version > VERSION:
-        raise LedgerError(
-            f"{path}: written by a newer jeton (schema {version}, this one knows {VERSION}); upgrade jeton"
-        )
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)

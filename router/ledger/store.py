@@ -12,7 +12,7 @@ written with it.
 A saved meter state is as of a position in the journal; the events after it are its tail. State and tail together are the
 meter as it was at the last commit: that is how a restart goes on without losing or counting anything twice.
 
-`sqlite.py` is the embedded store. Another passes the same tests.
+`sqlite.py` is the embedded store, `postgres.py` the one at scale; both pass the same tests.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,19 +21,24 @@ from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 from router.domain.attempt import AttemptFacts, Charge
+from router.domain.budget import Span
 from router.domain.immutable import immutable
 from router.domain.totals import Account, Totals
-from router.ledger.spending import SpentQuestion
 
 
 class LedgerError(Exception):
     """The ledger cannot be opened or read; the message says why and what to do."""
 
 
+class LockHeld(LedgerError):
+    """Another accountant has the ledger."""
+
+
 class EventKind(StrEnum):
     OPENED = "opened"
     FIRST_TOKEN = "first_token"
     CLOSED = "closed"
+    CORRECTED = "corrected"
     LEASED = "leased"
     REPRICED = "repriced"
     RELEASED = "released"
@@ -45,9 +50,12 @@ class Event(NamedTuple):
     subject: the attempt id; for a lease's events the lease id (a reprice's carries its time too: it may happen often).
     lease_id: of the meter that books it, "" on a metered backend.
     amount: the weight of an opened or first_token, the nano-dollars an hour of a leased or repriced, else 0.
-    detail: of an opened, what is known of the attempt; of a leased or repriced, its terms. A closed event's is written down
-    too, but handed over as the charge.
+    detail: of an opened, what is known of the attempt; of a leased or repriced, its terms; of a first_token that a worker has
+    told, what the attempt had run up by then, nano-dollars. A closed or corrected event's is written down too, but handed
+    over as the charge.
     growth: of a first_token's weight (`pricing/meter.py`); written down as its detail.
+    worker, number: who has told it, and as which of its reports (`journals.py`); "" where the process that keeps the books
+    saw it happen itself.
     """
 
     subject: str
@@ -55,21 +63,25 @@ class Event(NamedTuple):
     at_ns: int
     lease_id: str = ""
     amount: int = 0
-    detail: "Opening | Terms | None" = None
+    detail: "Opening | Terms | int | None" = None
     growth: int = 0
+    worker: str = ""
+    number: int = 0
 
 
 @immutable
 class Opening:
     """What is known of an attempt when it is opened.
 
-    estimate_nanousd: what the estimated usage costs at the price of that moment; metered backends only.
+    estimate_nanousd: what the estimated usage costs at the price of that moment; metered backends only. is_streaming: whether
+    a first token will be told; it is reported and not journalled, for the weight says it.
     """
 
     facts: AttemptFacts
     billing: str
     price_id: str
     estimate_nanousd: int | None = None
+    is_streaming: bool = True
 
 
 @immutable
@@ -116,20 +128,53 @@ class Checkpoint:
     open_from_seq: int | None
 
 
+class Opened(NamedTuple):
+    """An attempt that was opened and never closed, as the journal has it. prefill_nanousd: run up at its first token, where
+    a worker told of one; None where not. seq: of the event."""
+
+    opening: Opening
+    at_ns: int
+    seq: int = 0
+    worker: str = ""
+    has_first_token: bool = False
+    prefill_nanousd: int | None = None
+
+
 @immutable
 class Recovery:
     """What a previous process left behind.
 
     leases: those that have not ended. tail: the events of each since its state was saved, in order. openings: by attempt
-    id, attempts opened and never closed, in order, each with the time it was opened. prices: snapshots by id. at_ns: up to
-    when leases were booked.
+    id, attempts opened and never closed, in order. prices: snapshots by id. at_ns: up to when leases were booked.
     """
 
     leases: Sequence[Lease]
     tail: Mapping[str, Sequence[Event]]
-    openings: Mapping[str, tuple[Opening, int]]
+    openings: Mapping[str, Opened]
     prices: Mapping[str, str] = field(default_factory=dict)
     at_ns: int = 0
+
+
+@immutable
+class Correction:
+    """An attempt that was closed as lost, by the word of the worker that had been taken for dead.
+
+    charge: what it would have been. corrected_nanousd: to be added to what was charged; 0 on a leased replica, whose bill was
+    given out by then, and where the cost is not known. booked_ns: the day and hour it belongs to; a period that is closed
+    stays as it was.
+    """
+
+    charge: Charge
+    corrected_nanousd: int
+    booked_ns: int
+
+
+class SpentQuestion(NamedTuple):
+    """What was spent by a tenant, or one key of it (""), in a period whose bounds are midnights."""
+
+    tenant: str
+    api_key_name: str
+    span: Span
 
 
 class LedgerStore(Protocol):
@@ -157,8 +202,15 @@ class LedgerStore(Protocol):
     def keep_price(self, price_id: str, snapshot: str) -> None:
         """Write down what this price is, on disk no later than any event that is appended from now on. The first word counts."""
 
-    def append(self, events: Sequence[Event], charge: Charge | None = None, lease: Lease | None = None) -> int:
-        """Write together: events, the charge they lead to, the lease they move. Returns the position of the last event."""
+    def append(
+        self,
+        events: Sequence[Event],
+        charge: Charge | None = None,
+        lease: Lease | None = None,
+        correction: Correction | None = None,
+    ) -> int:
+        """Write together: events, the charge they lead to or correct, the lease they move, and of those that a worker has
+        told, how far its reports are booked. Returns the position of the last event."""
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
         """Save all meters as of now; publishes the totals when committed. A later one may take its place before that."""

@@ -102,36 +102,40 @@ class Pace:
     def __init__(self, profile: EngineProfile, busy: Occupancy) -> None:
         self._profile = profile
         self._busy = busy
-        decoding = min(busy.decoding, profile.sequences_max)
-        context_tokens = min(busy.context_tokens, profile.kv_capacity_tokens)
-        # What every request here waits for: the way to the scheduler, half of the step under way.
-        self._start_seconds = profile.request_overhead_seconds
-        self._ending_seconds = 0.0  # until one of those that decode ends
-        if decoding:
-            step_seconds = profile.step_seconds(decoding, context_tokens, 0)
-            self._start_seconds += step_seconds / 2
-            self._ending_seconds = step_seconds * CHAT.completion_tokens / decoding
-        self._is_crowded = busy.decoding + busy.prefilling >= profile.sequences_max
-        self._room_tokens = profile.kv_capacity_tokens - busy.context_tokens
+        # One read of the profile: those of a pydantic instance are dear, and this is made anew whenever a load changes.
+        engine = profile.figures
+        decoding = min(busy.decoding, engine.sequences_max)
+        context_tokens = min(busy.context_tokens, engine.kv_capacity_tokens)
+        self._is_crowded = busy.decoding + busy.prefilling >= engine.sequences_max
+        self._room_tokens = engine.kv_capacity_tokens - busy.context_tokens
         self._ahead_tokens = busy.prefill_tokens
-        self._prompt_token_seconds = profile.request_seconds_per_token
-        self._pair_seconds = profile.attention_seconds_per_pair / 2
-        self._chunk_tokens = max(profile.chunk_tokens - decoding, 1)
+        self._prompt_token_seconds = engine.request_seconds_per_token
+        self._pair_seconds = engine.attention_seconds_per_pair / 2
+        self._chunk_tokens = max(engine.chunk_tokens - decoding, 1)
         self._chunk_seconds = 0.0  # worked out when the first long prompt comes
         # `step_seconds` with t prompt tokens is the higher of two straight lines over t, one where memory is the longer
         # and one where arithmetic is; a mixture's experts bend the former.
-        verified = decoding * profile.verified_tokens
-        seconds = profile.step_overhead_seconds + profile.sequence_seconds * decoding + profile.prefill_overhead_seconds
-        if decoding and profile.speculation is not None:
-            seconds += profile.speculation.draft_seconds
-        self._verified = verified
-        self._expert_seconds = profile.expert_read_seconds
-        self._expert_miss_ratio = profile.expert_miss_ratio
-        self._token_seconds = profile.token_seconds
-        self._steep_token_seconds = profile.token_seconds + profile.compute_seconds_per_token
-        memory_seconds = profile.weight_read_seconds + profile.kv_read_seconds_per_token * context_tokens
-        self._flat_seconds = seconds + verified * profile.token_seconds + memory_seconds
-        self._steep_seconds = seconds + verified * self._steep_token_seconds
+        self._verified = verified = decoding * engine.verified_tokens
+        seconds = engine.step_overhead_seconds + engine.sequence_seconds * decoding + engine.prefill_overhead_seconds
+        if decoding:
+            seconds += engine.draft_seconds
+        self._expert_seconds = engine.expert_read_seconds
+        self._expert_miss_ratio = engine.expert_miss_ratio
+        self._token_seconds = token_seconds = engine.token_seconds
+        self._steep_token_seconds = steep_token_seconds = token_seconds + engine.compute_seconds_per_token
+        memory_seconds = engine.weight_read_seconds + engine.kv_read_seconds_per_token * context_tokens
+        self._flat_seconds = seconds + verified * token_seconds + memory_seconds
+        self._steep_seconds = seconds + verified * steep_token_seconds
+        # What every request here waits for: the way to the scheduler, half of the step under way.
+        self._start_seconds = engine.request_overhead_seconds
+        self._ending_seconds = 0.0  # until one of those that decode ends
+        if decoding:
+            step_seconds = self._flat_seconds
+            if self._expert_seconds:
+                step_seconds += self._expert_seconds * (1 - self._expert_miss_ratio**verified)
+            step_seconds = max(step_seconds, self._steep_seconds) - engine.prefill_overhead_seconds
+            self._start_seconds += step_seconds / 2
+            self._ending_seconds = step_seconds * CHAT.completion_tokens / decoding
 
     def ttft_seconds(self, uncached_prompt_tokens: float) -> float:
         """What a request waits before it is scheduled, half of the step under way, a free slot, then the prompts ahead and our

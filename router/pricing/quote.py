@@ -208,11 +208,12 @@ def scarcity(profile: EngineProfile, point: OperatingPoint, busy: Occupancy) -> 
     TARGET_UTILIZATION_RATIO of it; limit: all). Linear up to the target, for there a request takes from nobody but what
     could still come; beyond it 1 ÷ slack, the growth of waiting in a queue, for there it delays the others.
     """
+    engine = profile.figures
     slots = (busy.decoding + busy.prefilling) / point.sequences
-    cache = (busy.context_tokens + busy.prefill_tokens) / profile.kv_capacity_tokens / TARGET_UTILIZATION_RATIO
+    cache = (busy.context_tokens + busy.prefill_tokens) / engine.kv_capacity_tokens / TARGET_UTILIZATION_RATIO
     if slots <= 1 and cache <= 1:
         return IDLE_SCARCITY + (1 - IDLE_SCARCITY) * (slots if slots > cache else cache)
-    return max(_delay(slots, profile.sequences_max / point.sequences), _delay(cache, 1 / TARGET_UTILIZATION_RATIO))
+    return max(_delay(slots, engine.sequences_max / point.sequences), _delay(cache, 1 / TARGET_UTILIZATION_RATIO))
 
 
 def _delay(ratio: float, limit: float) -> float:

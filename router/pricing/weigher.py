@@ -4,8 +4,8 @@ A weight is an attempt's part of an engine step (`shares.py`) as it will be for 
 of a step, divided by weights, goes where its time went. Three things make that more than the formula of a step:
 
 - **A prompt pays by amount, not by time.** From dispatch to first token an attempt mostly waits: for HTTP and tokenizer, for
-  the step under way, for the prompts before it, for a place or for blocks when the replica is full. It weighs what its prompt costs, divided by the
-  steps until it is read, so a queue of prompts does not pay for what it does not use yet.
+  the step under way, for the prompts before it, for a place or for blocks when the replica is full. It weighs what its prompt
+  costs, divided by the steps until it is read, so a queue of prompts does not pay for what it does not use yet.
 - **Accounts are settled at the first token.** By then it is known how long it took, which prompts were waiting when its step
   began, and what the attempt has paid. The difference to what its prompt cost is spread over the decode that is expected.
 - **Weights are multiples of a step's overhead and weight read.** These are shared alike by all that decode, however many come
@@ -21,7 +21,7 @@ is dropped when it is older than a step).
 """
 
 from collections import deque
-from math import ceil
+from math import ceil, exp
 from typing import NamedTuple
 
 from router.pricing.profile import EngineProfile, StepParts
@@ -35,8 +35,10 @@ STEP_UNDER_WAY = 0.5
 DECODE_SHARE_MIN = 0.1
 # What the rate of prompts is remembered of: each attempt counts for 5 % less than the next one.
 RATE_DECAY = 0.95
-# Below this share of steps full of prompts, a decode weighs what it does in a step without any.
-FULL_SHARE_MIN = 0.02
+# Below this share of steps that hold prompts, a decode weighs what it does in a step without any.
+READING_SHARE_MIN = 0.02
+# Sums of parts of it are whole, so that nothing is left when all are gone.
+ENDING = 2**32
 # What happens in a step, and more: where no first token comes, of a replica that fails all it is given, nothing else would end
 # what is remembered.
 ROWS_MAX = 1024
@@ -51,13 +53,15 @@ class Weighed(NamedTuple):
 
 class _Seat:
     """An open attempt. prompt_tokens: to be computed; context_tokens: with those that are cached; decode_context_tokens: half
-    way through its completion; compute_seconds: the prompt's arithmetic; steps: that its completion is expected to take."""
+    way through its completion; compute_seconds: the prompt's arithmetic; steps: that its completion is expected to take;
+    endings: how much of one a step brings nearer, in parts of ENDING."""
 
     __slots__ = (
         "completion_tokens",
         "compute_seconds",
         "context_tokens",
         "decode_context_tokens",
+        "endings",
         "is_decoding",
         "profile",
         "prompt_tokens",
@@ -77,6 +81,7 @@ class _Seat:
         self.steps = float(self.completion_tokens)
         if speculation is not None:
             self.steps = max(1.0, self.steps / speculation.tokens_per_step)
+        self.endings = max(1, round(ENDING / self.steps))
         self.is_decoding = False
 
 
@@ -116,16 +121,17 @@ class Weigher:
     Events of attempts that are not open change nothing. Times are nanoseconds of any one clock.
     """
 
-    __slots__ = ("_arrivals", "_context_tokens", "_decoding", "_last_ns", "_rate", "_seats", "_waiting")
+    __slots__ = ("_arrivals", "_context_tokens", "_decoding", "_endings", "_last_ns", "_rate", "_seats", "_waiting")
 
     def __init__(self) -> None:
         self._seats: dict[str, _Seat] = {}
         self._decoding = 0
         self._context_tokens = 0  # of those that decode
+        self._endings = 0  # theirs
         self._waiting = _Log()  # prompts that are not read yet
         self._arrivals = _Log()  # prompts that have come, ever
         self._last_ns: int | None = None
-        self._rate = (0.0, 0.0)  # nanoseconds, and prompt tokens that came in them; both fade
+        self._rate = (0.0, 0.0, 0.0)  # nanoseconds, and prompts and prompt tokens that came in them; all fade
 
     def open(
         self,
@@ -168,8 +174,8 @@ class Weigher:
         else:
             seconds = self._prompt_seconds(seat, ahead_tokens - (steps - 1) * budget, waiting_count / steps + 1)
         steps_until_read = steps + room_steps + STEP_UNDER_WAY
-        if decoding:  # the others' steps go by before the scheduler has seen it
-            unseen_seconds = profile.request_overhead_seconds + profile.request_seconds_per_token * seat.context_tokens
+        unseen_seconds = profile.request_overhead_seconds + profile.request_seconds_per_token * seat.context_tokens
+        if decoding and unseen_seconds:  # the others' steps go by before the scheduler has seen it
             steps_until_read += unseen_seconds / profile.decode_steps(decoding).seconds(self._context_tokens, 1, 0)
         if is_streaming:
             self._waiting.add(at_ns, seat.prompt_tokens, 1)
@@ -214,6 +220,7 @@ class Weigher:
         if seat.is_decoding:
             self._decoding -= 1
             self._context_tokens -= seat.decode_context_tokens
+            self._endings -= seat.endings
         else:
             self._waiting.add(at_ns, -seat.prompt_tokens, -1)
 
@@ -221,19 +228,22 @@ class Weigher:
         seat.is_decoding = True
         self._decoding += 1
         self._context_tokens += seat.decode_context_tokens
+        self._endings += seat.endings
 
     def _remember(self, at_ns: int, prompt_tokens: int) -> None:
-        elapsed_ns, tokens = self._rate
+        elapsed_ns, prompts, tokens = self._rate
         if self._last_ns is not None:
             elapsed_ns = elapsed_ns * RATE_DECAY + max(0, at_ns - self._last_ns)
+            prompts = prompts * RATE_DECAY + 1
             tokens = tokens * RATE_DECAY + prompt_tokens
         self._last_ns = at_ns
-        self._rate = elapsed_ns, tokens
+        self._rate = elapsed_ns, prompts, tokens
 
     def _steps_until_room(self, seat: _Seat) -> float:
         """How many steps until those who decode have left a place, and blocks, for this one and those before it.
 
-        Of n sequences that make C tokens each, one ends every C ÷ n steps, and with it 1 ÷ n of the context goes.
+        Of n sequences that take C steps each, one ends every C ÷ n steps, and with it 1 ÷ n of the context goes. Where they
+        take different times, 1 ÷ C is the mean of theirs.
         """
         profile, decoding = seat.profile, self._decoding
         if not decoding:
@@ -242,7 +252,7 @@ class Weigher:
         tokens = self._context_tokens + self._waiting.tokens + seat.prompt_tokens - profile.kv_capacity_tokens
         if places <= 0 and tokens <= 0:
             return 0.0
-        return max(places / decoding, tokens / self._context_tokens) * seat.steps
+        return max(places, tokens / self._context_tokens * decoding) * ENDING / self._endings
 
     def _prompt_seconds(self, seat: _Seat, tokens: float, count: float) -> float:
         """What its prompt costs, read in steps that hold `tokens` of `count` prompts, its own included."""
@@ -274,36 +284,40 @@ class Weigher:
         return seconds * own / chunk
 
     def _decode_shares(self, seat: _Seat) -> tuple[float, float]:
-        """What it pays of a step beside its cache, and for every token of that, in seconds: on average over steps without
-        prompts and steps full of them, at the rate that they come."""
+        """What it pays of a step beside its cache, and for every token of that, in seconds: on average over steps with and
+        without prompts, at the rate that those come."""
         profile, decoding, context_tokens = seat.profile, self._decoding, self._context_tokens
         parts = profile.step_parts(decoding, context_tokens, 0)
         alike, kv = decode_shares(parts, decoding)
-        elapsed_ns, tokens = self._rate
-        if not elapsed_ns or decoding == 1:
+        elapsed_ns, prompts, tokens = self._rate
+        bare_seconds = parts.seconds
+        if decoding == 1 or not elapsed_ns or prompts * bare_seconds * NS <= elapsed_ns * READING_SHARE_MIN:
             return alike, kv / context_tokens
         budget = max(profile.chunk_tokens - decoding, 1)
+        # The mean step, if prompts filled the steps they are in: of those a share f = full steps a second × the mean step, which
+        # is longer the more of them there are. How full they are hardly matters to that.
         full_per_second = tokens / elapsed_ns * NS / budget
-        bare_seconds = parts.seconds
-        if full_per_second * bare_seconds < FULL_SHARE_MIN:
-            return alike, kv / context_tokens
-        # Of the steps a share f is full: f = full steps a second × the mean step, which is longer the more of them there are.
-        full_alike, full_kv, full_seconds = self._beside_full_prompts(profile, parts, budget)
-        idle = 1 - full_per_second * (full_seconds - bare_seconds)
+        more_seconds = profile.step_seconds(decoding, context_tokens, budget) - bare_seconds
+        idle = 1 - full_per_second * more_seconds
         share = min(1.0, full_per_second * bare_seconds / idle) if idle > 0 else 1.0
-        return (1 - share) * alike + share * full_alike, ((1 - share) * kv + share * full_kv) / context_tokens
+        mean_ns = (bare_seconds + share * more_seconds) * NS
+        # What they do is come one by one, so that the steps in which none has come are fewer (Poisson), and the others hold less.
+        share = max(1 - exp(-prompts / elapsed_ns * mean_ns), share)
+        chunk = min(budget, max(1, round(tokens / elapsed_ns * mean_ns / share)))
+        beside_alike, beside_kv = self._beside_a_prompt(profile, parts, chunk)
+        return (1 - share) * alike + share * beside_alike, ((1 - share) * kv + share * beside_kv) / context_tokens
 
-    def _beside_full_prompts(self, profile: EngineProfile, parts: StepParts, budget: int) -> tuple[float, float, float]:
-        """Of a step that is full of one prompt, what those that decode pay alike, what they pay by their caches, and how long
-        it takes: what `step_shares` says, without its lists (this runs for every request)."""
+    def _beside_a_prompt(self, profile: EngineProfile, parts: StepParts, chunk: int) -> tuple[float, float]:
+        """Of a step with so many tokens of one prompt, what those that decode pay alike, and what they pay by their caches:
+        what `step_shares` says, without its lists (this runs for every request)."""
         decoding = self._decoding
         overhead, decoders, weight, kv, compute, _, experts, decoder_experts = parts
-        prompt_compute = profile.compute_seconds_per_token * budget
+        prompt_compute = profile.compute_seconds_per_token * chunk
         alike_weight = weight - experts
         own_experts = 0.0
         if experts:
-            experts = profile.experts_seconds(decoding * profile.verified_tokens + budget)
-            touched = decoding * decoder_experts + profile.experts_seconds(budget)
+            experts = profile.experts_seconds(decoding * profile.verified_tokens + chunk)
+            touched = decoding * decoder_experts + profile.experts_seconds(chunk)
             own_experts = experts * decoder_experts / touched
             weight = alike_weight + experts
         rest = max(weight + kv, compute + prompt_compute) - weight
@@ -313,8 +327,7 @@ class Weigher:
         scale = (rest - added) / (kv + compute) if kv + compute else 0.0
         own = (overhead + alike_weight) / (decoding + 1) + own_experts
         own += (decoders + compute * scale) / decoding
-        prompts = profile.token_seconds * budget + profile.prefill_overhead_seconds
-        return own, kv * scale, overhead + decoders + prompts + weight + rest
+        return own, kv * scale
 
 
 def _whole(seconds: float) -> int:

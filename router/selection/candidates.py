@@ -6,10 +6,11 @@ is worked out once per model name and set of needs. Ranking is the policies' bus
 """
 
 from collections.abc import Iterable, Mapping
+from math import inf
 from typing import NamedTuple
 
 from router.domain.decision import Candidate, Exclusion, Prediction
-from router.domain.fleet import IDLE, UP, Backend, HealthState, Load, Snapshot
+from router.domain.fleet import IDLE, UP, Backend, HealthState, Load, Scrape, Snapshot
 from router.domain.request import Capability, InferenceRequest
 from router.errors import Refusal
 from router.pricing.drift import Drifts
@@ -27,6 +28,8 @@ from router.selection.tenancy import Tenancy, why_not_for
 
 # Providers cache nothing shorter (OpenAI and Anthropic document 1,024 tokens).
 METERED_CACHED_TOKENS_MIN = 1024
+# Combinations of model names, needs and tenants that are remembered: more than clients that mean well ever use.
+ABLE_MAX = 4096
 
 
 class _Able(NamedTuple):
@@ -61,6 +64,9 @@ class Finder:
         self.drifts = drifts or Drifts()
         self.prefixes = prefixes or PrefixIndex()
         self._sites: dict[str, Site] = {}
+        # Of the last snapshot's scrapes; a snapshot's are never changed.
+        self._scrapes: Mapping[str, Scrape] = {}
+        self._oldest_scrape_seconds = inf
         # By model name, needs and tenant, all from bounded sets: only configured names have a scope, needs follow from the
         # endpoint and a few features of the body, and a tenant is named here only where rules of its own hold.
         self._able: dict[tuple[str, frozenset[Capability], str], _Able] = {}
@@ -102,7 +108,11 @@ class Finder:
                     doubtful.append(site)
                 case Fit.NO:
                     exclusions.append(Exclusion(site.backend.name, "", why_too_long(site.backend, request)))
-        sight = _Sight(snapshot, loads, now_seconds, now_seconds - self._stale_seconds, self.drifts)
+        if snapshot.scrapes is not self._scrapes:
+            self._scrapes = snapshot.scrapes
+            self._oldest_scrape_seconds = min((one.at_seconds for one in self._scrapes.values()), default=inf)
+        fresh_from = now_seconds - self._stale_seconds
+        sight = _Sight(snapshot, loads, now_seconds, fresh_from, self._oldest_scrape_seconds, self.drifts)
         cached_tokens = self.prefixes.cached_tokens(request.prefix) if request.prefix else NOTHING_CACHED
         ask = Ask(
             request, prediction, len(self._levels), cached_tokens, region=region, are_holds_wanted=are_holds_wanted
@@ -140,6 +150,8 @@ class Finder:
                 able.exclusions.append(Exclusion(backend.name, "", "no engine profile to share its hours out by"))
             else:
                 able.sites.append(self._site(backend, Lease(price, profile)))
+        if len(self._able) >= ABLE_MAX:
+            self._able.clear()
         self._able[scope.model, needs, "" if tenancy is None else tenancy.tenant] = able
         return able
 
@@ -158,6 +170,7 @@ class _Sight(NamedTuple):
     loads: Mapping[str, Load]
     now_seconds: float
     fresh_from: float
+    oldest_scrape_seconds: float
     drifts: Drifts
 
 
@@ -202,7 +215,7 @@ def _appraise(site: Site, seats: Iterable[Seat], ask: Ask, sight: _Sight, candid
     prompt_tokens, cached_tokens = ask.prompt_tokens, ask.cached_tokens
     rtt_seconds = site.rtt_seconds(ask.region)
     egress_nanousd = round(ask.egress_bytes * site.egress_nanousd_per_byte) if site.egress_nanousd_per_byte else 0
-    loads, scrapes, peers = sight.loads, sight.snapshot.scrapes, sight.snapshot.peers
+    loads, scrapes = sight.loads, sight.snapshot.scrapes
     if not isinstance(price, Lease):
         offer = Offer(site, ask, hold_nanousd)
         seconds = rtt_seconds + METERED_TTFT_SECONDS + METERED_TTFT_SECONDS_PER_TOKEN * prompt_tokens
@@ -220,6 +233,7 @@ def _appraise(site: Site, seats: Iterable[Seat], ask: Ask, sight: _Sight, candid
     offer = Offer(site, ask, hold_nanousd)
     drifts, fresh_from, cached = sight.drifts.by_replica, sight.fresh_from, 0
     load_of, scrape_of, drift_of, add = loads.get, scrapes.get, drifts.get, candidates.append
+    may_be_stale = sight.oldest_scrape_seconds < fresh_from
     for seat in seats:
         replica_id = seat.id
         load, scrape, outlook, drift = (
@@ -228,13 +242,12 @@ def _appraise(site: Site, seats: Iterable[Seat], ask: Ask, sight: _Sight, candid
             seat.outlook,
             drift_of(replica_id),
         )
-        if peers and replica_id in peers:
-            load += peers[replica_id]
         seconds = rtt_seconds
-        if scrape is not None and scrape.at_seconds < fresh_from:
+        if may_be_stale and scrape is not None and scrape.at_seconds < fresh_from:
             seconds += sight.now_seconds - scrape.at_seconds
             scrape = None
-        if outlook is None or outlook.load is not load or outlook.scrape is not scrape:
+        # The same load may come as another object, where other workers' is in it.
+        if outlook is None or outlook.scrape is not scrape or (outlook.load is not load and outlook.load != load):
             outlook = seat.look(price, load, scrape)
         own_seconds = engine_seconds
         if cached_tokens:

@@ -75,6 +75,20 @@ class Prospect(Candidate):
         return price.standard_nanousd(ask.prompt_tokens, ask.completion_tokens, self.cached_tokens)
 
     @property
+    def wait_seconds(self) -> float:
+        return 0.0 if self._outlook is None else self._outlook.pace.ttft_seconds(0)
+
+    @property
+    def silent_seconds(self) -> float:
+        offer, outlook = self._offer, self._outlook
+        if outlook is None:
+            return 0.0
+        seconds = outlook.pace.ttft_seconds(offer.ask.prompt_tokens - self.cached_tokens)
+        if self._drift is not None:
+            seconds *= self._drift.ttft.ratio
+        return max(self.ttft_seconds - seconds - offer.site.rtt_seconds(offer.ask.region), 0.0)
+
+    @property
     def fill_ratio(self) -> float:
         return 0.0 if self._outlook is None else self._outlook.fill_ratio
 

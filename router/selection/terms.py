@@ -16,15 +16,15 @@ DEADLINE_HEADER = "x-jeton-deadline-ms"
 
 
 class Shedding(NamedTuple):
-    """From which forecast of the first token on requests are turned away; critical ones never are."""
+    """How long a request may have to wait for others before those of its kind are turned away; critical ones never are."""
 
-    sheddable_ttft_seconds: float
-    standard_ttft_seconds: float
+    sheddable_wait_seconds: float
+    standard_wait_seconds: float
 
     def limit_seconds(self, criticality: Criticality) -> float:
         if criticality is Criticality.CRITICAL:
             return float("inf")
-        return self.sheddable_ttft_seconds if criticality is Criticality.SHEDDABLE else self.standard_ttft_seconds
+        return self.sheddable_wait_seconds if criticality is Criticality.SHEDDABLE else self.standard_wait_seconds
 
 
 def within_terms(request: InferenceRequest, candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Exclusion]]:
@@ -52,7 +52,7 @@ def within_terms(request: InferenceRequest, candidates: Sequence[Candidate]) -> 
         kept = affordable
     deadline = terms.deadline_seconds
     if deadline is not None:
-        times = [one.ttft_seconds if request.is_streaming else one.end_seconds for one in kept]
+        times = [(one.ttft_seconds if request.is_streaming else one.end_seconds) - one.silent_seconds for one in kept]
         if min(times) > deadline:
             raise DeadlineUnreachable(
                 f"No backend is forecast to answer within the deadline of {deadline:g} s; the quickest would take"
@@ -70,14 +70,17 @@ def within_terms(request: InferenceRequest, candidates: Sequence[Candidate]) -> 
 
 
 def refuse_in_a_rush(request: InferenceRequest, candidates: Sequence[Candidate], shedding: Shedding) -> None:
-    """Raises Overloaded where even the quickest candidate would answer too late for work of this criticality."""
+    """Raises Overloaded where work of this criticality would wait too long for others even at the idlest candidate.
+
+    A long prompt takes its time on an idle replica, too: that is not counted, and neither is silence.
+    """
     limit_seconds = shedding.limit_seconds(request.terms.criticality)
-    quickest_seconds = min(candidate.ttft_seconds for candidate in candidates)
-    if quickest_seconds > limit_seconds:
+    wait_seconds = min(candidate.wait_seconds for candidate in candidates)
+    if wait_seconds > limit_seconds:
         raise Overloaded(
-            f"Too much is asked for at once: {request.terms.criticality} requests are turned away while the first token would"
-            f" take more than {limit_seconds:g} s.",
-            retry_after_seconds=max(quickest_seconds - limit_seconds, 1.0),
+            f"Too much is asked for at once: {request.terms.criticality} requests are turned away while they would wait more than"
+            f" {limit_seconds:g} s for their turn.",
+            retry_after_seconds=max(wait_seconds - limit_seconds, 1.0),
         )
 
 

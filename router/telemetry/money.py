@@ -5,10 +5,11 @@ There is no other counter of money; what a token costs just now, by class, is a 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 from router.domain.attempt import AttemptStatus
 from router.domain.money import NANOUSD_PER_USD
@@ -60,11 +61,13 @@ class MoneyCollector(Collector):
             sums.bill[place] += bill_nanousd
         for place, lease in totals.leases.items():
             sums.idle[place] += lease.idle_nanousd
+        for place, corrected_nanousd in totals.corrected_nanousd.items():
+            sums.corrected[place] += corrected_nanousd
         seconds, rest_ns = divmod(totals.at_ns, 10**9)
         sums.position = {(POSITION_SEQ,): totals.seq, (POSITION_SECONDS,): seconds, (POSITION_NS,): rest_ns}
         for tenant, saved_nanousd in _measured(totals.arms, self._tenants).items():
             sums.saved[tenant, HOLDOUT] += saved_nanousd
-        return _families(sums)
+        yield from _families(sums)
 
     def _labels(self, account: Account) -> Labels:
         return account.pool, account.backend, account.model, account.tier, self._tenants.fold(account.tenant)
@@ -82,64 +85,74 @@ class _Sums:
         self.tokens: defaultdict[Labels, int] = defaultdict(int)
         self.usage: defaultdict[Labels, int] = defaultdict(int)
         self.unpriced: defaultdict[Labels, int] = defaultdict(int)
+        self.corrected: defaultdict[Labels, int] = defaultdict(int)
         self.position: Mapping[Labels, int] = {}
 
 
-def _families(sums: _Sums) -> list[Metric]:
+def _families(sums: _Sums) -> Iterator[Metric]:
+    """One by one, so that a scrape can let others have their turn between."""
     usd = NANOUSD_PER_USD
-    return [
-        _counter("jeton_bill_usd", "What we owe: leases by time, metered backends by use.", BY_PLACE, sums.bill, usd),
-        _counter(
-            "jeton_cost_usd",
-            "Cost of attempts. allocated: shares of the bill, attempts in flight included; with jeton_idle_usd_total they"
-            " sum to the bill. standard: the same tokens at list price, or at a lease's target utilization.",
-            (*BY_ACCOUNT, "basis"),
-            sums.cost,
-            usd,
+    yield _counter("jeton_bill_usd", "What we owe: leases by time, metered backends by use.", BY_PLACE, sums.bill, usd)
+    yield _counter(
+        "jeton_cost_usd",
+        "Cost of attempts. allocated: shares of the bill, attempts in flight included; with jeton_idle_usd_total they"
+        " sum to the bill. standard: the same tokens at list price, or at a lease's target utilization.",
+        (*BY_ACCOUNT, "basis"),
+        sums.cost,
+        usd,
+    )
+    yield _counter("jeton_idle_usd", "Lease time that no attempt used.", BY_PLACE, sums.idle, usd)
+    yield _counter(
+        "jeton_lost_usd",
+        "Cost of attempts that gave no answer, a part of jeton_cost_usd_total.",
+        (*BY_PLACE, "why"),
+        sums.lost,
+        usd,
+    )
+    yield _filled(
+        GaugeMetricFamily(
+            "jeton_saved_usd_total",
+            "What routing saved. counterfactual: the same tokens at the baseline's list or standard price, less the cost"
+            " here, failed attempts included. holdout: measured on the requests that were held out, less the routed, at the"
+            " baseline's list or standard price. Neither includes idle time. A gauge, for it may fall: delta(), not rate().",
+            labels=("tenant", "method"),
         ),
-        _counter("jeton_idle_usd", "Lease time that no attempt used.", BY_PLACE, sums.idle, usd),
-        _counter(
-            "jeton_lost_usd",
-            "Cost of attempts that gave no answer, a part of jeton_cost_usd_total.",
-            (*BY_PLACE, "why"),
-            sums.lost,
-            usd,
+        sums.saved,
+        usd,
+    )
+    yield _counter(
+        "jeton_tokens",
+        "Language tokens. cached is a part of prompt, reasoning of completion.",
+        (*BY_ACCOUNT, "class"),
+        sums.tokens,
+    )
+    yield _counter("jeton_usage", "Ended attempts, by how their tokens are known.", ("source",), sums.usage)
+    yield _counter(
+        "jeton_unpriced_attempts",
+        "Ended attempts whose cost is unknown for want of a price.",
+        ("backend",),
+        sums.unpriced,
+    )
+    yield _filled(
+        GaugeMetricFamily(
+            "jeton_corrections_usd",
+            "What workers that had been taken for dead said of their attempts after all: to be added to the cost of attempts"
+            " that were counted as lost, at their estimate. A gauge, for it may fall.",
+            labels=BY_PLACE,
         ),
-        _filled(
-            GaugeMetricFamily(
-                "jeton_saved_usd_total",
-                "What routing saved. counterfactual: the same tokens at the baseline's list or standard price, less the cost"
-                " here, failed attempts included. holdout: measured on the requests that were held out, less the routed, at the"
-                " baseline's list or standard price. Neither includes idle time. A gauge, for it may fall: delta(), not rate().",
-                labels=("tenant", "method"),
-            ),
-            sums.saved,
-            usd,
+        sums.corrected,
+        usd,
+    )
+    yield _filled(
+        GaugeMetricFamily(
+            POSITION,
+            "Up to where the money here reckons: the last event of the journal, and the time to which leases are booked,"
+            " as whole seconds since 1970 and the nanoseconds beyond. `jeton ledger audit` reckons the same again.",
+            labels=("part",),
         ),
-        _counter(
-            "jeton_tokens",
-            "Language tokens. cached is a part of prompt, reasoning of completion.",
-            (*BY_ACCOUNT, "class"),
-            sums.tokens,
-        ),
-        _counter("jeton_usage", "Ended attempts, by how their tokens are known.", ("source",), sums.usage),
-        _counter(
-            "jeton_unpriced_attempts",
-            "Ended attempts whose cost is unknown for want of a price.",
-            ("backend",),
-            sums.unpriced,
-        ),
-        _filled(
-            GaugeMetricFamily(
-                POSITION,
-                "Up to where the money here reckons: the last event of the journal, and the time to which leases are booked,"
-                " as whole seconds since 1970 and the nanoseconds beyond. `jeton ledger audit` reckons the same again.",
-                labels=("part",),
-            ),
-            sums.position,
-            1,
-        ),
-    ]
+        sums.position,
+        1,
+    )
 
 
 def _measured(arms: Iterable[ArmSums], tenants: Vocabulary) -> Mapping[str, int]:
@@ -164,9 +177,22 @@ def _counter(name: str, text: str, label_names: Labels, amounts: Mapping[Labels,
 def _filled(
     family: CounterMetricFamily | GaugeMetricFamily, amounts: Mapping[Labels, int], unit: int
 ) -> CounterMetricFamily | GaugeMetricFamily:
-    for labels, amount in amounts.items():
-        family.add_metric(labels, amount / unit)
+    """Its samples are made as they are read: thousands at once would hold the event loop up for milliseconds."""
+    suffix = "_total" if family.type == "counter" else ""
+    family.samples = _Samples(family.name + suffix, family._labelnames, amounts, unit)  # type: ignore[assignment]
     return family
+
+
+class _Samples:
+    """Those of one family. Read once or more; the amounts must not change meanwhile."""
+
+    def __init__(self, name: str, label_names: Sequence[str], amounts: Mapping[Labels, int], unit: int) -> None:
+        self._name, self._label_names = name, label_names
+        self._amounts, self._unit = amounts, unit
+
+    def __iter__(self) -> Iterator[Sample]:
+        for labels, amount in self._amounts.items():
+            yield Sample(self._name, dict(zip(self._label_names, labels, strict=True)), amount / self._unit)
 
 
 def _token_classes(total: LineTotal) -> Iterable[tuple[str, int]]:

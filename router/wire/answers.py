@@ -46,6 +46,21 @@ def read_answer(endpoint: Endpoint, body: bytes, *, model: str, context_tokens: 
     return Answer(body, fault, usage, 0 if usage is not None else tokens_estimate(_text(answer)))
 
 
+def is_complete(endpoint: Endpoint, body: bytes) -> bool:
+    """Whether an answer that was found good says of each part why it ended: it is all that there is."""
+    answer = orjson.loads(body)
+    if endpoint is Endpoint.RESPONSES:
+        return answer.get("status") in ("completed", "incomplete")
+    if endpoint is Endpoint.MESSAGES:
+        return type(answer.get("stop_reason")) is str
+    choices = answer.get("choices")
+    return (
+        type(choices) is list
+        and bool(choices)
+        and all(type(choice) is dict and type(choice.get("finish_reason")) is str for choice in choices)
+    )
+
+
 def _is_aborted(answer: dict[str, Any]) -> bool:
     choices = answer.get("choices")
     if type(choices) is list:

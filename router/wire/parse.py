@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from router.domain.immutable import immutable
 from router.domain.request import Capability, Endpoint, Prompt
 from router.errors import BadRequest
+from router.wire.constraints import CONSTRAINING, Constraints
+from router.wire.media import MediaRules, media_hosts
 
 # Clipped before classification, so that a long prompt costs no more than a short one.
 PROMPT_TEXT_CHARACTERS = 4096
@@ -18,6 +20,22 @@ LOGPROBS_MAX = 100
 RARE_INTEGERS = frozenset({"best_of", "logprobs", "top_logprobs", "prompt_logprobs", "min_tokens"})
 # What an image costs in language tokens when nothing else is known: a 512 × 512 tile at OpenAI's published 170 + 85.
 IMAGE_TOKENS_ESTIMATE = 255
+# Members of a chat that every provider can be given; `tools` and images are looked at for themselves.
+ORDINARY_MEMBERS = frozenset(
+    {
+        "model",
+        "messages",
+        "stream",
+        "stream_options",
+        "max_tokens",
+        "max_completion_tokens",
+        "temperature",
+        "top_p",
+        "stop",
+        "tools",
+        "tool_choice",
+    }
+)
 # Members that steer other proxies to another host or key. A client must not be able to.
 STEERING_MEMBERS = frozenset({"api_base", "base_url", "api_key", "api_version", "custom_llm_provider"})
 
@@ -28,10 +46,15 @@ class Bounds:
 
     completion_tokens_max: int = 1_000_000
     choices_max: int = 128
+    constraints: Constraints = Constraints()
+    media: MediaRules = MediaRules()
 
 
 class ParsedBody(NamedTuple):
-    """The body's members (ours to copy, never to change) and what was read from them; see `InferenceRequest` for the fields."""
+    """The body's members (ours to copy, never to change) and what was read from them; see `InferenceRequest` for the fields.
+
+    media_hosts: from which the engine would fetch media, if these lead to public addresses.
+    """
 
     members: dict[str, Any]
     model: str
@@ -43,6 +66,7 @@ class ParsedBody(NamedTuple):
     prompts: int
     wants_usage: bool
     wants_continuous_usage: bool
+    media_hosts: frozenset[str] = frozenset()
 
 
 def parse(endpoint: Endpoint, members: dict[str, Any], bounds: Bounds) -> ParsedBody:
@@ -57,6 +81,8 @@ def parse(endpoint: Endpoint, members: dict[str, Any], bounds: Bounds) -> Parsed
     is_streaming = members.get("stream")
     if is_streaming is not None and type(is_streaming) is not bool:
         raise BadRequest(_wrong("stream", "true or false", is_streaming), param="stream")
+    if not CONSTRAINING.isdisjoint(members):
+        bounds.constraints.check(members)
     content = _READERS[endpoint](members)
     choices = _choices(members, bounds) * content.parallel_prompts
     options = members.get("stream_options")
@@ -74,13 +100,17 @@ def parse(endpoint: Endpoint, members: dict[str, Any], bounds: Bounds) -> Parsed
         prompts=content.parallel_prompts,
         wants_usage=wants_usage,
         wants_continuous_usage=wants_usage and bool(options and options.get("continuous_usage_stats")),
+        media_hosts=media_hosts(members, bounds.media) if content.has_parts else frozenset(),
     )
 
 
 @immutable
 class _Content:
+    """has_parts: it is more than text, or may be."""
+
     prompt: Prompt
     parallel_prompts: int = 1
+    has_parts: bool = False
 
 
 def tokens_estimate(text: str) -> int:
@@ -102,8 +132,10 @@ def _read_chat(members: dict[str, Any]) -> _Content:
         raise BadRequest(_wrong("messages", "a non-empty array of messages", messages), param="messages")
     system_text = last_text = ""
     tokens = images = 0
+    has_parts = False
     system = members.get("system")  # Anthropic's place for it
     if system is not None:
+        has_parts = type(system) is not str
         system_text, images = _content_text(system, "system")
         tokens += tokens_estimate(system_text)
     for position, message in enumerate(messages):
@@ -117,6 +149,7 @@ def _read_chat(members: dict[str, Any]) -> _Content:
         else:
             text, seen = _content_text(content, f"messages.{position}.content")
             images += seen
+            has_parts = True
         tokens += tokens_estimate(text) + 4
         role = message.get("role")
         if role == "user":
@@ -124,7 +157,7 @@ def _read_chat(members: dict[str, Any]) -> _Content:
         elif role in ("system", "developer") and not system_text:
             system_text = text
     prompt = _prompt(members, last_text, system_text, len(messages), tokens + images * IMAGE_TOKENS_ESTIMATE, images)
-    return _Content(prompt)
+    return _Content(prompt, has_parts=has_parts)
 
 
 def _content_text(content: object, where: str) -> tuple[str, int]:
@@ -177,7 +210,7 @@ def _read_responses(members: dict[str, Any]) -> _Content:
     else:
         raise BadRequest(_wrong("input", "a string or a non-empty array of items", value), param="input")
     tokens += tokens_estimate(system_text) + images * IMAGE_TOKENS_ESTIMATE
-    return _Content(_prompt(members, text, system_text, turns, tokens, images))
+    return _Content(_prompt(members, text, system_text, turns, tokens, images), has_parts=type(value) is list)
 
 
 def _read_embeddings(members: dict[str, Any]) -> _Content:
@@ -194,14 +227,14 @@ def _read_rerank(members: dict[str, Any]) -> _Content:
     for name in ("query", "documents"):
         if members.get(name) is None:
             raise BadRequest(_wrong(name, "given", None), param=name)
-    return _Content(_loose_prompt(members, ("query", "documents")))
+    return _Content(_loose_prompt(members, ("query", "documents")), has_parts=True)
 
 
 def _read_score(members: dict[str, Any]) -> _Content:
     members_seen = ("text_1", "text_2", "queries", "documents", "items", "data_1", "data_2", "query")
     if not any(members.get(name) is not None for name in members_seen):
         raise BadRequest(_wrong("text_1", "given, and `text_2` with it", None), param="text_1")
-    return _Content(_loose_prompt(members, members_seen))
+    return _Content(_loose_prompt(members, members_seen), has_parts=True)
 
 
 def _read_tokenize(members: dict[str, Any]) -> _Content:
@@ -273,7 +306,8 @@ def _wants_schema(members: dict[str, Any]) -> bool:
 def _needs(endpoint: Endpoint, members: dict[str, Any], prompt: Prompt) -> frozenset[Capability]:
     wants_logprobs = members.get("logprobs") not in (None, False) or members.get("prompt_logprobs") is not None
     wants_tools = prompt.has_tools and members.get("tool_choice") != "none"
-    if not (wants_logprobs or wants_tools or prompt.has_json_schema or prompt.has_images):
+    has_rare = endpoint is Endpoint.CHAT and not ORDINARY_MEMBERS.issuperset(members)
+    if not (wants_logprobs or wants_tools or prompt.has_json_schema or prompt.has_images or has_rare):
         return _PLAIN_NEEDS[endpoint]
     needs = {Capability(endpoint.value)}
     if wants_logprobs:
@@ -284,9 +318,53 @@ def _needs(endpoint: Endpoint, members: dict[str, Any], prompt: Prompt) -> froze
         needs.add(Capability.JSON_SCHEMA)
     if prompt.has_images:
         needs.add(Capability.VISION)
+        if endpoint is Endpoint.CHAT and _has_image_urls(members["messages"]):
+            needs.add(Capability.IMAGE_URLS)
+    if has_rare:
+        needs |= _rare_needs(members)
     return frozenset(needs)
 
 
+def _rare_needs(members: dict[str, Any]) -> set[Capability]:
+    """What the members of a chat ask for that not every provider's API has. One that changes nothing asks for nothing."""
+    needs: set[Capability] = set()
+    for name, value in members.items():
+        if name in ORDINARY_MEMBERS or value is None:
+            continue
+        need, idle = _RARE_MEMBERS.get(name, (Capability.EXTENSIONS, ()))
+        if value not in idle:
+            needs.add(need)
+    shape = members.get("response_format")
+    if type(shape) is dict and shape.get("type") not in ("text", "json_schema"):
+        needs.add(Capability.JSON_OBJECT)
+    return needs
+
+
+def _has_image_urls(messages: list[Any]) -> bool:
+    for message in messages:
+        content = message.get("content")
+        for part in content if type(content) is list else ():
+            image = part.get("image_url") if type(part) is dict else None
+            url = image.get("url") if type(image) is dict else image
+            if type(url) is str and not url.startswith("data:"):
+                return True
+    return False
+
+
+# Rare members of a chat: the capability that each needs, and the values that ask for nothing.
+_RARE_MEMBERS: dict[str, tuple[Capability, tuple[Any, ...]]] = {
+    "n": (Capability.N, (1,)),
+    "seed": (Capability.SEED, ()),
+    "logit_bias": (Capability.LOGIT_BIAS, ({},)),
+    "frequency_penalty": (Capability.PENALTIES, (0,)),
+    "presence_penalty": (Capability.PENALTIES, (0,)),
+    "logprobs": (Capability.LOGPROBS, (False,)),
+    "top_logprobs": (Capability.LOGPROBS, (0,)),
+    "parallel_tool_calls": (Capability.SINGLE_TOOL_CALL, (True,)),
+    "reasoning_effort": (Capability.REASONING_EFFORT, ()),
+    "user": (Capability.USER, ()),
+    "response_format": (Capability.CHAT, ()),  # looked at for its type
+}
 _PLAIN_NEEDS = {endpoint: frozenset({Capability(endpoint.value)}) for endpoint in Endpoint}
 
 

@@ -289,7 +289,8 @@ class EventedStream:
             self._usage = usage if type(usage) is dict else {}
         elif kind == "message_delta":
             usage = payload.get("usage")
-            self._usage = {**self._usage, **(usage if type(usage) is dict else {})}
+            if type(usage) is dict:  # running totals; one that is null says nothing
+                self._usage = self._usage | {name: value for name, value in usage.items() if value is not None}
             delta = payload.get("delta")
             self._finished = type(delta) is dict and delta.get("stop_reason") is not None
         elif kind == "message_stop":

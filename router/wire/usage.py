@@ -1,7 +1,8 @@
 """From a backend's usage object to ours, whichever convention it follows; what cannot be true is not taken for usage.
 
 OpenAI counts cached tokens inside `prompt_tokens` and reasoning inside `completion_tokens`; Anthropic counts cache reads and
-writes beside `input_tokens`. Ours (`domain/usage.py`) is OpenAI's.
+writes beside `input_tokens`. Ours (`domain/usage.py`) is OpenAI's. Those that we translate write the latter as
+`prompt_tokens_details.cache_write_tokens`, as OpenRouter does.
 """
 
 from decimal import Decimal, InvalidOperation
@@ -41,11 +42,15 @@ def _read_openai(usage: dict[str, Any], source: UsageSource) -> Usage | None:
         return None
     prompt_details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
     completion_details = usage.get("completion_tokens_details") or usage.get("output_tokens_details") or {}
+    reasoning = _count(completion_details, "reasoning_tokens")
+    if reasoning > 0 and usage.get("total_tokens") == prompt + completion + reasoning:
+        completion += reasoning  # some (Gemini, Grok) count thought beside the completion; the total gives it away
     return Usage(
         prompt_tokens=prompt,
         completion_tokens=completion,
         cached_tokens=_count(prompt_details, "cached_tokens"),
-        reasoning_tokens=_count(completion_details, "reasoning_tokens"),
+        cache_write_tokens=_count(prompt_details, "cache_write_tokens"),
+        reasoning_tokens=reasoning,
         provider_cost_nanousd=_provider_cost(usage),
         source=source,
     )
@@ -62,6 +67,7 @@ def _read_anthropic(usage: dict[str, Any], source: UsageSource) -> Usage | None:
         completion_tokens=completion,
         cached_tokens=cached,
         cache_write_tokens=written,
+        reasoning_tokens=_count(usage.get("output_tokens_details"), "thinking_tokens"),
         provider_cost_nanousd=_provider_cost(usage),
         source=source,
     )

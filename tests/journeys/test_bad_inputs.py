@@ -19,10 +19,12 @@ from scripted_backend import json_answer, scripted_backend
 from whole_app import PEPPER, WholeApp, running
 
 from router.access.keys import api_key_hash
+from router.dispatch.names import StrangersNames
 from router.domain.request import Prompt
 from router.telemetry.logs import set_up_logs
 
 PATH = "/v1/chat/completions"
+TOO_DEEP = json.loads('{"a":' * 200 + "1" + "}" * 200)
 BODY: dict[str, Any] = {"model": "small-model", "messages": HELLO, "max_tokens": 2}
 SMUGGLED = b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n"
 
@@ -299,6 +301,121 @@ async def test_b49_absurd_numbers_end_here(jeton: WholeApp, member: str, value: 
     answer = await jeton.http.post(PATH, json={**BODY, member: value})
     assert (answer.status_code, error_of(answer.content)["param"]) == (400, member)
     assert jeton.seen("small") == []
+
+
+@pytest.mark.parametrize(
+    ("path", "members", "param"),
+    [
+        (PATH, {"structured_outputs": {"regex": "(a+)+$"}}, "structured_outputs"),
+        (PATH, {"guided_regex": "((a|b)+c?)+"}, "guided_regex"),
+        (PATH, {"response_format": {"type": "json_schema", "json_schema": {"schema": {"pattern": "(x*)*"}}}}, "response_format"),
+        (PATH, {"tools": [{"type": "function", "function": {"parameters": {"pattern": "(x*)*"}}}]}, "tools"),
+        ("/v1/completions", {"prompt": "a", "structured_outputs": {"regex": "((a{99}){99}){99}"}}, "structured_outputs"),
+        ("/v1/responses", {"input": "a", "text": {"format": {"schema": {"pattern": "(x*)*"}}}}, "text"),
+        (PATH, {"structured_outputs": {"json": {"enum": ["x" * 2**20]}}}, "structured_outputs"),
+        (PATH, {"structured_outputs": {"grammar": "x" * 2**20}}, "structured_outputs"),
+        (PATH, {"response_format": {"type": "json_schema", "json_schema": TOO_DEEP}}, "response_format"),
+    ],
+)  # fmt: skip
+async def test_b50_a_shape_that_is_too_hard_too_large_or_too_deep_ends_here(
+    jeton: WholeApp, path: str, members: dict[str, Any], param: str
+) -> None:
+    answer = await jeton.http.post(path, json={**BODY, **members})
+    assert (answer.status_code, error_of(answer.content)["param"]) == (400, param)
+    assert f"`{param}`" in error_of(answer.content)["message"]
+    assert jeton.seen("small") == []
+
+
+async def test_b50_the_limits_are_the_configurations(tmp_path: Path) -> None:
+    body = {**BODY, "structured_outputs": {"regex": "(a+)+b"}}
+    async with running(tmp_path, lambda config: config["server"].update(pattern_nesting_max=2)) as jeton:
+        assert (await jeton.http.post(PATH, json=body)).status_code == 200
+
+
+def look(url: str) -> dict[str, Any]:
+    part = {"type": "image_url", "image_url": {"url": url}}
+    return {**BODY, "model": "large", "messages": [{"role": "user", "content": [{"type": "text", "text": "?"}, part]}]}
+
+
+@contextlib.asynccontextmanager
+async def never_called() -> AsyncIterator[int]:
+    """A port on the loopback to which nobody may connect."""
+    callers: list[object] = []
+    server = await asyncio.start_server(lambda reader, writer: callers.append(writer), "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+        await asyncio.sleep(0)
+    assert callers == []
+
+
+@pytest.mark.parametrize("domains", [[], ["images.example.org"], ["*"]])
+async def test_b51_media_of_an_inner_address_are_refused_and_no_socket_is_opened(
+    tmp_path: Path, domains: list[str]
+) -> None:
+    async with (
+        never_called() as port,
+        running(tmp_path, lambda config: config.update(media={"domains": domains})) as jeton,
+    ):
+        looked_up: list[str] = []
+        jeton.app._pipeline._names = StrangersNames(lambda name: looked_up.append(name) or [])  # type: ignore[func-returns-value]
+        for url in (
+            f"http://127.0.0.1:{port}/",
+            f"http://localhost:{port}/",
+            f"http://[::ffff:127.0.0.1]:{port}/",
+            f"http://2130706433:{port}/",
+            f"http://0x7f.1:{port}/",
+            f"http://images.example.org@127.0.0.1:{port}/",
+            "http://169.254.169.254/latest/meta-data/",
+            "http://[::ffff:169.254.169.254]/",
+            "http://metadata.google.internal/",
+            "file:///etc/passwd",
+        ):
+            answer = await jeton.http.post(PATH, json=look(url))
+            error = error_of(answer.content)
+            assert (answer.status_code, error["param"]) == (400, "messages"), url
+            assert url not in error["message"]
+            explained = await jeton.http.post("/jeton/explain", json=look(url))
+            assert explained.status_code == 400
+        assert looked_up == []
+        assert jeton.seen("large") == []
+
+
+async def test_b51_a_name_that_leads_inside_is_refused_even_if_only_one_of_its_addresses_does(tmp_path: Path) -> None:
+    book = {
+        "good.example": ["93.184.215.14", "2606:2800:21f:cb07::1"],
+        "inside.example": ["10.0.0.7"],
+        "both.example": ["93.184.215.14", "127.0.0.1"],
+        "mapped.example": ["::ffff:169.254.169.254"],
+    }
+
+    def lookup(name: str) -> list[str]:
+        if name not in book:
+            raise OSError("not known")
+        return book[name]
+
+    async with running(tmp_path, lambda config: config.update(media={"domains": ["*", "store.internal"]})) as jeton:
+        jeton.app._pipeline._names = StrangersNames(lookup)
+        for host, status in (
+            ("good.example", 200),
+            ("inside.example", 400),
+            ("both.example", 400),
+            ("mapped.example", 400),
+            ("nowhere.example", 400),
+            ("store.internal", 200),  # listed: the operator's word
+        ):
+            answer = await jeton.http.post(PATH, json=look(f"https://{host}/a.png"))
+            assert answer.status_code == status, (host, answer.text)
+        assert len(jeton.seen("large")) == 2
+
+
+async def test_b51_what_redirects_or_is_bound_anew_is_refused_where_only_listed_hosts_are_trusted(
+    tmp_path: Path,
+) -> None:
+    """Neither can be seen from here: a host is trusted by name or not at all."""
+    async with running(tmp_path, lambda config: config.update(media={"domains": ["images.example.org"]})) as jeton:
+        for host, status in (("rebinding.example", 400), ("redirects.example", 400), ("images.example.org", 200)):
+            answer = await jeton.http.post(PATH, json=look(f"https://{host}/a.png"))
+            assert answer.status_code == status, answer.text
 
 
 async def test_b52_a_client_cannot_steer_where_its_request_goes(jeton: WholeApp) -> None:

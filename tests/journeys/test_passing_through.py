@@ -1,17 +1,20 @@
 """What a client sends reaches the backend, and what the backend says reaches the client: untouched but for what must change.
 
-Each request is sent twice, to jeton and to a replica itself. The emulated model answers alike, so that the two answers can be
-compared byte for byte, but for the id, the time, and the model's name.
+Each request is sent twice, to jeton and to the replica itself, of which there is one to a backend: what it has cached shows in
+an answer's usage, and which of two replicas answers depends on their load. The emulated model answers alike, so that the two
+answers can be compared byte for byte, but for the id, the time, and the model's name.
 """
 
 import json
 import re
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from payloads import CITY, CLOCK, HELLO, WEATHER
-from whole_app import WholeApp
+from whole_app import SPECS, WholeApp, running
 
 # Anything that OpenAI, vLLM or nobody knows. A backend gets it all.
 EVERY_MEMBER = {
@@ -90,9 +93,15 @@ def as_compared(body: bytes, model: str) -> bytes:
     return COST.sub(b"", VARYING.sub(b'"id":"*"', named))
 
 
+@pytest.fixture
+async def jeton(tmp_path: Path) -> AsyncIterator[WholeApp]:
+    async with running(tmp_path, specs={"small": SPECS["small"][:1]}) as whole:
+        yield whole
+
+
 async def both_answers(jeton: WholeApp, path: str, body: dict[str, Any], backend: str = "small") -> tuple[bytes, bytes]:
-    """Of jeton, and of a replica that never saw the prompt; each as it is compared."""
-    replica = jeton.replica(backend, -1)
+    """Of jeton, and of the replica, which caches nothing of the one for the other, for jeton salts; each as it is compared."""
+    replica = jeton.replica(backend)
     through = await jeton.http.post(path, json={"model": f"{backend}-model", **body})
     async with httpx.AsyncClient(base_url=replica.url, trust_env=False, timeout=60) as client:
         direct = await client.post(path, json={"model": replica.spec.model, **body})

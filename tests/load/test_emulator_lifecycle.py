@@ -9,7 +9,7 @@ import pytest
 
 from load.emulator import EmulatedFleet, Replica, ReplicaSpec, lifecycle
 from load.emulator.errors import ENGINE_DEAD_EVENT
-from load.emulator.lifecycle import TEARDOWN_SECONDS, Phase
+from load.emulator.lifecycle import Phase
 
 CHAT = {"messages": [{"role": "user", "content": "hello world"}], "max_tokens": 4000, "ignore_eos": True}
 SHORT = {**CHAT, "max_tokens": 8}
@@ -54,7 +54,7 @@ class Stream:
             self.ending = "reset"
         writer.close()
 
-    async def ended(self, seconds: float = 5.0) -> str:
+    async def ended(self, seconds: float = 60.0) -> str:
         try:
             await asyncio.wait_for(asyncio.shield(self._task), seconds)
         except TimeoutError:
@@ -63,22 +63,43 @@ class Stream:
         return self.ending
 
 
+async def until_refused(replica: Replica) -> None:
+    """The port closes."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await get(replica, "/health")
+            except httpx.ConnectError:
+                return
+            await asyncio.sleep(0.02)
+
+
+async def until_served(replica: Replica) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                assert (await ask(replica)).status_code == 200
+                return
+            except httpx.ConnectError:
+                await asyncio.sleep(0.02)
+
+
 async def ask(
-    replica: Replica, path: str = "/v1/chat/completions", seconds: float = 5.0, **body: object
+    replica: Replica, path: str = "/v1/chat/completions", seconds: float = 60.0, **body: object
 ) -> httpx.Response:
     async with httpx.AsyncClient(timeout=seconds) as client:
         return await client.post(f"{replica.url}{path}", json=body or SHORT)
 
 
 async def get(replica: Replica, path: str) -> httpx.Response:
-    async with httpx.AsyncClient(timeout=5) as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         return await client.get(f"{replica.url}{path}")
 
 
 async def test_sigterm_without_a_timeout_ends_streams_with_an_error_and_then_shuts_the_port(
     replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifecycle, "DYING_SECONDS", 1.0)  # time to look, on a busy machine too
+    monkeypatch.setattr(lifecycle, "DYING_SECONDS", 3.0)  # time to look, on a busy machine too
     stream = await Stream.begin(replica)
     replica.faults(terminate=True)
     assert (await get(replica, "/health")).status_code == 200
@@ -88,14 +109,15 @@ async def test_sigterm_without_a_timeout_ends_streams_with_an_error_and_then_shu
     assert ENGINE_DEAD_EVENT in stream.got
     assert b"data: [DONE]\n\n" in stream.got
     assert b'"finish_reason":"' not in stream.got
-    await asyncio.sleep(1.1)
-    with pytest.raises(httpx.ConnectError):
-        await get(replica, "/health")
+    await until_refused(replica)
 
 
-async def test_a_draining_replica_is_a_zombie_that_ends_its_work(replica: Replica) -> None:
+async def test_a_draining_replica_is_a_zombie_that_ends_its_work(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "TEARDOWN_SECONDS", 5.0)  # time to look, should its work end before we have
     stream = await Stream.begin(replica, max_tokens=600)
-    replica.faults(terminate=True, shutdown_timeout=15)
+    replica.faults(terminate=True, shutdown_timeout=60)
     for path in GREEN:
         assert (await get(replica, path)).status_code == 200, path
     for path, body in (
@@ -114,47 +136,40 @@ async def test_a_draining_replica_is_a_zombie_that_ends_its_work(replica: Replic
     assert (streamed.status_code, streamed.text) == (200, "data: [DONE]\n\n")
     assert await stream.ended() == "whole"
     assert b'"finish_reason":"length"' in stream.got
-    await asyncio.sleep(TEARDOWN_SECONDS + 0.1)
-    with pytest.raises(httpx.ConnectError):
-        await get(replica, "/health")
+    await until_refused(replica)
     replica.clear_faults()
-    for _ in range(100):
-        try:
-            assert (await ask(replica)).status_code == 200
-            break
-        except httpx.ConnectError:
-            await asyncio.sleep(0.02)
+    await until_served(replica)
 
 
 async def test_what_a_drain_does_not_end_in_time_is_never_heard_of_again(replica: Replica) -> None:
     stream = await Stream.begin(replica)
     replica.faults(terminate=True, shutdown_timeout=0.1)
-    await asyncio.sleep(0.2)
+    await until_refused(replica)
     assert replica.lifecycle.phase is Phase.HUNG
-    with pytest.raises(httpx.ConnectError):
-        await get(replica, "/health")
     assert await stream.ended(0.3) == "silence"
     assert not stream.got.endswith(b"\r\n0\r\n\r\n")
 
 
 async def test_the_death_of_the_api_server_cuts_streams_in_the_middle(replica: Replica) -> None:
     stream = await Stream.begin(replica)
-    replica.faults(api_death=True, seconds=0.2)
+    replica.faults(api_death=True, seconds=1.5)
     assert await stream.ended() == "eof"
     assert b"[DONE]" not in stream.got
     with pytest.raises(httpx.ConnectError):
         await get(replica, "/health")
-    await asyncio.sleep(0.3)
-    assert (await ask(replica)).status_code == 200
+    await until_served(replica)
     assert replica.engine.is_idle
 
 
 async def test_a_frozen_engine_is_silent_green_and_goes_on_where_it_stood(replica: Replica) -> None:
     stream = await Stream.begin(replica, max_tokens=300)
     replica.faults(freeze=True)
-    before = len(stream.got)
-    await asyncio.sleep(0.15)
-    assert len(stream.got) - before < 300, "at most what was on its way"
+    async with asyncio.timeout(60):
+        before = -1
+        while len(stream.got) != before:  # what was on its way still comes
+            before = len(stream.got)
+            await asyncio.sleep(0.15)
+    assert not stream.ending
     assert (await get(replica, "/health")).status_code == 200
     assert 'num_requests_running{engine="0",model_name="emulated"} 1.0' in (await get(replica, "/metrics")).text
     replica.clear_faults()
@@ -223,12 +238,11 @@ async def test_development_paths_are_there_only_in_development_mode() -> None:
 
 
 async def test_a_replica_that_starts_refuses_connections_for_a_while() -> None:
-    async with EmulatedFleet.start([ReplicaSpec(startup_seconds=0.2)]) as fleet:
+    async with EmulatedFleet.start([ReplicaSpec(startup_seconds=1)]) as fleet:
         with pytest.raises(httpx.ConnectError):
             await get(fleet.replicas[0], "/health")
-        await asyncio.sleep(0.3)
+        await until_served(fleet.replicas[0])
         await fleet.settled()
-        assert (await get(fleet.replicas[0], "/health")).status_code == 200
 
 
 async def test_smaller_priorities_overtake_in_the_queue() -> None:
@@ -251,8 +265,8 @@ async def test_smaller_priorities_overtake_in_the_queue() -> None:
 
 
 async def test_all_of_a_fleet_drains_before_it_leaves() -> None:
-    async with EmulatedFleet.start([ReplicaSpec(shutdown_timeout_seconds=5)]) as fleet:
+    async with EmulatedFleet.start([ReplicaSpec(shutdown_timeout_seconds=60)]) as fleet:
         stream = await Stream.begin(fleet.replicas[0], max_tokens=50)
-        await asyncio.wait_for(fleet.drained(), 5)
+        await asyncio.wait_for(fleet.drained(), 60)
         assert await stream.ended() == "whole"
         assert b'"finish_reason":"length"' in stream.got

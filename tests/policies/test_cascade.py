@@ -54,5 +54,16 @@ def test_an_answer_for_a_schema_must_be_json(pair, request_) -> None:
     assert Cascade().rank(schema, pair(0.6, 1, 1000))[0].acceptance == Acceptance(-0.7, 24, must_parse=True)
 
 
+def test_a_late_one_is_asked_after_those_on_time(candidate, request_) -> None:
+    candidates = [
+        candidate("central/0", quote=100, ttft=9.0),
+        candidate("cloud/0", quote=1000),
+        candidate("small/0", level=0, quote=1, quality=0.95, ttft=9.0),
+    ]
+    ranking = Cascade().rank(request_, candidates)
+    assert [choice.candidate.replica.id for choice in ranking] == ["cloud/0", "central/0", "small/0"]
+    assert ranking[0].reason == LARGE
+
+
 def test_a_backend_that_cannot_say_how_sure_it_is_is_not_tried(pair, request_) -> None:
     assert Cascade().rank(request_, pair(0.6, 1, 1000, frozenset()))[0].reason == LARGE

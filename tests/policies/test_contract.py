@@ -54,6 +54,7 @@ def fleets(draw: st.DrawFn) -> list[Candidate]:
         forecast = st.tuples(
             st.builds(Load, COUNT, COUNT, COUNT, COUNT), SECONDS, SECONDS, st.floats(0, 1e6), st.floats(0, 1),
             MONEY, MONEY, MONEY, st.just(level), MONEY, st.integers(0, 10**6), st.floats(0, 20), st.booleans(), MONEY,
+            SECONDS, SECONDS,
         )  # fmt: skip
         shared = draw(st.none() | forecast)
         candidates += [Candidate(backend, replica, *(shared or draw(forecast))) for replica in replicas]

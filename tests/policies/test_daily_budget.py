@@ -40,6 +40,11 @@ def test_nothing_is_saved_that_the_budget_would_have_paid(candidate, request_) -
     assert spent(policy, candidate, request_, gains(2000)) > 1050
 
 
+def test_what_would_come_late_comes_last(candidate, request_) -> None:
+    pair = [candidate("full/0", quote=1, ttft=9.0), candidate("cloud/0", quote=10**9)]
+    assert DailyBudget().rank(request_, pair)[0].candidate.replica.id == "cloud/0"
+
+
 def test_at_equal_quality_the_cheapest_is_taken_at_any_budget(candidate, request_) -> None:
     pair = [candidate("dear/0", quote=900), candidate("cheap/0", quote=1)]
     assert DailyBudget(usd_per_day=1e6).rank(request_, pair)[0].candidate.replica.id == "cheap/0"

@@ -12,6 +12,7 @@ from router.config_file import LoadedConfig, load
 from router.config_source import ConfigRefused
 from router.domain.fleet import Billing, EngineKind
 from router.domain.request import Capability
+from router.fleet_config import build_prices
 from router.pricing.price import LeasedPrice
 from router.pricing.profile import Speculation
 from router.profiles import shipped
@@ -375,6 +376,48 @@ REFUSALS = {
         "REDIS_PASSWORD",
         "the environment variable REDIS_PASSWORD, the password of Redis, is not set; export REDIS_PASSWORD=…",
     ),
+    "a password in PostgreSQL's address": Refusal(
+        "  - name: blue",
+        "  - name: blue\nledger: {url: 'postgresql://me:word@10.0.0.9/jeton'}",
+        "'postgresql://me",
+        "`ledger.url` is not right (its value is not shown: it may be a secret); write postgresql://, the host and the database",
+    ),
+    "a password among the parameters of PostgreSQL's address": Refusal(
+        "  - name: blue",
+        "  - name: blue\nledger: {url: 'postgresql://me@10.0.0.9/jeton?password=word'}",
+        "'postgresql://me",
+        "`password` is not a parameter that may stand in the ledger's url; put the password into the environment",
+    ),
+    "a parameter of PostgreSQL's address that is none": Refusal(
+        "  - name: blue",
+        "  - name: blue\nledger: {url: 'postgresql://me@10.0.0.9/jeton?ssl_mode=require'}",
+        "'postgresql://me",
+        "`ssl_mode` is not a parameter that may stand in the ledger's url; did you mean `sslmode`?",
+    ),
+    "a way of TLS that is none": Refusal(
+        "  - name: blue",
+        "  - name: blue\nledger: {url: 'postgresql://me@10.0.0.9/jeton?sslmode=verify_full'}",
+        "'postgresql://me",
+        "`sslmode=verify_full` in the ledger's url is none that there is; did you mean `verify-full`?",
+    ),
+    "a ledger without a database": Refusal(
+        "  - name: blue",
+        "  - name: blue\nledger: {url: 'postgresql://10.0.0.9'}",
+        "'postgresql://10",
+        "`ledger.url` is `postgresql://10.0.0.9`; write postgresql://, the host and the database",
+    ),
+    "a ledger in two places": Refusal(
+        "  - name: blue",
+        "  - name: blue\nledger: {path: here.sqlite, url: 'postgresql://10.0.0.9/jeton'}",
+        "path: here",
+        "`ledger` has a `path` and a `url`: it is in a file or in PostgreSQL; remove one of them",
+    ),
+    "a password of PostgreSQL that is not set": Refusal(
+        "  - name: blue",
+        "  - name: blue\nledger: {url: 'postgresql://10.0.0.9/jeton', password_env: LEDGER_PASSWORD}",
+        "LEDGER_PASSWORD",
+        "the environment variable LEDGER_PASSWORD, the password of the ledger's PostgreSQL, is not set; export LEDGER_PASSWORD=…",
+    ),
     # Policies
     "an unknown policy": Refusal(
         "quality_floor",
@@ -459,6 +502,30 @@ REFUSALS = {
         "0.0.0.0",
         "listening on `0.0.0.0` is public, and JETON_API_KEY_PEPPER is not set",
     ),
+    "an admin port for the world without a pepper": Refusal(
+        "tiers: [small, large]",
+        f"tiers: [small, large]\nadmin: {{host: 0.0.0.0, port: 1, api_keys: [{{name: ops, hash: 'hmac-sha256:{'3' * 64}'}}]}}",
+        "0.0.0.0",
+        "listening on `0.0.0.0` is public, and JETON_API_KEY_PEPPER is not set",
+    ),
+    "an admin with a tenant's key": Refusal(
+        "tiers: [small, large]",
+        f"tiers: [small, large]\nadmin: {{port: 1, api_keys: [{{name: ops, hash: 'hmac-sha256:{'1' * 64}'}}]}}",
+        f"'hmac-sha256:{'1' * 64}'",
+        "the API key `ops` has the hash of `red/laptop`",
+    ),
+    "an admin port for nobody": Refusal(
+        "tiers: [small, large]",
+        "tiers: [small, large]\nadmin: {port: 1, api_keys: []}",
+        "[]}",
+        "`admin.api_keys` is an empty list; it must have at least 1 item, not 0",
+    ),
+    "media from a URL": Refusal(
+        "tiers: [small, large]",
+        "tiers: [small, large]\nmedia: {domains: ['https://images.example.org/']}",
+        "'https://images",
+        "`media.domains[0]` is `https://images.example.org/`; write a host's name in lower case, without scheme and port",
+    ),
     # Profiles and prices
     "weights that do not fit": Refusal(
         "memory_gb: 80", "memory_gb: 8", "engine:", "the profile `engine`: 8 GB of weights leave no room for a KV cache"
@@ -519,7 +586,7 @@ PRICE_REFUSALS = {
         "      source: a test\n  tokens",
         "      source: a test\n      life_years: 5\n  tokens",
         "life_years",
-        "`life_years` is not a member of `prices.gpu[0]`; there is `discount_ratio`, `from`",
+        "`life_years` is not a member of `prices.gpu[0]`; there is `confirmed`, `discount_ratio`, `from`",
     ),
     "no source": of_prices(
         "      source: a test\n  tokens", "  tokens", "kind: lease", "`source` is missing in `prices.gpu[0]`"
@@ -529,6 +596,48 @@ PRICE_REFUSALS = {
         "  tokens: []\n",
         "[]",
         "`prices.tokens`: has no rows; add one",
+    ),
+    "a cache in a redis that is not there": Refusal(
+        "tiers: [small, large]",
+        "tiers: [small, large]\ncache: {store: redis}",
+        "redis}",
+        "there is no `redis` to keep answers in; add it, or use memory",
+    ),
+    "a backend named as recalled answers are": Refusal(
+        "name: tiny",
+        "name: cache",
+        "cache",
+        "the backend `cache` has the name under which answers from the response cache",
+    ),
+    "a feed without a place": of_prices(
+        "prices:\n",
+        "feeds:\n  market: {prices: [gpu]}\nprices:\n",
+        "{prices",
+        "`feeds.market`: a feed is read from one place; write either `url` or `file`",
+    ),
+    "a feed of a secret": of_prices(
+        "prices:\n",
+        "feeds:\n  market: {url: 'https://me:word@prices.internal/', prices: [gpu]}\nprices:\n",
+        "'https",
+        "`feeds.market.url` is not right (its value is not shown: it may be a secret)",
+    ),
+    "a feed of what is no lease": of_prices(
+        "prices:\n",
+        "feeds:\n  market: {file: spot.json, prices: [tokens]}\nprices:\n",
+        "market",
+        "`feeds`: `market` moves `tokens`, which is not a `lease` on spot or on demand; a feed tells their $/hour",
+    ),
+    "a feed of nothing": of_prices(
+        "prices:\n",
+        "feeds:\n  market: {file: spot.json, prices: [gpus]}\nprices:\n",
+        "market",
+        "`feeds`: `market` moves `gpus`, which has no rows; add one, which holds until the feed is read",
+    ),
+    "two feeds of one price": of_prices(
+        "prices:\n",
+        "feeds:\n  a: {file: a.json, prices: [gpu]}\n  b: {file: b.json, prices: [gpu]}\nprices:\n",
+        "a: {",
+        "`feeds`: `gpu` is moved by `a` and by `b`; leave it to one of them",
     ),
     "a name twice": of_prices(
         "  tokens:", "  gpu:", "gpu:\n    - kind: tokens", "`gpu` is set twice (first in line 2)"
@@ -617,8 +726,15 @@ def test_f37_a_price_that_is_not_yet_or_no_longer_in_force_refuses_the_start(tmp
 
 
 def test_f37_a_price_that_ends_soon_is_warned_of(tmp_path: Path) -> None:
-    (warning,) = loaded(write(tmp_path), day=date(2027, 5, 20)).warnings
-    assert "the price `tokens` ends before 2027-06-19" in str(warning)
+    warnings = map(str, loaded(write(tmp_path), day=date(2027, 5, 20)).warnings)
+    (warning,) = [warning for warning in warnings if " ends " in warning]
+    assert "the price `tokens` ends before 2027-06-19" in warning
+
+
+def test_f37_a_price_that_ends_while_jeton_runs_is_unknown_and_the_others_stay(tmp_path: Path) -> None:
+    running = loaded(write(tmp_path), day=date(2027, 5, 31))
+    prices = build_prices(running.config, running.book, date(2027, 6, 1))
+    assert prices.keys() == {"tiny", "big"}
 
 
 def test_an_unusual_price_passes_by_an_explicit_word(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import re
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import orjson
@@ -11,8 +12,9 @@ from router.domain.fleet import Backend, Billing, EngineKind, Pool, PoolKind, Re
 from router.domain.totals import Totals
 from router.domain.usage import Usage
 from router.ledger import rollups
+from router.ledger.address import Address
 from router.ledger.rows import opening_from_json
-from router.ledger.schema import PARTS
+from router.ledger.schema import reading
 from router.ledger.spending import spending_differences
 from router.pricing.price import LeasedPrice, MeteredPrice, Purchase, TokenRates
 from router.pricing.profile import EngineProfile
@@ -89,15 +91,56 @@ def answered(prompt_tokens: int = 100, completion_tokens: int = 50, **usage: obj
     return AttemptEnd(AttemptStatus.OK, Usage(prompt_tokens, completion_tokens, **usage), http_status=200)  # type: ignore[arg-type]
 
 
+# The tables that version 6 brought.
+OF_SEVERAL_WORKERS = ("reports", "workers", "corrections")
+
+
+def make_version_4(path: Path) -> None:
+    """The file as the jeton before revisions left it: without months, a charge's place being that of its row."""
+    connection = sqlite3.connect(path)
+    connection.executescript(
+        """
+        CREATE TABLE journal_4 (seq INTEGER PRIMARY KEY, subject TEXT NOT NULL, kind TEXT NOT NULL, at_ns INTEGER NOT NULL,
+            lease_id TEXT NOT NULL, amount INTEGER NOT NULL, detail TEXT, UNIQUE (subject, kind)) STRICT;
+        INSERT INTO journal_4 SELECT seq, subject, kind, at_ns, lease_id, amount, detail FROM journal;
+        DROP TABLE journal;
+        ALTER TABLE journal_4 RENAME TO journal;
+        CREATE TABLE rolled_4 (id INTEGER PRIMARY KEY CHECK (id = 1), attempt_id TEXT NOT NULL) STRICT;
+        INSERT INTO rolled_4 SELECT 1, ifnull((SELECT attempt_id FROM charges WHERE charges.seq = rolled.seq), '') FROM rolled;
+        DROP TABLE rolled;
+        ALTER TABLE rolled_4 RENAME TO rolled;
+        """
+    )
+    for table, left_out in (("charges", "seq, month"), ("totals", "number")):
+        (sql,) = connection.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+        order = left_out.partition(",")[0]
+        for name in left_out.split(", "):
+            sql = re.sub(rf"\n\s*{name} INTEGER NOT NULL,", "", sql, count=1)
+        sql = re.sub(r"PRIMARY KEY \(\w+\),\s*", "", sql).replace("UNIQUE (attempt_id)", "PRIMARY KEY (attempt_id)")
+        connection.execute(sql.replace(table, f"{table}_4", 1).replace(f'"{table}"', f"{table}_4", 1))
+        names = [name for _, name, *_ in connection.execute(f"PRAGMA table_info({table}_4)")]
+        connection.execute(f"INSERT INTO {table}_4 SELECT {', '.join(names)} FROM {table} ORDER BY {order}")
+        connection.execute(f"DROP TABLE {table}")
+        connection.execute(f"ALTER TABLE {table}_4 RENAME TO {table}")
+    connection.execute("CREATE INDEX charges_ended ON charges (ended_ns)")
+    connection.execute("ALTER TABLE position DROP COLUMN term")
+    for name in ("pruned", "alembic_version", *OF_SEVERAL_WORKERS):
+        connection.execute(f"DROP TABLE {name}")
+    connection.execute("PRAGMA user_version = 4")
+    connection.commit()
+    connection.close()
+
+
 def make_version_3(path: Path) -> None:
     """The file as the jeton before the hours left it: charges without parts by class of token, nothing rolled up."""
+    make_version_4(path)
     connection = sqlite3.connect(path)
-    for name in PARTS:
+    for name in ("cost_prompt_nanousd", "cost_cached_nanousd", "standard_prompt_nanousd", "standard_cached_nanousd"):
         connection.execute(f"ALTER TABLE charges DROP COLUMN {name}")
     connection.execute(
         "UPDATE journal SET detail = json_remove(detail, '$[12]', '$[11]', '$[10]', '$[9]') WHERE kind = 'closed'"
     )
-    for name in re.findall(r"CREATE TABLE (\w+)", rollups.TABLES):
+    for name in ("rolled", "rolled_leases", "charge_hours", "charge_keys", "lease_hours", "arm_hours", "arm_totals"):
         connection.execute(f"DROP TABLE {name}")
     connection.execute("PRAGMA user_version = 3")
     connection.commit()
@@ -145,31 +188,36 @@ LEASES_MAX = 40
 
 
 def assert_file_is_consistent(path: Path, *, is_quiet: bool = False) -> None:
+    """The file is whole, and what is in it is consistent."""
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert_ledger_is_consistent(path, is_quiet=is_quiet)
+
+
+def assert_ledger_is_consistent(address: Address, *, is_quiet: bool = False) -> None:
     """Straight from the tables: totals are the sums of the charges, every charge has its event and no other, and no lease
     has given out more than its bill. is_quiet: nothing is open, so that what it has not given out is below a nano-dollar."""
-    connection = sqlite3.connect(path)
-    try:
-        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    with reading(address) as database:
         tokens = ["prompt_tokens", "cached_tokens", "cache_write_tokens", "completion_tokens", "reasoning_tokens"]
         line = "pool, backend, billing, model, tier, tenant, status, usage_source"
-        parts = connection.execute(
+        parts = database.execute(
             f"SELECT {line}, count(*), count(*) - count(cost_nanousd), {', '.join(f'sum({name})' for name in tokens)},"
-            " ifnull(sum(cost_nanousd), 0), ifnull(sum(standard_nanousd), 0),"
-            f" ifnull(sum(baseline_nanousd - cost_nanousd), 0) FROM charges GROUP BY {line} ORDER BY {line}"
+            " coalesce(sum(cost_nanousd), 0), coalesce(sum(standard_nanousd), 0),"
+            f" coalesce(sum(baseline_nanousd - cost_nanousd), 0) FROM charges GROUP BY {line} ORDER BY {line}"
         ).fetchall()
-        wholes = connection.execute(
+        wholes = database.execute(
             f"SELECT {line}, attempts, unpriced, {', '.join(tokens)}, cost_nanousd, standard_nanousd, saved_nanousd"
             f" FROM totals ORDER BY {line}"
         ).fetchall()
         assert parts == wholes
-        assert spending_differences(connection) == []
-        closed = connection.execute("SELECT subject FROM journal WHERE kind = 'closed' ORDER BY 1").fetchall()
-        assert closed == connection.execute("SELECT attempt_id FROM charges ORDER BY 1").fetchall()
-        assert list(rollups.differences(connection)) == []
-        not_given_out = connection.execute(
+        assert spending_differences(database) == []
+        closed = database.execute("SELECT subject FROM journal WHERE kind = 'closed' ORDER BY 1").fetchall()
+        assert closed == database.execute("SELECT attempt_id FROM charges ORDER BY 1").fetchall()
+        assert list(rollups.differences(database)) == []
+        not_given_out = database.execute(
             """
             SELECT lease_id, bill_nanousd - idle_nanousd - (
-                SELECT ifnull(sum(cost_nanousd), 0) FROM journal JOIN charges ON attempt_id = subject
+                SELECT coalesce(sum(cost_nanousd), 0) FROM journal JOIN charges ON attempt_id = subject
                 WHERE journal.lease_id = leases.lease_id AND kind = 'closed'
             ) FROM leases
             """
@@ -178,7 +226,5 @@ def assert_file_is_consistent(path: Path, *, is_quiet: bool = False) -> None:
             assert nanousd >= 0, lease_id
             assert nanousd <= 1 or not is_quiet, lease_id
         if is_quiet:
-            opened = connection.execute("SELECT subject FROM journal WHERE kind = 'opened' ORDER BY 1").fetchall()
+            opened = database.execute("SELECT subject FROM journal WHERE kind = 'opened' ORDER BY 1").fetchall()
             assert opened == closed
-    finally:
-        connection.close()

@@ -23,6 +23,10 @@ def runs() -> list[Run]:
     return read_runs(DATA / "e2e_agg.csv", shipped().models, shipped().gpus)
 
 
+# A dozen fits, half a minute of one core that is free, are the fixture of whichever test comes first.
+pytestmark = pytest.mark.timeout(900)
+
+
 @pytest.fixture(scope="module")
 def left_out(runs: list[Run]) -> dict[str, Errors]:
     forecasts: list[Forecast] = []

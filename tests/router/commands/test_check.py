@@ -10,7 +10,8 @@ DEPLOY = Path(__file__).parents[3] / "deploy" / "config"
 
 
 def check(path: Path, **environ: str) -> Result:
-    return CliRunner().invoke(main, ["check", "--config", str(path)], env={"CLOUD_API_KEY": None, **environ})
+    arguments = ["check", "--config", str(path), "--day", "2026-11-23"]  # the example's prices are of that year
+    return CliRunner().invoke(main, arguments, env={"CLOUD_API_KEY": None, **environ})
 
 
 @pytest.fixture
@@ -93,3 +94,42 @@ def test_a_file_that_is_not_there_is_refused_in_one_line(tmp_path: Path) -> None
     result = check(tmp_path / "router.yaml")
     assert result.exit_code == 1
     assert "router.yaml:1:1: cannot be read (No such file or directory)" in result.stderr
+
+
+def test_a_stale_price_is_warned_of_with_what_to_do_and_refuses_nothing(router_yaml: Path) -> None:
+    prices = router_yaml.with_name("prices.yaml")
+    prices.write_text(prices.read_text().replace("prices:\n", "stale_days: 180\nprices:\n", 1))
+    result = check(router_yaml, CLOUD_API_KEY="a secret")
+    assert result.exit_code == 0
+    warned = [line for line in result.stderr.splitlines() if "is stale" in line]
+    assert [line.partition("the price `")[2].partition("`")[0] for line in warned] == [
+        "edge-l4",
+        "central-h100",
+        "central-h100-x2",
+    ]
+    assert "router.yaml:" in warned[0]
+    assert (
+        "200 days ago (`stale_days` is 180); look whether it still does, then write `confirmed: 2026-11-23`"
+        in warned[0]
+    )
+    prices.write_text(prices.read_text().replace("from: 2026-05-07", "from: 2026-05-07\n      confirmed: 2026-11-01"))
+    assert check(router_yaml, CLOUD_API_KEY="a secret").stderr == ""
+
+
+def test_feeds_are_printed(router_yaml: Path) -> None:
+    with router_yaml.with_name("prices.yaml").open("a") as file:
+        file.write(
+            "feeds:\n  market: {url: 'https://prices.internal/spot?region=eu', prices: [edge-l4], poll_seconds: 30}\n"
+        )
+    printed = check(router_yaml, CLOUD_API_KEY="a secret").stdout.splitlines()
+    assert [line for line in printed if line.startswith("feed")] == [
+        "feed      market: edge-l4 from https://prices.internal/spot?region=eu, every 30 s, stale after 900 s"
+    ]
+
+
+def test_a_feed_that_others_could_change_on_its_way_is_warned_of(router_yaml: Path) -> None:
+    with router_yaml.with_name("prices.yaml").open("a") as file:
+        file.write("feeds:\n  market: {url: 'http://prices.example.com/spot', prices: [edge-l4]}\n")
+    result = check(router_yaml, CLOUD_API_KEY="a secret")
+    assert result.exit_code == 0
+    assert "in clear text: whoever is on the way sets prices; use https://" in result.stderr

@@ -177,6 +177,30 @@ def test_a_process_that_was_down_and_is_back_goes_on_trial_without_waiting(book:
     assert book.begin_trial(A.id, 110.0)
 
 
+def test_f33_a_replica_that_is_leaving_is_out_whatever_it_answers_until_that_is_called_off(book: HealthBook) -> None:
+    assert book.leave(A.id, "spot")
+    book.succeeded(A.id, 1.0)
+    book.check_passed(A.id, 2.0)
+    book.limited(A.id, 5.0, 3.0)
+    assert book.health(A.id, 3.0) == Health(False, "is leaving: spot", 0.0, HealthState.LEAVING)
+    book.configure([A], RULES)
+    assert book.is_leaving(A.id)
+    assert book.stay(A.id)
+    assert book.health(A.id, 10.0) == UP
+    assert not book.leave("nobody", "spot")
+    assert not book.stay("nobody")
+    assert not book.is_leaving("nobody")
+
+
+def test_f33_a_process_that_was_down_and_is_back_is_another_one_that_stays(book: HealthBook) -> None:
+    book.leave(A.id, "spot")
+    for _ in range(CHECKS_TO_DOWN):
+        book.check_missed(A.id, "connect")
+    assert book.health(A.id, 1.0).state is HealthState.DOWN
+    book.check_passed(A.id, 2.0)
+    assert book.health(A.id, 2.0) == UP
+
+
 def test_of_two_reasons_that_end_by_themselves_the_later_end_counts(book: HealthBook) -> None:
     fail(book, 5, 100.0)
     book.limited(A.id, 50.0, 100.0)

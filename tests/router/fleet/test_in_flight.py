@@ -118,3 +118,17 @@ async def test_cancelled_at_any_await_nothing_stays(seed: int, cancelled_at: lis
     tasks = [asyncio.ensure_future(request(number)) for number in range(len(cancelled_at))]
     await asyncio.gather(*tasks, return_exceptions=True)
     assert not in_flight.loads
+
+
+def test_work_of_other_workers_is_seen_beside_our_own_and_never_counted_as_ours() -> None:
+    in_flight = InFlight()
+    in_flight.hear({"a/0": 3, "b/0": 2})
+    with in_flight.enter("a/0", 300) as ticket:
+        ticket.first_token(310)
+        assert in_flight.all_loads["a/0"] == Load(attempts=4, decoding=4, context_tokens=4 * 310)
+        assert in_flight.all_loads["b/0"] == Load(attempts=2, decoding=2)
+        assert in_flight.all_loads.get("c/0") is None
+        assert dict(in_flight.all_loads).keys() == {"a/0", "b/0"}
+        assert in_flight.loads == {"a/0": Load(attempts=1, decoding=1, context_tokens=310)}
+    in_flight.hear({})
+    assert dict(in_flight.all_loads) == {}

@@ -305,3 +305,24 @@ async def test_a_reload_watches_what_is_new_and_leaves_what_is_gone() -> None:
         await until(lambda: len(new.asked("/metrics")) > 5)
         assert len(old.heads) == seen
         await scraper.close()
+
+
+async def test_f34_a_replica_is_asked_where_requests_go_and_under_its_own_name() -> None:
+    book: dict[str, str] = {}
+
+    async def addresses(name: str) -> list[str]:
+        if name not in book:
+            raise OSError("not known")
+        return [book[name]]
+
+    async with serving(healthy()) as server:
+        named = backend(Replica("a/0", "a", f"http://engine.invalid:{server.port}"))
+        fleet = Fleet([named], ("small",), HealthRules())
+        scraper = Scraper(fleet, interval_seconds=INTERVAL_SECONDS, addresses=addresses)
+        scraper.follow([named])
+        await until(lambda: fleet.snapshot.health["a/0"].state is HealthState.DOWN)
+        assert fleet.snapshot.health["a/0"].why == "health check fails: connect"
+        book["engine.invalid"] = "127.0.0.1"
+        await until(lambda: "a/0" in fleet.snapshot.scrapes and fleet.snapshot.health["a/0"].is_usable)
+        assert all(f"host: engine.invalid:{server.port}\r\n" in head for head in server.heads)
+        await scraper.close()

@@ -23,9 +23,11 @@ from bookkeeping import (
     facts,
     make_version_2,
     make_version_3,
+    make_version_4,
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from ledgers import Place
 
 from router.accountant import Accountant
 from router.audit import audit
@@ -34,39 +36,31 @@ from router.domain.periods import NS_PER_HOUR
 from router.domain.usage import Usage
 from router.ledger import rollups
 from router.ledger.periods import Period, read_periods
-from router.ledger.schema import open_reader
-from router.ledger.sqlite import SqliteLedger
 from router.ledger.store import LedgerError
+from router.ledger.writer import BatchedLedger
 from router.rebuild import rebuild
 
 FIRST_HOUR = 498_648
 START = FIRST_HOUR * HOUR + 600 * SECOND
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.sqlite"
+def assert_hours_equal_the_ledger(place: Place) -> None:
+    for name in ("cost_nanousd", "standard_nanousd", "prompt_tokens", "completion_tokens", "cost_prompt_nanousd"):
+        hours = place.rows(f"SELECT coalesce(sum({name}), 0) FROM charge_hours")
+        assert hours == place.rows(f"SELECT coalesce(sum({name}), 0) FROM charges"), name
+    assert place.rows("SELECT coalesce(sum(attempts), 0) FROM charge_hours") == place.rows(
+        "SELECT count(*) FROM charges"
+    )
+    leases = "SELECT coalesce(sum(bill_nanousd), 0), coalesce(sum(idle_nanousd), 0) FROM"
+    assert place.rows(f"{leases} lease_hours") == place.rows(f"{leases} leases")
 
 
-def assert_hours_equal_the_ledger(path: Path) -> None:
-    with closing(open_reader(path)) as connection:
-        for name in ("cost_nanousd", "standard_nanousd", "prompt_tokens", "completion_tokens", "cost_prompt_nanousd"):
-            (hours,) = connection.execute(f"SELECT ifnull(sum({name}), 0) FROM charge_hours").fetchone()
-            assert hours == connection.execute(f"SELECT ifnull(sum({name}), 0) FROM charges").fetchone()[0], name
-        (attempts,) = connection.execute("SELECT ifnull(sum(attempts), 0) FROM charge_hours").fetchone()
-        assert attempts == connection.execute("SELECT count(*) FROM charges").fetchone()[0]
-        leases = "SELECT ifnull(sum(bill_nanousd), 0), ifnull(sum(idle_nanousd), 0) FROM"
-        assert (
-            connection.execute(f"{leases} lease_hours").fetchone() == connection.execute(f"{leases} leases").fetchone()
-        )
-
-
-def opened(path: Path) -> tuple[SqliteLedger, Accountant]:
-    store = SqliteLedger(path, commit_seconds=0.0005)
+def opened(place: Place) -> tuple[BatchedLedger, Accountant]:
+    store = place.open(commit_seconds=0.0005)
     return store, Accountant(store)
 
 
-def post(store: SqliteLedger, accountant: Accountant, at_ns: int) -> None:
+def post(store: BatchedLedger, accountant: Accountant, at_ns: int) -> None:
     accountant.advance(at_ns)
     asyncio.run(store.published(10.0))
 
@@ -79,10 +73,9 @@ def answer(accountant: Accountant, request_id: str, at_ns: int, **members: objec
     accountant.close(one.attempt_id, answered(), at_ns + 2 * SECOND)
 
 
-@pytest.fixture
-def day(path: Path) -> Path:
+def keep_a_day(place: Place) -> Place:
     """Six hours with a request in each; the process died once in between, and was away for two hours."""
-    store, accountant = opened(path)
+    store, accountant = opened(place)
     accountant.set_fleet(FLEET, PRICES, PROFILES, START)
     for hour in range(3):
         answer(accountant, f"req_{hour}", START + hour * HOUR, tenant="acme")
@@ -90,20 +83,30 @@ def day(path: Path) -> Path:
         post(store, accountant, START + hour * HOUR + 300 * SECOND)
     answer(accountant, "req_unrolled", START + 2 * HOUR + 400 * SECOND)
     store.close()
-    store, accountant = opened(path)
+    store, accountant = opened(place)
     accountant.set_fleet(FLEET, PRICES, PROFILES, START + 5 * HOUR)
     answer(accountant, "req_after", START + 5 * HOUR)
     post(store, accountant, START + 5 * HOUR + 300 * SECOND)
     store.close()
-    return path
+    return place
 
 
-def test_a02_the_hours_are_the_sums_of_the_charges_and_the_leases(day: Path) -> None:
+@pytest.fixture
+def day(place: Place) -> Place:
+    return keep_a_day(place)
+
+
+@pytest.fixture
+def day_in_a_file(tmp_path: Path) -> Place:
+    return keep_a_day(Place(tmp_path / "ledger.sqlite", tmp_path))
+
+
+def test_a02_the_hours_are_the_sums_of_the_charges_and_the_leases(day: Place) -> None:
     assert_hours_equal_the_ledger(day)
 
 
-def test_a17_what_was_committed_but_not_rolled_when_the_process_died_is_rolled_once(day: Path) -> None:
-    with read_periods(day) as periods:
+def test_a17_what_was_committed_but_not_rolled_when_the_process_died_is_rolled_once(day: Place) -> None:
+    with read_periods(day.address) as periods:
         rows = periods.spent(periods.whole(), by=("tenant",))
         assert periods.waiting == 0
     assert [(row.hour - FIRST_HOUR, row.tenant, row.attempts) for row in rows] == [
@@ -111,8 +114,8 @@ def test_a17_what_was_committed_but_not_rolled_when_the_process_died_is_rolled_o
     ]  # fmt: skip
 
 
-def test_every_full_hour_of_a_lease_costs_its_price_restart_or_not(day: Path) -> None:
-    with read_periods(day) as periods:
+def test_every_full_hour_of_a_lease_costs_its_price_restart_or_not(day: Place) -> None:
+    with read_periods(day.address) as periods:
         rows = periods.leased(periods.whole())
     by_hour: dict[int, int] = {}
     for row in rows:
@@ -123,21 +126,24 @@ def test_every_full_hour_of_a_lease_costs_its_price_restart_or_not(day: Path) ->
     assert by_hour == {0: price * 5 // 6, 1: price, 2: price, 3: price, 4: price, 5: price // 4}
 
 
-def test_vacuum_between_two_rolls_changes_nothing(day: Path) -> None:
-    with closing(sqlite3.connect(day, isolation_level=None)) as connection:
-        connection.execute("DELETE FROM charges WHERE attempt_id = 'req_0.1'")  # and rows are numbered anew
-        connection.execute("VACUUM")
+def test_vacuum_between_two_rolls_changes_nothing(day_in_a_file: Place) -> None:
+    day = day_in_a_file
+    day.change("DELETE FROM charges WHERE attempt_id = 'req_0.1'", "VACUUM")
     store, accountant = opened(day)
     answer(accountant, "req_late", START + 6 * HOUR)
     post(store, accountant, START + 6 * HOUR)
     store.close()
-    with read_periods(day) as periods:
+    with read_periods(day.address) as periods:
         assert sum(row.attempts for row in periods.spent(periods.whole(), by=())) == 9
 
 
-def test_a_ledger_of_an_older_jeton_is_caught_up_with_bit_by_bit(day: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_version_3(day)
-    with pytest.raises(LedgerError, match="older jeton"), read_periods(day):
+def test_a_ledger_of_an_older_jeton_is_caught_up_with_bit_by_bit(
+    day_in_a_file: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day = day_in_a_file
+    assert isinstance(day.address, Path)
+    make_version_3(day.address)
+    with pytest.raises(LedgerError, match="older jeton"), read_periods(day.address):
         pass
     monkeypatch.setattr(rollups, "CHARGES_PER_ROLL", 3)
     store, accountant = opened(day)
@@ -147,10 +153,9 @@ def test_a_ledger_of_an_older_jeton_is_caught_up_with_bit_by_bit(day: Path, monk
     assert_hours_equal_the_ledger(day)
 
 
-def test_what_waits_to_be_rolled_is_told(day: Path) -> None:
-    with closing(sqlite3.connect(day, isolation_level=None)) as connection:
-        connection.execute("UPDATE rolled SET attempt_id = 'req_1.1'")
-    with read_periods(day) as periods:
+def test_what_waits_to_be_rolled_is_told(day: Place) -> None:
+    day.change("UPDATE rolled SET seq = (SELECT seq FROM charges WHERE attempt_id = 'req_1.1')")
+    with read_periods(day.address) as periods:
         assert periods.waiting == 5
 
 
@@ -163,25 +168,28 @@ def make_version_1(path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("make_older", [make_version_1, make_version_2, make_version_3])
-def test_a_ledger_from_before_the_classes_gets_their_columns(day: Path, make_older: Callable[[Path], None]) -> None:
-    make_older(day)
+@pytest.mark.parametrize("make_older", [make_version_1, make_version_2, make_version_3, make_version_4])
+def test_a_ledger_of_an_older_jeton_is_gone_on_with(day_in_a_file: Place, make_older: Callable[[Path], None]) -> None:
+    day = day_in_a_file
+    assert isinstance(day.address, Path)
+    make_older(day.address)
     store, accountant = opened(day)
     accountant.set_fleet(FLEET, PRICES, PROFILES, START + 6 * HOUR)
     answer(accountant, "req_new", START + 6 * HOUR)
     post(store, accountant, START + 6 * HOUR)
     store.close()
-    with read_periods(day) as periods:
+    with read_periods(day.address) as periods:
         last = periods.spent(periods.whole(), by=())[-1]
     assert last.cost_prompt_nanousd + last.cost_cached_nanousd + last.cost_completion_nanousd == last.cost_nanousd > 0
-    assert_audit_is_clean(day)
+    assert_audit_is_clean(day.address)
 
 
-def test_an_audit_names_the_hour_that_is_off(day: Path) -> None:
-    with closing(sqlite3.connect(day, isolation_level=None)) as connection:
-        connection.execute("UPDATE charge_hours SET cost_nanousd = cost_nanousd + 1 WHERE hour = ?", (FIRST_HOUR + 1,))
-        connection.execute("UPDATE lease_hours SET idle_nanousd = idle_nanousd - 1 WHERE hour = ?", (FIRST_HOUR + 5,))
-    found = audit(day).findings
+def test_an_audit_names_the_hour_that_is_off(day: Place) -> None:
+    day.change(
+        f"UPDATE charge_hours SET cost_nanousd = cost_nanousd + 1 WHERE hour = {FIRST_HOUR + 1}",
+        f"UPDATE lease_hours SET idle_nanousd = idle_nanousd - 1 WHERE hour = {FIRST_HOUR + 5}",
+    )
+    found = audit(day.address).findings
     assert {(one.table, one.what, int(one.stored) - int(one.should_be)) for one in found} == {
         ("charge_hours", "cost_nanousd", 1),
         ("lease_hours", "idle_nanousd", -1),
@@ -189,7 +197,7 @@ def test_an_audit_names_the_hour_that_is_off(day: Path) -> None:
     assert all(one.row.startswith(f"{FIRST_HOUR + 1} ") for one in found if one.table == "charge_hours")
 
 
-def test_a_rebuilt_ledger_has_the_hours_of_the_old_one(day: Path, tmp_path: Path) -> None:
+def test_a_rebuilt_ledger_has_the_hours_of_the_old_one(day: Place, tmp_path: Path) -> None:
     dearer = dataclasses.replace(EDGE_PRICE, price_id="dearer", nanousd_per_hour=2 * EDGE_PRICE.nanousd_per_hour)
     store, accountant = opened(day)
     accountant.set_fleet(FLEET, PRICES, PROFILES, START + 6 * HOUR)
@@ -198,23 +206,19 @@ def test_a_rebuilt_ledger_has_the_hours_of_the_old_one(day: Path, tmp_path: Path
     answer(accountant, "req_dear", START + 9 * HOUR)
     post(store, accountant, START + 9 * HOUR + 300 * SECOND)
     store.close()
-    fresh = tmp_path / "fresh.sqlite"
-    assert not rebuild(day, fresh).findings
-    assert_audit_is_clean(fresh)
+    fresh = Place(tmp_path / "fresh.sqlite", tmp_path)
+    assert not rebuild(day.address, fresh.address).findings
+    assert_audit_is_clean(fresh.address)
     for what in (
         f"hour, {', '.join(rollups.KEYS)}, {', '.join(rollups.SUMS)} FROM charge_hours JOIN charge_keys USING (key)",
         "hour, lease_id, price_id, bill_nanousd, leased_ns FROM lease_hours",
         f"hour, tenant, arm, {', '.join(rollups.ARM_SUMS)} FROM arm_hours",
     ):
-        rows = []
-        for path in (day, fresh):
-            with closing(open_reader(path)) as connection:
-                rows.append(connection.execute(f"SELECT {what} ORDER BY 1, 2, 3, 4, 5").fetchall())
-        assert rows[0] == rows[1]
+        assert day.rows(f"SELECT {what} ORDER BY 1, 2, 3, 4, 5") == fresh.rows(f"SELECT {what} ORDER BY 1, 2, 3, 4, 5")
 
 
-def test_days_are_sums_of_hours(day: Path) -> None:
-    with read_periods(day) as periods:
+def test_days_are_sums_of_hours(day: Place) -> None:
+    with read_periods(day.address) as periods:
         period = periods.whole()
         hours, days = periods.spent(period, by=("backend",)), periods.spent(period, by=("backend",), hours=24)
     for name in {row.backend for row in hours}:
@@ -223,21 +227,21 @@ def test_days_are_sums_of_hours(day: Path) -> None:
         )
 
 
-def test_the_prompts_part_is_what_had_run_up_at_the_first_token(path: Path) -> None:
-    store, accountant = opened(path)
+def test_the_prompts_part_is_what_had_run_up_at_the_first_token(place: Place) -> None:
+    store, accountant = opened(place)
     accountant.set_fleet(FLEET, PRICES, PROFILES, START)
     answer(accountant, "req_1", START)  # alone: a second of prefill and one of decode
     post(store, accountant, START + 10 * SECOND)
     store.close()
-    with read_periods(path) as periods:
+    with read_periods(place.address) as periods:
         (row,) = periods.spent(periods.whole(), by=())
     assert row.cost_prompt_nanousd + row.cost_completion_nanousd == 2_000_000
     assert row.cost_prompt_nanousd == pytest.approx(1_000_000, abs=1)  # what has run up is rounded down
 
 
-def test_arms_count_requests_and_a_failover_is_one_of_them(path: Path) -> None:
+def test_arms_count_requests_and_a_failover_is_one_of_them(place: Place) -> None:
     """(a + b)² for a request of two attempts, across two rolls; requests before the hold-out began are left out."""
-    store, accountant = opened(path)
+    store, accountant = opened(place)
     accountant.set_fleet(FLEET, PRICES, PROFILES, START)
     answer(accountant, "req_before", START - 40 * HOUR)
     answer(accountant, "req_held", START, of=LARGE, reason="holdout")
@@ -250,7 +254,7 @@ def test_arms_count_requests_and_a_failover_is_one_of_them(path: Path) -> None:
     post(store, accountant, START + 9 * SECOND)
     totals = store.totals()
     store.close()
-    with read_periods(path) as periods:
+    with read_periods(place.address) as periods:
         held, routed = periods.arms(periods.whole())
     once, twice = 600_000, 280_000 + 600_000
     assert held[:6] == ("holdout", "acme", 1, 0, once, float(once**2))
@@ -261,14 +265,14 @@ def test_arms_count_requests_and_a_failover_is_one_of_them(path: Path) -> None:
     }
 
 
-def test_without_a_hold_out_there_are_no_arms(day: Path) -> None:
-    with read_periods(day) as periods:
+def test_without_a_hold_out_there_are_no_arms(day: Place) -> None:
+    with read_periods(day.address) as periods:
         assert periods.arms(periods.whole()) == []
 
 
-def test_an_empty_ledger_says_so(path: Path) -> None:
-    SqliteLedger(path).close()
-    with read_periods(path) as periods, pytest.raises(LedgerError, match="nothing is booked"):
+def test_an_empty_ledger_says_so(place: Place) -> None:
+    place.open().close()
+    with read_periods(place.address) as periods, pytest.raises(LedgerError, match="nothing is booked"):
         periods.whole()
 
 
@@ -282,7 +286,7 @@ def test_cutting_at_full_hours_loses_nothing(from_ns: int, elapsed_ns: int, bill
     assert hours == sorted(set(hours))
 
 
-def test_a_period_asks_for_its_hours_only(day: Path) -> None:
-    with read_periods(day) as periods:
+def test_a_period_asks_for_its_hours_only(day: Place) -> None:
+    with read_periods(day.address) as periods:
         assert {row.hour for row in periods.spent(Period(FIRST_HOUR + 1, FIRST_HOUR + 2))} == {FIRST_HOUR + 1}
         assert {row.hour for row in periods.leased(Period(FIRST_HOUR + 1, FIRST_HOUR + 2))} == {FIRST_HOUR + 1}

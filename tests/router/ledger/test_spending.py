@@ -1,24 +1,24 @@
 """What was spent by whom on which day: moved with the charges, and made again where it does not agree."""
 
 import asyncio
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
-from bookkeeping import FLEET, LARGE, PRICES, PROFILES, SECOND, answered, assert_file_is_consistent, facts
+from bookkeeping import FLEET, LARGE, PRICES, PROFILES, SECOND, answered, assert_ledger_is_consistent, facts
+from ledgers import Place
 
 from router.accountant import Accountant
 from router.domain.budget import DAY_NS, Period, Span, span_at
-from router.ledger.spending import SpentQuestion, spending_differences
-from router.ledger.sqlite import SqliteLedger
+from router.ledger.schema import reading
+from router.ledger.spending import spending_differences
+from router.ledger.store import SpentQuestion
 
 NOON = 20_000 * DAY_NS + DAY_NS // 2
 COST = 100 * 2000 + 50 * 8000
 
 
 class Router:
-    def __init__(self, path: Path) -> None:
-        self.store = SqliteLedger(path)
+    def __init__(self, place: Place) -> None:
+        self.store = place.open()
         self.accountant = Accountant(self.store)
         self.accountant.set_fleet(FLEET, PRICES, PROFILES, NOON)
         self.number = 0
@@ -36,8 +36,8 @@ class Router:
         return amount
 
 
-def test_every_budget_sees_its_own(tmp_path: Path) -> None:
-    router = Router(tmp_path / "ledger.sqlite")
+def test_every_budget_sees_its_own(place: Place) -> None:
+    router = Router(place)
     for _ in range(3):
         router.spend()
     router.spend(key="desktop")
@@ -51,65 +51,61 @@ def test_every_budget_sees_its_own(tmp_path: Path) -> None:
     assert router.spent(Period.DAY, at_ns=NOON + DAY_NS) == COST
     assert router.spent(Period.DAY, tenant="nobody") == 0
     router.store.close()
-    assert_file_is_consistent(tmp_path / "ledger.sqlite", is_quiet=True)
+    assert_ledger_is_consistent(place.address, is_quiet=True)
 
 
-def test_it_survives_and_so_does_the_ledgers_id(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.sqlite"
-    router = Router(path)
+def test_it_survives_and_so_does_the_ledgers_id(place: Place) -> None:
+    router = Router(place)
     router.spend()
     router.store.close()
-    again = Router(path)
+    again = Router(place)
     again.spend()
     assert again.spent(Period.TOTAL) == 2 * COST
-    assert again.store.ledger_id == router.store.ledger_id != Router(tmp_path / "other.sqlite").store.ledger_id
+    assert again.store.ledger_id == router.store.ledger_id
     again.store.close()
 
 
-def test_f29_what_a_killed_router_left_open_is_spent_once(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.sqlite"
-    router = Router(path)
+def test_f29_what_a_killed_router_left_open_is_spent_once(place: Place) -> None:
+    router = Router(place)
     router.accountant.open(facts("r1", LARGE), LARGE, PRICES[LARGE.name], 100, 50, NOON)
     router.store.close()
     for _ in range(2):
-        again = Router(path)
+        again = Router(place)
         assert again.spent(Period.DAY) == COST, "the estimate, as the charge of the lost attempt says"
         again.store.close()
 
 
-def test_a_ledger_that_an_older_jeton_has_written_is_brought_up_to_date(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.sqlite"
-    router = Router(path)
+def test_what_does_not_agree_with_the_totals_is_made_again(place: Place) -> None:
+    router = Router(place)
     router.spend()
     router.spend()
     router.store.close()
-    for change in ("DROP TABLE spending", "UPDATE spending SET cost_nanousd = 5", "DELETE FROM spending"):
-        with closing(sqlite3.connect(path)) as connection:
-            connection.execute(change)
-            connection.commit()
-        router = Router(path)
+    for change in ("UPDATE spending SET cost_nanousd = 5", "DELETE FROM spending"):
+        place.change(change)
+        router = Router(place)
         assert router.spent(Period.TOTAL) == 2 * COST
         router.store.close()
-        assert_file_is_consistent(path, is_quiet=True)
+        assert_ledger_is_consistent(place.address, is_quiet=True)
 
 
-def test_an_audit_is_told_where_it_does_not_agree_with_the_charges(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.sqlite"
-    router = Router(path)
+def test_an_audit_is_told_where_it_does_not_agree_with_the_charges(place: Place) -> None:
+    router = Router(place)
     router.spend()
     router.spend(key="desktop")
     router.store.close()
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("UPDATE spending SET cost_nanousd = 5 WHERE api_key_name = 'desktop'")
-        assert spending_differences(connection) == [("acme", "desktop", NOON // DAY_NS, 5, COST)]
+    place.change("UPDATE spending SET cost_nanousd = 5 WHERE api_key_name = 'desktop'")
+    with reading(place.address) as database:
+        assert spending_differences(database) == [("acme", "desktop", NOON // DAY_NS, 5, COST)]
 
 
 def test_a_question_is_answered_from_few_rows(tmp_path: Path) -> None:
-    router = Router(tmp_path / "ledger.sqlite")
-    plan = router.store._connection.execute(
-        "EXPLAIN QUERY PLAN SELECT sum(cost_nanousd) FROM spending WHERE tenant = ? AND day >= ? AND api_key_name = ?",
-        ("acme", 1, "laptop"),
-    ).fetchall()
+    place = Place(tmp_path / "ledger.sqlite", tmp_path)
+    router = Router(place)
+    with reading(place.address) as database:
+        plan = database.execute(
+            "EXPLAIN QUERY PLAN SELECT sum(cost_nanousd) FROM spending WHERE tenant = ? AND day >= ? AND api_key_name = ?",
+            ("acme", 1, "laptop"),
+        ).fetchall()
     assert "SEARCH" in plan[0][3]
     assert router.spent(Period.TOTAL) == 0
     assert Span(0, None).holds(NOON)

@@ -1,4 +1,4 @@
-"""The embedded store: nothing accepted is lost, nothing is there twice, a total is the sum of its parts."""
+"""The embedded store: one file, one writer, and a disk that may be stuck. What every store must do is in `test_store.py`."""
 
 import sqlite3
 import subprocess
@@ -7,17 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bookkeeping import assert_file_is_consistent, facts, make_version_2
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from bookkeeping import make_version_2
+from entries import charge, checkpoint, closed, lease, opened
 
-from router.domain.attempt import AttemptStatus, Charge, CostStatus
-from router.domain.totals import Account, Line, LineTotal
-from router.domain.usage import Usage, UsageSource
-from router.ledger import schema, sqlite
+from router.ledger import schema, sqlite_database, writer
 from router.ledger.schema import open_reader
 from router.ledger.sqlite import SqliteLedger
-from router.ledger.store import Checkpoint, Event, EventKind, Lease, LedgerError, Opening
+from router.ledger.store import LedgerError
 
 PATIENCE_SECONDS = 10.0
 
@@ -34,99 +30,6 @@ def ledger(path: Path) -> Iterator[SqliteLedger]:
     store.close()
 
 
-def charge(request_id: str, cost: int | None = 7, status: AttemptStatus = AttemptStatus.OK, **usage: int) -> Charge:
-    return Charge(
-        facts=facts(request_id),
-        billing="leased",
-        price_id="p@2026-01-01#0",
-        opened_ns=1,
-        first_token_ns=None,
-        ended_ns=2,
-        status=status,
-        fault="",
-        http_status=200,
-        usage=Usage(**{"prompt_tokens": 10, "completion_tokens": 5, **usage}),
-        cost_status=CostStatus.UNPRICED if cost is None else CostStatus.PRICED,
-        cost_nanousd=cost,
-        standard_nanousd=cost,
-    )
-
-
-def closed(of: Charge) -> Event:
-    return Event(of.facts.attempt_id, EventKind.CLOSED, of.ended_ns, "lease")
-
-
-def opened(request_id: str) -> Event:
-    opening = Opening(facts(request_id), "leased", "p@2026-01-01#0")
-    return Event(f"{request_id}.1", EventKind.OPENED, 1, "lease", 100, opening)
-
-
-def checkpoint(*leases: Lease, open_from_seq: int | None = None) -> Checkpoint:
-    return Checkpoint(at_ns=3, leases=leases, open_nanousd={}, open_from_seq=open_from_seq)
-
-
-def lease(**members: object) -> Lease:
-    return Lease("lease", "edge-small/0", "edge", "edge-small", "p@2026-01-01#0", 1, 2)._replace(**members)
-
-
-async def test_what_is_committed_is_on_disk_and_in_the_totals(ledger: SqliteLedger, path: Path) -> None:
-    one = charge("r1")
-    seq = ledger.append([closed(one)], one)
-    await ledger.committed(seq, PATIENCE_SECONDS)
-    ledger.checkpoint(checkpoint())
-    totals = await ledger.published(PATIENCE_SECONDS)
-    account = Account("edge", "edge-small", "leased", "model-of-edge-small", "small", "acme")
-    line = Line(account, AttemptStatus.OK, UsageSource.PROVIDER)
-    assert totals.lines == {
-        line: LineTotal(attempts=1, prompt_tokens=10, completion_tokens=5, cost_nanousd=7, standard_nanousd=7)
-    }
-    assert_file_is_consistent(path)
-
-
-async def test_a13_an_event_delivered_twice_counts_once(ledger: SqliteLedger, path: Path) -> None:
-    one = charge("r1")
-    for _ in range(3):
-        seq = ledger.append([closed(one)], one)
-        await ledger.committed(seq, PATIENCE_SECONDS)
-    ledger.append([closed(one), closed(one)], one)
-    ledger.checkpoint(checkpoint())
-    totals = await ledger.published(PATIENCE_SECONDS)
-    assert [total.attempts for total in totals.lines.values()] == [1]
-    assert_file_is_consistent(path)
-
-
-costs = st.one_of(st.none(), st.integers(0, 10**15))
-counts = st.integers(0, 2**31)
-
-
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(costs, st.sampled_from(AttemptStatus), counts, counts), max_size=40))
-def test_a02_a_total_is_the_sum_of_its_parts(
-    tmp_path_factory: pytest.TempPathFactory, parts: list[tuple[int | None, AttemptStatus, int, int]]
-) -> None:
-    path = tmp_path_factory.mktemp("ledger") / "ledger.sqlite"
-    store = SqliteLedger(path, commit_seconds=0.0001)
-    for number, (cost, status, prompt, completion) in enumerate(parts):
-        one = charge(f"r{number}", cost, status, prompt_tokens=prompt, completion_tokens=completion)
-        store.append([closed(one)], one)
-    store.close()
-    assert_file_is_consistent(path)
-    store = SqliteLedger(path)
-    totals = store.totals()
-    store.close()
-    assert sum(total.cost_nanousd for total in totals.lines.values()) == sum(cost or 0 for cost, *_ in parts)
-    assert sum(total.unpriced for total in totals.lines.values()) == sum(cost is None for cost, *_ in parts)
-    assert sum(total.prompt_tokens for total in totals.lines.values()) == sum(prompt for _, _, prompt, _ in parts)
-
-
-async def test_totals_are_of_the_checkpoint_and_nothing_later_is_in_them(ledger: SqliteLedger) -> None:
-    ledger.checkpoint(checkpoint())
-    later = charge("later")
-    ledger.append([closed(later)], later)
-    totals = await ledger.published(PATIENCE_SECONDS)
-    assert totals.lines == {}
-
-
 async def test_f31_a_commit_that_fails_is_tried_again_until_it_succeeds(ledger: SqliteLedger, path: Path) -> None:
     blocker = sqlite3.connect(path, isolation_level=None)
     try:
@@ -134,7 +37,7 @@ async def test_f31_a_commit_that_fails_is_tried_again_until_it_succeeds(ledger: 
         one = charge("r1")
         seq = ledger.append([closed(one)], one)
         with pytest.raises(TimeoutError):
-            await ledger.committed(seq, schema.BUSY_SECONDS + 1)
+            await ledger.committed(seq, sqlite_database.BUSY_SECONDS + 1)
         assert not ledger.is_accepting
         for number in range(50):
             ledger.append([opened(f"waiting-{number}")])
@@ -167,7 +70,7 @@ async def test_what_may_wait_is_bounded_and_said(path: Path) -> None:
 
 
 async def test_a_disk_that_does_not_recover_is_reported_at_the_end(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "CLOSE_SECONDS", 0.0)
+    monkeypatch.setattr(writer, "CLOSE_SECONDS", 0.0)
     store = SqliteLedger(path, commit_seconds=0.001)
     blocker = sqlite3.connect(path, isolation_level=None)
     try:
@@ -177,58 +80,6 @@ async def test_a_disk_that_does_not_recover_is_reported_at_the_end(path: Path, m
             store.close()
     finally:
         blocker.close()
-
-
-def test_closing_commits_what_waits(path: Path) -> None:
-    store = SqliteLedger(path, commit_seconds=1.0)
-    one = charge("r1")
-    store.append([closed(one)], one)
-    store.close()
-    assert_file_is_consistent(path)
-    store = SqliteLedger(path)
-    assert sum(total.attempts for total in store.totals().lines.values()) == 1
-    store.close()
-
-
-def test_recovery_brings_leases_with_their_tail_and_openings_without_their_end(path: Path) -> None:
-    store = SqliteLedger(path)
-    store.append([opened("before")])
-    store.checkpoint(checkpoint(lease(state={"saved": "1"}), open_from_seq=1))
-    done = charge("done")
-    store.append([opened("done")])
-    store.append([Event("done.1", EventKind.FIRST_TOKEN, 2, "lease", 50, growth=7)])
-    store.append([closed(done)], done, lease(at_ns=5, bill_nanousd=9))
-    store.append([opened("after")])
-    store.close()
-    store = SqliteLedger(path)
-    recovery = store.recover()
-    store.close()
-    assert [(one.state, one.state_seq, one.bill_nanousd, one.at_ns) for one in recovery.leases] == [
-        ({"saved": "1"}, 1, 9, 5)
-    ]
-    assert [(event.subject, event.kind) for event in recovery.tail["lease"]] == [
-        ("done.1", EventKind.OPENED),
-        ("done.1", EventKind.FIRST_TOKEN),
-        ("done.1", EventKind.CLOSED),
-        ("after.1", EventKind.OPENED),
-    ]
-    assert [event.growth for event in recovery.tail["lease"]] == [0, 7, 0, 0]
-    assert {name: opening for name, (opening, _) in recovery.openings.items()} == {
-        "before.1": opened("before").detail,
-        "after.1": opened("after").detail,
-    }
-
-
-def test_an_ended_lease_keeps_its_money_and_needs_no_state(path: Path) -> None:
-    store = SqliteLedger(path)
-    store.append([], lease=lease(state={"saved": "1"}))
-    store.append([], lease=lease(ended_ns=8, bill_nanousd=5, idle_nanousd=5))
-    store.checkpoint(checkpoint())
-    store.close()
-    store = SqliteLedger(path)
-    assert not store.recover().leases
-    assert store.totals().leases["edge", "edge-small"] == (5, 5)
-    store.close()
 
 
 def test_a_ledger_has_one_writer(ledger: SqliteLedger, path: Path) -> None:

@@ -80,6 +80,18 @@ def test_when_there_is_no_place_a_prompt_weighs_next_to_nothing_until_one_is_fre
     assert weigher.open("next", H100_8B, 40 * MS, 100, 200) > waiting
 
 
+def test_for_how_long_a_place_is_waited_for_is_what_those_who_hold_one_are_expected_to_take() -> None:
+    def waiting(*, theirs: int, own: int) -> int:
+        weigher = Weigher()
+        for position in range(H100_8B.sequences_max):
+            weigher.open(str(position), H100_8B, 0, 100, theirs)
+            weigher.first_token(str(position), 10 * MS, 0.01)
+        return weigher.open("waiting", H100_8B, 20 * MS, 100, own)
+
+    assert waiting(theirs=20_000, own=20) == pytest.approx(waiting(theirs=20_000, own=2000), abs=1)
+    assert waiting(theirs=200, own=200) > 10 * waiting(theirs=20_000, own=200)
+
+
 def test_what_was_not_paid_before_the_first_token_is_paid_after_it() -> None:
     def weight(paid_seconds: float) -> int:
         weigher = Weigher()
@@ -149,18 +161,17 @@ def test_every_weight_is_one_that_the_meter_accepts_and_nothing_is_left_behind(
 
 @pytest.mark.parametrize("profile", ["h100-llama-3.1-8b-fp8", "h100-qwen3-30b-a3b-fp8", "l4-llama-3.1-8b-int4"])
 @given(st.integers(1, 200), st.integers(1, 400_000), st.integers(1, 8192))
-def test_beside_a_full_prompt_a_decode_pays_what_the_rule_says(
-    profile: str, decoding: int, context_tokens: int, budget: int
+def test_beside_a_prompt_a_decode_pays_what_the_rule_says(
+    profile: str, decoding: int, context_tokens: int, chunk: int
 ) -> None:
     engine = profile_named(profile)
     weigher = Weigher()
     weigher._decoding, weigher._context_tokens = decoding, context_tokens
     bare = engine.step_parts(decoding, context_tokens, 0)
-    full = engine.step_parts(decoding, context_tokens, budget)
-    told = step_shares(full, decoding, (engine.step_parts(0, 0, budget),))
-    own, by_caches, seconds = weigher._beside_full_prompts(engine, bare, budget)
+    full = engine.step_parts(decoding, context_tokens, chunk)
+    told = step_shares(full, decoding, (engine.step_parts(0, 0, chunk),))
+    own, by_caches = weigher._beside_a_prompt(engine, bare, chunk)
     expected = told.alike_overhead_seconds + told.decode_weight_seconds
     expected += (full.decoders_seconds + told.compute_seconds) / decoding
     assert own == pytest.approx(expected, rel=1e-9)
     assert by_caches == pytest.approx(told.kv_read_seconds, rel=1e-9, abs=1e-12)
-    assert seconds == pytest.approx(full.seconds, rel=1e-9)

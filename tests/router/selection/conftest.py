@@ -60,7 +60,6 @@ class Fleet:
     scope: tuple[str, ...] = ()  # backends by name; empty: all
     drifts: Drifts = field(default_factory=Drifts)
     prefixes: PrefixIndex = field(default_factory=PrefixIndex)
-    peers: dict[str, Load] = field(default_factory=dict)
 
     def finder(self) -> Finder:
         return Finder(
@@ -86,9 +85,7 @@ class Fleet:
         backends = tuple(backend for backend in self.backends if not self.scope or backend.name in self.scope)
         replicas = {replica.id for backend in self.backends for replica in backend.replicas}
         health = {replica: self.health.get(replica, UP) for replica in replicas}
-        snapshot = Snapshot(
-            {backend.name: backend for backend in self.backends}, health, self.scrapes, self.tiers, self.peers
-        )
+        snapshot = Snapshot({backend.name: backend for backend in self.backends}, health, self.scrapes, self.tiers)
         return finder.find(request, Scope("auto", backends), snapshot, self.loads, prediction, now_seconds, **told)
 
     def change(self, name: str, **members: Any) -> None:

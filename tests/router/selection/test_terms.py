@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from router.domain.fleet import Load
+from router.domain.fleet import Load, Scrape
 from router.domain.request import Criticality, Terms
 from router.errors import DeadlineUnreachable, Overloaded, PriceCeiling
 from router.selection.terms import Shedding, refuse_in_a_rush, within_terms
@@ -72,8 +72,8 @@ def test_f16_in_a_rush_the_sheddable_are_turned_away_first(fleet, ask, criticali
         fleet.loads[replica] = Load(8, 9_000, 0, 0)
     request = ask(terms=Terms(criticality=criticality))
     candidates, _ = fleet.find(request)
-    quickest = min(one.ttft_seconds for one in candidates)
-    shedding = Shedding(quickest / 2, quickest * 2)
+    wait = min(one.wait_seconds for one in candidates)
+    shedding = Shedding(wait / 2, wait * 2)
     if is_refused:
         with pytest.raises(Overloaded, match="sheddable requests are turned away") as refused:
             refuse_in_a_rush(request, candidates, shedding)
@@ -84,14 +84,28 @@ def test_f16_in_a_rush_the_sheddable_are_turned_away_first(fleet, ask, criticali
 
 
 def test_f16_in_a_greater_rush_standard_work_goes_and_critical_work_stays(fleet, ask) -> None:
+    for replica in ("edge-small/1", "edge-small/2", "edge-large/1"):
+        fleet.loads[replica] = Load(8, 9_000, 0, 0)
+    fleet.scope = ("edge-small", "edge-large")
     candidates, _ = fleet.find(ask())
-    shedding = Shedding(1e-6, 1e-6)
+    shedding = Shedding(1e-6, 1.0)
     with pytest.raises(Overloaded):
         refuse_in_a_rush(ask(), candidates, shedding)
     refuse_in_a_rush(ask(terms=Terms(criticality=Criticality.CRITICAL)), candidates, shedding)
 
 
-def test_one_that_is_quick_enough_is_enough(found, ask) -> None:
-    candidates = found()
-    quickest = min(one.ttft_seconds for one in candidates)
-    refuse_in_a_rush(ask(), candidates, Shedding(quickest, quickest))
+def test_one_with_room_is_enough(found, ask) -> None:
+    refuse_in_a_rush(ask(), found(), Shedding(0.1, 0.1))
+
+
+def test_a_long_prompt_is_no_rush_and_neither_is_silence(fleet, ask) -> None:
+    """Nobody is turned away from an idle fleet: because the prompt is long, or because its metrics cannot be read any more."""
+    fleet.scope = ("edge-small",)
+    for replica in ("edge-small/1", "edge-small/2"):
+        fleet.scrapes[replica] = Scrape(1.0)
+    request = ask(7_000)
+    candidates, _ = fleet.find(request)
+    assert min(one.ttft_seconds for one in candidates) > 900
+    refuse_in_a_rush(request, candidates, Shedding(0.1, 0.1))
+    kept, _ = within_terms(replace(request, terms=Terms(deadline_seconds=10.0)), candidates)
+    assert len(kept) == 2

@@ -1,0 +1,110 @@
+"""`jeton prices show`: what is in force, how old it is and where it was read; of named prices, what was in force when."""
+
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from router.config import RouterConfig
+from router.config_shape import check_shape
+from router.config_source import ConfigRefused, read_source
+from router.domain.money import NANOUSD_PER_USD
+from router.pricing.book import AnyRow, LeasedPrice, PriceBook, PriceMissing
+from router.pricing.freshness import standing
+
+COLUMNS = 160
+DAY = click.DateTime(["%Y-%m-%d"])
+
+
+@click.command()
+@click.argument("names", nargs=-1)
+@click.option("--config", type=click.Path(path_type=Path), default=Path("router.yaml"), show_default=True)
+@click.option("--prices", "path", type=click.Path(path_type=Path), help="The price book, instead of router.yaml's.")
+@click.option("--date", "moment", type=DAY, help="Another day than today (UTC).")
+@click.pass_context
+def show(ctx: click.Context, names: tuple[str, ...], config: Path, path: Path | None, moment: datetime | None) -> None:
+    """Show the prices in force with their age and source; of the NAMES given, every row and when it was in force.
+
+    Exits with 1 when a name is unknown or the price book cannot be read.
+    """
+    now = moment.replace(tzinfo=UTC) if moment is not None else datetime.now(UTC)
+    try:
+        if path is None:
+            path = config.parent / check_shape(read_source(config), RouterConfig).prices
+        book = check_shape(read_source(path), PriceBook)
+        for name in names:
+            if name not in book.prices:
+                book.row_in_force(name, now.date())  # says which names are near
+    except ConfigRefused as refusal:
+        click.echo(str(refusal), err=True)
+        ctx.exit(1)
+    except PriceMissing as error:
+        raise click.ClickException(str(error.args[0])) from None
+    console = Console(file=sys.stdout, highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = COLUMNS
+    console.print(_history(book, names) if names else _in_force(book, now))
+
+
+def _in_force(book: PriceBook, now: datetime) -> Table:
+    table = _table("price", "US dollars", "since", "age", "state", "source")
+    for name in sorted(book.prices):
+        one = standing(book, name, now.timestamp())
+        if one.age_seconds is None:
+            table.add_row(name, "–", "–", "–", one.state.value, one.why)
+            continue
+        row = book.row_in_force(name, now.date())
+        age = f"{int(one.age_seconds // 86_400)} d"
+        feed = book.feed_of(name)
+        state = one.state.value if feed is None else f"until {feed} tells"
+        table.add_row(name, figures(row), str(row.first_day), age, state, row.source)
+    return table
+
+
+def _history(book: PriceBook, names: tuple[str, ...]) -> Table:
+    """Rows by the day from which they counted; a later one ends an earlier one."""
+    table = _table("price", "from", "until", "US dollars", "confirmed", "source")
+    for name in names:
+        rows = sorted(book.prices[name], key=lambda row: row.first_day)
+        begins = [row.first_day for row in rows]
+        for row, next_begins in zip(rows, [*begins[1:], None], strict=True):
+            until = min((day for day in (row.until, next_begins) if day is not None), default="–")
+            table.add_row(name, str(row.first_day), str(until), figures(row), str(row.confirmed or "–"), row.source)
+    return table
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=SIMPLE_HEAD)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
+
+
+def figures(row: AnyRow) -> str:
+    """A row's price in few words."""
+    return ", ".join(_figures(row))
+
+
+def _figures(row: AnyRow) -> Iterator[str]:
+    price = row.snapshot("")
+    if isinstance(price, LeasedPrice):
+        yield f"{_usd(price.nanousd_per_hour)} an hour"
+        return
+    for name in ("prompt", "cached", "completion"):
+        yield f"{_usd(getattr(price.rates, name))} {name}"
+    if price.request_nanousd:
+        yield f"{_usd(price.request_nanousd)} a request"
+    if price.audio_nanousd_per_hour:
+        yield f"{_usd(price.audio_nanousd_per_hour)} an hour of audio"
+    if price.tiers:
+        yield f"dearer above {', '.join(f'{tier.above_prompt_tokens:,}' for tier in price.tiers)} tokens"
+
+
+def _usd(nanousd: int) -> str:
+    return f"{(Decimal(nanousd) / NANOUSD_PER_USD).normalize():f}"

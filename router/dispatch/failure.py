@@ -1,0 +1,105 @@
+"""Why one attempt did not deliver: whose fault it is, whether another replica may be asked, what the client would hear.
+
+What a status means is the same for every backend that speaks OpenAI's API; a provider with other words brings its own
+(`provider.py`).
+"""
+
+from router.errors import BackendFailed, BackendRefused, BackendTimedOut, RateLimited, Refusal, Unavailable
+from router.wire.error_body import read_error
+
+FAILED = "The backend failed to answer; nothing is wrong with the request, try again."
+CUT = "The backend failed while answering; what was sent so far is incomplete."
+LIMITED = "Every backend that could answer is at its rate limit."
+BUSY = "Every backend that could answer is busy or away."
+
+
+class AttemptFailed(Exception):
+    """One attempt did not deliver.
+
+    fault: connect | reset | eof | stall | protocol | too_large | limited | overloaded | no_credit | credentials | refused |
+    untranslatable | http_<status> | leaving | not_json | not_sse | bad_event | error_event | error_body | aborted | unfinished.
+    is_retryable: another replica may do better. refusal: what the client is told if nobody else can answer.
+    """
+
+    def __init__(
+        self,
+        fault: str,
+        refusal: Refusal,
+        *,
+        http_status: int = 0,
+        is_retryable: bool = True,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(fault)
+        self.fault = fault
+        self.refusal = refusal
+        self.http_status = http_status
+        self.is_retryable = is_retryable
+        self.retry_after_seconds = retry_after_seconds
+
+    @classmethod
+    def leaving(cls, *, has_begun: bool) -> "AttemptFailed":
+        """Given up, because the replica is about to be taken away. has_begun: some of its answer is at the client."""
+        return cls("leaving", BackendFailed(CUT if has_begun else FAILED, detail="the replica is leaving"))
+
+    @classmethod
+    def from_answer(cls, fault: str) -> "AttemptFailed":
+        """A whole answer with status 200 that is none."""
+        return cls(fault, BackendFailed(FAILED, detail=fault), http_status=200)
+
+
+def says_why(status: int) -> bool:
+    """Whether the body of an answer with this status is for the client: the request was found wrong."""
+    return 400 <= status < 500 and status not in (401, 403, 408, 429)
+
+
+def status_failure(status: int, wait_seconds: float | None, body: bytes) -> AttemptFailed:
+    """What a status other than 200 means. Nothing of a 5xx or of a refusal of our own credentials reaches the client.
+
+    body: read where `says_why`, else b"".
+    """
+    if status == 429:
+        return limited(status, wait_seconds)
+    if status in (401, 403):
+        return credentials_refused(status)
+    if says_why(status):
+        message, param, code = read_error(body)
+        return refused(status, message, param, code)
+    fault = f"http_{status}" if status in (408, 500, 502, 503, 504) else "http_other"
+    if status == 503:
+        refusal = Unavailable(BUSY, retry_after_seconds=wait_seconds or 1.0)
+        return AttemptFailed(fault, refusal, http_status=status, retry_after_seconds=wait_seconds)
+    if status in (408, 504):
+        return AttemptFailed(fault, BackendTimedOut("The backend did not answer in time."), http_status=status)
+    return AttemptFailed(fault, BackendFailed(FAILED, detail=f"status {status}"), http_status=status)
+
+
+def limited(status: int, wait_seconds: float | None) -> AttemptFailed:
+    """We asked too much of it: it is left alone for as long as it says."""
+    refusal = RateLimited(LIMITED, retry_after_seconds=wait_seconds or 1.0)
+    return AttemptFailed("limited", refusal, http_status=status, retry_after_seconds=wait_seconds)
+
+
+def overloaded(status: int, wait_seconds: float | None) -> AttemptFailed:
+    """It has more work than it can do, whoever asks: left alone like one that limits us, and no sign of a defect."""
+    refusal = Unavailable(BUSY, retry_after_seconds=wait_seconds or 1.0)
+    return AttemptFailed("overloaded", refusal, http_status=status, retry_after_seconds=wait_seconds)
+
+
+def no_credit(status: int) -> AttemptFailed:
+    """Our account there is empty. Somebody must fill it; until then it is tried now and then."""
+    refusal = BackendFailed(FAILED, detail="our account with the provider is out of credit")
+    return AttemptFailed("no_credit", refusal, http_status=status, retry_after_seconds=float("inf"))
+
+
+def credentials_refused(status: int) -> AttemptFailed:
+    refusal = BackendFailed(FAILED, detail=f"the backend refused our credentials ({status})")
+    return AttemptFailed("credentials", refusal, http_status=status)
+
+
+def refused(
+    status: int, message: str, param: str | None = None, code: str | None = None, *, is_retryable: bool = False
+) -> AttemptFailed:
+    """It found the request wrong, and says so in its own words."""
+    refusal = BackendRefused(status, message, param=param, code=code)
+    return AttemptFailed("refused", refusal, http_status=status, is_retryable=is_retryable)

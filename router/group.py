@@ -1,0 +1,274 @@
+"""Several serving processes as one: started, watched, told to reload and to drain, and gathered for a scrape.
+
+The supervisor serves nobody. Each worker has a listening socket of its own on the group's port (SO_REUSEPORT: the kernel
+spreads connections over them, and over those that are left when one dies). A worker that dies is started again, after a moment
+that grows with every time; one that cannot even start, before any could, ends the group. uvicorn's own supervisor restarts at
+once and for ever, restarts all on SIGHUP, where we reload, and does not say whether a worker ever served.
+
+Supervisor and worker talk over a pair of sockets in lines of JSON. Whichever worker is scraped asks the supervisor, and that
+asks all of them: it alone remembers what those had counted that are gone (`telemetry/gathered.py`). A worker whose supervisor
+is gone drains and ends.
+"""
+
+import asyncio
+import signal
+import socket
+import sys
+import time
+from asyncio.subprocess import Process
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import orjson
+import structlog
+
+from router.telemetry.gathered import Gathered, Tally
+
+log = structlog.get_logger("jeton.group")
+
+# Before a worker that died is started again; doubled each time, until one has lived for so long.
+BACKOFF_SECONDS = 0.2
+BACKOFF_SECONDS_MAX = 15.0
+LIVED_SECONDS = 30.0
+# Beyond the time in which streams may finish: the journal is flushed then.
+END_SPARE_SECONDS = 15.0
+# A worker that says nothing for so long is left out of a scrape, but for what it had counted.
+TELL_SECONDS = 2.0
+GATHER_SECONDS = 5.0
+LINE_BYTES_MAX = 64 * 2**20
+CANNOT_START = 3
+
+
+class CannotListen(Exception):
+    """The port is taken, or not ours to take; the message says so."""
+
+
+class Supervisor:
+    """command: what runs a worker, given the numbers of its listening socket and of its socket to us. end_seconds: how long a
+    worker may take to end."""
+
+    def __init__(
+        self, command: Callable[[int, int], Sequence[str]], workers: int, host: str, port: int, drain_seconds: float
+    ) -> None:
+        self._command = command
+        self._workers = workers
+        self._end_seconds = drain_seconds + END_SPARE_SECONDS
+        self._place = _reserve(host, port)
+        self._gathered = Gathered()
+        self._running: dict[int, _Worker] = {}
+        self._numbers = 0
+        self._has_started = False
+        self._ending = asyncio.Event()
+        self._exit_code = 0
+
+    @property
+    def port(self) -> int:
+        return int(self._place.getsockname()[1])
+
+    async def run(self) -> int:
+        """Until a signal ends it. Returns the exit code: 0 when all could drain."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._ending.set)
+        loop.add_signal_handler(signal.SIGHUP, self._signal, signal.SIGHUP)
+        slots = [asyncio.create_task(self._keep_one_running(slot)) for slot in range(self._workers)]
+        try:
+            await self._ending.wait()
+            self._signal(signal.SIGTERM)
+            await asyncio.gather(*slots)
+        finally:
+            self._place.close()
+        return self._exit_code
+
+    def _signal(self, number: signal.Signals) -> None:
+        for worker in self._running.values():
+            with suppress(ProcessLookupError):
+                worker.process.send_signal(number)
+
+    async def _keep_one_running(self, slot: int) -> None:
+        pause_seconds = BACKOFF_SECONDS
+        while not self._ending.is_set():
+            started_at = time.monotonic()
+            code = await self._run_one(slot)
+            if self._ending.is_set():
+                self._exit_code = self._exit_code or code
+                return
+            if not self._has_started:
+                log.error("a worker cannot start; giving up", slot=slot, exit_code=code)
+                self._exit_code = CANNOT_START if code <= 0 else code
+                self._ending.set()
+                return
+            if time.monotonic() - started_at > LIVED_SECONDS:
+                pause_seconds = BACKOFF_SECONDS
+            log.error("a worker died; starting another", slot=slot, exit_code=code, pause_seconds=pause_seconds)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_seconds):
+                    await self._ending.wait()
+            pause_seconds = min(2 * pause_seconds, BACKOFF_SECONDS_MAX)
+
+    async def _run_one(self, slot: int) -> int:
+        """One worker's life. Returns its exit code, negative where a signal killed it."""
+        self._numbers += 1
+        number = self._numbers
+        listening, (ours, theirs) = self._listening_socket(), socket.socketpair()
+        with listening, theirs:
+            command = self._command(listening.fileno(), theirs.fileno())
+            process = await asyncio.create_subprocess_exec(*command, pass_fds=(listening.fileno(), theirs.fileno()))
+        reader, writer = await asyncio.open_connection(sock=ours, limit=LINE_BYTES_MAX)
+        worker = self._running[number] = _Worker(process, writer)
+        hearing = asyncio.create_task(self._hear(number, worker, reader))
+        if self._ending.is_set():
+            self._signal(signal.SIGTERM)
+        try:
+            return await self._ended(process, slot)
+        finally:
+            hearing.cancel()
+            with suppress(asyncio.CancelledError):
+                await hearing
+            writer.close()
+            del self._running[number]
+            self._gathered.gone(number)
+            worker.stop_telling()
+
+    async def _ended(self, process: Process, slot: int) -> int:
+        ending, waiting = asyncio.create_task(self._ending.wait()), asyncio.create_task(process.wait())
+        try:
+            await asyncio.wait({ending, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.done():
+                await asyncio.wait({waiting}, timeout=self._end_seconds)
+            if not waiting.done():
+                log.error("a worker does not end; killing it", slot=slot)
+                process.kill()
+            return await waiting
+        finally:
+            ending.cancel()
+
+    async def _hear(self, number: int, worker: "_Worker", reader: asyncio.StreamReader) -> None:
+        gathering: set[asyncio.Task[None]] = set()
+        while line := await reader.readline():
+            said = orjson.loads(line)
+            if said["say"] == "ready":
+                self._has_started = True
+            elif said["say"] == "tally":
+                self._gathered.told(number, said["tally"])
+                worker.stop_telling(has_told=True)
+            elif said["say"] == "gather":
+                task = asyncio.create_task(self._gather(worker, said["number"]))
+                gathering.add(task)
+                task.add_done_callback(gathering.discard)
+
+    async def _gather(self, for_whom: "_Worker", asked: int) -> None:
+        """Ask all of them, and tell the one that asked."""
+        asking = {number: worker.tell() for number, worker in self._running.items()}
+        await asyncio.wait(asking.values(), timeout=TELL_SECONDS)
+        present = [number for number, told in asking.items() if told.done() and told.result()]
+        text = self._gathered.render(present).decode()
+        for_whom.say({"say": "gathered", "number": asked, "text": text})
+
+    def _listening_socket(self) -> socket.socket:
+        one = socket.socket(self._place.family)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        one.bind(self._place.getsockname())
+        return one
+
+
+class _Worker:
+    """A process, and who waits for its tally."""
+
+    def __init__(self, process: Process, writer: asyncio.StreamWriter) -> None:
+        self.process = process
+        self._writer = writer
+        self._telling: asyncio.Future[bool] | None = None
+
+    def say(self, what: dict[str, Any]) -> None:
+        self._writer.write(orjson.dumps(what) + b"\n")
+
+    def tell(self) -> "asyncio.Future[bool]":
+        """Becomes true when it has told its tally, false when it ended before. Those who ask at once get one answer."""
+        if self._telling is None:
+            self._telling = asyncio.get_running_loop().create_future()
+            self.say({"say": "tell"})
+        return self._telling
+
+    def stop_telling(self, *, has_told: bool = False) -> None:
+        telling, self._telling = self._telling, None
+        if telling is not None and not telling.done():
+            telling.set_result(has_told)
+
+
+def _reserve(host: str, port: int) -> socket.socket:
+    """A socket that has the port and serves nobody. Raises CannotListen.
+
+    First without SO_REUSEPORT: with it, two groups of one user would share a port and not notice.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+        place = socket.socket(family)
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        place.bind((host, port))
+    except OSError as error:
+        raise CannotListen(f"{host}:{port} cannot be listened on ({error.strerror})") from None
+    return place
+
+
+class Member:
+    """A worker's side. tally: of its own registry, made ready for a scrape."""
+
+    def __init__(self, channel: int, tally: Callable[[], Awaitable[Tally]]) -> None:
+        self._channel = socket.socket(fileno=channel)
+        self._tally = tally
+        self._writer: asyncio.StreamWriter | None = None
+        self._asked = 0
+        self._asking: dict[int, asyncio.Future[str]] = {}
+        self._telling: set[asyncio.Task[None]] = set()
+
+    async def hear(self) -> None:
+        """Say that we serve, and do what the supervisor asks until it is gone; then end."""
+        reader, self._writer = await asyncio.open_connection(sock=self._channel, limit=LINE_BYTES_MAX)
+        self._say({"say": "ready"})
+        while line := await reader.readline():
+            said = orjson.loads(line)
+            if said["say"] == "tell":
+                task = asyncio.create_task(self._tell())
+                self._telling.add(task)
+                task.add_done_callback(self._telling.discard)
+            elif said["say"] == "gathered":
+                asking = self._asking.pop(said["number"], None)
+                if asking is not None and not asking.done():
+                    asking.set_result(said["text"])
+        log.warning("the supervisor is gone; ending")
+        signal.raise_signal(signal.SIGTERM)
+
+    async def gather(self) -> bytes:
+        """The metrics of the whole group. Raises TimeoutError."""
+        self._asked += 1
+        number = self._asked
+        asking: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._asking[number] = asking
+        try:
+            async with asyncio.timeout(GATHER_SECONDS):
+                self._say({"say": "gather", "number": number})
+                return (await asking).encode()
+        finally:
+            self._asking.pop(number, None)
+
+    async def _tell(self) -> None:
+        self._say({"say": "tally", "tally": await self._tally()})
+
+    def _say(self, what: dict[str, Any]) -> None:
+        if self._writer is not None:
+            self._writer.write(orjson.dumps(what) + b"\n")
+
+
+def worker_command(*arguments: str) -> Callable[[int, int], Sequence[str]]:
+    """`jeton` with these arguments, in this interpreter."""
+    return lambda listening, channel: (
+        *(sys.executable, *(("-O",) if not __debug__ else ()), "-m", "router", *arguments),
+        *("--listen-fd", str(listening), "--channel-fd", str(channel)),
+    )

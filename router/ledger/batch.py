@@ -1,0 +1,174 @@
+"""What goes to disk together, and the one transaction that puts it there."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import starmap
+from typing import Any
+
+from router.domain.attempt import Charge
+from router.domain.periods import month_after, month_of, month_start_ns
+from router.ledger import rollups, rows
+from router.ledger.database import Database
+from router.ledger.spending import MOVE_SPENDING
+from router.ledger.store import Checkpoint, Correction, Event, EventKind, Lease
+
+CLOSED, CORRECTED = EventKind.CLOSED, EventKind.CORRECTED
+
+WRITE_LEASE = f"""
+INSERT INTO leases ({", ".join(rows.LEASE_COLUMNS)}) VALUES ({", ".join(f":{name}" for name in rows.LEASE_COLUMNS)})
+ON CONFLICT (lease_id) DO UPDATE SET
+    price_id = excluded.price_id,
+    at_ns = excluded.at_ns,
+    ended_ns = excluded.ended_ns,
+    bill_nanousd = excluded.bill_nanousd,
+    idle_nanousd = excluded.idle_nanousd,
+    state = CASE WHEN excluded.ended_ns IS NULL THEN coalesce(excluded.state, leases.state) END,
+    state_seq = CASE WHEN excluded.ended_ns IS NULL AND excluded.state IS NULL THEN leases.state_seq ELSE excluded.state_seq END
+"""
+# The charges that a commit has added are those after the last one before: one that was there already is not added again.
+LAST_CHARGE = "SELECT coalesce(max(seq), 0) FROM charges"
+MOVE_TOTALS = f"""
+INSERT INTO totals ({rows.LINES}, {", ".join(rows.SUMS)})
+SELECT {rows.LINES}, {", ".join(rows.SUMS.values())} FROM charges WHERE month >= :month AND seq > :after
+GROUP BY {rows.LINES} ORDER BY min(seq)
+ON CONFLICT ({rows.LINES}) DO UPDATE SET {", ".join(f"{name} = totals.{name} + excluded.{name}" for name in rows.SUMS)}
+"""
+PRICE_COLUMNS = ("price_id", "snapshot", "sha256")
+WRITE_PRICE = """
+INSERT INTO prices (price_id, snapshot, sha256) VALUES (:price_id, :snapshot, :sha256) ON CONFLICT DO NOTHING
+"""
+WRITE_POSITION = "UPDATE position SET at_ns = :at_ns, seq = :seq, open_from_seq = :open_from_seq"
+
+
+@dataclass(slots=True)
+class Batch:
+    """What goes to disk together. Leases by id: the last word on each counts. booked: by worker, how far its reports are in
+    here; silent: workers taken for dead."""
+
+    events: list[tuple[int, Event]] = field(default_factory=list)
+    charges: list[Charge] = field(default_factory=list)
+    corrections: list[tuple[int, Correction]] = field(default_factory=list)
+    booked: dict[str, int] = field(default_factory=dict)
+    silent: list[str] = field(default_factory=list)
+    leases: dict[str, Lease] = field(default_factory=dict)
+    prices: dict[str, str] = field(default_factory=dict)
+    checkpoint: Checkpoint | None = None
+    checkpoint_number: int = 0
+    last_seq: int = 0
+
+    @property
+    def is_empty(self) -> bool:
+        return not (
+            self.events or self.charges or self.leases or self.prices or self.checkpoint or self.booked or self.silent
+        )
+
+    def put_lease(self, lease: Lease) -> None:
+        before = self.leases.get(lease.lease_id)
+        if before is not None and before.state is not None and lease.state is None:
+            lease = lease._replace(state=before.state, state_seq=before.state_seq)
+        self.leases[lease.lease_id] = lease
+
+    def extend(self, later: "Batch") -> None:
+        self.events += later.events
+        self.charges += later.charges
+        self.corrections += later.corrections
+        self.booked |= later.booked
+        self.silent += later.silent
+        self.prices |= later.prices
+        for lease in later.leases.values():
+            self.put_lease(lease)
+        self.last_seq = max(self.last_seq, later.last_seq)
+
+
+@dataclass(slots=True)
+class BatchRows:
+    """A batch as rows, by the columns of `rows.py`. position: at_ns, seq, open_from_seq, where it carries a checkpoint."""
+
+    events: list[Sequence[Any]]
+    charges: list[Sequence[Any]]
+    leases: list[Sequence[Any]]
+    prices: list[Sequence[Any]]
+    position: Sequence[int] | None = None
+
+    @property
+    def months(self) -> set[int]:
+        """In which something is booked."""
+        if not self.events:
+            return set()
+        first, last = self.events[0][1], self.events[-1][1]
+        return {first} if first == last else {row[1] for row in self.events}
+
+
+class Months:
+    """In which month an event is booked: its own, but never one before that of the event before it.
+
+    month: of the last one, for all before end_ns.
+    """
+
+    def __init__(self, month: int) -> None:
+        self.month = month
+        self.end_ns = month_start_ns(month_after(month)) if month else 0
+
+    def of(self, at_ns: int) -> int:
+        if at_ns >= self.end_ns:
+            self.month = month_of(at_ns)
+            self.end_ns = month_start_ns(month_after(self.month))
+        return self.month
+
+
+def batch_rows(batch: Batch, months: Months) -> BatchRows:
+    checkpoint = batch.checkpoint
+    charged = {charge.facts.attempt_id: charge for charge in batch.charges}
+    corrected = {one.charge.facts.attempt_id: one.charge for _, one in batch.corrections}
+    events: list[Sequence[Any]] = []
+    charges: list[Sequence[Any]] = []
+    for seq, event in batch.events:
+        at_ns, kind = event.at_ns, event.kind
+        month = months.month if at_ns < months.end_ns else months.of(at_ns)
+        if kind is CLOSED and (charge := charged.get(event.subject)) is not None:
+            events.append(rows.event_row(seq, month, event, charge))
+            charges.append((seq, month, *rows.charge_row(charge)))
+        else:
+            said = corrected.get(event.subject) if kind is CORRECTED else None
+            events.append(rows.event_row(seq, month, event, said))
+    return BatchRows(
+        events,
+        charges,
+        list(map(rows.lease_row, batch.leases.values())),
+        list(starmap(rows.price_row, batch.prices.items())),
+        None if checkpoint is None else _position(checkpoint, batch.last_seq),
+    )
+
+
+def _position(checkpoint: Checkpoint, seq: int) -> tuple[int, int, int]:
+    open_from_seq = checkpoint.open_from_seq if checkpoint.open_from_seq is not None else seq + 1
+    return checkpoint.at_ns, seq, open_from_seq
+
+
+def write_rows(database: Database, batch: BatchRows) -> None:
+    """Inside a transaction. What is there already is not written again, and moves nothing."""
+    for price in batch.prices:
+        database.execute(WRITE_PRICE, dict(zip(PRICE_COLUMNS, price, strict=True)))
+    database.insert_new("journal", rows.EVENT_COLUMNS, batch.events)
+    write_charge_rows(database, batch.charges)
+    write_lease_rows(database, batch.leases)
+    if batch.position is not None:
+        database.execute(WRITE_POSITION, dict(zip(("at_ns", "seq", "open_from_seq"), batch.position, strict=True)))
+        rollups.roll(database)
+
+
+def write_charge_rows(database: Database, charges: Sequence[Sequence[Any]]) -> None:
+    """Those that are not there yet, by PLACED_CHARGE_COLUMNS, and the sums that they move."""
+    if charges:
+        (after,) = database.execute(LAST_CHARGE).fetchone()
+        database.insert_new("charges", rows.PLACED_CHARGE_COLUMNS, charges)
+        bounds = {"after": after, "month": charges[0][1]}
+        database.execute(MOVE_TOTALS, bounds)
+        database.execute(MOVE_SPENDING, bounds)
+
+
+def write_lease_rows(database: Database, leases: Iterable[Sequence[Any]]) -> None:
+    """The last word on each, by LEASE_COLUMNS."""
+    named = [dict(zip(rows.LEASE_COLUMNS, lease, strict=True)) for lease in leases]
+    if named:
+        database.execute_many(WRITE_LEASE, named)

@@ -1,0 +1,360 @@
+"""A worker's side of a shared ledger: what it sees is reported, and booked by the accountant, who may be elsewhere.
+
+To the worker this is a store like the others: it takes the events of attempts, and lets the leases and charges go that its own
+estimate of the same fold comes to (`accountant.py` runs on it unchanged). The event loop appends to a list; a thread writes,
+as `sqlite.py` does, and *beats* when there is nothing to write: it says up to when all is told, what is in flight here, and
+hears what is in flight elsewhere.
+
+What is appended after a beat is never of a time before it. A worker that was silent for so long that it was taken for dead
+finds that out with its next transaction, and goes on under another name: its attempts were closed as lost by then, and what it
+tells of them is booked as corrections.
+"""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import orjson
+import structlog
+
+from router.domain.attempt import Charge
+from router.domain.totals import NOTHING, Totals
+from router.ledger import rows, workers
+from router.ledger.address import Address
+from router.ledger.batch import PRICE_COLUMNS, WRITE_PRICE
+from router.ledger.database import Database, Engine, transaction
+from router.ledger.schema import open_reader, open_shared, turns_of
+from router.ledger.spending import prepare_spending, read_spent
+from router.ledger.store import Checkpoint, Correction, Event, EventKind, Lease, LedgerError, Recovery, SpentQuestion
+from router.ledger.workers import Told, WorkerState, read_told
+from router.ledger.writer import CLOSE_SECONDS, EVENTS_WAITING_MAX, RETRY_SECONDS
+
+log = structlog.get_logger(__name__)
+
+# How far behind the accountant may be of what workers see: time is booked up to the oldest beat.
+BEAT_SECONDS = 0.2
+# What another worker has said of its work in flight is believed for so long.
+ELSEWHERE_NS = 2 * 10**9
+REPORTED = frozenset({EventKind.OPENED, EventKind.FIRST_TOKEN, EventKind.CLOSED})
+
+
+class WorkerJournal:
+    """A `LedgerStore` that keeps no books. now_ns: the clock that events are timed by. name: for people, a part of the
+    worker's own. Opening raises LedgerError.
+
+    elsewhere: attempts in flight at each replica, of the other workers that live; swapped whole. lease_prices: the ids of the
+    prices by which leases ran when it was opened.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        now_ns: Callable[[], int],
+        name: str,
+        commit_seconds: float = 0.02,
+        events_waiting_max: int = EVENTS_WAITING_MAX,
+        beat_seconds: float = BEAT_SECONDS,
+    ) -> None:
+        self._now_ns = now_ns
+        self._name = name
+        self._commit_seconds = commit_seconds
+        self._events_waiting_max = events_waiting_max
+        self._beat_seconds = beat_seconds
+        self._address = address
+        self._turns = turns_of(address)
+        self._seq = self._committed_seq = 0
+        self._told_ns = now_ns()
+        self.elsewhere: Mapping[str, int] = {}
+        self._in_flight: Mapping[str, int] = {}
+        self._database: Database | None = None
+        database = self._database = open_shared(address)
+        with self._turns, transaction(database):
+            self.ledger_id = prepare_spending(database)
+            self.worker = self._register(database, self._told_ns)
+        running = database.execute("SELECT DISTINCT price_id FROM leases WHERE ended_ns IS NULL")
+        self.lease_prices = frozenset(price_id for (price_id,) in running)
+        self._lock = threading.Lock()  # held for a few list operations at a time, never across a commit
+        self._waiting: list[tuple[int, Event, Charge | None]] = []
+        self._prices: dict[str, str] = {}
+        self._asked: list[_Asked] = []
+        self._failure: Exception | None = None
+        self._work = threading.Event()
+        self._hurry = threading.Event()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._thread.start()
+
+    # From the event loop
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._waiting) >= self._events_waiting_max
+
+    @property
+    def is_accepting(self) -> bool:
+        return self._failure is None and not self.is_full
+
+    @property
+    def position(self) -> int:
+        return self._seq
+
+    def tell(self, in_flight: Mapping[str, int]) -> None:
+        """What is in flight here now, by replica, for the next beat."""
+        self._in_flight = in_flight
+
+    def recover(self) -> Recovery:
+        return Recovery((), {}, {})
+
+    def keep_price(self, price_id: str, snapshot: str) -> None:
+        with self._lock:
+            self._prices[price_id] = snapshot
+        self._work.set()
+
+    def append(
+        self,
+        events: Sequence[Event],
+        charge: Charge | None = None,
+        lease: Lease | None = None,
+        correction: Correction | None = None,
+    ) -> int:
+        with self._lock:
+            for event in events:
+                if event.kind not in REPORTED:
+                    continue
+                self._seq += 1
+                if event.at_ns < self._told_ns:  # it began before the last beat, by microseconds
+                    event = event._replace(at_ns=self._told_ns)
+                self._told_ns = event.at_ns
+                self._waiting.append((self._seq, event, charge))
+            seq = self._seq
+        if not self._work.is_set():
+            self._work.set()
+        return seq
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """The books are elsewhere."""
+
+    async def committed(self, seq: int, timeout_seconds: float) -> None:
+        if self._committed_seq < seq:
+            await self._ask(lambda _: self._committed_seq >= seq or None, timeout_seconds)
+
+    async def published(self, timeout_seconds: float) -> Totals:
+        return NOTHING
+
+    def totals(self) -> Totals:
+        return NOTHING
+
+    async def spent(self, questions: Sequence[SpentQuestion], timeout_seconds: float) -> tuple[list[int], int]:
+        """As far as the accountant has booked; the position is of this worker's own reports."""
+
+        def read(database: Database) -> tuple[list[int], int]:
+            database.begin_reading()
+            try:
+                amounts = read_spent(database, questions)
+                (booked_seq,) = database.execute(
+                    "SELECT booked_seq FROM workers WHERE worker = :worker", {"worker": self.worker}
+                ).fetchone()
+            finally:
+                database.rollback()
+            return amounts, int(booked_seq)
+
+        found: tuple[list[int], int] = await self._ask(read, timeout_seconds)
+        return found
+
+    def close(self) -> None:
+        self._closing.set()
+        self._hurry.set()
+        self._work.set()
+        self._thread.join()
+        if self._database is not None:
+            self._database.close()
+        self._turns.close()
+        if self._waiting:
+            raise LedgerError(f"{len(self._waiting)} events could not be written at shutdown ({self._failure})")
+
+    async def _ask(self, answer: Callable[[Database], Any], timeout_seconds: float) -> Any:
+        loop = asyncio.get_running_loop()
+        asked = _Asked(answer, loop)
+        with self._lock:
+            self._asked.append(asked)
+        self._hurry.set()
+        self._work.set()
+        async with asyncio.timeout(timeout_seconds):
+            return await asked.future
+
+    # In the thread that writes
+
+    def _run(self) -> None:
+        tries_at_close = int(CLOSE_SECONDS / RETRY_SECONDS)
+        while True:
+            if self._work.wait(self._beat_seconds):
+                self._hurry.wait(self._commit_seconds)  # company for the event that woke us
+            is_closing = self._closing.is_set()
+            self._hurry.clear()
+            self._work.clear()
+            try:
+                self._flush(is_closing=is_closing)
+            except Exception as error:  # whatever it is, the rows stay: dropping them would be a loss that nobody sees
+                self._failed(error)
+                if is_closing:
+                    tries_at_close -= 1
+                    if tries_at_close < 0:
+                        return
+                time.sleep(RETRY_SECONDS)
+                self._work.set()
+                continue
+            self._answer()
+            if is_closing:
+                return
+
+    def _failed(self, error: Exception) -> None:
+        if self._failure is None:
+            log.error("journal cannot be written, trying again", error=str(error), events=len(self._waiting))
+        self._failure = error
+
+    def _flush(self, *, is_closing: bool) -> None:
+        """One transaction: what waits, and how far all is told."""
+        with self._lock:
+            taken, prices = self._waiting[:], dict(self._prices)
+            watermark_ns = self._told_ns = max(self._now_ns(), self._told_ns)
+        details = [
+            (seq, event, rows.closing_json(charge, event.at_ns) if charge is not None else None)
+            for seq, event, charge in taken
+        ]
+        reported_seq = taken[-1][0] if taken else self._committed_seq
+        beat = {
+            "watermark_ns": watermark_ns,
+            "seq": reported_seq,
+            "in_flight": orjson.dumps({} if is_closing else self._in_flight).decode(),
+            "state": (WorkerState.LEFT if is_closing else WorkerState.LIVE).value,
+        }
+        database, worker = self._connected(), self.worker
+        try:
+            with self._turns, transaction(database):
+                for price in prices.items():
+                    database.execute(WRITE_PRICE, dict(zip(PRICE_COLUMNS, rows.price_row(*price), strict=True)))
+                if not database.execute(workers.BEAT, beat | {"worker": worker}).rowcount:
+                    worker = self._register(database, watermark_ns)
+                    database.execute(workers.BEAT, beat | {"worker": worker})
+                told = [workers.report_row(worker, *one) for one in details]
+                database.insert_new("reports", workers.REPORT_COLUMNS, told)
+                elsewhere = workers.read_elsewhere(database, worker, watermark_ns - ELSEWHERE_NS)
+        except database.error:
+            if database.engine is Engine.POSTGRESQL:  # another session, next time: this one may be gone
+                self._database = None
+                with contextlib.suppress(Exception):
+                    database.close()
+            raise
+        if worker != self.worker:
+            log.error("was silent for too long and taken for dead; goes on as another", was=self.worker, is_now=worker)
+            self.worker = worker
+        if self._failure is not None:
+            log.warning("journal is written again", events=len(taken))
+            self._failure = None
+        self.elsewhere = elsewhere
+        with self._lock:
+            del self._waiting[: len(taken)]
+            for price_id in prices:
+                del self._prices[price_id]
+            self._committed_seq = reported_seq
+
+    def _connected(self) -> Database:
+        if self._database is None:
+            self._database = open_shared(self._address)
+        return self._database
+
+    def _register(self, database: Database, at_ns: int) -> str:
+        """A row of its own, under a name that nobody had. What was told before was told by another."""
+        worker = f"{self._name}-{uuid4().hex[:12]}"
+        database.execute(workers.REGISTER, {"worker": worker, "at_ns": at_ns, "seq": self._committed_seq})
+        return worker
+
+    def _answer(self) -> None:
+        """Whoever waits for a commit, or asks the tables."""
+        with self._lock:
+            asked, self._asked = self._asked, []
+        for one in asked:
+            try:
+                answer = one.answer(self._connected())
+            except Exception as error:
+                one.tell(partial(one.fail, error))
+                continue
+            if answer is None:
+                with self._lock:
+                    self._asked.append(one)
+            else:
+                one.tell(partial(one.succeed, answer))
+
+
+class _Asked:
+    """A coroutine that waits. answer: in the thread, after a commit; None: not yet."""
+
+    __slots__ = ("answer", "future", "loop")
+
+    def __init__(self, answer: Callable[[Database], Any], loop: asyncio.AbstractEventLoop) -> None:
+        self.answer = answer
+        self.loop = loop
+        self.future: asyncio.Future[Any] = loop.create_future()
+
+    def tell(self, how: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # its loop is closed: nobody waits any more
+            self.loop.call_soon_threadsafe(how)
+
+    def succeed(self, answer: Any) -> None:
+        if not self.future.done():
+            self.future.set_result(answer)
+
+    def fail(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Journals:
+    """The accountant's side: what the workers have told, in order. For one thread at a time."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._database: Database | None = None
+
+    def read(self, taken: Mapping[str, int], known_prices: Mapping[str, str], limit: int) -> Told:
+        """One consistent state (see `workers.read_told`). Raises LedgerError, or what cannot be read."""
+        with self._reading() as database:
+            database.begin_reading()
+            return read_told(database, taken, known_prices, limit)
+
+    def ended(self, attempt_id: str) -> tuple[Charge | None, bool]:
+        """Of an attempt that is not open: its charge, and whether that was corrected."""
+        which = {"attempt_id": attempt_id}
+        with self._reading() as database:
+            row = database.execute(
+                f"SELECT {', '.join(rows.CHARGE_COLUMNS)} FROM charges WHERE attempt_id = :attempt_id", which
+            ).fetchone()
+            found = database.execute("SELECT 1 FROM corrections WHERE attempt_id = :attempt_id", which).fetchone()
+        charge = None if row is None else rows.charge_from_row(dict(zip(rows.CHARGE_COLUMNS, row, strict=True)))
+        return charge, found is not None
+
+    def close(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Database]:
+        """On a connection that stays, until it breaks."""
+        database = self._database
+        if database is None:
+            database = self._database = open_reader(self._address)
+        try:
+            yield database
+            database.rollback()
+        except database.error as error:
+            self.close()
+            raise LedgerError(f"{self._address}: cannot be read ({error})") from None
+        except BaseException:
+            database.rollback()
+            raise

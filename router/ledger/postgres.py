@@ -1,0 +1,287 @@
+"""The store at scale: PostgreSQL, written in batches by the one accountant that holds its lock, with a local spool.
+
+While PostgreSQL is away, batches go into the spool, which counts as written down: metered attempts are dispatched, nothing waits.
+Counters stand still meanwhile, for they are read from the ledger. Once it is back, the spool is written first, in order, each
+part in one transaction with the position that it leads to: a part that was written although its commit was not confirmed is
+written again to no effect. The spool outlives the process, too.
+
+Every accountant takes a *term*. Whoever comes back and finds another's has lost the lock to it for a while: that one has closed
+what was open, and has had the leases. What the spool holds of metered attempts is then booked behind that, for their money was
+spent; leased ones are left out, for their time is in the other's bill.
+
+A PostgreSQL that neither answers nor breaks the connection is as a disk that is stuck: batches wait in memory.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import psycopg
+import structlog
+
+from router.domain.periods import month_of, month_start_ns
+from router.domain.totals import Totals
+from router.ledger.address import PostgresAddress
+from router.ledger.batch import Batch, BatchRows, Months, batch_rows, write_rows
+from router.ledger.database import transaction
+from router.ledger.partitions import make_months, months_there
+from router.ledger.postgres_database import PostgresDatabase
+from router.ledger.postgres_schema import open_writer
+from router.ledger.reading import read_last_event, read_recovery, read_totals
+from router.ledger.spending import prepare_spending, read_spent
+from router.ledger.spool import Spool
+from router.ledger.store import Checkpoint, LedgerError, SpentQuestion
+from router.ledger.writer import EVENTS_WAITING_MAX, BatchedLedger
+
+# How often a PostgreSQL that is away is looked for.
+RECONNECT_SECONDS = 0.5
+# What of the spool is written at once, and for how long before new batches have their turn.
+DRAIN_BYTES = 2**20
+DRAIN_SECONDS = 0.2
+
+# The data is wrong or our SQL is: PostgreSQL is not away, and no spool would help.
+OURS = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError, psycopg.NotSupportedError)
+
+start_of = lru_cache(month_start_ns)
+
+log = structlog.get_logger(__name__)
+
+
+class PostgresLedger(BatchedLedger):
+    """A `LedgerStore` in PostgreSQL. Opening raises LedgerError: PostgreSQL must be there, and its lock free within
+    lock_seconds."""
+
+    def __init__(
+        self,
+        address: PostgresAddress,
+        spool_path: Path,
+        spool_bytes_max: int,
+        *,
+        commit_seconds: float = 0.02,
+        lock_seconds: float = 5.0,
+        events_waiting_max: int = EVENTS_WAITING_MAX,
+    ) -> None:
+        self._spool = Spool(spool_path, spool_bytes_max)
+        try:
+            shelf = PostgresShelf(address, self._spool, lock_seconds)
+        except BaseException:
+            self._spool.close()
+            raise
+        super().__init__(shelf, commit_seconds, events_waiting_max)
+
+    @property
+    def spool(self) -> tuple[int, int] | None:
+        return self._spool.size_bytes, self._spool.bytes_max
+
+
+class PostgresShelf:
+    """See `writer.Shelf`. Connections break, and are made again here."""
+
+    def __init__(self, address: PostgresAddress, spool: Spool, lock_seconds: float) -> None:
+        self._address = address
+        self._spool = spool
+        self._is_deposed = False
+        self._reconnect_at_seconds = 0.0
+        self._database: PostgresDatabase | None = None
+        database = open_writer(address, lock_seconds)
+        try:
+            self._months_there = months_there(database)
+            self._take_over(database)
+        except psycopg.Error as error:
+            database.close()
+            raise LedgerError(f"{address}: cannot be opened as a ledger ({error})") from None
+        except BaseException:
+            database.close()
+            raise
+        self._database = database
+
+    def _take_over(self, database: PostgresDatabase) -> None:
+        """What waits in the spool first; then what the last accountant left is ours to go on with."""
+        with transaction(database):
+            self.ledger_id = prepare_spending(database)
+        if (owner := self._spool.owner) is not None:
+            ledger_id, term = owner
+            if ledger_id != self.ledger_id:
+                raise LedgerError(
+                    f"{self._address}: what the spool holds belongs to another ledger ({ledger_id}, this one is"
+                    f" {self.ledger_id}); open that one, or name another file (ledger.spool.path)"
+                )
+            is_foreign = term != _term(database)
+            while not self._spool.is_empty:
+                self._write_spooled(database, is_foreign=is_foreign)
+        with transaction(database):
+            database.execute("UPDATE position SET term = term + 1")
+            self._term = _term(database)
+        self.seq, month = read_last_event(database)
+        self._months = Months(month)
+        make_months(database, month or month_of(time.time_ns()), self._months_there)
+        self.recovery = read_recovery(database)
+        self.totals = read_totals(database, open_nanousd={}, seq=self.seq)
+        self._stored_seq = self.seq
+
+    def commit(self, batch: Batch) -> None:
+        rows = batch_rows(batch, self._months)
+        self.attend()
+        if self._database is not None and self._spool.is_empty:
+            try:
+                self.totals = self._write(self._database, rows, batch.checkpoint)
+                return
+            except OURS:
+                raise
+            except psycopg.Error as error:
+                self._lose(error)
+        self._spool.append(rows, (self.ledger_id, self._term))
+
+    def answer(self, questions: Sequence[SpentQuestion]) -> tuple[list[int], int]:
+        if self._database is None:
+            raise LedgerError(f"{self._address}: is away")
+        return read_spent(self._database, questions), self._stored_seq
+
+    def attend(self) -> float | None:
+        """Come back, and write what waits, for a while."""
+        if self._database is None:
+            if self._is_deposed:
+                return None
+            if time.monotonic() < self._reconnect_at_seconds:
+                return RECONNECT_SECONDS
+            self._reconnect_at_seconds = time.monotonic() + RECONNECT_SECONDS
+            self._come_back()
+        database, deadline_seconds = self._database, time.monotonic() + DRAIN_SECONDS
+        if database is None:
+            return RECONNECT_SECONDS
+        if self._spool.is_empty:
+            return None
+        try:
+            while not self._spool.is_empty and time.monotonic() < deadline_seconds:
+                self._write_spooled(database, is_foreign=False)
+        except OURS:
+            raise
+        except psycopg.Error as error:
+            self._lose(error)
+            return RECONNECT_SECONDS
+        if self._spool.is_empty:
+            log.info("the spool is written to the ledger")
+            return None
+        return 0.0
+
+    def close(self) -> None:
+        if not self._spool.is_empty:
+            log.warning(
+                "ending with a spool that is not written yet: it is at the next start", bytes=self._spool.size_bytes
+            )
+        if self._database is not None:
+            self._database.close()
+        self._spool.close()
+
+    def _lose(self, error: psycopg.Error) -> None:
+        """The session is given up, and the lock with it: what came of its last transaction is not known."""
+        log.error("the ledger's PostgreSQL is away; batches go into the spool", error=" ".join(str(error).split()))
+        if self._database is not None:
+            self._database.close()
+        self._database = None
+
+    def _come_back(self) -> None:
+        try:
+            database = open_writer(self._address, wait_seconds=0.0)
+        except LedgerError as error:
+            log.debug("the ledger is still away", error=str(error))
+            return
+        try:
+            if (term := _term(database)) != self._term:
+                self._is_deposed = True
+                log.error(
+                    "another jeton has become the accountant of this ledger; what comes is kept in the spool until a restart",
+                    term=term,
+                    ours=self._term,
+                )
+                database.close()
+                return
+            self._months_there = months_there(database)
+        except psycopg.Error:
+            database.close()
+            return
+        self._database = database
+        log.warning("the ledger's PostgreSQL is back", spool_bytes=self._spool.size_bytes)
+
+    def _write(self, database: PostgresDatabase, rows: BatchRows, checkpoint: Checkpoint | None) -> Totals:
+        """In one transaction; the totals as of the checkpoint, or as they were."""
+        for month in rows.months - self._months_there:
+            make_months(database, month, self._months_there)
+        totals = self.totals
+        with transaction(database):
+            write_rows(database, _without_known(database, rows))
+            if checkpoint is not None and rows.position is not None:
+                totals = read_totals(database, checkpoint.open_nanousd, rows.position[1])
+        self._stored(rows)
+        return totals
+
+    def _stored(self, rows: BatchRows) -> None:
+        if rows.events:
+            self._stored_seq = rows.events[-1][0]
+
+    def _write_spooled(self, database: PostgresDatabase, *, is_foreign: bool) -> None:
+        number, size_bytes, rows = self._spool.first(DRAIN_BYTES)
+        if is_foreign:
+            rows = _booked_behind(database, rows)
+        for month in rows.months - self._months_there:
+            make_months(database, month, self._months_there)
+        with transaction(database):
+            write_rows(database, _without_known(database, rows))
+        self._spool.remove(number, size_bytes)
+        self._stored(rows)
+
+
+def _term(database: PostgresDatabase) -> int:
+    (term,) = database.execute("SELECT term FROM position").fetchone()
+    return int(term)
+
+
+def _without_known(database: PostgresDatabase, rows: BatchRows) -> BatchRows:
+    """An event is one within its month (`partitions.py`). One that is booked in a later month than its own may have been there
+    before: it is looked for. All others could only be in the month they are booked in."""
+    known = {
+        seq
+        for seq, month, subject, kind, at_ns, *_ in rows.events
+        if at_ns < start_of(month) and _is_known(database, subject, kind)
+    }
+    if not known:
+        return rows
+    return replace(
+        rows,
+        events=[event for event in rows.events if event[0] not in known],
+        charges=[charge for charge in rows.charges if charge[0] not in known],
+    )
+
+
+def _is_known(database: PostgresDatabase, subject: str, kind: str) -> bool:
+    found = database.execute(
+        "SELECT 1 FROM journal WHERE subject = :subject AND kind = :kind", {"subject": subject, "kind": kind}
+    )
+    return found.fetchone() is not None
+
+
+def _booked_behind(database: PostgresDatabase, rows: BatchRows) -> BatchRows:
+    """What of it another accountant's ledger lacks, in new places at its end."""
+    seq, month = read_last_event(database)
+    months = Months(month)
+    kept = BatchRows([], [], [], rows.prices)
+    moved: dict[int, tuple[int, int]] = {}
+    left_out = 0
+    for old_seq, _, *members in rows.events:
+        subject, kind, at_ns, lease_id, *_ = members
+        if lease_id:
+            left_out += 1
+            continue
+        if not _is_known(database, subject, kind):
+            seq += 1
+            moved[old_seq] = seq, months.of(at_ns)
+            kept.events.append((*moved[old_seq], *members))
+    kept.charges += [(*moved[charge[0]], *charge[2:]) for charge in rows.charges if charge[0] in moved]
+    log.warning(
+        "the spool of a deposed accountant is booked behind its successor's events",
+        events=len(kept.events),
+        left_out_of_leases=left_out,
+    )
+    return kept

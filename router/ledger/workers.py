@@ -1,0 +1,220 @@
+"""The tables of several workers on one ledger, and the statements that read and move them; transactions are the caller's.
+
+*Workers* has a row for every process that serves, or did. Up to its watermark it has reported all that it saw; it may be
+silent, which the accountant finds. *Reports* are what the accountant has not booked yet: in the transaction that stores what
+follows from a report, the report goes and `booked_seq` moves, so that each is booked once, whenever who dies. *Corrections*
+are what a worker told after it had been taken for dead, of attempts that were closed as lost by then.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import orjson
+
+from router.domain.budget import DAY_NS
+from router.domain.immutable import immutable
+from router.ledger import rows
+from router.ledger.database import Database
+from router.ledger.spending import ADD_SPENDING
+from router.ledger.store import Correction, Event, EventKind, Opening
+
+
+class WorkerState(StrEnum):
+    """left: it said so. silent: it was not heard of for too long; should it come back, it does so under another name."""
+
+    LIVE = "live"
+    LEFT = "left"
+    SILENT = "silent"
+
+
+class Worker(NamedTuple):
+    """watermark_ns: up to then all is reported. beats: how often it was heard of. in_flight: attempts by replica, as JSON."""
+
+    worker: str
+    state: str
+    started_ns: int
+    watermark_ns: int
+    beats: int
+    reported_seq: int
+    booked_seq: int
+    in_flight: str
+
+
+class Report(NamedTuple):
+    """One event as a worker has told it. said: of an opened, the opening; of a closed, how it ended."""
+
+    seq: int
+    subject: str
+    kind: EventKind
+    at_ns: int
+    said: Opening | rows.Closing | None
+
+
+@immutable
+class Told:
+    """What there is to book: the workers, what they told since (in order, and perhaps not all of it: `has_more` names those of
+    whom there is more), and the prices that it was told at."""
+
+    workers: Sequence[Worker]
+    reports: Mapping[str, "deque[Report]"]
+    has_more: frozenset[str]
+    prices: Mapping[str, str]
+
+
+REPORT_COLUMNS = ("worker", "seq", "subject", "kind", "at_ns", "detail")
+CORRECTION_COLUMNS = ("seq", "booked_ns", "corrected_nanousd", *rows.CHARGE_COLUMNS)
+WORKER_COLUMNS = ", ".join(Worker._fields)
+REGISTER = f"""
+INSERT INTO workers ({WORKER_COLUMNS}) VALUES (:worker, '{WorkerState.LIVE}', :at_ns, :at_ns, 0, :seq, :seq, '{{}}')
+"""
+BEAT = f"""
+UPDATE workers SET watermark_ns = :watermark_ns, beats = beats + 1, reported_seq = :seq, in_flight = :in_flight, state = :state
+WHERE worker = :worker AND state = '{WorkerState.LIVE}'
+"""
+OTHERS = f"""
+SELECT in_flight FROM workers WHERE worker <> :worker AND state = '{WorkerState.LIVE}' AND watermark_ns > :since_ns
+"""
+BOOKED = "UPDATE workers SET booked_seq = :seq WHERE worker = :worker AND booked_seq < :seq"
+FORGET_REPORTS = "DELETE FROM reports WHERE worker = :worker AND seq <= :seq"
+SILENCE = f"UPDATE workers SET state = '{WorkerState.SILENT}' WHERE worker = :worker AND state = '{WorkerState.LIVE}'"
+# A worker that is gone, and of whom nothing waits, is remembered for so long, for people.
+KEPT_NS = 30 * DAY_NS
+FORGET_WORKERS = f"""
+DELETE FROM workers WHERE state <> '{WorkerState.LIVE}' AND booked_seq >= reported_seq AND watermark_ns < :before_ns
+"""
+MARKS = ", ".join(f":{name}" for name in CORRECTION_COLUMNS)
+CORRECT = f"""
+INSERT INTO corrections ({", ".join(CORRECTION_COLUMNS)}) VALUES ({MARKS}) ON CONFLICT DO NOTHING
+"""
+
+
+def report_row(worker: str, seq: int, event: Event, closing: str | None) -> tuple[Any, ...]:
+    """closing: `rows.closing_json` of a closed event."""
+    detail, opening = closing, event.detail
+    if isinstance(opening, Opening):
+        detail = orjson.dumps((opening.is_streaming, orjson.Fragment(rows.opening_json(opening)))).decode()
+    return worker, seq, event.subject, event.kind.value, event.at_ns, detail
+
+
+def report_from_row(seq: int, subject: str, kind: str, at_ns: int, detail: str | None) -> Report:
+    """Raises ValueError or TypeError where it cannot be read."""
+    said: Opening | rows.Closing | None = None
+    if kind == EventKind.OPENED:
+        is_streaming, members = orjson.loads(detail or "")
+        said = rows.opening_from_members(subject, members, is_streaming=is_streaming)
+    elif kind == EventKind.CLOSED:
+        said = rows.closing_from_json(detail or "", at_ns)
+    return Report(seq, subject, EventKind(kind), at_ns, said)
+
+
+def read_workers(database: Database) -> list[Worker]:
+    found = database.execute(f"SELECT {WORKER_COLUMNS} FROM workers ORDER BY started_ns, worker")
+    return [Worker(*row) for row in found]
+
+
+def read_told(database: Database, taken: Mapping[str, int], known_prices: Mapping[str, str], limit: int) -> Told:
+    """taken: by worker, the last report that was read before; of others all that is not booked. limit: reports of each.
+
+    Raises ValueError or TypeError on a report that is none.
+    """
+    workers = read_workers(database)
+    reports: dict[str, deque[Report]] = {}
+    has_more = set()
+    for one in workers:
+        after = taken.get(one.worker, one.booked_seq)
+        if one.reported_seq > after:
+            found = database.execute(
+                "SELECT seq, subject, kind, at_ns, detail FROM reports WHERE worker = :worker AND seq > :after"
+                " ORDER BY seq LIMIT :limit",
+                {"worker": one.worker, "after": after, "limit": limit},
+            )
+            reports[one.worker] = deque(report_from_row(*row) for row in found)
+            if reports[one.worker] and reports[one.worker][-1].seq < one.reported_seq:
+                has_more.add(one.worker)
+    price_ids = {
+        report.said.price_id for queue in reports.values() for report in queue if isinstance(report.said, Opening)
+    }
+    prices = {}
+    for price_id in price_ids - known_prices.keys() - {""}:
+        row = database.execute("SELECT snapshot FROM prices WHERE price_id = :id", {"id": price_id}).fetchone()
+        if row is not None:
+            prices[price_id] = row[0]
+    return Told(workers, reports, frozenset(has_more), prices)
+
+
+def unbooked_reports(database: Database) -> int:
+    """How many reports wait for an accountant."""
+    (waiting,) = database.execute("SELECT coalesce(sum(reported_seq - booked_seq), 0) FROM workers").fetchone()
+    return int(waiting)
+
+
+def read_elsewhere(database: Database, worker: str, since_ns: int) -> dict[str, int]:
+    """Attempts in flight by replica, of the other workers that were heard of since then."""
+    elsewhere: dict[str, int] = {}
+    for (text,) in database.execute(OTHERS, {"worker": worker, "since_ns": since_ns}):
+        for replica, attempts in orjson.loads(text).items():
+            elsewhere[replica] = elsewhere.get(replica, 0) + attempts
+    return elsewhere
+
+
+def write_booked(database: Database, booked: Mapping[str, int], silent: Iterable[str]) -> None:
+    """How far the reports of each worker are booked, and who is taken for dead."""
+    for worker, seq in booked.items():
+        database.execute(BOOKED, {"worker": worker, "seq": seq})
+        database.execute(FORGET_REPORTS, {"worker": worker, "seq": seq})
+    for worker in silent:
+        database.execute(SILENCE, {"worker": worker})
+
+
+def write_corrections(database: Database, corrections: Sequence[tuple[int, Correction]]) -> None:
+    """Each with the event that it goes with; budgets hear of the money on the day on which it was booked."""
+    for seq, one in corrections:
+        row = (seq, one.booked_ns, one.corrected_nanousd, *rows.charge_row(one.charge))
+        written = database.execute(CORRECT, dict(zip(CORRECTION_COLUMNS, row, strict=True)))
+        if written.rowcount and one.corrected_nanousd:
+            facts = one.charge.facts
+            database.execute(
+                "INSERT INTO spending (tenant, api_key_name, day, cost_nanousd) VALUES (:tenant, :key, :day, :nanousd)"
+                f" {ADD_SPENDING}",
+                {
+                    "tenant": facts.tenant,
+                    "key": facts.api_key_name,
+                    "day": one.booked_ns // DAY_NS,
+                    "nanousd": one.corrected_nanousd,
+                },
+            )
+
+
+def read_correction_rows(database: Database, first_seq: int = 0) -> dict[str, tuple[Any, ...]]:
+    """By attempt, in CORRECTION_COLUMNS; of what was booked from that event on."""
+    at = CORRECTION_COLUMNS.index("attempt_id")
+    found = database.execute(
+        f"SELECT {', '.join(CORRECTION_COLUMNS)} FROM corrections WHERE seq >= :first ORDER BY seq",
+        {"first": first_seq},
+    )
+    return {row[at]: tuple(row) for row in found}
+
+
+def read_corrected(database: Database, until_seq: int = 2**63 - 1) -> dict[tuple[str, str], int]:
+    """Nano-dollars by (pool, backend), of what was booked up to that event."""
+    found = database.execute(
+        "SELECT pool, backend, sum(corrected_nanousd) FROM corrections WHERE seq <= :until GROUP BY 1, 2",
+        {"until": until_seq},
+    )
+    return {(pool, backend): nanousd for pool, backend, nanousd in found}
+
+
+def missing_reports(database: Database) -> list[tuple[str, int, int]]:
+    """For an audit: of each worker that has told more than is booked, what should wait and does not: worker, how many wait,
+    how many should."""
+    return database.execute(
+        """
+        SELECT worker, waiting, should_wait FROM (
+            SELECT worker, reported_seq - booked_seq AS should_wait, (
+                SELECT count(*) FROM reports WHERE reports.worker = workers.worker AND reports.seq > workers.booked_seq
+            ) AS waiting FROM workers
+        ) AS told WHERE waiting <> should_wait ORDER BY worker
+        """
+    ).fetchall()

@@ -1,0 +1,1 @@
+"""Public price tables: what they say, read without believing it."""

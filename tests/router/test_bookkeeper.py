@@ -1,0 +1,502 @@
+"""Several workers and one accountant: whoever tells what and when, each attempt is charged once, and the bill adds up."""
+
+import asyncio
+import shutil
+import sqlite3
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from audited import assert_audit_is_clean
+from bookkeeping import (
+    CLOUD_PRICE,
+    EDGE_PRICE,
+    FLEET,
+    LARGE,
+    PRICES,
+    PROFILE,
+    PROFILES,
+    SECOND,
+    SMALL,
+    answered,
+    assert_file_is_consistent,
+    facts,
+)
+from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from ledgers import Place
+from workers_at_work import SILENCE_SECONDS, START, AtWork, Clock, Keeping
+
+from router.accountant import Accountant
+from router.commands.ledger import ledger
+from router.config import LedgerConfig
+from router.domain.usage import Usage
+from router.ledger.address import Address, PostgresAddress
+from router.ledger.database import dicts
+from router.ledger.opening import open_ledger
+from router.ledger.schema import open_reader, open_shared
+from router.ledger.sqlite import SqliteLedger
+from router.ledger.store import LedgerError
+from router.ledger.workers import REPORT_COLUMNS, WorkerState
+from router.pricing.cost import list_cost
+from router.pricing.weigher import Weigher
+from router.rebuild import rebuild
+
+WORKERS = 4
+
+
+class Firm:
+    """Four workers and an accountant on one ledger."""
+
+    def __init__(self, address: Address, workers: int = WORKERS) -> None:
+        self.address = address
+        self.clock = Clock()
+        self.keeping = Keeping(address, self.clock)
+        self.workers = [AtWork(address, self.clock, f"w{number}") for number in range(workers)]
+
+    async def flush(self, *, but: AtWork | None = None) -> None:
+        for worker in self.workers:
+            if worker is not but:
+                await worker.flush()
+
+    async def book(self) -> None:
+        await self.flush()
+        await self.keeping.book()
+
+    async def silence(self, worker: AtWork) -> None:
+        """The others are heard of for so long that this one is taken for dead."""
+        for _ in range(2):
+            await self.flush(but=worker)
+            await self.keeping.book()
+            self.clock.wait(SILENCE_SECONDS + 1)
+        await self.flush(but=worker)
+        await self.keeping.book()
+
+    async def close(self) -> None:
+        for worker in self.workers:
+            await asyncio.to_thread(worker.journal.close)
+        await self.keeping.close()
+
+    def rows(self, sql: str) -> list[dict[str, Any]]:
+        with closing(open_reader(self.address)) as database:
+            return dicts(database.execute(sql))
+
+    def charges(self) -> dict[str, dict[str, Any]]:
+        return {row["attempt_id"]: row for row in self.rows("SELECT * FROM charges")}
+
+
+@pytest.fixture
+async def firm(place: Place) -> AsyncIterator[Firm]:
+    """On a file of SQLite, and on a real PostgreSQL."""
+    made = Firm(place.address)
+    yield made
+    await made.close()
+    if isinstance(place.address, Path):
+        assert_file_is_consistent(place.address)
+    found = assert_audit_is_clean(made.address)
+    fresh = place.directory / "rebuilt.sqlite"
+    rebuilt = rebuild(made.address, fresh)
+    assert (rebuilt.findings, rebuilt.events) == ([], found.events)
+    again = assert_audit_is_clean(fresh)
+    assert (again.corrections, again.corrected_nanousd) == (found.corrections, found.corrected_nanousd)
+    assert made.rows("SELECT * FROM reports") == []
+
+
+async def test_attempts_of_several_workers_share_a_replica_and_its_bill(firm: Firm) -> None:
+    begun = [(worker, worker.begin(f"r{number}")) for number, worker in enumerate(firm.workers)]
+    await firm.book()
+    firm.clock.wait(2)
+    for worker, attempt_id in begun:
+        worker.end(attempt_id)
+    await firm.book()
+    costs = [row["cost_nanousd"] for row in firm.charges().values()]
+    assert len(costs) == WORKERS
+    assert sum(costs) == pytest.approx(2 * EDGE_PRICE.nanousd_per_hour / 3600, abs=WORKERS)
+    assert max(costs) < sum(costs) / 2
+
+
+async def test_the_fold_waits_for_the_oldest_watermark(firm: Firm) -> None:
+    """Else what the slow one tells later would come too late."""
+    slow = firm.workers[0]
+    await firm.book()
+    attempt = slow.begin("slow")
+    firm.clock.wait(1)
+    slow.end(attempt)
+    other = firm.workers[1].begin("other")
+    firm.clock.wait(1)
+    firm.workers[1].end(other)
+    await firm.flush(but=slow)
+    await firm.keeping.book()
+    assert firm.charges() == {}
+    await firm.book()
+    assert set(firm.charges()) == {attempt, other}
+    assert firm.keeping.keeper.late_events == 0
+
+
+async def test_an_idle_worker_keeps_nobody_waiting(firm: Firm) -> None:
+    await firm.book()
+    attempt = firm.workers[0].begin("r")
+    firm.clock.wait(1)
+    firm.workers[0].end(attempt)
+    await firm.book()  # the others have nothing to tell, and say so
+    assert set(firm.charges()) == {attempt}
+
+
+async def test_attempts_of_a_silent_worker_are_lost_as_of_its_last_word(firm: Firm) -> None:
+    dead = firm.workers[0]
+    leased, metered = dead.begin("leased"), dead.begin("metered", LARGE)
+    await firm.book()
+    firm.clock.wait(3)
+    await firm.book()
+    await firm.silence(dead)
+    charges = firm.charges()
+    assert {(row["status"], row["fault"], row["usage_source"]) for row in charges.values()} == {
+        ("lost", "router_died", "estimated")
+    }
+    assert charges[leased]["cost_nanousd"] == 3 * EDGE_PRICE.nanousd_per_hour // 3600
+    assert charges[leased]["ended_ns"] == START + 3 * SECOND
+    assert charges[metered]["cost_nanousd"] == list_cost(CLOUD_PRICE, Usage(100, 50))
+    assert [row["state"] for row in firm.rows("SELECT state FROM workers WHERE worker LIKE 'w0-%'")] == [
+        WorkerState.SILENT.value
+    ]
+
+
+async def test_a_worker_that_comes_back_is_heard_and_its_word_corrects_what_was_lost(firm: Firm) -> None:
+    back = firm.workers[0]
+    leased, metered = back.begin("leased"), back.begin("metered", LARGE)
+    await firm.book()
+    await firm.silence(back)
+    before = firm.charges()
+    back.end(leased, answered(100, 70))
+    back.end(metered, answered(100, 20))
+    await firm.book()
+    assert firm.charges() == before  # what was booked stays as it was
+    corrections = {row["attempt_id"]: row for row in firm.rows("SELECT * FROM corrections")}
+    assert set(corrections) == {leased, metered}
+    assert corrections[leased]["corrected_nanousd"] == 0
+    assert corrections[leased]["completion_tokens"] == 70
+    should_cost = list_cost(CLOUD_PRICE, Usage(100, 20))
+    assert corrections[metered]["corrected_nanousd"] == should_cost - before[metered]["cost_nanousd"] < 0
+    assert corrections[metered]["booked_ns"] >= before[metered]["ended_ns"]
+    (spent,) = firm.rows("SELECT sum(cost_nanousd) AS nanousd FROM spending")
+    assert (
+        spent["nanousd"]
+        == sum(row["cost_nanousd"] for row in before.values()) + should_cost - before[metered]["cost_nanousd"]
+    )
+    totals = firm.keeping.keeper.totals()
+    assert totals.corrected_nanousd[LARGE.pool.name, LARGE.name] == should_cost - before[metered]["cost_nanousd"]
+    states = [
+        row["state"] for row in firm.rows("SELECT state FROM workers WHERE worker LIKE 'w0-%' ORDER BY started_ns")
+    ]
+    assert states == [WorkerState.SILENT.value, WorkerState.LIVE.value]
+
+
+async def test_what_a_silent_worker_had_not_told_is_charged_when_it_does(firm: Firm) -> None:
+    back = firm.workers[0]
+    await firm.book()
+    untold = back.begin("untold", LARGE)
+    back.end(untold)
+    await firm.silence(back)
+    assert firm.charges() == {}
+    folded_ns = firm.clock.now_ns
+    await firm.book()
+    charge = firm.charges()[untold]
+    assert charge["cost_nanousd"] == list_cost(CLOUD_PRICE, answered().usage)
+    assert charge["status"] == "ok"
+    assert charge["ended_ns"] >= folded_ns  # booked where the books were by then: no closed period is changed
+    assert firm.keeping.keeper.late_events == 2
+    assert firm.rows("SELECT * FROM corrections") == []
+
+
+async def test_a_worker_that_leaves_is_not_waited_for_and_leaves_nothing_open(firm: Firm) -> None:
+    leaving = firm.workers.pop()
+    attempt = leaving.begin("r")
+    await leaving.flush()
+    await asyncio.to_thread(leaving.journal.close)
+    firm.clock.wait(1)
+    await firm.book()
+    assert firm.charges()[attempt]["status"] == "lost"
+    assert firm.keeping.keeper.open_attempts == 0
+
+
+async def test_another_accountant_goes_on_with_what_is_open(firm: Firm) -> None:
+    begun = [(worker, worker.begin(f"r{number}")) for number, worker in enumerate(firm.workers)]
+    firm.clock.wait(1)
+    begun[0][0].first_token(begun[0][1])
+    await firm.book()
+    await firm.keeping.take_over()
+    await firm.keeping.book()
+    assert firm.keeping.keeper.open_attempts == WORKERS
+    newcomer = firm.workers[0].begin("newcomer")
+    await firm.book()
+    (weight,) = firm.rows(f"SELECT amount FROM journal WHERE subject = '{newcomer}'")
+    alone = Weigher().open(newcomer, PROFILE, firm.clock.now_ns, 100, 50)
+    assert weight["amount"] != alone  # it is weighed among those that are there
+    firm.workers[0].end(newcomer)
+    firm.clock.wait(1)
+    for worker, attempt_id in begun:
+        worker.end(attempt_id)
+    await firm.book()
+    charges = firm.charges()
+    assert {row["status"] for row in charges.values()} == {"ok"}
+    assert sum(row["cost_nanousd"] for row in charges.values()) == pytest.approx(
+        2 * EDGE_PRICE.nanousd_per_hour / 3600, abs=WORKERS + 1
+    )
+    assert charges[begun[0][1]]["first_token_ns"] == START + SECOND
+    assert 0 < charges[begun[0][1]]["cost_prompt_nanousd"] < charges[begun[0][1]]["cost_nanousd"]
+
+
+async def test_a_second_accountant_waits_for_the_first_to_go(firm: Firm) -> None:
+    await firm.keeping.book()
+    second = Keeping(firm.address, firm.clock)
+    assert not await second.keeper.lead()
+    assert second.keeper.totals().lines == {}
+    await firm.keeping.keeper.close()
+    await second.lead()
+    firm.keeping = second
+
+
+async def test_what_is_told_twice_is_booked_once(firm: Firm) -> None:
+    """A commit that was taken for failed is written again."""
+    teller = firm.workers[0]
+    attempt = teller.begin("r", LARGE)
+    firm.clock.wait(1)
+    teller.end(attempt)
+    await teller.flush()
+    told = firm.rows("SELECT * FROM reports")
+    await firm.book()
+    before = firm.charges()
+    with closing(open_shared(firm.address)) as database:
+        database.insert_new("reports", REPORT_COLUMNS, [tuple(row[name] for name in REPORT_COLUMNS) for row in told])
+    firm.clock.wait(1)
+    again = teller.begin("again", LARGE)
+    teller.end(again)
+    await firm.book()
+    await firm.keeping.take_over()
+    await firm.book()
+    assert firm.charges().keys() == {attempt, again}
+    assert firm.charges()[attempt] == before[attempt]
+
+
+async def test_a_change_of_the_fleet_takes_effect_where_it_belongs_in_time(firm: Firm) -> None:
+    attempt = firm.workers[0].begin("r")
+    await firm.book()
+    firm.clock.wait(1)
+    dearer = type(EDGE_PRICE)("edge-l4@2026-06-01#00000009", 2 * EDGE_PRICE.nanousd_per_hour, EDGE_PRICE.purchase)
+    firm.keeping.keeper.set_fleet(FLEET, {**PRICES, SMALL.name: dearer}, PROFILES)
+    firm.clock.wait(1)
+    firm.workers[0].end(attempt)
+    await firm.book()
+    assert firm.charges()[attempt]["cost_nanousd"] == 3 * EDGE_PRICE.nanousd_per_hour // 3600
+
+
+async def test_the_answer_of_a_worker_that_is_alone_says_what_is_charged(firm: Firm) -> None:
+    """Its estimate is the same fold; what it lacks are the others."""
+    worker = firm.workers[0]
+    attempt = worker.begin("r")
+    firm.clock.wait(0.5)
+    worker.first_token(attempt)
+    firm.clock.wait(1.5)
+    told = worker.end(attempt)
+    await firm.book()
+    assert firm.charges()[attempt]["cost_nanousd"] == told.cost_nanousd
+    assert firm.charges()[attempt]["cost_prompt_nanousd"] == told.cost_prompt_nanousd
+
+
+async def test_a_worker_that_knows_of_others_takes_its_part_of_the_lease_for_its_estimate(firm: Firm) -> None:
+    worker = firm.workers[0]
+    attempt = worker.begin("r")
+    worker.accountant.estimate_among({SMALL.replicas[0].id: 3}, firm.clock.now_ns)
+    firm.clock.wait(4)
+    assert worker.end(attempt).cost_nanousd == EDGE_PRICE.nanousd_per_hour // 3600
+
+
+async def test_workers_hear_what_is_in_flight_at_the_others_while_those_live(firm: Firm) -> None:
+    first, second, third, fourth = firm.workers
+    replica = SMALL.replicas[0].id
+    first.journal.tell({replica: 3})
+    second.journal.tell({replica: 2, "another": 1})
+    await firm.flush()
+    await fourth.flush()
+    assert fourth.journal.elsewhere == {replica: 5, "another": 1}
+    firm.clock.wait(5)
+    await second.flush()
+    await third.flush()
+    assert third.journal.elsewhere == {replica: 2, "another": 1}  # the first was not heard of lately
+
+
+async def test_a_ledger_that_is_shared_cannot_be_opened_alone(firm: Firm, place: Place) -> None:
+    with pytest.raises(LedgerError, match=r"ledger\.accountant: inside"):
+        place.open()
+
+
+async def test_a_ledger_that_one_has_alone_cannot_be_shared(place: Place) -> None:
+    alone = place.open()
+    with pytest.raises(LedgerError, match=r"ledger\.accountant: inside"):
+        Firm(place.address, workers=1)
+    alone.close()
+
+
+async def test_one_process_alone_does_not_start_over_what_others_have_told_and_nobody_has_booked(
+    firm: Firm, place: Place
+) -> None:
+    config = LedgerConfig.model_construct(
+        path=place.address, url=place.address.url if isinstance(place.address, PostgresAddress) else None
+    )
+    firm.workers[0].begin("r")
+    await firm.flush()
+    with pytest.raises(LedgerError, match=r"1 events that workers have told are not booked yet.*inside"):
+        open_ledger(config, "")
+
+
+async def test_a_requests_story_tells_its_worker_and_what_was_said_later(firm: Firm) -> None:
+    back = firm.workers[0]
+    metered = back.begin("r9", LARGE)
+    await firm.book()
+    await firm.silence(back)
+    back.end(metered, answered(100, 20))
+    await firm.book()
+    told = firm.address.url if isinstance(firm.address, PostgresAddress) else str(firm.address)
+    shown = await asyncio.to_thread(CliRunner().invoke, ledger, ["--ledger", told, "show", "r9"])
+    assert shown.exit_code == 0
+    for part in ("w0-", "opened", "closed", "corrected", "router_died", "told later", "corrected_usd"):
+        assert part in shown.output
+
+
+# Whatever happens
+
+OPS = st.one_of(
+    st.tuples(st.just("begin"), st.integers(0, WORKERS - 1), st.integers(0, 3)),
+    st.tuples(st.just("token"), st.integers(0, WORKERS - 1), st.integers(0, 20)),
+    st.tuples(st.just("end"), st.integers(0, WORKERS - 1), st.integers(0, 20)),
+    st.tuples(st.just("flush"), st.integers(0, WORKERS - 1), st.just(0)),
+    st.tuples(st.just("book"), st.just(0), st.just(0)),
+    st.tuples(st.just("take over"), st.just(0), st.just(0)),
+)
+DEATHS = st.tuples(st.just("silence"), st.integers(0, WORKERS - 1), st.just(0))
+TIMES = st.integers(1, 2 * SECOND)
+
+
+async def play(
+    firm: Firm, script: list[tuple[tuple[str, int, int], int]], also: Accountant | None = None
+) -> Counter[str]:
+    """Do what the script says; `also` sees the same attempts, told by one process that saw it all. Counts what was begun and
+    ended by outcome."""
+    seen: Counter[str] = Counter()
+    for (what, who, which), after_ns in script:
+        worker, clock = firm.workers[who], firm.clock
+        clock.now_ns += after_ns
+        if what == "begin":
+            of = LARGE if which == 3 else SMALL
+            one = facts(f"r{seen['begun']}", of, replica=which % len(of.replicas))
+            price = CLOUD_PRICE if of is LARGE else EDGE_PRICE
+            worker.begin(one.request_id, of, which, is_streaming=which != 1)
+            if also is not None:
+                also.open(one, of, price, 100, 50, clock.now_ns, is_streaming=which != 1)
+            seen["begun"] += 1
+        elif what in ("token", "end") and worker.open:
+            attempt_id = worker.open[which % len(worker.open)]
+            if what == "token":
+                worker.first_token(attempt_id)
+                if also is not None:
+                    also.first_token(attempt_id, clock.now_ns)
+            else:
+                worker.end(attempt_id)
+                if also is not None:
+                    also.close(attempt_id, answered(), clock.now_ns)
+                seen["ended"] += 1
+        elif what == "flush":
+            await worker.flush()
+        elif what == "book":
+            await firm.keeping.book()
+        elif what == "take over":
+            await firm.keeping.take_over()
+        elif what == "silence":
+            await firm.silence(worker)
+            seen["silenced"] += 1
+    return seen
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+@given(script=st.lists(st.tuples(OPS, TIMES), min_size=8, max_size=60))
+def test_a13_several_workers_come_to_what_one_process_would_have_charged_whoever_told_first(
+    script: list[tuple[tuple[str, int, int], int]],
+) -> None:
+    """Column by column, weights and shares of leases included."""
+    directory = Path(tempfile.mkdtemp(prefix="jeton-a13-"))
+
+    async def run() -> None:
+        firm = Firm(directory / "shared.sqlite")
+        store = SqliteLedger(directory / "alone.sqlite", commit_seconds=0.0005)
+        alone = Accountant(store)
+        alone.set_fleet(FLEET, PRICES, PROFILES, START)
+        await firm.book()
+        no_takeover = [step for step in script if step[0][0] != "take over"]
+        await play(firm, no_takeover, alone)
+        firm.clock.wait(1)
+        for worker in firm.workers:
+            for attempt_id in list(worker.open):
+                worker.end(attempt_id)
+                alone.close(attempt_id, answered(), firm.clock.now_ns)
+                firm.clock.wait(1e-6)
+        await firm.close()
+        store.close()
+
+    try:
+        asyncio.run(run())
+        columns = ", ".join(f'"{name}"' for name in charge_columns(directory / "alone.sqlite"))
+        for name in ("shared", "alone"):
+            assert_audit_is_clean(directory / f"{name}.sqlite")
+        assert all_charges(directory / "shared.sqlite", columns) == all_charges(directory / "alone.sqlite", columns)
+    finally:
+        shutil.rmtree(directory)
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+@given(script=st.lists(st.tuples(st.one_of(OPS, OPS, OPS, DEATHS), TIMES), min_size=8, max_size=60))
+def test_a13_under_deaths_takeovers_and_late_words_each_attempt_is_charged_once_and_the_bill_adds_up(
+    script: list[tuple[tuple[str, int, int], int]],
+) -> None:
+    directory = Path(tempfile.mkdtemp(prefix="jeton-a13-"))
+    path = directory / "ledger.sqlite"
+
+    async def run() -> tuple[Counter[str], int]:
+        firm = Firm(path)
+        await firm.book()
+        seen = await play(firm, script)
+        assert_audit_is_clean(path)
+        still_open = sum(len(worker.open) for worker in firm.workers)
+        await firm.close()
+        return seen, still_open
+
+    try:
+        seen, still_open = asyncio.run(run())
+        found = assert_audit_is_clean(path)
+        assert_file_is_consistent(path, is_quiet=True)
+        assert found.attempts == seen["begun"]
+        assert found.open_attempts == 0
+        with closing(sqlite3.connect(path)) as connection:
+            statuses = Counter(status for (status,) in connection.execute("SELECT status FROM charges"))
+            (waiting,) = connection.execute("SELECT count(*) FROM reports").fetchone()
+        assert waiting == 0
+        assert statuses["lost"] == still_open + found.corrections if not seen["silenced"] else True
+        assert statuses["ok"] + found.corrections == seen["ended"]
+        rebuild(path, directory / "rebuilt.sqlite")
+        assert_audit_is_clean(directory / "rebuilt.sqlite")
+    finally:
+        shutil.rmtree(directory)
+
+
+def charge_columns(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return [row[1] for row in connection.execute("PRAGMA table_info(charges)")]
+
+
+def all_charges(path: Path, columns: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(f"SELECT {columns} FROM charges ORDER BY attempt_id").fetchall()

@@ -1,0 +1,238 @@
+"""`jeton serve --workers`: several processes, one port, one ledger, one scrape; whichever dies."""
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from audited import assert_audit_is_clean
+from emulated_fleet import EmulatedProcess
+from jeton_server import ENVIRONMENT, JETON, LEASE, JetonServer, fleet_config, new_api_key
+from ports import free_port, free_ports
+from prometheus_client.parser import text_string_to_metric_families
+
+WORKERS = 4
+CLIENTS = 8
+PATIENCE_SECONDS = 60.0
+
+
+@contextmanager
+def load(server: JetonServer) -> Iterator[list[int]]:
+    """Clients that ask again as soon as they are answered, each request on a connection of its own. Yields the statuses."""
+    statuses: list[int] = []
+    is_over = threading.Event()
+
+    def ask(number: int) -> None:
+        headers = {"authorization": f"Bearer {server.api_key}"}
+        while not is_over.is_set():
+            model = "small" if number % 3 else "large"
+            body = {"model": model, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 20}
+            with (
+                suppress(httpx.HTTPError),
+                httpx.Client(base_url=server.url, headers=headers, timeout=20, trust_env=False) as client,
+            ):
+                path = "/v1/chat/completions"
+                statuses.append(client.post(path, json=body | {"stream": number % 2 == 0}).status_code)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield statuses
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join()
+
+
+def until(is_so: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not is_so():
+        assert time.monotonic() < deadline, "it did not become so"
+        time.sleep(0.05)
+
+
+def scraped(server: JetonServer) -> dict[str, float]:
+    """Series of one scrape, whichever worker answers."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            text = httpx.get(f"{server.url}/metrics", timeout=10, trust_env=False).raise_for_status().text
+            break
+        except httpx.HTTPError:  # the worker that took it was killed
+            assert time.monotonic() < deadline
+    return {
+        f"{sample.name}{sorted(sample.labels.items())}": sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if family.type in ("counter", "histogram")
+    }
+
+
+def leading(server: JetonServer) -> int:
+    return int((server.directory / "var/jeton.sqlite.accountant").read_text() or 0)
+
+
+def children(pid: int) -> set[int]:
+    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def is_booked(ledger: Path) -> bool:
+    """Nothing that was told waits for the accountant."""
+    with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as connection:
+        return bool(connection.execute("SELECT count(*) = 0 FROM reports").fetchone()[0])
+
+
+def log_of(server: JetonServer) -> str:
+    return (server.directory / "jeton.log").read_text()
+
+
+def write_config(directory: Path, config: dict[str, Any]) -> None:
+    (directory / "router.yaml").write_text(json.dumps(config))
+    (directory / "prices.yaml").write_text(json.dumps({"prices": {"gpu": [LEASE]}}))
+
+
+@pytest.mark.timeout(400)
+def test_a13_a17_the_counters_of_four_workers_are_the_ledger_whoever_is_killed(tmp_path: Path) -> None:
+    emulated = {name: EmulatedProcess.start(tmp_path, name) for name in ("small", "large")}
+    server = None
+    try:
+        urls = {name: process.wait_until_ready() for name, process in emulated.items()}
+        api_key = new_api_key()
+        config = fleet_config(**urls, embed=[], api_key=api_key, context_tokens=32_768)
+        del config["pools"][1]["backends"][1]
+        config["ledger"] = {"silence_seconds": 2}
+        ledger = tmp_path / "var/jeton.sqlite"
+        server = JetonServer.start(tmp_path, config, api_key, "--workers", str(WORKERS))
+        until(lambda: log_of(server).count("ready  ") >= WORKERS)
+        assert len(children(server.process.pid)) == WORKERS
+
+        # Under load, whoever keeps the books is killed, then a worker that does not: no counter falls meanwhile.
+        seen = scraped(server)
+        with load(server) as statuses:
+            for victim in ("accountant", "worker"):
+                wanted = len(statuses) + 20
+                until(lambda wanted=wanted: len(statuses) > wanted)
+                leader = leading(server)
+                others = children(server.process.pid) - {leader}
+                os.kill(leader if victim == "accountant" else min(others), signal.SIGKILL)
+                gone = leader if victim == "accountant" else min(others)
+                until(lambda gone=gone: not is_alive(gone))
+                for _ in range(20):
+                    now = scraped(server)
+                    fallen = {name: (seen[name], now.get(name)) for name in seen if now.get(name, 0) < seen[name]}
+                    assert not fallen
+                    seen = now
+                until(lambda: len(children(server.process.pid)) == WORKERS)
+                assert leading(server) != gone
+        assert set(statuses) == {200}
+
+        # The load is over, the dead are buried: what is shown is what is booked, to the nano-dollar.
+        until(lambda: log_of(server).count("taken for dead") >= 2)
+        until(lambda: is_booked(ledger) and assert_audit_is_clean(ledger).open_attempts == 0)
+        shown = "\n".join(server.metrics()) + "\n"
+        found = assert_audit_is_clean(ledger, shown)
+        for name in ("jeton_ledger_lag_seconds", "jeton_late_events_total"):
+            assert f"\n{name} " in shown
+        ended = sum(value for name, value in scraped(server).items() if name.startswith("jeton_usage_total"))
+        assert ended == found.attempts >= len(statuses)
+        answered = sum(value for name, value in scraped(server).items() if name.startswith("jeton_requests_total"))
+        assert answered <= len(statuses)  # those that died unscraped are not counted twice, nor at all
+
+        # A reload reaches every worker.
+        config["aliases"]["another"] = {"tiers": ["small"]}
+        write_config(tmp_path, config)
+        server.process.send_signal(signal.SIGHUP)
+        headers = {"authorization": f"Bearer {api_key}"}
+
+        def knows_the_alias() -> bool:
+            answers = [
+                httpx.get(f"{server.url}/v1/models/another", headers=headers, trust_env=False) for _ in range(20)
+            ]
+            return {answer.status_code for answer in answers} == {200}
+
+        until(knows_the_alias)
+        workers = children(server.process.pid)
+        assert server.stop() == 0
+        assert not any(map(is_alive, workers))
+        assert assert_audit_is_clean(ledger).attempts == ended
+    finally:
+        if server is not None and server.process.poll() is None:
+            os.killpg(server.process.pid, signal.SIGKILL)
+            server.process.wait()
+        for process in emulated.values():
+            process.stop()
+
+
+@pytest.mark.timeout(200)
+def test_workers_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
+    write_config(tmp_path, a_config())
+    command = [*JETON, "serve", "--config", "router.yaml", "--port", "0", "--workers", "2"]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stdout=log, stderr=log)
+    try:
+        until(lambda: (tmp_path / "log").read_text().count("ready  ") == 2)
+        workers = children(process.pid)
+        assert len(workers) == 2
+    finally:
+        process.kill()
+        process.wait()
+    until(lambda: not any(map(is_alive, workers)))
+    assert "the supervisor is gone" in (tmp_path / "log").read_text()
+
+
+def started(directory: Path, config: dict[str, Any], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`jeton serve --workers 2`, which is to end by itself."""
+    write_config(directory, config)
+    command = [*JETON, "serve", "--config", "router.yaml", "--workers", "2", *arguments]
+    return subprocess.run(
+        command, cwd=directory, env=ENVIRONMENT, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
+
+
+def a_config() -> dict[str, Any]:
+    """Nobody serves there."""
+    small, large, embed = ([f"http://127.0.0.1:{port}"] for port in free_ports(3))
+    return fleet_config(small, large, embed, new_api_key())
+
+
+@pytest.mark.timeout(200)
+def test_a_group_whose_workers_cannot_start_ends_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    done = started(tmp_path, a_config() | {"ledger": {"path": "taken"}}, "--port", "0")
+    assert done.returncode == 1
+    assert "a worker cannot start" in done.stdout + done.stderr
+
+
+@pytest.mark.timeout(200)
+def test_a_port_that_is_taken_is_refused_at_start(tmp_path: Path) -> None:
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
+        done = started(tmp_path, a_config(), "--port", str(port))
+    assert done.returncode == 3
+    assert f"127.0.0.1:{port} cannot be listened on" in done.stderr
+
+
+def test_budgets_of_several_workers_need_redis(tmp_path: Path) -> None:
+    config = a_config()
+    config["tenants"][0]["budgets"] = [{"usd": 5, "per": "day"}]
+    done = started(tmp_path, config, "--port", "0")
+    assert done.returncode == 1
+    assert "set redis.url" in done.stderr

@@ -1,0 +1,78 @@
+"""A real PostgreSQL for a test process, and a database of its own for each test that asks."""
+
+import atexit
+import os
+import signal
+import tempfile
+import time
+import warnings
+from contextlib import closing
+from pathlib import Path
+from uuid import uuid4
+
+import psutil
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from router.ledger.address import PostgresAddress
+
+START_SECONDS = 60.0
+
+
+class PostgresServer:
+    """Reached by a socket in its own directory. As root it runs as a user of its own, for PostgreSQL refuses to be root."""
+
+    def __init__(self) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the folder that pgserver keeps its lock in
+            import pgserver
+
+        # Not below pytest's folder: the user that it runs as must be able to get there, and a socket's path is short.
+        self._directory = Path(tempfile.mkdtemp(prefix="jeton-pg-"))
+        self._server = pgserver.get_server(self._directory, cleanup_mode="delete")
+        self.host = conninfo_to_dict(self._server.get_uri())["host"]
+        atexit.register(self.stop)
+
+    def url(self, database: str) -> str:
+        return f"postgresql://postgres@/{database}?host={self.host}"
+
+    def database(self, copy_of: PostgresAddress | None = None) -> PostgresAddress:
+        """An empty one, or one with all that is in another, which nobody may be connected to."""
+        name = f"ledger_{uuid4().hex}"
+        template = "template1" if copy_of is None else conninfo_to_dict(copy_of.url)["dbname"]
+        with closing(psycopg.connect(self.url("postgres"), autocommit=True)) as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")  # type: ignore[call-overload]
+        return PostgresAddress(self.url(name))
+
+    def drop(self, address: PostgresAddress) -> None:
+        name = str(conninfo_to_dict(address.url)["dbname"])
+        with closing(psycopg.connect(self.url("postgres"), autocommit=True)) as connection:
+            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")  # type: ignore[call-overload]
+
+    def kill(self) -> None:
+        """kill -9, of all its processes at once."""
+        postmaster = psutil.Process(self._server.get_pid())
+        processes = [postmaster, *postmaster.children(recursive=True)]
+        for process in processes:
+            try:
+                os.kill(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        psutil.wait_procs(processes, timeout=START_SECONDS)
+
+    def start_again(self) -> None:
+        """After `kill`: with recovery from its log, as after a power cut."""
+        deadline_seconds = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                self._server.ensure_postgres_running()
+                return
+            except Exception:
+                if time.monotonic() > deadline_seconds:
+                    raise
+                time.sleep(0.1)
+
+    def stop(self) -> None:
+        if self._directory.exists():
+            self._server.cleanup()
+        atexit.unregister(self.stop)
