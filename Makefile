@@ -64,6 +64,7 @@ test-crash: setup ## 600 times kill -9 of one process that keeps the books, of s
 .PHONY: bench
 bench: setup ## what each step of a request costs, in microseconds
 	@$(BIN)/python -m load.bench.hot_path
+	@$(BIN)/python -m load.bench.decision
 	@$(BIN)/python -m load.bench.books
 	@$(BIN)/python -m load.bench.idle_streams
 	@$(BIN)/python -m load.bench.scrapes
