@@ -93,6 +93,33 @@ $(NODE_CLIENT)/node_modules/.ready: $(NODE_CLIENT)/package-lock.json
 	npm ci --prefix $(NODE_CLIENT) --no-audit --no-fund --loglevel error
 	@touch $@
 
+# -- a real Prometheus ----------------------------------------------------------------------------------------------------
+
+.PHONY: test-prometheus
+test-prometheus: setup ## boards, rules and alerts on a real Prometheus that watches a demo (needs prometheus, promtool)
+	@command -v prometheus >/dev/null && command -v promtool >/dev/null || { echo >&2 "make: prometheus and promtool are missing; on Debian: \
+	apt-get install --no-install-recommends prometheus"; exit 1; }
+	$(BIN)/pytest -m prometheus
+
+.PHONY: boards
+boards: setup ## write Grafana's boards anew from deploy/grafana/*.py
+	$(BIN)/python -m deploy.grafana
+
+# -- what deploys jeton ----------------------------------------------------------------------------------------------------
+
+.PHONY: test-manifests
+test-manifests: setup .venv-manifests/.ready ## Dockerfile, compose files and Helm chart against their formats (0.4 GB of disk)
+	$(BIN)/pytest -m manifests
+
+.venv-manifests/.ready: requirements/manifests.txt
+	$(call make_venv,.venv-manifests,$(PYTHONS),$(AT_LEAST_311),$(NO_PYTHON))
+	.venv-manifests/$(PIP_INSTALL) --require-hashes -r $<
+	@touch $@
+
+.PHONY: manifests
+manifests: setup .venv-manifests/.ready ## render the chart into deploy/kubernetes/manifests/
+	.venv-manifests/bin/python tests/deploy/manifests/formats.py render > deploy/kubernetes/manifests/jeton.yaml
+
 # -- a real vLLM, on the CPU --------------------------------------------------------------------------------------------
 
 .PHONY: test-vllm
@@ -120,8 +147,9 @@ pins: ## bring every pinned requirements file up to date (needs uv)
 	$(COMPILE) --upgrade pyproject.toml requirements/build.in --extra dev --extra train --extra bedrock --extra vertex -c requirements/run.txt -o requirements/dev.txt
 	$(COMPILE) --upgrade requirements/clients-openai3.in -o requirements/clients-openai3.txt
 	$(COMPILE) --upgrade requirements/clients-litellm.in -o requirements/clients-litellm.txt
+	$(COMPILE) --upgrade requirements/manifests.in -o requirements/manifests.txt
 
 .PHONY: clean
 clean: ## remove what the targets above have made, ledgers in var/ excepted
-	rm -rf .venv .venv-clients-openai3 .venv-clients-litellm .venv-vllm $(NODE_CLIENT)/node_modules
+	rm -rf .venv .venv-clients-openai3 .venv-clients-litellm .venv-manifests .venv-vllm $(NODE_CLIENT)/node_modules
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

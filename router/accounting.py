@@ -5,6 +5,7 @@ books, the others wait for it to die.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -17,7 +18,9 @@ from router.books import bookkeeper
 from router.clock import Clock
 from router.config_file import LoadedConfig
 from router.deployment import deploy
+from router.discovery import Discovery, DiscoveryResult
 from router.reload import Reloader, ReloadResult
+from router.telemetry.discoveries import discoveries_counter
 from router.telemetry.exposition import Exposition
 from router.telemetry.keeping import KeeperCollector
 from router.telemetry.labels import Vocabulary
@@ -39,18 +42,25 @@ class Accounting:
         clock, recent_prices = Clock(), RecentPrices()
         password = loaded.secrets.ledger_password.get_secret_value()
         self._keeper = bookkeeper(loaded.config.ledger, password, clock.now_ns, recent_prices.count)
+        # Leases follow from the fleet, so whoever books them looks for its replicas, too.
+        self._discovery = Discovery(lambda: self._apply(self._loaded), self._count_discovery, time.monotonic)
+        self._discovery.follow(loaded)
+        self._discovery.look_first()
         self._apply(loaded)
         self._registry, self._exposition = CollectorRegistry(), Exposition()
         money = MoneyCollector(self._keeper.totals, Vocabulary(TENANTS_MAX))
         self._registry.register(LedgersMoney(lambda: self._keeper.is_leading, money, recent_prices))
         self._registry.register(KeeperCollector(self._keeper))
         self._reloads_total = Counter(self._registry, "jeton_reloads", "Configurations read after the first.", "result")
+        self._discoveries_total = discoveries_counter(self._registry)
         self.asgi = FastAPI(title="jeton accountant", docs_url=None, redoc_url=None, lifespan=self._lifespan)
         self.asgi.add_api_route("/metrics", self._metrics, summary="Prometheus metrics")
         self.asgi.add_api_route("/health", self._health, summary="Is the process alive, and does it keep the books")
 
     def _apply(self, loaded: LoadedConfig) -> None:
         self._day = datetime.now(UTC).date()
+        self._discovery.follow(loaded)
+        loaded = self._discovery.filled(loaded)
         deployment = deploy(loaded, self._day)
         self._keeper.set_fleet(deployment.backends, deployment.prices, deployment.profiles)
         self._loaded = loaded
@@ -59,7 +69,7 @@ class Accounting:
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         reloader = Reloader(self._loaded, self._apply, self._count)
         tasks = [asyncio.create_task(self._keeper.keep()), asyncio.create_task(self._turn_days())]
-        async with reloader.running():
+        async with reloader.running(), self._discovery.running():
             yield
         for task in tasks:
             task.cancel()
@@ -79,6 +89,9 @@ class Accounting:
 
     def _count(self, result: ReloadResult) -> None:
         self._reloads_total.labels(str(result)).value += 1
+
+    def _count_discovery(self, backend: str, result: DiscoveryResult) -> None:
+        self._discoveries_total.labels(backend, result.value).value += 1
 
     async def _metrics(self) -> Response:
         await self._keeper.posted()

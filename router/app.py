@@ -1,6 +1,7 @@
 """Builds every room from the configuration and joins them; the only file that knows all."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, date, datetime
@@ -20,6 +21,7 @@ from router.config import AccountantPlace, LedgerConfig
 from router.config_file import LoadedConfig
 from router.departures import Departures
 from router.deployment import Deployment, deploy
+from router.discovery import Discovery
 from router.dispatch.names import BackendNames, StrangersNames
 from router.dispatch.relay import Relay
 from router.dispatch.watchdog import Watchdog
@@ -64,6 +66,10 @@ class App:
         self._watchdog = Watchdog()
         self.drifts = Drifts()
         self._prefixes = PrefixIndex()
+        self._discovery = Discovery(self._replicas_moved, self._discovered, time.monotonic)
+        self._discovery.follow(loaded)
+        self._discovery.look_first()  # before the ledger goes on: the leases of replicas that are still there shall, too
+        self._loaded = loaded = self._discovery.filled(loaded)
         self._price_watch = PriceWatch(loaded, self._clock.now_ns, self._prices_moved, self._feed_polled)
         config = loaded.config
         self._member = None if channel is None else Member(channel, self._tally)
@@ -141,6 +147,8 @@ class App:
     def apply(self, loaded: LoadedConfig) -> None:
         """Put a checked configuration into effect. Requests in flight end on what they started with."""
         day = _today()
+        self._discovery.follow(loaded)
+        loaded = self._discovery.filled(loaded)
         self._price_watch.follow(loaded)
         deployment = deploy(loaded, day, self.drifts, self._price_watch.fed, self._prefixes)
         self.drifts.follow(_replica_profiles(deployment))
@@ -179,6 +187,7 @@ class App:
                 self.admin_port = await stack.enter_async_context(admin_port(self.admin, self._loaded.config.admin))
                 log.info("admin port", host=self._loaded.config.admin.host, port=self.admin_port)
             await stack.enter_async_context(self._price_watch.running())
+            await stack.enter_async_context(self._discovery.running())
             advancing = asyncio.create_task(self._advance_for_ever())
             stack.push_async_callback(_cancelled, advancing)
             if self._member is not None:
@@ -213,6 +222,12 @@ class App:
 
     def _prices_moved(self) -> None:
         self.apply(self._loaded)
+
+    def _replicas_moved(self) -> None:
+        self.apply(self._loaded)
+
+    def _discovered(self, backend: str, result: str) -> None:
+        self._metrics.discovered(backend, result)
 
     def _feed_polled(self, feed: str, result: str) -> None:
         self._metrics.feed_polled(feed, result)

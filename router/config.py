@@ -21,6 +21,8 @@ REDIS_URL = r"^rediss?://[^\s/?#@]+(/[0-9]{1,4})?$"
 # As libpq has it, with a user and without a password.
 POSTGRES_URL = r"^postgres(ql)?://([^\s/?#@:]+@)?[^\s/?#@]*/[^\s/?#]+(\?[^\s#]*)?$"
 HOST = r"^(\*|[a-z0-9_][a-z0-9._-]{0,252}|[0-9a-f:.]*:[0-9a-f:.]*)$"  # in lower case; an IPv6 address without brackets
+DNS_NAME = r"^[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?\.?$"
+NAMESERVER = re.compile(r"([0-9.]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}")
 ENVIRONMENT_NAME = r"^[A-Z][A-Z0-9_]*$"  # capitals only: a key put here by mistake rarely passes for a name
 API_KEY_HASH = re.compile(r"hmac-sha256:[0-9a-f]{64}")
 
@@ -215,10 +217,67 @@ def _provider_word(value: Any) -> Any:
 AnyProviderConfig = Annotated[ProviderConfig, BeforeValidator(_provider_word)]
 
 
+class FoundReplicaConfig(Shape):
+    """One replica in a file of `discovery`."""
+
+    url: str = Field(pattern=URL)
+    name: str | None = Field(default=None, pattern=NAME)
+
+
+class KubernetesConfig(Shape):
+    """A service, by its EndpointSlices. namespace: the pod's own when left out. port: a number, or a name in the slices; may be
+    left out where there is one. server, token_file, ca_file: of the API server; inside of a cluster they are known."""
+
+    service: str = Field(pattern=DNS_NAME)
+    namespace: str | None = Field(default=None, pattern=DNS_NAME)
+    port: int | str | None = Field(default=None)
+    server: str | None = Field(default=None, pattern=URL)
+    token_file: Path | None = None
+    ca_file: Path | None = None
+
+
+class DiscoveryConfig(Shape):
+    """Where a backend's replicas are found: exactly one of file, dns and kubernetes. The file is relative to router.yaml.
+
+    dns: a name whose addresses are replicas on `port`; without a port, its SRV records say both. grace_seconds: how long a
+    replica that is no longer found stays; its lease ends then. api_key_env: the key of every replica that is found.
+    """
+
+    file: Path | None = None
+    dns: str | None = Field(default=None, pattern=DNS_NAME)
+    kubernetes: KubernetesConfig | None = None
+    port: int | None = Field(default=None, gt=0, le=65535)
+    scheme: Literal["http", "https"] = "http"
+    nameservers: tuple[str, ...] = Field(default=(), description="host:port; the system's when empty")
+    interval_seconds: float = Field(default=5.0, gt=0, le=3600, description="between two questions to DNS")
+    grace_seconds: float = Field(default=30.0, ge=0, le=3600)
+    api_key_env: str | None = Field(default=None, pattern=ENVIRONMENT_NAME)
+
+    @field_validator("nameservers")
+    @classmethod
+    def _are_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            if NAMESERVER.fullmatch(one) is None:
+                raise ValueError(f"`{one}` is no address and port; write it as in 127.0.0.1:8600")
+        return value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "DiscoveryConfig":
+        named = [name for name in ("file", "dns", "kubernetes") if getattr(self, name) is not None]
+        if len(named) != 1:
+            what = "names no source" if not named else f"names {' and '.join(named)}"
+            raise ValueError(f"{what}; give one of `file`, `dns` and `kubernetes`")
+        useless = [name for name in ("port", "nameservers") if named != ["dns"] and name in self.model_fields_set]
+        if useless:
+            remedy = "put it under `kubernetes`" if (named, useless[0]) == (["kubernetes"], "port") else "remove it"
+            raise ValueError(f"`{useless[0]}` is of `dns` alone; {remedy}")
+        return self
+
+
 class BackendConfig(Shape):
     """One model at one quantization and price. profile: for leased vLLM backends, a name in `profiles`, or of a measured
     engine that comes with jeton. provider: whose API it is, where not vLLM's or plainly OpenAI's; what that cannot do is
-    taken from the capabilities."""
+    taken from the capabilities. Its replicas are listed, or found by `discovery`."""
 
     name: str = Field(pattern=NAME)
     model: str = Field(pattern=NAME)
@@ -244,7 +303,18 @@ class BackendConfig(Shape):
     profile: str | None = None
     dedicated_to: tuple[str, ...] = Field(default=(), description="the tenants that it serves, and nobody else")
     provider: AnyProviderConfig | None = None
-    replicas: tuple[ReplicaConfig, ...] = Field(min_length=1)
+    replicas: tuple[ReplicaConfig, ...] = ()
+    discovery: DiscoveryConfig | None = None
+
+    @model_validator(mode="after")
+    def _has_replicas(self) -> "BackendConfig":
+        if not self.replicas and self.discovery is None:
+            raise ValueError(
+                "has no replicas; list them under `replicas`, or say under `discovery` where they are found"
+            )
+        if self.replicas and self.discovery is not None:
+            raise ValueError("has both `replicas` and `discovery`; keep one")
+        return self
 
     @model_validator(mode="before")
     @classmethod

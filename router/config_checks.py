@@ -428,6 +428,11 @@ def _secrets(reading: Reading) -> Iterator[Finding]:
                 yield reading.source.finding(
                     (*place, "replicas", position, "api_key_file"), reading.key_files[path].problem, remedy
                 )
+        name = backend.discovery.api_key_env if backend.discovery is not None else None
+        if name is not None and not reading.environ.get(name):
+            what = f"the environment variable {name}, the API key of what `{backend.name}` discovers, is not set"
+            remedy = f"export {name}=…, or remove `api_key_env` if the backend needs no key"
+            yield reading.source.finding((*place, "discovery", "api_key_env"), what, remedy)
 
     redis = reading.config.redis
     if redis is not None and redis.password_env is not None and not reading.environ.get(redis.password_env):

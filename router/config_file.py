@@ -22,7 +22,15 @@ from router.dispatch.provider_loader import load_provider, provider_class
 from router.domain.budget import Budget
 from router.domain.decision import Policy
 from router.domain.fleet import Backend, PoolKind
-from router.fleet_config import KeyFile, build_budgets, build_fleet, build_prices, build_profiles
+from router.fleet_config import (
+    DiscoveryTerms,
+    KeyFile,
+    build_budgets,
+    build_discoveries,
+    build_fleet,
+    build_prices,
+    build_profiles,
+)
 from router.pricing.book import Price, PriceBook
 from router.pricing.price import LeasedPrice, Purchase
 from router.pricing.profile import EngineProfile
@@ -44,9 +52,9 @@ POLICY_NEEDS = frozenset({"price", "quality", "ttft", "prefix", "edge", "spot"})
 class LoadedConfig:
     """A configuration that has passed every check, with what was built from it.
 
-    backends: the fleet, in the file's order. prices: the price in force today, by backend; `fleet_config.build_prices`
-    tells another day's. profiles: by name. providers: by backend. paths: the files read, router.yaml first, those of keys last.
-    warnings: allowed, hardly meant.
+    backends: the fleet, in the file's order, without replicas where `discoveries` tells how they are found. prices: the price in
+    force today, by backend; `fleet_config.build_prices` tells another day's. profiles: by name. providers: by backend. paths: the
+    files read, router.yaml first, those of keys last. warnings: allowed, hardly meant.
     """
 
     config: RouterConfig
@@ -57,6 +65,7 @@ class LoadedConfig:
     prices: Mapping[str, Price]
     profiles: Mapping[str, EngineProfile]
     budgets: tuple[Budget, ...]
+    discoveries: Mapping[str, DiscoveryTerms]
     providers: Mapping[str, Provider]
     paths: tuple[Path, ...]
     warnings: tuple[Finding, ...]
@@ -126,6 +135,7 @@ def _load(source: Source, prices_path: Path, environ: Mapping[str, str], day: da
         prices=prices,
         profiles=build_profiles(config),
         budgets=build_budgets(config),
+        discoveries=build_discoveries(config, environ, source.path.absolute().parent),
         providers=providers,
         paths=(source.path, prices_path, *_secret_paths(source)),
         warnings=tuple(sorted(config_checks.warnings(reading))),

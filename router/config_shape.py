@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from router.config import ENVIRONMENT_NAME, HOST, NAME, POSTGRES_URL, REDIS_URL, URL
+from router.config import DNS_NAME, ENVIRONMENT_NAME, HOST, NAME, POSTGRES_URL, REDIS_URL, URL
 from router.config_source import ConfigRefused, Finding, Place, Source, looks_secret
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -32,6 +32,7 @@ PATTERNS = {
     POSTGRES_URL: "write postgresql://, the host and the database, as in postgresql://jeton@10.0.0.9/jeton; a password goes "
     "where `password_env` says",
     HOST: "write a host's name in lower case, without scheme and port, as in images.example.org; or * for every public host",
+    DNS_NAME: "write a name without scheme and port, as in edge-small.vllm.svc.cluster.local",
     ENVIRONMENT_NAME: "name an environment variable in capitals, as in CLOUD_API_KEY, and put the key there",
 }
 

@@ -5,6 +5,7 @@ The configuration has been checked by then (`config_checks.py`); nothing is refu
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +15,7 @@ from router.config import (
     ApiKeyConfig,
     BackendConfig,
     BudgetConfig,
+    DiscoveryConfig,
     ModelProfileConfig,
     PoolConfig,
     ProfileConfig,
@@ -86,6 +88,25 @@ def _pool(pool: PoolConfig) -> Pool:
         pool.region if pool.residency is None else pool.residency,
         nanousd_from_usd(pool.egress_usd_per_gb),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveryTerms:
+    """How a backend's replicas are found. folder: that files are relative to."""
+
+    config: DiscoveryConfig
+    api_key: str | None
+    folder: Path
+
+
+def build_discoveries(config: RouterConfig, environ: Mapping[str, str], folder: Path) -> dict[str, DiscoveryTerms]:
+    """By backend, of those whose replicas are not listed. KeyError when an API key is missing in `environ`."""
+    return {
+        backend.name: DiscoveryTerms(one, environ[one.api_key_env] if one.api_key_env else None, folder)
+        for pool in config.pools
+        for backend in pool.backends
+        if (one := backend.discovery) is not None
+    }
 
 
 def build_profiles(config: RouterConfig) -> dict[str, EngineProfile]:

@@ -78,8 +78,9 @@ def router_config(
         }
         for pool in fleet["pools"]
     ]
+    described = {tenant["name"]: tenant for tenant in fleet["tenants"]}
     config["tenants"] = [
-        {"name": tenant, "api_keys": [{"name": tenant, "hash": api_key_hash(api_key, pepper.encode())}]}
+        described[tenant] | {"api_keys": [{"name": tenant, "hash": api_key_hash(api_key, pepper.encode())}]}
         for tenant, api_key in api_keys.items()
     ]
     profiles = yaml.safe_load(BUILT_IN.read_text(encoding="utf-8"))

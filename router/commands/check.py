@@ -91,7 +91,7 @@ def _row(loaded: LoadedConfig, backend: Backend) -> Iterator[str]:
     yield backend.name
     yield f"{backend.model} ({backend.quantization})" if isinstance(price, LeasedPrice) else backend.model
     yield backend.tier
-    yield str(len(backend.replicas))
+    yield "found" if backend.name in loaded.discoveries else str(len(backend.replicas))
     yield _usd(Decimal(price.nanousd_per_hour) / NANOUSD_PER_USD) if isinstance(price, LeasedPrice) else "–"
     yield from (_usd(standard[name]) for name in ("prompt", "cached", "completion"))
     yield f"{backend.context_tokens:,}"
@@ -106,7 +106,8 @@ def _summary(loaded: LoadedConfig) -> Iterator[str]:
         if isinstance(price := loaded.prices[backend.name], LeasedPrice)
     ]
     parameters = ", ".join(f"{name}={value}" for name, value in config.policy.parameters.items())
-    yield f"leases    ${_usd(Decimal(sum(leases)) / NANOUSD_PER_USD)} an hour, busy or not"
+    beyond = ", beside what is discovered" if loaded.discoveries else ""
+    yield f"leases    ${_usd(Decimal(sum(leases)) / NANOUSD_PER_USD)} an hour, busy or not{beyond}"
     for feed, terms in loaded.book.feeds.items():
         yield (
             f"feed      {feed}: {', '.join(terms.prices)} from {terms.place}, every {terms.poll_seconds:g} s,"

@@ -22,6 +22,7 @@ from router.domain.request import Endpoint
 from router.domain.totals import Totals
 from router.errors import BudgetRefusal, Refusal
 from router.telemetry.budgets import Accounts, BudgetCollector
+from router.telemetry.discoveries import discoveries_counter
 from router.telemetry.exposition import Exposition
 from router.telemetry.labels import OTHER, Vocabulary
 from router.telemetry.money import MoneyCollector
@@ -34,6 +35,9 @@ NS_PER_SECOND = 1e9
 TENANTS_MAX = 100
 # Words that our own code makes up are few; this holds if one day some are not.
 WORDS_MAX = 64
+
+# There from the start, at 0: what Prometheus sees first with a 1 has not risen in its eyes, and these are rare.
+RELOAD_RESULTS = ("applied", "refused", "failed")
 
 # Client closed request, as nginx logs it: there was nobody left to send a status to.
 CLIENT_GONE_STATUS = "499"
@@ -123,6 +127,9 @@ class Metrics:
             "jeton_repeats", "Requests answered with what was kept under their Idempotency-Key."
         ).labels()
         self._reloads_total = self._counter("jeton_reloads", "Configurations read after the first.", "result")
+        for result in RELOAD_RESULTS:
+            self._reloads_total.labels(result)
+        self._discoveries_total = discoveries_counter(self.registry)
         self._cache_requests_total = self._counter(
             "jeton_cache_requests",
             "Deterministic requests by what the response cache had for them. shared: the answer of an identical request that was"
@@ -196,6 +203,10 @@ class Metrics:
     def feed_polled(self, feed: str, result: str) -> None:
         """A price feed was read; both words are the configuration's and ours."""
         self._feed_polls_total.labels(feed, str(result)).value += 1
+
+    def discovered(self, backend: str, result: str) -> None:
+        """A backend's replicas were looked for; result: one of a few words."""
+        self._discoveries_total.labels(backend, str(result)).value += 1
 
     async def scrape(self) -> tuple[bytes, str]:
         """As `render`, in turns with whatever else the event loop has to do.

@@ -63,6 +63,13 @@ def test_what_the_traffic_asks_for_can_be_asked_for(tmp_path: Path) -> None:
     assert all(scopes.resolve(model).backends for model in MIX.models)
 
 
+def test_every_tenant_has_a_budget_and_the_cloud_a_bound_for_what_it_holds(tmp_path: Path) -> None:
+    configuration = loaded(tmp_path)
+    [cloud] = [backend for backend in configuration.backends if backend.name == "cloud-large"]
+    assert cloud.completion_tokens_max
+    assert {tenant.name for tenant in configuration.config.tenants if tenant.budgets} == API_KEYS.keys()
+
+
 def test_every_tenant_has_its_own_key_and_no_key_is_written_down(tmp_path: Path) -> None:
     keys = ApiKeys(loaded(tmp_path).config.tenants, b"pepper")
     for tenant, api_key in API_KEYS.items():

@@ -1,0 +1,154 @@
+"""The board *Routing*: where requests were sent, why, and what became of that."""
+
+from grafana_foundation_sdk.builders.dashboard import Dashboard
+
+from deploy.grafana.board import BACKEND, DEPLOYMENT, POOL, TENANT, TIER, Row, board
+from deploy.grafana.panels import (
+    HALF,
+    ORANGE,
+    PER_SECOND,
+    RATIO,
+    RED,
+    THIRD,
+    Column,
+    Query,
+    figure,
+    graph,
+    sheet,
+    steps,
+)
+from deploy.grafana.queries import BACKEND as OF_BACKEND
+from deploy.grafana.queries import JOB, PLACE, rate, share, share_of_all, where
+
+DECISIONS = where("jeton_decisions_total", JOB, 'tier=~"$tier"')
+BELOW_FLOOR = where("jeton_decisions_total", JOB, 'reason="best below the floor"')
+ANSWERED = where("jeton_requests_total", PLACE, 'tier=~"$tier"', 'pool!=""')
+ATTEMPTS = where("jeton_attempts_total", OF_BACKEND)
+TOKENS = where("jeton_tokens_total", PLACE, 'tier=~"$tier"', 'tenant=~"$tenant"')
+
+
+def tokens(kind: str, *by: str) -> str:
+    return rate(f'{TOKENS[:-1]},class="{kind}"}}', *by)
+
+
+AT_A_GLANCE = Row(
+    "At a glance",
+    [
+        figure("Decisions per second", Query(rate(DECISIONS)), unit=PER_SECOND, decimals=2, has_line=True),
+        figure(
+            "Sent first to",
+            Query(share_of_all(rate(DECISIONS, "tier"), rate(DECISIONS)), "{{tier}}"),
+            unit=RATIO,
+            decimals=1,
+            width=THIRD,
+        ),
+        figure(
+            "Below the quality floor",
+            Query(
+                share(
+                    f"({rate(BELOW_FLOOR)} or vector(0))",
+                    rate(where("jeton_decisions_total", JOB)),
+                )
+            ),
+            unit=RATIO,
+            decimals=1,
+            text="No candidate met the policy's floor of predicted quality; the best there was took it.",
+            thresholds=steps((0.2, ORANGE), (0.5, RED)),
+        ),
+        figure(
+            "Attempts for each decision",
+            Query(f"{rate(where('jeton_attempts_total', JOB))} / ({rate(where('jeton_decisions_total', JOB))} > 0)"),
+            unit="none",
+            decimals=3,
+            text="1 where the first choice answers; more where others had to take over.",
+            thresholds=steps((1.1, ORANGE), (1.5, RED)),
+        ),
+        figure(
+            "Prompt tokens read from prefix caches",
+            Query(share(tokens("cached"), tokens("prompt"))),
+            unit=RATIO,
+            decimals=1,
+        ),
+    ],
+)
+
+DECIDED = Row(
+    "What was decided, and why",
+    [
+        graph("By tier", Query(rate(DECISIONS, "tier"), "{{tier}}"), unit=PER_SECOND, width=THIRD, is_stacked=True),
+        graph(
+            "By reason",
+            Query(rate(DECISIONS, "reason"), "{{reason}}"),
+            unit=PER_SECOND,
+            width=THIRD,
+            is_stacked=True,
+            text="The policy's own words, as in the header x-jeton-reason; `holdout` was sent to the baseline by chance.",
+        ),
+        graph(
+            "By policy", Query(rate(DECISIONS, "policy"), "{{policy}}"), unit=PER_SECOND, width=THIRD, is_stacked=True
+        ),
+        sheet(
+            "Reasons",
+            ["policy", "tier", "reason"],
+            [
+                Column("Per second", rate(DECISIONS, "policy", "tier", "reason"), PER_SECOND, 3),
+                Column(
+                    "Of all",
+                    share_of_all(rate(DECISIONS, "policy", "tier", "reason"), rate(DECISIONS)),
+                    RATIO,
+                    1,
+                ),
+            ],
+        ),
+    ],
+)
+
+WHERE_IT_WENT = Row(
+    "Where it was answered",
+    [
+        graph(
+            "Requests by pool",
+            Query(rate(ANSWERED, "pool"), "{{pool}}"),
+            unit=PER_SECOND,
+            is_stacked=True,
+            text="What the pools of one's own cannot take spills over to the cloud.",
+        ),
+        graph("Requests by backend", Query(rate(ANSWERED, "backend"), "{{backend}}"), unit=PER_SECOND, is_stacked=True),
+        graph(
+            "Attempts by backend and how they ended",
+            Query(rate(ATTEMPTS, "backend", "status"), "{{backend}} {{status}}"),
+            unit="ops",
+            is_stacked=True,
+        ),
+        graph(
+            "Prompt tokens read from prefix caches, by backend",
+            Query(share(tokens("cached", "backend"), tokens("prompt", "backend")), "{{backend}}"),
+            unit=RATIO,
+            decimals=1,
+            ceiling=1,
+        ),
+        graph(
+            "Tokens per second, by class",
+            Query(rate(TOKENS, "class"), "{{class}}"),
+            unit="short",
+            text="cached is a part of prompt, reasoning of completion.",
+            width=HALF,
+        ),
+        graph(
+            "Requests that were not answered, by what they were told",
+            Query(rate(where("jeton_refusals_total", JOB), "code"), "{{code}}"),
+            unit=PER_SECOND,
+            width=HALF,
+            is_stacked=True,
+        ),
+    ],
+)
+
+
+def routing() -> Dashboard:
+    return board(
+        "Routing",
+        "Where requests were sent, why, and what became of that.",
+        [DEPLOYMENT, POOL, BACKEND, TIER, TENANT],
+        [AT_A_GLANCE, DECIDED, WHERE_IT_WENT],
+    )

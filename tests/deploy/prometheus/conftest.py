@@ -1,0 +1,150 @@
+"""A demo that a real Prometheus watches, with all in it that panels show: faults, reloads, budgets, repeated prompts."""
+
+import json
+import math
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ports import free_port
+from prometheus_server import PrometheusServer, Sample
+from running_demo import RunningDemo, running_on
+
+SPEED = "2"
+LONG = [{"role": "user", "content": "Say it again. " * 200}]
+FAULTS: Sequence[tuple[str, dict[str, Any]]] = (
+    ("edge-1", {"usage": "missing", "times": 4}),
+    ("central-1", {"status": 500, "times": 2}),
+    ("central-2", {"reset_after_chunks": 6, "times": 4}),
+)
+# 20 × the 32,768 tokens that a completion of the cloud may have, at $8 a million, are over half of the playground's $10; 40 × are
+# more than all.
+DEAR_CHOICES, TOO_DEAR_CHOICES = 20, 40
+
+
+@dataclass(frozen=True)
+class WatchedDemo:
+    """directory: of its configuration and ledger. quiet_seconds: since 1970, a scrape before which nothing had befallen it."""
+
+    prometheus: PrometheusServer
+    directory: Path
+    url: str
+    api_key: str
+    quiet_seconds: float
+
+    @property
+    def ledger(self) -> Path:
+        return self.directory / "jeton.sqlite"
+
+    def ask(self, **members: Any) -> int:
+        """The status of an answer that was read to its end."""
+        body = {"model": "auto", "messages": [{"role": "user", "content": "What is a jeton?"}]} | members
+        return _post(f"{self.url}/v1/chat/completions", body, Authorization=f"Bearer {self.api_key}")
+
+    def order_fault(self, replica: str, fault: dict[str, Any]) -> None:
+        config = json.loads((self.directory / "router.yaml").read_text(encoding="utf-8"))
+        replicas = [one for pool in config["pools"] for backend in pool["backends"] for one in backend["replicas"]]
+        [url] = [one["url"] for one in replicas if one["name"] == replica]
+        assert _post(f"{url}/emulator/faults", fault) == 200
+
+
+@pytest.fixture(scope="session")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedDemo]:
+    directory, port = tmp_path_factory.mktemp("watched"), free_port()
+    (directory / "demo").mkdir()
+    prometheus = PrometheusServer.start(directory, port)
+    try:
+        with running_on(port, directory / "demo", "--keep", "--speed", SPEED) as demo:
+            [kept] = (directory / "demo").iterdir()
+            printed = "".join(demo.output)
+            api_key = printed[printed.index("sk-jeton-") :].split("'")[0]
+            threading.Thread(target=_drain, args=(demo,), daemon=True).start()
+            [quiet] = prometheus.wait_for('timestamp(jeton_ledger_position{part="event"})')
+            one = WatchedDemo(prometheus, kept, f"http://127.0.0.1:{port}", api_key, quiet.value)
+            _befall(one)
+            yield one
+    finally:
+        prometheus.stop()
+
+
+def _befall(demo: WatchedDemo) -> None:
+    """All that may happen to a fleet in a bad week; then Prometheus has seen it."""
+    prometheus = demo.prometheus
+    for replica, fault in FAULTS:
+        demo.order_fault(replica, fault)
+    _reload(demo)
+    assert demo.ask(model="no-such-model") == 404
+    assert demo.ask(model="gpt-4.1", n=TOO_DEAR_CHOICES) == 429
+    _until(lambda: _presses_on_the_budget(demo))
+    for _ in range(3):  # what a prefix cache remembers
+        assert demo.ask(model="llama-3.1-70b-instruct", messages=LONG, max_tokens=20) == 200
+    for expression in (
+        "jeton_budget_degraded_total",
+        "jeton_budget_refusals_total",
+        "jeton_lost_usd_total > 0",
+        'jeton_attempts_total{status="failed"}',
+        'jeton_usage_total{source!="provider"}',
+        'jeton_reloads_total{result="applied"} > 0',
+        'jeton_reloads_total{result="refused"} > 0',
+        'jeton_requests_total{status=~"5.."}',
+        'jeton_tokens_total{class="cached"} > 0',
+        "job:jeton_ttft_late:ratio_rate3d",
+        "backend:jeton_replicas_filled:rate5m",
+    ):
+        prometheus.wait_for(expression, lambda found: any(not math.isnan(one.value) for one in found))
+    # A slope has two points at least, and every graph of the boards some.
+    prometheus.wait_for("count_over_time(jeton_lost_usd_total[1m]) >= 8")
+
+
+def _presses_on_the_budget(demo: WatchedDemo) -> bool:
+    """While a dear request holds most of the budget, others are sent to the small tier; whether that was seen."""
+    with ThreadPoolExecutor(1) as pool:
+        dear = pool.submit(demo.ask, model="gpt-4.1", n=DEAR_CHOICES)
+        while not dear.done():
+            demo.ask()
+    return bool(demo.prometheus.query("jeton_budget_degraded_total"))
+
+
+def _reload(demo: WatchedDemo) -> None:
+    """Once with a mistake in it, once without."""
+    file = demo.directory / "router.yaml"
+    good = file.read_text(encoding="utf-8")
+    prometheus = demo.prometheus
+    for result, text in (("refused", "pools: nothing\n"), ("applied", good + "\n")):
+        file.write_text(text, encoding="utf-8")
+        prometheus.wait_for(f'jeton_reloads_total{{result="{result}"}} > 0')
+
+
+def _post(url: str, body: dict[str, Any], **headers: str) -> int:
+    data = json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"} | headers)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            answer.read()
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def _until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _drain(demo: RunningDemo) -> None:
+    """Whoever prints into a full pipe waits."""
+    with suppress(ValueError):
+        demo.read_until(r"\Z.")
+
+
+__all__ = ["Sample", "WatchedDemo"]
