@@ -2,7 +2,8 @@
 
 A synthetic month of a fleet at 100 requests a second: every hour has every combination of replica, tenant and outcome that it
 could have, with sums as large as so much traffic makes them. It goes through the real `roll`, one charge standing for all the
-charges of a combination; then the charges are taken out, and what is left on disk is the hours. What a charge with its journal takes: `ledger_throughput.py`. Nothing is kept. Seconds are of CPU.
+charges of a combination; then the charges are taken out, and what is left on disk is the hours. Nothing is kept. Seconds are of
+CPU. What a charge with its journal takes, `ledger_throughput.py` tells.
 """
 
 import json
