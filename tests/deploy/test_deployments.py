@@ -16,7 +16,7 @@ from router.config_file import LoadedConfig, load
 PROJECT = Path(__file__).parents[2]
 DEPLOY = PROJECT / "deploy"
 COMPOSE = DEPLOY / "compose"
-SECRETS = {"JETON_API_KEY_PEPPER": "pepper", "REDIS_PASSWORD": "word"}
+SECRETS = {"JETON_API_KEY_PEPPER": "pepper", "REDIS_PASSWORD": "word", "POSTGRES_PASSWORD": "word"}
 WANTED = ("--enable-prompt-tokens-details", "--enable-request-id-headers", "--enable-per-request-metrics")
 
 
@@ -53,7 +53,8 @@ def test_every_replica_and_store_is_a_service_by_its_name() -> None:
     loaded = load(COMPOSE / "config/router.yaml", environ=SECRETS)
     urls = [replica.url for backend in loaded.backends for replica in backend.replicas]
     assert loaded.config.redis is not None
-    hosts = {urlsplit(url).hostname for url in (*urls, loaded.config.redis.url)}
+    assert loaded.config.ledger.url is not None
+    hosts = {urlsplit(url).hostname for url in (*urls, loaded.config.redis.url, loaded.config.ledger.url)}
     assert hosts <= services().keys()
 
 
