@@ -163,9 +163,8 @@ def _families() -> Iterable[Any]:
 async def _registered(path: Path) -> list[Any]:
     app = App(load(path, environ={PEPPER: "pepper", CLOUD_API_KEY: "key"}))
     try:
-        return [
-            family for collector in list(app._metrics.registry._collector_to_names) for family in collector.describe()
-        ]
+        collectors: list[Any] = list(app._metrics.registry._collector_to_names)
+        return [family for collector in collectors for family in collector.describe()]
     finally:
         app._books.store.close()
 
