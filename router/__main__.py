@@ -17,6 +17,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "check": ("router.commands.check:check", "Print the fleet and its prices, or all that is wrong with router.yaml."),
     "key": ("router.commands.key:key", "Make an API key, or hash one that exists."),
     "prices": ("router.commands.prices:prices", "Show the price book, or import public price tables."),
+    "import": ("router.commands.import_:import_", "Take over the configuration of another proxy."),
     "ledger": ("router.commands.ledger:ledger", "Show what requests have cost."),
     "report": ("router.commands.report:report", "Report where the money of a period went."),
     "train": ("router.commands.train:train", "Train the classifier on outcomes."),
