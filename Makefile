@@ -58,12 +58,13 @@ test: setup ## lint, types, and every test that needs nothing but .venv
 	$(BIN)/pytest -n auto
 
 .PHONY: test-crash
-test-crash: setup ## 400 times kill -9 while one process, or several, keep the books, each followed by an audit (some 15 minutes)
+test-crash: setup ## 600 times kill -9 of one process that keeps the books, of several, and of PostgreSQL too, each followed by an audit (half an hour)
 	JETON_TEST_KILLS=200 $(BIN)/pytest tests/router/ledger/test_crash.py tests/router/ledger/test_workers_crash.py -k killed
 
 .PHONY: bench
 bench: setup ## what each step of a request costs, in microseconds
 	@$(BIN)/python -m load.bench.hot_path
+	@$(BIN)/python -m load.bench.decision
 	@$(BIN)/python -m load.bench.books
 	@$(BIN)/python -m load.bench.idle_streams
 	@$(BIN)/python -m load.bench.scrapes

@@ -5,29 +5,64 @@ the policy's name, its class the same in CamelCase, a frozen pydantic class whos
 
     rank(request, candidates) -> list[Choice]    every candidate exactly once, each with one of `reasons`
     reasons: ClassVar[tuple[str, ...]]           a fixed vocabulary: a reason becomes a label and a header
-    needs: ClassVar[frozenset[str]]              of "quality", "price", "ttft": what it decides on; jeton will not start without
+    needs: ClassVar[frozenset[str]]              of "quality", "price", "ttft", "prefix", "edge", "spot": what it decides on;
+                                                 jeton will not start where the fleet lacks it
+
+A file's docstring says what the policy prefers, and after "When:" in which case it is the right one (`jeton policy list`).
 
 No clock, no randomness, no I/O: the same object runs in the router, the simulator and the replay. What must be remembered
 between two requests lives on the instance. Nothing is registered; to add a policy, add a file.
 """
 
+from collections.abc import Callable, Iterable
+from operator import attrgetter
+from typing import Any
+
 from router.domain.decision import Candidate
 
+_quote: Callable[[Candidate], int] = attrgetter("marginal_nanousd")
+_ttft: Callable[[Candidate], float] = attrgetter("ttft_seconds")
+_attempts: Callable[[Candidate], int] = attrgetter("load.attempts")
+_id: Callable[[Candidate], str] = attrgetter("replica.id")
+
 # Every order ends in the replica's id, so that equal candidates always come out alike. Before it come the quote and the work
-# in flight, so that equal replicas share the work.
+# in flight, so that equal replicas share the work. Sorts are stable, and four of them by one number each take less than half
+# of what one by four takes.
 
 
-def by_quote(candidate: Candidate) -> tuple[int, int, float, str]:
-    """The cheapest first, by what this request adds to the bill; of equals the least busy."""
-    return candidate.quote.marginal_nanousd, candidate.load.attempts, candidate.ttft_seconds, candidate.replica.id
+def cheapest_first(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """By what this request adds to the bill; of equals the least busy."""
+    ranked = sorted(candidates, key=_id)
+    ranked.sort(key=_ttft)
+    ranked.sort(key=_attempts)
+    ranked.sort(key=_quote)
+    return ranked
 
 
-def by_ttft(candidate: Candidate) -> tuple[float, int, int, str]:
-    """The quickest to its first token first; of equals the least busy."""
-    return candidate.ttft_seconds, candidate.load.attempts, candidate.quote.marginal_nanousd, candidate.replica.id
+def quickest_first(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """By the time to the first token; of equals the least busy."""
+    ranked = sorted(candidates, key=_id)
+    ranked.sort(key=_quote)
+    ranked.sort(key=_attempts)
+    ranked.sort(key=_ttft)
+    return ranked
 
 
-def by_load(candidate: Candidate) -> tuple[int, int, int, str]:
-    """The least busy first: attempts in flight, then prompt tokens that wait for prefill; of equals the cheapest."""
+def on_time_first(candidates: Iterable[Candidate], ttft_seconds_max: float) -> list[Candidate]:
+    """Those forecast to begin in time, the cheapest first; then the others, the quickest first."""
+    candidates = list(candidates)
+    late = [candidate for candidate in candidates if candidate.ttft_seconds > ttft_seconds_max]
+    if not late:
+        return cheapest_first(candidates)
+    on_time = [candidate for candidate in candidates if candidate.ttft_seconds <= ttft_seconds_max]
+    return cheapest_first(on_time) + quickest_first(late)
+
+
+def idlest_first(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """By attempts in flight, then prompt tokens that wait for prefill; of equals the cheapest."""
+    return sorted(candidates, key=_by_load)
+
+
+def _by_load(candidate: Candidate) -> tuple[Any, ...]:
     load = candidate.load
-    return load.attempts, load.prefill_tokens, candidate.quote.marginal_nanousd, candidate.replica.id
+    return load.attempts, load.prefill_tokens, candidate.marginal_nanousd, candidate.replica.id

@@ -1,11 +1,14 @@
-"""The lowest tier, whatever the prompt: the least that the fleet can spend, whatever the answers are worth."""
+"""The lowest tier, whatever the prompt: the least that the fleet can spend, whatever the answers are worth.
+
+When: to compare with, or where any answer will do.
+"""
 
 from collections.abc import Sequence
 from typing import ClassVar
 
 from pydantic import BaseModel
 
-from policies import by_quote
+from policies import cheapest_first
 from router.domain.decision import Candidate, Choice
 from router.domain.request import InferenceRequest
 
@@ -20,7 +23,7 @@ class AlwaysSmall(BaseModel, frozen=True, extra="forbid"):
 
     def rank(self, request: InferenceRequest, candidates: Sequence[Candidate]) -> list[Choice]:
         """Of equal tier and quote the least busy first."""
-        ranked = sorted(candidates, key=by_quote)
+        ranked = cheapest_first(candidates)
         ranked.sort(key=_by_tier)  # stable: within a tier the order of the quotes stays
         return [Choice(candidate, REASON) for candidate in ranked]
 

@@ -1,11 +1,14 @@
-"""The replica with the least work in flight, whatever it costs: a baseline, and a sound balancer of equal replicas."""
+"""The replica with the least work in flight, whatever it costs: a baseline, and a sound balancer of equal replicas.
+
+When: to compare with, or to balance equal replicas of one model.
+"""
 
 from collections.abc import Sequence
 from typing import ClassVar
 
 from pydantic import BaseModel
 
-from policies import by_load
+from policies import idlest_first
 from router.domain.decision import Candidate, Choice
 from router.domain.request import InferenceRequest
 
@@ -20,4 +23,4 @@ class LeastBusy(BaseModel, frozen=True, extra="forbid"):
 
     def rank(self, request: InferenceRequest, candidates: Sequence[Candidate]) -> list[Choice]:
         """Of equally many attempts, the one with the fewest prompt tokens before it."""
-        return [Choice(candidate, REASON) for candidate in sorted(candidates, key=by_load)]
+        return [Choice(candidate, REASON) for candidate in idlest_first(candidates)]

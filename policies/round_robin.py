@@ -1,4 +1,7 @@
-"""Every replica in its turn, whatever it costs: a baseline, and what others do by default."""
+"""Every replica in its turn, whatever it costs: a baseline, and what others do by default.
+
+When: to compare with.
+"""
 
 from collections.abc import Sequence
 from typing import ClassVar

@@ -16,6 +16,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "accountant": ("router.commands.accountant:accountant", "Keep the books of workers that serve elsewhere."),
     "check": ("router.commands.check:check", "Print the fleet and its prices, or all that is wrong with router.yaml."),
     "key": ("router.commands.key:key", "Make an API key, or hash one that exists."),
+    "policy": ("router.commands.policy:policy", "Show the routing policies, or begin a new one."),
     "prices": ("router.commands.prices:prices", "Show the price book, or import public price tables."),
     "import": ("router.commands.import_:import_", "Take over the configuration of another proxy."),
     "ledger": ("router.commands.ledger:ledger", "Show what requests have cost."),

@@ -37,6 +37,7 @@ from router.pricing.drift import Drifts
 from router.pricing.profile import EngineProfile
 from router.recall import Recall
 from router.reload import Reloader
+from router.selection.affinity import TOKENS_UNKNOWN_MAX, PrefixIndex
 from router.telemetry.cache import CacheCollector
 from router.telemetry.drift import DriftCollector
 from router.telemetry.gathered import Tally, tally_row
@@ -64,6 +65,7 @@ class App:
         self._clock = Clock()
         self._watchdog = Watchdog()
         self.drifts = Drifts()
+        self._prefixes = PrefixIndex()
         self._discovery = Discovery(self._replicas_moved, self._discovered, time.monotonic)
         self._discovery.follow(loaded)
         self._discovery.look_first()  # before the ledger goes on: the leases of replicas that are still there shall, too
@@ -76,10 +78,16 @@ class App:
         self._books = Books(ledger, password, self._clock.now_ns, recent_prices.count)
         self._accountant = self._books.accountant
         self._price_watch.remember(self._books.lease_prices())
-        deployment = deploy(loaded, self._day, self.drifts, self._price_watch.fed)
+        deployment = deploy(loaded, self._day, self.drifts, self._price_watch.fed, self._prefixes)
         self.drifts.follow(_replica_profiles(deployment))
+        self._prefixes.follow(_cache_tokens(deployment))
         self._fleet = Fleet(deployment.backends, deployment.tiers, deployment.rules, on_health=_log_health)
-        self._bursar = Bursar(self._books.store, self._clock, _shared_budgets(loaded, self._books.store.ledger_id))
+        self._bursar = Bursar(
+            self._books.store,
+            self._clock,
+            _shared_budgets(loaded, self._books),
+            is_behind=self._books.is_estimating,
+        )
         self._bursar.configure(loaded.budgets)
         self._metrics = Metrics(
             self._books,
@@ -142,8 +150,9 @@ class App:
         self._discovery.follow(loaded)
         loaded = self._discovery.filled(loaded)
         self._price_watch.follow(loaded)
-        deployment = deploy(loaded, day, self.drifts, self._price_watch.fed)
+        deployment = deploy(loaded, day, self.drifts, self._price_watch.fed, self._prefixes)
         self.drifts.follow(_replica_profiles(deployment))
+        self._prefixes.follow(_cache_tokens(deployment))
         self._day = day
         self._books.set_fleet(deployment)
         self._bursar.configure(loaded.budgets)
@@ -278,11 +287,22 @@ def _replica_profiles(deployment: Deployment) -> dict[str, EngineProfile]:
     }
 
 
-def _shared_budgets(loaded: LoadedConfig, ledger_id: str) -> RedisBudgets | None:
+def _cache_tokens(deployment: Deployment) -> dict[str, int]:
+    """What each replica's prefix cache holds, by its id."""
+    profiles = deployment.profiles
+    return {
+        replica.id: profiles[backend.name].kv_capacity_tokens if backend.name in profiles else TOKENS_UNKNOWN_MAX
+        for backend in deployment.backends
+        for replica in backend.replicas
+    }
+
+
+def _shared_budgets(loaded: LoadedConfig, books: Books) -> RedisBudgets | None:
     redis = loaded.config.redis
     if redis is None:
         return None
-    return RedisBudgets(redis, loaded.secrets.redis_password.get_secret_value(), ledger_id)
+    password, worker = loaded.secrets.redis_password.get_secret_value(), books.journal
+    return RedisBudgets(redis, password, books.store.ledger_id, worker="" if worker is None else worker.worker)
 
 
 async def _cancelled(task: "asyncio.Task[None]") -> None:

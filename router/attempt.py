@@ -80,7 +80,7 @@ class Attempt:
             self.opened_ns,
             is_streaming=is_streaming,
         )
-        self._ticket = fleet.enter(facts.replica, facts.prompt_tokens_estimate)
+        self._ticket = fleet.enter(facts.replica, max(facts.prompt_tokens_estimate - candidate.cached_tokens, 0))
 
     async def durable(self) -> None:
         """On a metered backend nothing is dispatched before the journal says so on disk: it will be billed by others."""
@@ -105,6 +105,14 @@ class Attempt:
         is_nothing_run = failure.fault in NOTHING_RUN or failure.fault.startswith("http_")
         usage = Usage(0, 0) if is_nothing_run else self.usage_so_far()
         return self._close(AttemptStatus.FAILED, usage, failure.fault, failure.http_status)
+
+    def discard(self, usage: Usage | None, completion_tokens_estimate: int) -> Charge:
+        """It answered well enough for a backend and not well enough for the client, who gets another's answer. What was made is
+        charged."""
+        if self.charge is None:
+            self._fleet.succeeded(self.facts.replica)
+        usage = usage or self._estimate(completion_tokens_estimate)
+        return self._close(AttemptStatus.CANCELLED, usage, "not_accepted", 200)
 
     def cancel(self, fault: str) -> Charge:
         """The client left, or we are shutting down: what was made until now is charged. Where all had been said, it was

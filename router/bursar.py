@@ -26,6 +26,8 @@ log = structlog.get_logger("jeton.bursar")
 # How often the ledger is asked again. Between two of its words our own sums are exact; this is for what we cannot know of,
 # such as a correction, and to notice should we be wrong.
 LEARN_SECONDS = 60.0
+# Where several workers report to it: so soon what is settled is let go of as it is booked.
+LEARN_BEHIND_SECONDS = 1.0
 LEARN_TIMEOUT_SECONDS = 5.0
 # How often an account that is in use tells the others, and one that is not.
 CLAIM_SECONDS = 0.5
@@ -43,7 +45,8 @@ AWAY = "The budget cannot be checked now; try again."
 
 
 class Bursar:
-    """shared: where other workers share the budgets; None where there are none."""
+    """shared: where other workers share the budgets; None where there are none. is_behind: several workers report to the ledger,
+    which books later what is settled here."""
 
     def __init__(
         self,
@@ -51,12 +54,15 @@ class Bursar:
         clock: Clock,
         shared: SharedBudgets | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        *,
+        is_behind: bool = False,
     ) -> None:
         self._store = store
         self._clock = clock
         self._shared = shared
         self._monotonic = monotonic
-        self._budgets = Budgets()
+        self._budgets = Budgets(is_behind=is_behind)
+        self._learn_seconds = LEARN_BEHIND_SECONDS if is_behind else LEARN_SECONDS
         self._desks: dict[Account, _Desk] = {}
         self._ignorant: set[Account] = set()  # what was spent of them has not been learnt yet
         self._learning = asyncio.Lock()
@@ -142,7 +148,7 @@ class Bursar:
     # The ledger
 
     async def _learn_for_ever(self) -> None:
-        due_at = self._monotonic() + LEARN_SECONDS
+        due_at = self._monotonic() + self._learn_seconds
         while True:
             await asyncio.sleep(0.05 if self._ignorant else 1.0)
             now_ns = self._clock.now_ns()
@@ -150,7 +156,7 @@ class Bursar:
             for account in self._budgets.accounts:
                 account.turn(now_ns)
             if self._ignorant or self._monotonic() >= due_at:
-                due_at = self._monotonic() + LEARN_SECONDS
+                due_at = self._monotonic() + self._learn_seconds
                 await self._learn()
 
     async def _learn(self) -> None:

@@ -104,6 +104,28 @@ class PolicyConfig(Shape):
     parameters: dict[str, Any] = {}
 
 
+class PolicyRuleConfig(PolicyConfig):
+    """Another policy for some requests; the first rule that covers a request decides, else `policy`.
+
+    tenants, models: who asks, and for which name; empty means all. hours: `HH:MM-HH:MM` in UTC, over midnight where it ends
+    before it starts. days: of `mon` to `sun`.
+    """
+
+    name: str
+    tenants: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    hours: str = ""
+    days: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = ()
+
+
+class SheddingConfig(Shape):
+    """How long requests may be forecast to wait for others' work before they are refused with 503, by their
+    `x-jeton-criticality`. Critical ones are never refused."""
+
+    sheddable_wait_seconds: float = Field(default=2.0, gt=0)
+    standard_wait_seconds: float = Field(default=60.0, gt=0)
+
+
 class AliasConfig(Shape):
     """A model name of your own. Empty lists do not restrict: `auto: {}` may go anywhere."""
 
@@ -149,13 +171,21 @@ class ApiKeyConfig(Shape):
 
 
 class TenantConfig(Shape):
-    """Who pays. models: what it may ask for (empty: everything). budgets: of all its keys together."""
+    """Who pays. models: what it may ask for (empty: everything). budgets: of all its keys together.
+
+    pools, residency: where its requests may go, and where its data may be; empty means everywhere. isolation: `dedicated` keeps
+    it to backends that serve nobody else. region: where its clients are, for round trips.
+    """
 
     name: str = Field(pattern=NAME)
     api_keys: tuple[ApiKeyConfig, ...] = ()
     models: tuple[str, ...] = ()
     requests_per_minute: int | None = Field(default=None, gt=0)
     budgets: tuple[BudgetConfig, ...] = ()
+    pools: tuple[str, ...] = ()
+    residency: tuple[str, ...] = ()
+    isolation: Literal["shared", "dedicated"] = "shared"
+    region: str = ""
 
 
 class ReplicaConfig(Shape):
@@ -271,6 +301,7 @@ class BackendConfig(Shape):
     )
     price: str
     profile: str | None = None
+    dedicated_to: tuple[str, ...] = Field(default=(), description="the tenants that it serves, and nobody else")
     provider: AnyProviderConfig | None = None
     replicas: tuple[ReplicaConfig, ...] = ()
     discovery: DiscoveryConfig | None = None
@@ -294,13 +325,22 @@ class BackendConfig(Shape):
 
 
 class PoolConfig(Shape):
-    """Where capacity sits and how it is paid."""
+    """Where capacity sits and how it is paid.
+
+    rtt_seconds: of the network, from anywhere; rtt_seconds_from: from the regions of clients that it names. residency: where data
+    is processed, `region` unless it says otherwise.
+    """
 
     name: str = Field(pattern=NAME)
     kind: PoolKind
     billing: Billing
     region: str = ""
     rtt_seconds: float = Field(default=0.0, ge=0, le=5)
+    rtt_seconds_from: dict[str, Annotated[float, Field(ge=0, le=5)]] = {}
+    residency: str | None = None
+    egress_usd_per_gb: Decimal = Field(
+        default=Decimal(0), ge=0, le=1000, description="what the network asks for what leaves the pool; in quotes only"
+    )
     backends: tuple[BackendConfig, ...] = Field(min_length=1)
 
 
@@ -473,6 +513,11 @@ class RouterConfig(Shape):
     retries: RetryConfig = RetryConfig()
     health: HealthConfig = HealthConfig()
     policy: PolicyConfig = PolicyConfig()
+    policies: tuple[PolicyRuleConfig, ...] = ()
+    shedding: SheddingConfig = SheddingConfig()
+    prefix_affinity: bool = Field(
+        default=True, description="remember which replica's prefix cache holds what, where there is a choice"
+    )
     baseline: str
     holdout_ratio: float = Field(
         default=0.0, ge=0, le=0.5, description="share of `auto` sent to the baseline, to measure"

@@ -96,8 +96,8 @@ Check = Callable[[Reading], Iterator[Finding]]
 def mistakes(reading: Reading) -> list[Finding]:
     """Everything for which the configuration is refused."""
     checks: tuple[Check, ...] = (
-        _names, _replicas, _tiers, _aliases, _tenants, _budgets, _baseline, _carbon, _prices, _profiles, _providers, _secrets,
-        _cache, _ledger, _listening,
+        _names, _replicas, _tiers, _aliases, _tenants, _tenancies, _policy_rules, _budgets, _baseline, _carbon, _prices,
+        _profiles, _providers, _secrets, _cache, _ledger, _listening,
     )  # fmt: skip
     return [finding for check in checks for finding in check(reading)]
 
@@ -223,6 +223,41 @@ def _tenants(reading: Reading) -> Iterator[Finding]:
         for position, model in enumerate(tenant.models):
             place: Place = ("tenants", number, "models", position)
             yield from _unknown(reading, place, "alias, backend or model", model, known)
+
+
+def _tenancies(reading: Reading) -> Iterator[Finding]:
+    """Where tenants may go: pools that are there, data where there is capacity, replicas that are dedicated to them."""
+    tenants = [tenant.name for tenant in reading.config.tenants]
+    pools = [pool.name for pool in reading.config.pools]
+    residencies = {pool.region if pool.residency is None else pool.residency for pool in reading.config.pools} - {""}
+    dedicated: set[str] = set()
+    for place, _, backend in reading.backends():
+        dedicated.update(backend.dedicated_to)
+        for position, name in enumerate(backend.dedicated_to):
+            yield from _unknown(reading, (*place, "dedicated_to", position), "tenant", name, tenants)
+    for number, tenant in enumerate(reading.config.tenants):
+        at: Place = ("tenants", number)
+        for position, name in enumerate(tenant.pools):
+            yield from _unknown(reading, (*at, "pools", position), "pool", name, pools)
+        for position, name in enumerate(tenant.residency):
+            if name not in residencies:
+                what = f"no pool processes data in `{name}`"
+                yield reading.source.finding((*at, "residency", position), what, nearest_name(name, residencies))
+        if tenant.isolation == "dedicated" and tenant.name not in dedicated:
+            what = f"the tenant `{tenant.name}` is isolated, but no backend is dedicated to it"
+            remedy = f"say `dedicated_to: [{tenant.name}]` of a backend, or take the isolation out"
+            yield reading.source.finding((*at, "isolation"), what, remedy)
+
+
+def _policy_rules(reading: Reading) -> Iterator[Finding]:
+    tenants = [tenant.name for tenant in reading.config.tenants]
+    models = {*reading.config.aliases, *reading.backend_names(), *reading.model_names()}
+    for number, rule in enumerate(reading.config.policies):
+        for position, name in enumerate(rule.tenants):
+            yield from _unknown(reading, ("policies", number, "tenants", position), "tenant", name, tenants)
+        for position, name in enumerate(rule.models):
+            place: Place = ("policies", number, "models", position)
+            yield from _unknown(reading, place, "alias, backend or model", name, models)
 
 
 def _budget_lists(reading: Reading) -> Iterator[tuple[Place, tuple[BudgetConfig, ...], tuple[BudgetConfig, ...]]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import SecretStr, ValidationError
 
 from router import config_checks
-from router.config import RouterConfig, Secrets
+from router.config import PolicyConfig, RouterConfig, Secrets
 from router.config_shape import check_shape, shape_mistakes
 from router.config_source import ConfigRefused, Finding, Place, Source, looks_secret, read_source
 from router.dispatch.credentials import CredentialsMissing, read_key
@@ -21,7 +21,7 @@ from router.dispatch.provider import Provider
 from router.dispatch.provider_loader import load_provider, provider_class
 from router.domain.budget import Budget
 from router.domain.decision import Policy
-from router.domain.fleet import Backend
+from router.domain.fleet import Backend, PoolKind
 from router.fleet_config import (
     DiscoveryTerms,
     KeyFile,
@@ -32,17 +32,20 @@ from router.fleet_config import (
     build_profiles,
 )
 from router.pricing.book import Price, PriceBook
+from router.pricing.price import LeasedPrice, Purchase
 from router.pricing.profile import EngineProfile
 from router.selection.loader import load_policy, policy_class
+from router.selection.timetable import DAYS, Named, Rule, Timetable, span_of
 
 PEPPER = "JETON_API_KEY_PEPPER"
 
 # Members, wherever they stand, that name a file with a secret: such a file is watched like the configuration itself.
 SECRET_FILES = ("api_key_file", "credentials_file")
 
-# What a policy may declare in `needs`. A price and a forecast of the time to the first token are there for every candidate
-# (a backend without price or profile is refused); a prediction of quality says something only between tiers.
-POLICY_NEEDS = frozenset({"price", "quality", "ttft"})
+# What a policy may declare in `needs`. A price, a forecast of the time to the first token and what a prefix cache holds are there
+# for every candidate (a backend without price or profile is refused); a prediction of quality says something only between
+# tiers; edge and spot capacity must be there.
+POLICY_NEEDS = frozenset({"price", "quality", "ttft", "prefix", "edge", "spot"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class LoadedConfig:
 
     config: RouterConfig
     book: PriceBook
-    policy: Policy
+    policies: Timetable
     secrets: Secrets
     backends: tuple[Backend, ...]
     prices: Mapping[str, Price]
@@ -112,20 +115,24 @@ def _load(source: Source, prices_path: Path, environ: Mapping[str, str], day: da
     reading = config_checks.Reading(source, config, book, environ, day, has_pepper, key_files, provided)
     mistakes += config_checks.mistakes(reading)
     try:
-        policy = _policy(source, config)
+        policies = _policies(source, config)
     except ConfigRefused as refusal:
         raise ConfigRefused([*mistakes, *refusal.mistakes]) from None
     if mistakes or book is None:
         raise ConfigRefused(mistakes)
+    prices = build_prices(config, book, day)
+    lacking = _without_spot(source, config, policies, prices)
+    if lacking:
+        raise ConfigRefused(lacking)
     return LoadedConfig(
         config=config,
         book=book,
-        policy=policy,
+        policies=policies,
         secrets=secrets,
         backends=build_fleet(
             config, environ, key_files, {name: provider.capabilities for name, provider in providers.items()}
         ),
-        prices=build_prices(config, book, day),
+        prices=prices,
         profiles=build_profiles(config),
         budgets=build_budgets(config),
         discoveries=build_discoveries(config, environ, source.path.absolute().parent),
@@ -210,31 +217,78 @@ def _providers(source: Source, config: RouterConfig) -> tuple[dict[str, Provider
     return found, mistakes
 
 
-def _policy(source: Source, config: RouterConfig) -> Policy:
+def _policies(source: Source, config: RouterConfig) -> Timetable:
+    """The default policy and the rules for others. Raises ConfigRefused with the mistakes of all of them."""
+    mistakes: list[Finding] = []
+    default = _policy(source, config, ("policy",), config.policy, mistakes)
+    rules: list[Rule] = []
+    for position, rule in enumerate(config.policies):
+        place: Place = ("policies", position)
+        policy = _policy(source, config, place, rule, mistakes)
+        try:
+            span = span_of(rule.hours)
+        except ValueError as error:
+            remedy = "write it as HH:MM-HH:MM (UTC), 22:00-06:00 for a night"
+            mistakes.append(source.finding((*place, "hours"), str(error), remedy))
+            continue
+        days = frozenset(map(DAYS.index, rule.days or DAYS))
+        if policy is not None:
+            named = Named(rule.name, policy)
+            rules.append(Rule(named, frozenset(rule.tenants), frozenset(rule.models), span, days))
+    if mistakes or default is None:
+        raise ConfigRefused(mistakes)
+    return Timetable(Named(config.policy.name, default), rules)
+
+
+def _policy(
+    source: Source, config: RouterConfig, place: Place, named: PolicyConfig, mistakes: list[Finding]
+) -> Policy | None:
     """The policy with its parameters, and with all that it needs: one that lacks something would ignore it in silence."""
-    name = config.policy.name
+    name = named.name
     try:
-        policy = load_policy(name, config.policy.parameters)
+        policy = load_policy(name, named.parameters)
     except ValidationError as error:
-        raise ConfigRefused(shape_mistakes(source, policy_class(name), error, ("policy", "parameters"))) from None
+        mistakes += shape_mistakes(source, policy_class(name), error, (*place, "parameters"))
+        return None
     except LookupError as error:
         what, _, remedy = str(error.args[0]).partition("; ")
-        raise ConfigRefused([source.finding(("policy", "name"), what, remedy)]) from None
+        mistakes.append(source.finding((*place, "name"), what, remedy))
+        return None
     except Exception as error:  # a policy of the user's own may fail in any way when it is imported
         what = f"the policy `{name}` cannot be loaded: {type(error).__name__}: {error}"
-        raise ConfigRefused([source.finding(("policy", "name"), what, "correct its file")]) from error
+        mistakes.append(source.finding((*place, "name"), what, "correct its file"))
+        return None
     needs: frozenset[str] = getattr(policy, "needs", frozenset())
-    mistakes = [
-        source.finding(
-            ("policy", "name"), f"the policy `{name}` needs `{need}`, which jeton does not know", "choose another"
-        )
-        for need in sorted(needs - POLICY_NEEDS)
-    ]
-    if "quality" in needs and len(config.tiers) < 2:
-        what = f"the policy `{name}` weighs quality, but there is only one tier"
-        mistakes.append(
-            source.finding(("policy", "name"), what, "list the tiers, weakest first, or choose another policy")
-        )
-    if mistakes:
-        raise ConfigRefused(mistakes)
+    for need in sorted(needs - POLICY_NEEDS):
+        what = f"the policy `{name}` needs `{need}`, which jeton does not know"
+        mistakes.append(source.finding((*place, "name"), what, "choose another"))
+    for need, is_there, what, remedy in (
+        ("quality", len(config.tiers) > 1, "weighs quality, but there is only one tier", "list the tiers, weakest first"),
+        ("edge", any(pool.kind is PoolKind.EDGE for pool in config.pools), "needs an edge, but no pool is of that kind",
+         "say `kind: edge` of a pool"),
+        ("prefix", config.prefix_affinity, "goes by prefix caches, which jeton is told not to follow",
+         "set `prefix_affinity: true`"),
+    ):  # fmt: skip
+        if need in needs and not is_there:
+            remedy += ", or choose another policy"
+            mistakes.append(source.finding((*place, "name"), f"the policy `{name}` {what}", remedy))
     return policy
+
+
+def _without_spot(
+    source: Source, config: RouterConfig, policies: Timetable, prices: Mapping[str, Price]
+) -> list[Finding]:
+    """How capacity was bought is in the prices, so this comes last."""
+    if any(isinstance(price, LeasedPrice) and price.purchase is Purchase.SPOT for price in prices.values()):
+        return []
+    places: list[tuple[Place, Named]] = [(("policy", "name"), policies.default)]
+    places += [(("policies", n, "name"), rule.chosen) for n, rule in enumerate(policies.rules)]
+    return [
+        source.finding(
+            place,
+            f"the policy `{named.name}` prefers spot capacity, but no backend has any",
+            "give a price row `purchase: spot`, or choose another policy",
+        )
+        for place, named in places
+        if "spot" in getattr(named.policy, "needs", frozenset())
+    ]

@@ -6,7 +6,7 @@ Under our own server the connection tells; under another a task waits on `receiv
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 from router.access.repeats import AnswerCopy, KeptAnswer
@@ -82,6 +82,11 @@ class Conversation:
     def header(self, name: bytes) -> bytes | None:
         """The header's value, None where absent; the last of several."""
         return self._by_name.get(name)
+
+    @property
+    def header_values(self) -> Mapping[bytes, bytes]:
+        """Every header by its name; of several the last."""
+        return self._by_name
 
     def content_length(self) -> int | None:
         value = self.header(b"content-length")

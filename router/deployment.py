@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from datetime import date
 
 from router.access.keys import ApiKeys
-from router.config import MediaConfig, RetryConfig, ServerConfig
+from router.config import MediaConfig, RetryConfig, RouterConfig, ServerConfig
 from router.config_file import LoadedConfig
 from router.dispatch.provider import Provider
 from router.dispatch.relay import Patience
-from router.domain.decision import Policy
 from router.domain.fleet import Backend
 from router.fleet.health import HealthRules
 from router.fleet_config import build_prices
@@ -17,9 +16,13 @@ from router.pricing.drift import Drifts
 from router.pricing.feed import FedPrice
 from router.pricing.price import Price
 from router.pricing.profile import EngineProfile
+from router.selection.affinity import PrefixIndex
 from router.selection.candidates import Finder
 from router.selection.holdout import Holdout
 from router.selection.scope import Scopes
+from router.selection.tenancy import Tenancy
+from router.selection.terms import Shedding
+from router.selection.timetable import Timetable
 from router.wire.constraints import ConstraintBounds, Constraints
 from router.wire.media import MediaRules
 from router.wire.parse import Bounds
@@ -27,7 +30,8 @@ from router.wire.parse import Bounds
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """prices, profiles and providers by backend's name; a backend without one is not in it. day: of the prices."""
+    """prices, profiles and providers by backend's name; a backend without one is not in it. tenancies: of the tenants that have
+    rules of their own."""
 
     server: ServerConfig
     retries: RetryConfig
@@ -43,8 +47,10 @@ class Deployment:
     prices: Mapping[str, Price]
     profiles: Mapping[str, EngineProfile]
     providers: Mapping[str, Provider]
-    policy: Policy
-    policy_name: str
+    policies: Timetable
+    tenancies: Mapping[str, Tenancy]
+    shedding: Shedding
+    follows_prefixes: bool
     baseline: str
     holdout: Holdout
     aliases: tuple[str, ...]
@@ -69,10 +75,11 @@ def deploy(
     day: date,
     drifts: Drifts | None = None,
     fed: Callable[[str], FedPrice | None] = lambda name: None,
+    prefixes: PrefixIndex | None = None,
 ) -> Deployment:
     """From checked files to a deployment, with the prices in force on `day`.
 
-    drifts: what was learned before it. fed: what a feed has told of a price.
+    drifts, prefixes: what was learned before it. fed: what a feed has told of a price.
     """
     config = loaded.config
     prices = build_prices(config, loaded.book, day, fed)
@@ -97,14 +104,33 @@ def deploy(
             profiles=loaded.profiles,
             stale_seconds=config.health.stale_seconds,
             drifts=drifts,
+            prefixes=prefixes,
         ),
         prices=prices,
         profiles={backend.name: loaded.profiles[backend.profile] for backend in loaded.backends if backend.profile},
         providers=loaded.providers,
-        policy=loaded.policy,
-        policy_name=config.policy.name,
+        policies=loaded.policies,
+        tenancies=_tenancies(config),
+        shedding=Shedding(config.shedding.sheddable_wait_seconds, config.shedding.standard_wait_seconds),
+        follows_prefixes=config.prefix_affinity and sum(len(one.replicas) for one in loaded.backends) > 1,
         baseline=config.baseline,
         holdout=Holdout(config.baseline, config.holdout_ratio),
         aliases=tuple(config.aliases),
         tenants=tuple(tenant.name for tenant in config.tenants),
     )
+
+
+def _tenancies(config: RouterConfig) -> dict[str, Tenancy]:
+    """A tenant that may go everywhere has none, unless somebody's backends are dedicated."""
+    has_dedicated = any(backend.dedicated_to for pool in config.pools for backend in pool.backends)
+    return {
+        tenant.name: Tenancy(
+            tenant.name,
+            frozenset(tenant.pools),
+            frozenset(tenant.residency),
+            tenant.isolation == "dedicated",
+            tenant.region,
+        )
+        for tenant in config.tenants
+        if has_dedicated or tenant.pools or tenant.residency or tenant.isolation == "dedicated" or tenant.region
+    }

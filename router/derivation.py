@@ -87,7 +87,8 @@ class Derivation:
     """prices: every snapshot that could be read. whole_from_seq: up to there the journal may lack details. stored_leases: the
     rows of the ledger, for what the journal lacks.
 
-    open: attempts that are, by id. corrections: each with the event it goes with, in order. taken_on_trust: attempts of which
+    open: attempts that are, by id. corrections: each with the event it goes with, in order. lost: charges of lost
+    attempts that were not corrected. taken_on_trust: attempts of which
     the charge itself was the only record.
     """
 
@@ -98,9 +99,9 @@ class Derivation:
     leases: dict[str, DerivedLease] = field(default_factory=dict)
     open: dict[str, _Opened] = field(default_factory=dict)
     corrections: list[tuple[int, Correction]] = field(default_factory=list)
+    lost: dict[str, Charge] = field(default_factory=dict)
     metered_nanousd: int = 0
     taken_on_trust: int = 0
-    _lost: dict[str, Charge] = field(default_factory=dict)
     _prices_named: set[str] = field(default_factory=set)
 
     def event(self, seq: int, event: Event, detail: str | None, stored: Stored) -> Charge | None:
@@ -131,6 +132,7 @@ class Derivation:
             terms = Terms(lease.replica, lease.pool, lease.backend, lease.price_id)
             row = lease._replace(state=None) if meter.is_ended else lease
             self.leases[lease.lease_id] = DerivedLease(terms, lease.started_ns, meter, row)
+        self.lost |= {charge.facts.attempt_id: charge for charge in pruned.lost}
         for seq, _, *members, detail in pruned.open_events:
             event = event_from_row(tuple(members))
             if event.kind is EventKind.OPENED:
@@ -285,12 +287,12 @@ class Derivation:
             self.metered_nanousd += cost or 0
         charge = _charge(opening, closing, cost, standard)
         if charge.status is AttemptStatus.LOST:
-            self._lost[attempt_id] = charge
+            self.lost[attempt_id] = charge
         return charge
 
     def _corrected(self, seq: int, event: Event, detail: str | None) -> None:
         """What was closed as lost, and what its worker said of it after all."""
-        lost = self._lost.pop(event.subject, None)
+        lost = self.lost.pop(event.subject, None)
         if lost is None or detail is None:
             self._event_is_off(seq, event, "without an attempt that was lost" if detail else "has lost its detail")
             return

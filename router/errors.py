@@ -3,6 +3,7 @@
     Refusal
     ├── BadRequest            400  invalid_request_error
     │   ├── ContextTooLong    400  context_length_exceeded
+    │   ├── PriceCeiling      400  price_ceiling
     │   └── Untranslatable    400  unsupported_parameter
     ├── Unauthenticated       401  invalid_api_key
     ├── Forbidden             403  model_not_allowed
@@ -25,6 +26,8 @@
     ├── BackendRefused        4xx  as the backend said     its own words, in OpenAI's shape
     ├── BackendFailed         502  backend_failed
     ├── Unavailable           503  unavailable             Retry-After
+    │   └── Overloaded        503  overloaded              Retry-After
+    ├── DeadlineUnreachable   504  deadline_unreachable    Retry-After
     └── BackendTimedOut       504  backend_timeout
 
 `message` is for the caller and never carries a backend's text of a 5xx, an address or a key; `detail` is for the log.
@@ -59,6 +62,12 @@ class BadRequest(Refusal):
 
 class ContextTooLong(BadRequest):
     code = "context_length_exceeded"
+
+
+class PriceCeiling(BadRequest):
+    """The request's own ceiling is below what any backend can promise."""
+
+    code = "price_ceiling"
 
 
 class Untranslatable(BadRequest):
@@ -192,6 +201,18 @@ class BackendFailed(Refusal):
 class Unavailable(Refusal):
     status, type, code = 503, "api_error", "unavailable"
     is_retryable = True
+
+
+class Overloaded(Unavailable):
+    """Work of this criticality is turned away until there is room again."""
+
+    code = "overloaded"
+
+
+class DeadlineUnreachable(Refusal):
+    """Nobody is forecast to answer within the request's own deadline; no backend was asked."""
+
+    status, type, code = 504, "api_error", "deadline_unreachable"
 
 
 class BackendTimedOut(Refusal):

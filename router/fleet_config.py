@@ -17,6 +17,7 @@ from router.config import (
     BudgetConfig,
     DiscoveryConfig,
     ModelProfileConfig,
+    PoolConfig,
     ProfileConfig,
     ReplicaConfig,
     RouterConfig,
@@ -54,7 +55,7 @@ def build_fleet(
     return tuple(
         Backend(
             name=backend.name,
-            pool=Pool(pool.name, pool.kind, pool.billing, pool.region, pool.rtt_seconds),
+            pool=_pool(pool),
             model=backend.model,
             served_model=backend.served_model or backend.model,
             tier=backend.tier,
@@ -68,10 +69,24 @@ def build_fleet(
                 _replica(backend, position, environ, key_files) for position in range(len(backend.replicas))
             ),
             completion_tokens_max=backend.completion_tokens_max or 0,
+            dedicated_to=frozenset(backend.dedicated_to),
             provider=backend.provider.name if backend.provider is not None else "",
         )
         for pool in config.pools
         for backend in pool.backends
+    )
+
+
+def _pool(pool: PoolConfig) -> Pool:
+    return Pool(
+        pool.name,
+        pool.kind,
+        pool.billing,
+        pool.region,
+        pool.rtt_seconds,
+        tuple(pool.rtt_seconds_from.items()),
+        pool.region if pool.residency is None else pool.residency,
+        nanousd_from_usd(pool.egress_usd_per_gb),
     )
 
 

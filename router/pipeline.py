@@ -31,11 +31,11 @@ from router.dispatch.relay import Parcel, Relay, StreamRelay, header_value, is_e
 from router.dispatch.retries import RetryBudget
 from router.dispatch.upstream import Exchange
 from router.dispatch.watchdog import Deadline, Watchdog
-from router.domain.attempt import AttemptFacts, Charge
-from router.domain.decision import Choice, Decision, Prediction
+from router.domain.attempt import AttemptFacts, AttemptStatus, Charge
+from router.domain.decision import Acceptance, Choice, Decision, Prediction
 from router.domain.fleet import Backend, EngineKind
 from router.domain.money import usd_text
-from router.domain.request import GENERATING, Endpoint, InferenceRequest
+from router.domain.request import GENERATING, NO_TERMS, Endpoint, InferenceRequest, PrefixMark, Terms
 from router.domain.usage import Usage
 from router.errors import (
     BackendTimedOut,
@@ -51,14 +51,19 @@ from router.fleet.state import Fleet
 from router.ledger.budget import Account, Hold
 from router.recall import Recall, Wanted, record
 from router.selection.affordable import affordable
+from router.selection.terms import refuse_in_a_rush, within_terms
 from router.telemetry.metrics import Metrics
 from router.upload import Upload, read_upload
+from router.wire.acceptance import TESTABLE, Probe, ProbedStream, asking_logprobs
 from router.wire.answers import read_answer
 from router.wire.json_body import KEY_COUNT_BYTES_MIN, key_counts, parse_object
 from router.wire.media import MediaRules, is_public, unfetchable
 from router.wire.outgoing import FORWARDED_HEADERS, PATHS, cache_salt, outgoing_body
 from router.wire.parse import ParsedBody, parse
+from router.wire.prefix import TOKENS_MIN as PREFIX_TOKENS_MIN
+from router.wire.prefix import prefix_marks
 from router.wire.streams import CompletionStream, EventedStream, Stream
+from router.wire.terms import read_terms
 
 log = structlog.get_logger("jeton.pipeline")
 
@@ -126,7 +131,8 @@ class Pipeline:
         body = await self._read(call, endpoint, deployment)
         if body.parsed.media_hosts:
             await self._check_names(body.parsed.media_hosts, deployment.bounds.media)
-        request = _request(request_id, identity, endpoint, body.parsed, body.bytes)
+        terms = read_terms(call.header_values)
+        request = _request(request_id, identity, endpoint, body.parsed, body.bytes, terms, deployment)
         if body.repeat is None:
             with self._cohort:
                 await self._serve(call, request, body, identity, deployment, received_ns)
@@ -183,7 +189,11 @@ class Pipeline:
         if body.upload is None:  # an upload is watched once it has passed
             call.watch()
         task = call.task
-        deadline = Deadline(task, time.monotonic() + deployment.total_seconds)
+        total_seconds = deployment.total_seconds
+        if request.terms.deadline_seconds is not None:
+            spent_seconds = (self._clock.now_ns() - received_ns) / 1e9
+            total_seconds = min(total_seconds, request.terms.deadline_seconds - spent_seconds)
+        deadline = Deadline(task, time.monotonic() + total_seconds)
         self._watchdog.watch(deadline)
         try:
             work = _Work(call, request, body, decision, accounts, deployment, received_ns, deadline)
@@ -196,7 +206,7 @@ class Pipeline:
             if task is None or call.is_gone or not deadline.has_passed:
                 raise
             task.uncancel()
-            raise BackendTimedOut(f"The request took longer than {deployment.total_seconds:g} s in all.") from None
+            raise BackendTimedOut(f"The request took longer than {total_seconds:g} s in all.") from None
         finally:
             self._watchdog.unwatch(deadline)
 
@@ -226,7 +236,9 @@ class Pipeline:
         deployment = self.deployment
         identity = self.authenticate(headers, address, deployment)
         parsed = parse(endpoint, members, deployment.bounds)
-        request = _request(request_id, identity, endpoint, parsed, len(orjson.dumps(members)))
+        terms = read_terms(dict(headers))
+        size = len(orjson.dumps(members))
+        request = _request(request_id, identity, endpoint, parsed, size, terms, deployment)
         accounts = self._bursar.of(identity.tenant, identity.api_key_name)
         return request, self.decide(request, identity, deployment, self.classify(request), accounts)
 
@@ -253,16 +265,30 @@ class Pipeline:
         scope = deployment.scopes.resolve(request.model, identity.models)
         fleet = self._fleet
         candidates, exclusions = deployment.finder.find(
-            request, scope, fleet.snapshot, fleet.all_loads, prediction, fleet.clock(), is_budgeted=bool(accounts)
+            request,
+            scope,
+            fleet.snapshot,
+            fleet.all_loads,
+            prediction,
+            fleet.clock(),
+            tenancy=deployment.tenancies.get(identity.tenant),
+            are_holds_wanted=bool(accounts) or request.terms.cost_nanousd_max is not None,
         )
         is_degraded = False
+        if request.terms is not NO_TERMS:
+            candidates, beyond = within_terms(request, candidates)
+            exclusions += beyond
         if accounts:
             candidates, unaffordable, is_degraded = affordable(
                 candidates, self._bursar.allowance(accounts), self._clock.now_ns()
             )
             exclusions += unaffordable
-        choices = deployment.holdout.apply(request, deployment.policy.rank(request, candidates))
-        return Decision(deployment.policy_name, choices, exclusions, prediction, deployment.baseline, is_degraded)
+        named = deployment.policies.pick(identity.tenant, request.model, self._clock.now_ns())
+        choices = deployment.holdout.apply(request, named.policy.rank(request, candidates))
+        shedding = deployment.shedding
+        if choices[0].candidate.ttft_seconds > shedding.limit_seconds(request.terms.criticality):  # hardly ever
+            refuse_in_a_rush(request, candidates, shedding)
+        return Decision(named.name, choices, exclusions, prediction, deployment.baseline, is_degraded)
 
     async def _read(self, call: Conversation, endpoint: Endpoint, deployment: Deployment) -> "_Body":
         server = deployment.server
@@ -288,7 +314,8 @@ class Pipeline:
         self._retries.request()
         failures: list[AttemptFailed] = []
         over_budget: BudgetRefusal | None = None
-        for choice in work.decision.choices:
+        discarded = 0
+        for place, choice in enumerate(work.decision.choices):
             if len(failures) == work.deployment.retries.attempts_max:
                 break
             if failures and failures[-1].fault != "leaving" and not self._retries.take(self._fleet.clock()):
@@ -300,10 +327,17 @@ class Pipeline:
                 except BudgetRefusal as refusal:  # somebody else was quicker; a cheaper choice may still fit
                     over_budget = over_budget or refusal
                     continue
-            attempt = self._open(work, choice, number=len(failures) + 1, hold=hold)
+            attempt = self._open(work, choice, number=len(failures) + discarded + 1, hold=hold)
+            probe = None
+            if choice.acceptance is not None and place + 1 < len(work.decision.choices):
+                probe = work.probe(choice.acceptance, choice.candidate.backend)
             try:
                 await attempt.durable()
-                await self._attempt(work, attempt)
+                await self._attempt(work, attempt, probe)
+            except NotAccepted:
+                discarded += 1
+                assert attempt.charge is not None
+                self._record(work, attempt, attempt.charge)
             except AttemptFailed as failure:
                 self._record(work, attempt, attempt.fail(failure))
                 # A request that the backend rightly refused is the client's affair, not the operator's.
@@ -323,18 +357,18 @@ class Pipeline:
             raise over_budget
         raise _refusal_for(failures)
 
-    async def _attempt(self, work: "_Work", attempt: Attempt) -> None:
+    async def _attempt(self, work: "_Work", attempt: Attempt, probe: Probe | None) -> None:
         task = work.call.task
         assert task is not None
         self._under_way[attempt] = task
         try:
             await self._cohort.assemble()
-            parcel = self._parcel(work, attempt)
+            parcel = self._parcel(work, attempt, probe)
             exchange = await self._relay.send(attempt.candidate.replica, parcel, work.deployment.patience)
             if is_event_stream(exchange):
-                await self._stream(work, attempt, exchange, parcel)
+                await self._stream(work, attempt, exchange, parcel, probe)
             else:
-                await self._answer(work, attempt, exchange, parcel)
+                await self._answer(work, attempt, exchange, parcel, probe)
         except asyncio.CancelledError:
             if attempt not in self._given_up or work.call.is_gone or work.deadline.has_passed:
                 raise
@@ -344,8 +378,10 @@ class Pipeline:
             del self._under_way[attempt]
             self._given_up.discard(attempt)
 
-    async def _answer(self, work: "_Work", attempt: Attempt, exchange: Exchange, parcel: Parcel) -> None:
-        """A whole answer: read, judged and priced before its first byte goes out."""
+    async def _answer(
+        self, work: "_Work", attempt: Attempt, exchange: Exchange, parcel: Parcel, probe: Probe | None
+    ) -> None:
+        """A whole answer: read, judged and priced before its first byte goes out. Raises NotAccepted."""
         backend = attempt.candidate.backend
         try:
             body = await read_whole(exchange, work.deployment.patience.first_byte_seconds, ANSWER_BYTES_MAX)
@@ -360,12 +396,18 @@ class Pipeline:
         )
         if answer.fault:
             raise AttemptFailed.from_answer(answer.fault)
+        text = answer.body
+        if probe is not None:
+            is_accepted, text = probe.accepts(text)
+            if not is_accepted:
+                attempt.discard(answer.usage, answer.completion_tokens_estimate)
+                raise NotAccepted
         await self._cohort.assemble()
         charge = attempt.succeed(answer.usage, answer.completion_tokens_estimate)
         headers = [(b"content-type", header_value(exchange, b"content-type")), *_labels(attempt)]
         if charge.cost_nanousd is not None:
             headers.append((b"x-jeton-cost-usd", usd_text(charge.cost_nanousd).encode()))
-        shown = _shown(parcel, answer.body)
+        shown = _shown(parcel, text)
         tape = work.tape
         if tape is not None:
             headers.append(tape.header)
@@ -373,16 +415,24 @@ class Pipeline:
             record(tape, work.request, backend, charge, headers[0][1])
         await work.call.answer(200, headers, shown)
 
-    async def _stream(self, work: "_Work", attempt: Attempt, exchange: Exchange, parcel: Parcel) -> None:
-        """A stream: nothing goes out before the first event that means something; then piece by piece."""
-        attempt.stream = stream = _stream_reader(work, attempt)
+    async def _stream(
+        self, work: "_Work", attempt: Attempt, exchange: Exchange, parcel: Parcel, probe: Probe | None
+    ) -> None:
+        """A stream: nothing goes out before the first event that means something; then piece by piece. Raises NotAccepted."""
+        attempt.stream = stream = _stream_reader(work, attempt, probe)
         relayed = StreamRelay(exchange, stream, work.deployment.patience)
         try:
-            piece: bytes | None = await relayed.first()
+            first = await relayed.first()
             attempt.first_token()
+            if probe is not None:
+                first = await _tested(relayed, probe, first)
+                if not probe.is_sure:
+                    attempt.discard(stream.usage(), stream.events)
+                    raise NotAccepted
             tape = work.tape
             told = () if tape is None else (tape.header,)
             await work.call.start(200, [*STREAM_HEADERS, *_labels(attempt), *told])
+            piece: bytes | None = first
             while piece is not None:
                 if tape is not None:
                     tape.add(piece)
@@ -437,7 +487,7 @@ class Pipeline:
                 self._bursar.void(hold)
             raise
 
-    def _parcel(self, work: "_Work", attempt: Attempt) -> Parcel:
+    def _parcel(self, work: "_Work", attempt: Attempt, probe: Probe | None) -> Parcel:
         request, backend, upload = work.request, attempt.candidate.backend, work.body.upload
         headers = [(b"x-request-id", attempt.facts.attempt_id.encode())]
         forwarded = [header for header in work.call.headers if header[0] in FORWARDED_HEADERS]
@@ -449,6 +499,8 @@ class Pipeline:
             headers += [USER_AGENT, (b"content-type", upload.content_type)]
             return Parcel(request.endpoint, path, headers, upload.body(backend), None)
         members = work.body.parsed.members
+        if probe is not None:
+            members = asking_logprobs(request.endpoint, members)
         body = outgoing_body(
             members,
             endpoint=request.endpoint,
@@ -481,7 +533,14 @@ class Pipeline:
 
     def _record(self, work: "_Work", attempt: Attempt, charge: Charge) -> None:
         self.metrics.attempt(charge, overhead_seconds=(attempt.opened_ns - work.received_ns) / 1e9)
-        work.deployment.finder.drifts.observe(attempt.candidate, charge)
+        finder = work.deployment.finder
+        finder.drifts.observe(attempt.candidate, charge)
+        if work.request.prefix and (charge.first_token_ns is not None or charge.status is AttemptStatus.OK):
+            finder.prefixes.sent(charge.facts.replica, work.request.prefix)
+
+
+class NotAccepted(Exception):
+    """An answer did not pass the test of its choice; the next one is asked."""
 
 
 class _Repeat(NamedTuple):
@@ -520,6 +579,11 @@ class _Work(NamedTuple):
     deadline: Deadline
     tape: Tape | None = None
 
+    def probe(self, acceptance: Acceptance, backend: Backend) -> Probe | None:
+        """None where the API's answers cannot be tested, or a provider's own API has no place for what the test asks for."""
+        is_testable = self.request.endpoint in TESTABLE and not backend.provider
+        return Probe(acceptance, self.body.parsed.members) if is_testable else None
+
     @property
     def hold_ns(self) -> int:
         """How long an attempt's hold may last: beyond the deadline at which whatever runs is cut off."""
@@ -537,8 +601,18 @@ class _Work(NamedTuple):
 
 
 def _request(
-    request_id: str, identity: Identity, endpoint: Endpoint, parsed: ParsedBody, body_bytes: int
+    request_id: str,
+    identity: Identity,
+    endpoint: Endpoint,
+    parsed: ParsedBody,
+    body_bytes: int,
+    terms: Terms,
+    deployment: Deployment,
 ) -> InferenceRequest:
+    prefix: tuple[PrefixMark, ...] = ()
+    if deployment.follows_prefixes and parsed.prompt.tokens_estimate >= PREFIX_TOKENS_MIN and endpoint in GENERATING:
+        members = parsed.members
+        prefix = prefix_marks(endpoint, members, cache_salt(identity.tenant, members.get("cache_salt")))
     return InferenceRequest(
         request_id=request_id,
         tenant=identity.tenant,
@@ -554,6 +628,8 @@ def _request(
         wants_usage=parsed.wants_usage,
         wants_continuous_usage=parsed.wants_continuous_usage,
         body_bytes=body_bytes,
+        terms=terms,
+        prefix=prefix,
     )
 
 
@@ -586,18 +662,26 @@ def cost_member(charge: Charge) -> bytes:
     return f'{{"usd":{usd},"nanousd":{nanousd},"basis":"{basis}","usage_source":"{charge.usage_source}"}}'.encode()
 
 
-def _stream_reader(work: _Work, attempt: Attempt) -> Stream:
+async def _tested(relayed: StreamRelay, probe: Probe, first: bytes) -> bytes:
+    """The beginning of a stream, as long as its test asks for, or all of it."""
+    held = [first]
+    while not probe.has_enough:
+        piece = await relayed.next()
+        if piece is None:
+            break
+        held.append(piece)
+    return b"".join(held)
+
+
+def _stream_reader(work: _Work, attempt: Attempt, probe: Probe | None) -> Stream:
     request, backend, upload = work.request, attempt.candidate.backend, work.body.upload
     if request.endpoint in (Endpoint.RESPONSES, Endpoint.MESSAGES):
         return EventedStream(endpoint=request.endpoint, model=backend.model, context_tokens=backend.context_tokens)
 
     def priced(usage: Usage | None) -> bytes:
-        member = cost_member(attempt.succeed(usage, 0))
-        if work.tape is not None:
-            work.tape.cost_member = member
-        return member
+        return cost_member(attempt.succeed(usage, 0))
 
-    return CompletionStream(
+    made = (CompletionStream if probe is None else ProbedStream)(
         endpoint=request.endpoint,
         model=backend.model,
         choices=request.choices,
@@ -608,6 +692,9 @@ def _stream_reader(work: _Work, attempt: Attempt) -> Stream:
         is_usage_continuous=backend.engine is EngineKind.VLLM,
         cost_member=priced,
     )
+    if isinstance(made, ProbedStream) and probe is not None:
+        made.probe = probe
+    return made
 
 
 def _shown(parcel: Parcel, data: bytes) -> bytes:

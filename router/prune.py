@@ -95,6 +95,7 @@ def _replayed(database: Database, before: int, until_seq: int, pruning: Pruning)
         month=before,
         seq=until_seq,
         leases=_balances(derivation),
+        lost=list(derivation.lost.values()),
         open_events=sorted(still_open, key=lambda row: row[0]),
         lines=summed_lines(database, until_seq),
     )

@@ -6,6 +6,7 @@ client was served, while no provider's totals move, and what the baseline would 
 dispatched, for they measure.
 """
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
@@ -35,8 +36,9 @@ BACKEND = Backend(
 )  # fmt: skip
 STREAMED = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 COST_USD = (b"x-jeton-cost-usd", usd_text(0).encode())
-# In the place of what the recorded request cost.
-COST_MEMBER = b'{"usd":0.000000000,"nanousd":0,"basis":"metered","usage_source":"provider"}'
+# What the recorded request cost, in its stream's last usage chunk; inside JSON strings quotes are escaped, so it is nothing else.
+COST_MEMBER = re.compile(rb'"jeton_cost"\s*:\s*\{[^{}]*\}')
+NO_COST = b'"jeton_cost":{"usd":0.000000000,"nanousd":0,"basis":"metered","usage_source":"provider"}'
 
 Dispatch = Callable[[Tape | None], Awaitable[None]]
 
@@ -163,15 +165,12 @@ def record(tape: Tape, request: InferenceRequest, backend: Backend, charge: Char
     if served_by(backend) != tape.served or not (request.is_streaming or is_complete(request.endpoint, body)):
         tape.give_up()
         return
-    if tape.cost_member:
-        before, _, after = body.rpartition(tape.cost_member)
-        body = before + COST_MEMBER + after
     usage = charge.usage
     tape.keep(
         StoredAnswer(
             is_stream=request.is_streaming,
             content_type=content_type.decode("latin-1"),
-            body=body,
+            body=at_no_cost(body) if request.is_streaming else body,
             model=backend.model,
             tier=backend.tier,
             backend=backend.name,
@@ -181,6 +180,11 @@ def record(tape: Tape, request: InferenceRequest, backend: Backend, charge: Char
             is_estimated=usage.source is not UsageSource.PROVIDER,
         )
     )
+
+
+def at_no_cost(stream: bytes) -> bytes:
+    """A stream that tells what it cost, if it does, as one that cost nothing."""
+    return COST_MEMBER.sub(NO_COST, stream)
 
 
 def cache_header(label: str) -> Header:

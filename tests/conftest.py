@@ -37,3 +37,11 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     if request.param == "sqlite":
         return Place(tmp_path / "var" / "ledger.sqlite", tmp_path)
     return Place(request.getfixturevalue("postgres"), tmp_path)
+
+
+@pytest.fixture
+def own_server() -> Iterator[PostgresServer]:
+    """One that may be killed."""
+    server = PostgresServer()
+    yield server
+    server.stop()

@@ -53,14 +53,14 @@ def _keep(attempts: int) -> tuple[float, float, float]:
         store = SqliteLedger(path)
         accountant = Accountant(store)
         accountant.set_fleet([BACKEND], {BACKEND.name: PRICE}, {BACKEND.name: PROFILE}, clock.now_ns())
-        made = [_facts(number) for number in range(attempts)]
+        made = [facts(number) for number in range(attempts)]
         began_seconds, began_all, began_here = time.monotonic(), time.process_time(), time.thread_time()
         paced = 0.0
         in_flight: list[str] = []
-        for number, facts in enumerate(made):
-            accountant.open(facts, BACKEND, PRICE, 412, 173, clock.now_ns())
-            accountant.first_token(facts.attempt_id, clock.now_ns())
-            in_flight.append(facts.attempt_id)
+        for number, one in enumerate(made):
+            accountant.open(one, BACKEND, PRICE, 412, 173, clock.now_ns())
+            accountant.first_token(one.attempt_id, clock.now_ns())
+            in_flight.append(one.attempt_id)
             if len(in_flight) > 50:
                 accountant.close(in_flight.pop(0), END, clock.now_ns())
             if number % 10 == 9:
@@ -78,12 +78,12 @@ def _keep(attempts: int) -> tuple[float, float, float]:
         return (here - paced) / attempts * 1e6, writer / attempts * 1e6, path.stat().st_size / attempts
 
 
-def _facts(number: int) -> AttemptFacts:
+def facts(number: int, backend: Backend = BACKEND) -> AttemptFacts:
     request_id = f"req_{number * 0x9E3779B97F4A7C15 % 2**128:032x}"
-    replica = BACKEND.replicas[0].id
+    replica = backend.replicas[0].id
     return AttemptFacts(
-        f"{request_id}.1", request_id, 1, "acme", "acme-production", "chat", "auto", "central", BACKEND.name, replica,
-        BACKEND.model, "large", "policy", "cheapest above the floor", BACKEND.name, "question", 412, 173,
+        f"{request_id}.1", request_id, 1, "acme", "acme-production", "chat", "auto", backend.pool.name, backend.name, replica,
+        backend.model, "large", "policy", "cheapest above the floor", backend.name, "question", 412, 173,
     )  # fmt: skip
 
 

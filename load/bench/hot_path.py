@@ -150,7 +150,7 @@ def _steps(directory: Path, replicas: int) -> list[tuple[str, Callable[[], objec
 
     def find_budgeted() -> object:
         return deployment.finder.find(
-            request, scope, fleet.snapshot, fleet.loads, prediction, fleet.clock(), is_budgeted=True
+            request, scope, fleet.snapshot, fleet.loads, prediction, fleet.clock(), are_holds_wanted=True
         )
 
     budgets = Budgets()
@@ -174,7 +174,7 @@ def _steps(directory: Path, replicas: int) -> list[tuple[str, Callable[[], objec
         request_id = f"req_{next(numbers):032x}"
         facts = AttemptFacts(
             f"{request_id}.1", request_id, 1, "bench", "bench", "chat", "mock", "bench", "mock", candidate.replica.id,
-            "mock", "large", deployment.policy_name, "cheapest", "mock", "chat", 100, 64,
+            "mock", "large", deployment.policies.default.name, "cheapest", "mock", "chat", 100, 64,
         )  # fmt: skip
         price = deployment.prices["mock"]
         made = Attempt(facts, candidate, price, fleet, accountant, clock.now_ns, is_streaming=False)
@@ -200,7 +200,7 @@ def _steps(directory: Path, replicas: int) -> list[tuple[str, Callable[[], objec
         ("parse the request", lambda: parse(Endpoint.CHAT, members, deployment.bounds)),
         ("classify", lambda: classifier.predict(parsed.prompt)),
         ("find candidates", find),
-        ("rank", lambda: deployment.policy.rank(request, candidates)),
+        ("rank", lambda: deployment.policies.default.policy.rank(request, candidates)),
         ("books: open and close an attempt", attempt),
         (
             "encode for the backend",

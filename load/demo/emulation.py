@@ -1,4 +1,4 @@
-"""The process of the emulated fleet: `python -m load.demo.emulation`.
+"""The process of the emulated fleet: `python -m load.demo.emulation [tokens per streamed event [fleet]]`.
 
 It prints the replicas' URLs, one line of JSON, when they listen, and ends on SIGTERM.
 """
@@ -7,6 +7,9 @@ import asyncio
 import json
 import os
 import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import uvloop
 
@@ -17,7 +20,10 @@ from load.emulator.fleet import EmulatedFleet
 async def serve() -> None:
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
-    async with EmulatedFleet.start(replica_specs(read_fleet(), os.environ[CLOUD_API_KEY])) as emulated:
+    interval = int(sys.argv[1]) if len(sys.argv) > 1 else 1
+    fleet = read_fleet(*map(Path, sys.argv[2:3]))
+    specs = [replace(spec, stream_interval=interval) for spec in replica_specs(fleet, os.environ[CLOUD_API_KEY])]
+    async with EmulatedFleet.start(specs) as emulated:
         print(json.dumps([replica.url for replica in emulated.replicas]), flush=True)
         await ended.wait()
 

@@ -34,9 +34,9 @@ class Place(NamedTuple):
     backend: str
 
 
-def read_fleet() -> dict[str, Any]:
-    """router.yaml as it ships: without profiles and keys, and with names in the place of URLs."""
-    fleet: dict[str, Any] = yaml.safe_load((HERE / "router.yaml").read_text(encoding="utf-8"))
+def read_fleet(path: Path = HERE / "router.yaml") -> dict[str, Any]:
+    """router.yaml as it ships, or another of its kind: without profiles and keys, and with names in the place of URLs."""
+    fleet: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return fleet
 
 

@@ -34,13 +34,12 @@ class Flight:
 
 class Tape:
     """What goes out to a client, recorded. served: by what; an answer of another's is not kept. header: what the client is told
-    of the cache. cost_member: the bytes in a stream's last usage chunk that tell what this request cost, which is no part of
-    what is kept. flight: whose followers wait for the answer; None: nothing is recorded. key: under which it is kept.
+    of the cache. flight: whose followers wait for the answer; None: nothing is recorded. key: under which it is kept.
 
     Given up, `is_recording` then being false, where it grows beyond its bounds.
     """
 
-    __slots__ = ("_cache", "_flight", "_key", "_pieces", "bytes", "cost_member", "header", "is_recording", "served")
+    __slots__ = ("_cache", "_flight", "_key", "_pieces", "bytes", "header", "is_recording", "served")
 
     def __init__(
         self,
@@ -55,7 +54,6 @@ class Tape:
         self._flight = flight
         self._pieces: list[bytes] = []
         self.bytes = 0
-        self.cost_member = b""
         self.header = header
         self.is_recording = flight is not None
         self.served = served

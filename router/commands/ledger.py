@@ -135,10 +135,13 @@ def show_request(address: Address, /, request_id: str) -> None:
             "attempt": event["subject"],
             "event": event["kind"],
         }
-        | {"lease": event["lease_id"], "weight": str(event["amount"] or "")}
+        | {"worker": event["worker"], "lease": event["lease_id"], "weight": str(event["amount"] or "")}
         for event in story.events
     ]
-    _print_table(("seq", "time", "attempt", "event", "lease", "weight"), events, right_from=5)
+    columns = ["seq", "time", "attempt", "event", "worker", "lease", "weight"]
+    if not any(event["worker"] for event in events):
+        columns.remove("worker")
+    _print_table(columns, events, right_from=len(columns) - 1)
     for charge in story.charges:
         members = [{"charge": name, "": text} for name, text in _csv_row(charge).items() if text]
         _print_table(("charge", ""), members, right_from=2)
@@ -149,6 +152,9 @@ def show_request(address: Address, /, request_id: str) -> None:
             {"series moved": name, "by": f"{amount:.9f}".rstrip("0").rstrip(".")} for name, amount in _moved(charge)
         ]
         _print_table(("series moved", "by"), moved, right_from=1)
+    for correction in story.corrections:
+        members = [{"told later": name, "": text} for name, text in _csv_row(correction).items() if text]
+        _print_table(("told later", ""), members, right_from=2)
 
 
 def _moved(charge: Mapping[str, Any]) -> list[tuple[str, float]]:

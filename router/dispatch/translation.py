@@ -4,7 +4,7 @@ What the translation is comes from outside (`wire/`); here it is joined to the s
 transport: a protocol that is not the one we were told.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from router.dispatch.upstream import Exchange, Headers, UpstreamFailed
@@ -18,9 +18,10 @@ UNREADABLE = (LookupError, TypeError, ValueError, AttributeError)
 
 
 class StreamTranslator(Protocol):
-    """Bytes of theirs in, events of OpenAI's out, as far as there are any yet."""
+    """Bytes of theirs in, events of OpenAI's out, one by one as far as there are any yet: what comes before something unreadable
+    is not lost with it."""
 
-    def feed(self, data: bytes) -> bytes: ...
+    def feed(self, data: bytes) -> Iterator[bytes]: ...
 
     def end(self) -> bytes:
         """What is still due when their stream has ended."""
@@ -35,19 +36,28 @@ class TranslatedStream:
         self._exchange = exchange
         self._translator = translator
         self._has_ended = False
+        self._failure: UpstreamFailed | None = None
 
     async def read(self, seconds: float) -> bytes:
-        out = b""
-        while not out and not self._has_ended:
+        out: list[bytes] = []
+        while not any(out) and not self._has_ended:
+            if self._failure is not None:
+                raise self._failure
             data = await self._exchange.read(seconds)
             self._has_ended = not data
             try:
-                out = self._translator.feed(data) if data else self._translator.end()
+                for piece in self._translator.feed(data) if data else (self._translator.end(),):
+                    out.append(piece)  # not `extend`: what comes before an error counts
             except UNREADABLE as error:
-                raise UpstreamFailed("protocol", f"a stream that cannot be read: {type(error).__name__}") from None
+                self._fail(f"a stream that cannot be read: {type(error).__name__}")
             except EventTooLong:
-                raise UpstreamFailed("protocol", "an event without end") from None
-        return out
+                self._fail("an event without end")
+        return b"".join(out)
+
+    def _fail(self, detail: str) -> None:
+        """After what could be read has been handed on."""
+        self._failure = UpstreamFailed("protocol", detail)
+        self._has_ended = False
 
     def release(self, *, lingers: bool = False) -> None:
         self._exchange.release(lingers=lingers)
@@ -90,8 +100,8 @@ class EventEditor:
         self._mend = mend
         self._splitter = EventSplitter()
 
-    def feed(self, data: bytes) -> bytes:
-        return b"".join([self._mend(event) for event in self._splitter.feed(data)])
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        return map(self._mend, self._splitter.feed(data))
 
     def end(self) -> bytes:
         rest = self._splitter.rest()

@@ -7,7 +7,8 @@ from router.domain.usage import Usage, UsageSource
 
 
 class AttemptStatus(StrEnum):
-    """ok: a real finish. cancelled: the client left. failed: the backend did not deliver. lost: we died before knowing."""
+    """ok: a real finish. cancelled: the client left, or got another's answer because this one was not good enough (a cascade's).
+    failed: the backend did not deliver. lost: we died before knowing."""
 
     OK = "ok"
     CANCELLED = "cancelled"

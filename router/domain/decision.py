@@ -35,10 +35,21 @@ class Quote:
 
 @immutable
 class Candidate:
-    """One replica that may serve the request, with its forecasts.
+    """One replica that may serve the request, with its forecasts: values, though some are worked out when first asked for.
 
-    quality: predicted, relative to the highest tier's (1.0). tier_level: the place of its tier, 0 for the weakest.
-    hold_nanousd: the most that an attempt here can cost; 0 where no budget asks.
+    load: what all workers of jeton have in flight there.
+    quality: predicted, relative to the highest tier's (1.0).
+    allocated_nanousd, standard_nanousd, marginal_nanousd: the quote on the three bases; on a metered backend all are equal.
+        Marginal is what to choose by: what this request adds to the bill, less what the prefix cache saves there, network
+        egress included.
+    tier_level: the place of its tier, 0 for the weakest.
+    hold_nanousd: the most that an attempt here can cost; 0 where nobody asks.
+    cached_tokens: of the prompt's, those that its prefix cache is expected to hold.
+    fill_ratio: sequences there, all people's, ÷ the batch that it should have; above 1 it is overfull. 0 where unknown (metered).
+    is_spot: bought as interruptible capacity.
+    wait_seconds: of the time to the first token, what passes before others have made room. silent_seconds: what of it was added
+        because nothing was heard of the replica for so long; it is asked last then, but not known to be slow.
+    list_nanousd_per_million: prompt rate + completion rate, whatever the request is; the standard ones on a lease. A baseline's.
     """
 
     backend: Backend
@@ -48,9 +59,26 @@ class Candidate:
     tpot_seconds: float
     completion_tokens: float
     quality: float
-    quote: Quote
+    allocated_nanousd: int
+    standard_nanousd: int
+    marginal_nanousd: int
     tier_level: int = 0
     hold_nanousd: int = 0
+    cached_tokens: int = 0
+    fill_ratio: float = 0.0
+    is_spot: bool = False
+    list_nanousd_per_million: int = 0
+    wait_seconds: float = 0.0
+    silent_seconds: float = 0.0
+
+    @property
+    def quote(self) -> Quote:
+        return Quote(self.allocated_nanousd, self.standard_nanousd, self.marginal_nanousd)
+
+    @property
+    def end_seconds(self) -> float:
+        """From dispatch to the last token, expected."""
+        return self.ttft_seconds + self.completion_tokens * self.tpot_seconds
 
 
 @immutable
@@ -63,11 +91,28 @@ class Exclusion:
 
 
 @immutable
+class Acceptance:
+    """What an answer must be for the client to get it; else the next choice is asked, and the attempt is written off.
+
+    logprob_mean_min: the mean natural log-probability of its tokens. stream_tokens: of a stream, how many tokens are held back
+    and judged; the rest is passed on as it comes. must_parse: a whole answer must be JSON (the client asked for a schema).
+    """
+
+    logprob_mean_min: float
+    stream_tokens: int
+    must_parse: bool = False
+
+
+@immutable
 class Choice:
-    """A candidate in its rank, with the policy's reason in a few words of a bounded vocabulary (it becomes a label)."""
+    """A candidate in its rank, with the policy's reason in a few words of a bounded vocabulary (it becomes a label).
+
+    acceptance: what its answer must be; None: whatever it is. The last choice has nobody to hand over to, so it is not tested.
+    """
 
     candidate: Candidate
     reason: str
+    acceptance: Acceptance | None = None
 
 
 class Policy(Protocol):

@@ -36,11 +36,20 @@ class EngineKind(StrEnum):
 
 @immutable
 class Pool:
+    """rtt_seconds: of the network, from clients of whom nothing else is said; rtt_seconds_from: (their region, seconds).
+
+    residency: where data is processed, for tenants whose data must stay somewhere. egress_nanousd_per_gb: what the network asks
+    for what leaves the pool.
+    """
+
     name: str
     kind: PoolKind
     billing: Billing
     region: str = ""
     rtt_seconds: float = 0.0
+    rtt_seconds_from: tuple[tuple[str, float], ...] = ()
+    residency: str = ""
+    egress_nanousd_per_gb: int = 0
 
 
 @immutable
@@ -67,6 +76,7 @@ class Backend:
 
     model: the name clients see; served_model: the name sent to the replicas.
     completion_tokens_max: what a completion may have at most, where less than the context; 0 where nothing says so.
+    dedicated_to: the tenants that it serves and nobody else; empty: it serves all.
     price: name of a price-book row. profile: name of an engine profile (leased vLLM only, else "").
     provider: whose API it is, where it is not plainly OpenAI's or vLLM's; a file in `dispatch/providers/`.
     """
@@ -84,7 +94,21 @@ class Backend:
     profile: str
     replicas: tuple[Replica, ...]
     completion_tokens_max: int = 0
+    dedicated_to: frozenset[str] = frozenset()
     provider: str = ""
+
+
+@immutable
+class Load:
+    """Work in flight on one replica: attempts, prompt tokens not yet prefilled, tokens of context in decode."""
+
+    attempts: int = 0
+    prefill_tokens: int = 0
+    decoding: int = 0
+    context_tokens: int = 0
+
+
+IDLE = Load()
 
 
 @immutable
@@ -92,6 +116,9 @@ class Scrape:
     """What a replica's `/metrics` last said. None means it did not say, which is not zero.
 
     at_seconds: monotonic time of the scrape, for its age.
+    ours: what jeton itself, all workers together, had in flight there at that time. What the scrape counts beyond it is other
+        people's, and stays until the next scrape; what we have sent since comes on top, so that nobody herds onto a replica
+        that was idle when it was last looked at.
     """
 
     at_seconds: float
@@ -100,6 +127,7 @@ class Scrape:
     kv_usage_ratio: float | None = None
     prompt_tokens_total: int | None = None
     completion_tokens_total: int | None = None
+    ours: Load = IDLE
 
 
 class HealthState(StrEnum):
@@ -130,19 +158,6 @@ class Health:
 
 
 UP = Health()
-
-
-@immutable
-class Load:
-    """Our own work in flight on one replica: attempts, prompt tokens not yet prefilled, tokens of context in decode."""
-
-    attempts: int = 0
-    prefill_tokens: int = 0
-    decoding: int = 0
-    context_tokens: int = 0
-
-
-IDLE = Load()
 
 
 @immutable

@@ -95,6 +95,39 @@ class Prompt:
     has_images: bool = False
 
 
+class Criticality(StrEnum):
+    """Who goes first when there is not enough for all: sheddable work is turned away first, critical work last."""
+
+    CRITICAL = "critical"
+    STANDARD = "standard"
+    SHEDDABLE = "sheddable"
+
+
+@immutable
+class Terms:
+    """What a client asks of the routing of one request, in headers of ours.
+
+    cost_nanousd_max: the most that an attempt may cost. deadline_seconds: from its arrival to the last byte. region: where the
+    client is, as pools' round trips name it; "" where nothing says so.
+    """
+
+    cost_nanousd_max: int | None = None
+    deadline_seconds: float | None = None
+    criticality: Criticality = Criticality.STANDARD
+    region: str = ""
+
+
+NO_TERMS = Terms()
+
+
+@immutable
+class PrefixMark:
+    """The conversation up to some point: a hash of the text until there (the tenant's salt included), and its tokens."""
+
+    key: int
+    tokens: int
+
+
 @immutable
 class InferenceRequest:
     """One request after parsing. `model` is what the client asked for: an alias, a backend, or a model's name.
@@ -103,6 +136,7 @@ class InferenceRequest:
     choices: how many completions it asked for, all prompts together; prompts: how many they share evenly.
     wants_usage, wants_continuous_usage: what the client itself asked of `stream_options`.
     body_bytes: the body's size; of one that is still arriving, the most that it may have.
+    prefix: marks along the prompt, the shortest first; empty where nobody asks for prefix caches.
     """
 
     request_id: str
@@ -119,3 +153,5 @@ class InferenceRequest:
     wants_usage: bool = False
     wants_continuous_usage: bool = False
     body_bytes: int = 0
+    terms: Terms = NO_TERMS
+    prefix: tuple[PrefixMark, ...] = ()

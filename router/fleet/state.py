@@ -6,8 +6,9 @@ changed anything. For one event loop; not for threads.
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
-from router.domain.fleet import UP, Backend, Health, Load, Replica, Scrape, Snapshot
+from router.domain.fleet import IDLE, UP, Backend, Health, Load, Replica, Scrape, Snapshot
 from router.fleet.drift import MeterDrift
 from router.fleet.health import RATE_LIMITED, HealthBook, HealthRules
 from router.fleet.in_flight import InFlight, Ticket
@@ -158,11 +159,13 @@ class Fleet:
         self._judge(replica_id, self.clock())
 
     def scraped(self, replica_id: str, scrape: Scrape) -> None:
-        """What the replica's `/metrics` said."""
+        """What the replica's `/metrics` said, just now: what we have in flight there is noted with it."""
         if replica_id in self._replicas:
             self._drift.scraped(replica_id, scrape)
             old = self.snapshot
-            self.snapshot = Snapshot(old.backends, old.health, {**old.scrapes, replica_id: scrape}, old.tiers)
+            ours = self.all_loads.get(replica_id, IDLE)
+            scrapes = {**old.scrapes, replica_id: replace(scrape, ours=ours)}
+            self.snapshot = Snapshot(old.backends, old.health, scrapes, old.tiers)
 
     def metered(self, replica_id: str, tokens: int) -> None:
         """An attempt at the replica has ended and so many tokens, prompt and completion, were booked for it."""

@@ -100,16 +100,19 @@ class BatchRows:
 
 
 class Months:
-    """In which month an event is booked: its own, but never one before that of the event before it."""
+    """In which month an event is booked: its own, but never one before that of the event before it.
+
+    month: of the last one, for all before end_ns.
+    """
 
     def __init__(self, month: int) -> None:
         self.month = month
-        self._end_ns = month_start_ns(month_after(month)) if month else 0
+        self.end_ns = month_start_ns(month_after(month)) if month else 0
 
     def of(self, at_ns: int) -> int:
-        if at_ns >= self._end_ns:
+        if at_ns >= self.end_ns:
             self.month = month_of(at_ns)
-            self._end_ns = month_start_ns(month_after(self.month))
+            self.end_ns = month_start_ns(month_after(self.month))
         return self.month
 
 
@@ -120,12 +123,14 @@ def batch_rows(batch: Batch, months: Months) -> BatchRows:
     events: list[Sequence[Any]] = []
     charges: list[Sequence[Any]] = []
     for seq, event in batch.events:
-        month = months.of(event.at_ns)
-        charge = charged.get(event.subject) if event.kind is CLOSED else None
-        said = corrected.get(event.subject) if event.kind is CORRECTED else charge
-        events.append(rows.event_row(seq, month, event, said))
-        if charge is not None:
+        at_ns, kind = event.at_ns, event.kind
+        month = months.month if at_ns < months.end_ns else months.of(at_ns)
+        if kind is CLOSED and (charge := charged.get(event.subject)) is not None:
+            events.append(rows.event_row(seq, month, event, charge))
             charges.append((seq, month, *rows.charge_row(charge)))
+        else:
+            said = corrected.get(event.subject) if kind is CORRECTED else None
+            events.append(rows.event_row(seq, month, event, said))
     return BatchRows(
         events,
         charges,

@@ -8,6 +8,9 @@ nobody ends expires at its deadline; should it be settled after all, the charge 
 What was spent is the ledger's to say. `learn` takes its word and adds the charges that it has not seen; between two words a
 charge is added when it is settled. Nothing of this is stored, so nothing drifts: a restart has no holds and asks the ledger.
 
+Where several workers report to one ledger, it is behind what they have settled. Then a charge stays *unbooked* until the ledger
+has it, as a part of what its worker may hold and spend, so that of all workers' words each charge is in one.
+
 Alone, a process has all of a limit. Beside others it has a *share*: what was given to it (`shared_budget.py`) and is not
 spent yet, holds included. `claim` and `grant` are its half of that.
 """
@@ -34,7 +37,9 @@ class Account:
     """One budget at work. Made and changed by `Budgets` alone; others read.
 
     span: the period that the amounts are of. held_nanousd: by holds that are open. share_nanousd: what this process may still
-    hold and spend, holds included; None when there is nobody else. elsewhere_…: of other processes, as last heard.
+    hold and spend, holds and what is unbooked included; None when there is nobody else. unbooked_nanousd: settled here in this
+    period, and not in the ledger yet (a part of spent_nanousd); only where is_behind says that the ledger books later.
+    elsewhere_…: of other processes, as last heard.
     """
 
     __slots__ = (
@@ -43,14 +48,18 @@ class Account:
         "elsewhere_share_nanousd",
         "elsewhere_spent_nanousd",
         "held_nanousd",
+        "is_behind",
         "next_nanousd",
         "share_nanousd",
         "span",
         "spent_nanousd",
+        "unbooked_nanousd",
     )
 
-    def __init__(self, budget: Budget, at_ns: int) -> None:
+    def __init__(self, budget: Budget, at_ns: int, *, is_behind: bool = False) -> None:
         self.budget = budget
+        self.is_behind = is_behind
+        self.unbooked_nanousd = 0
         self.span: Span = span_at(budget.period, at_ns)
         self.spent_nanousd = 0
         self.next_nanousd = 0
@@ -58,8 +67,9 @@ class Account:
         self.share_nanousd: int | None = None
         self.elsewhere_spent_nanousd = 0
         self.elsewhere_share_nanousd = 0
-        # Charges since the ledger was asked, each with its place in the journal; None while nobody asks.
-        self._unseen: list[tuple[int, int, int]] | None = None
+        # Charges that the ledger has not told of, each with its place in the journal: those since it was asked, None while nobody
+        # asks; all of them where it is behind.
+        self._unseen: list[tuple[int, int, int]] | None = [] if is_behind else None
 
     @property
     def unspent_nanousd(self) -> int:
@@ -74,7 +84,12 @@ class Account:
     @property
     def free_nanousd(self) -> int:
         """What a hold may take now without asking anybody."""
-        return self.left_nanousd if self.share_nanousd is None else self.share_nanousd - self.held_nanousd
+        return self.left_nanousd if self.share_nanousd is None else self.share_nanousd - self._used_nanousd
+
+    @property
+    def _used_nanousd(self) -> int:
+        """Of the share."""
+        return self.held_nanousd + self.unbooked_nanousd
 
     @property
     def used_ratio(self) -> float:
@@ -85,6 +100,10 @@ class Account:
         if self._unseen is not None:
             self._unseen.append((cost_nanousd, ended_ns, seq))
         self._count(cost_nanousd, ended_ns)
+        if self.is_behind:
+            self.unbooked_nanousd += cost_nanousd if self.span.holds(ended_ns) else 0
+        elif self.share_nanousd is not None:
+            self.share_nanousd -= cost_nanousd
 
     def _count(self, cost_nanousd: int, ended_ns: int) -> None:
         if self.span.holds(ended_ns):
@@ -101,23 +120,36 @@ class Account:
         self.spent_nanousd = self.next_nanousd if span.start_ns == end_ns else 0
         self.next_nanousd = self.elsewhere_spent_nanousd = self.elsewhere_share_nanousd = 0
         self.span = span
+        self.unbooked_nanousd = self._unbooked()
         if self.share_nanousd is not None:
-            self.share_nanousd = self.held_nanousd
+            self.share_nanousd = self._used_nanousd
         return True
+
+    def _unbooked(self) -> int:
+        """Of this period; what ended in another is in no share any more."""
+        if not self.is_behind:
+            return 0
+        return sum(cost_nanousd for cost_nanousd, ended_ns, _ in self._unseen or () if self.span.holds(ended_ns))
 
     def listen(self) -> None:
         """The ledger is being asked: remember what is charged meanwhile."""
-        self._unseen = []
+        if not self.is_behind:
+            self._unseen = []
 
     def learn(self, spent: Spent, span: Span) -> bool:
         """What the ledger said of `span`. False when that period is over: ask again."""
         unseen, self._unseen = self._unseen or [], None
+        if self.is_behind:
+            self._unseen = unseen = [charge for charge in unseen if charge[2] > spent.through_seq]
         if span != self.span:
             return False
         self.spent_nanousd, self.next_nanousd = spent.nanousd, spent.next_nanousd
         for cost_nanousd, ended_ns, seq in unseen:
             if seq > spent.through_seq:
                 self._count(cost_nanousd, ended_ns)
+        before_nanousd, self.unbooked_nanousd = self.unbooked_nanousd, self._unbooked()
+        if self.share_nanousd is not None:
+            self.share_nanousd -= before_nanousd - self.unbooked_nanousd  # the ledger speaks for it now
         return True
 
     # Beside others
@@ -127,9 +159,11 @@ class Account:
 
         What is given up is gone at once, so that nobody else can be given it while it is spent here.
         """
-        kept = min(max(self.share_nanousd or 0, self.held_nanousd), self.held_nanousd + free_nanousd)
+        used = self._used_nanousd
+        kept = min(max(self.share_nanousd or 0, used), used + free_nanousd)
         self.share_nanousd = kept
-        return Claim(self.span, self.spent_nanousd, self.held_nanousd, kept, self.held_nanousd + free_nanousd - kept)
+        booked = self.spent_nanousd - self.unbooked_nanousd
+        return Claim(self.span, booked, used, kept, used + free_nanousd - kept)
 
     def grant(self, claim: "Claim", grant: "Grant") -> None:
         """The answer to a claim; what was held and charged since stays taken into account."""
@@ -143,7 +177,7 @@ class Account:
 @immutable
 class Claim:
     """What a process tells the others of one budget. spent_nanousd: all that its ledger has of the period. held_nanousd: a
-    part of share_nanousd. more_nanousd: wanted beside it."""
+    part of share_nanousd, with what is unbooked. more_nanousd: wanted beside it."""
 
     span: Span
     spent_nanousd: int
@@ -180,10 +214,11 @@ class Hold:
 class Budgets:
     """All budgets of one configuration. `reserve`, `settle` and `void` cost the same however many holds are open.
 
-    Times are nanoseconds of one clock that does not run backwards.
+    Times are nanoseconds of one clock that does not run backwards. is_behind: the ledger books what is settled here later.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_behind: bool = False) -> None:
+        self._is_behind = is_behind
         self._accounts: dict[Key, Account] = {}
         self._by_identity: dict[tuple[str, str], tuple[Account, ...]] = {}
         self._by_tenant: dict[str, tuple[Account, ...]] = {}
@@ -207,7 +242,7 @@ class Budgets:
         for budget in budgets:
             account = self._accounts.get(budget.key)
             if account is None:
-                account = Account(budget, at_ns)
+                account = Account(budget, at_ns, is_behind=self._is_behind)
                 new.append(account)
             account.budget = budget
             accounts[budget.key] = account
@@ -267,8 +302,6 @@ class Budgets:
         for account in hold.accounts:
             account.turn(ended_ns)
             account.add(cost_nanousd, ended_ns, seq)
-            if account.share_nanousd is not None:
-                account.share_nanousd -= cost_nanousd
 
     def void(self, hold: Hold) -> None:
         """Nothing was dispatched."""

@@ -16,6 +16,7 @@ from router.ledger.pruned import pruned_ns, read_pruned
 from router.ledger.rows import CHARGE_COLUMNS, EVENT_COLUMNS
 from router.ledger.schema import reading
 from router.ledger.store import LedgerError
+from router.ledger.workers import CORRECTION_COLUMNS
 
 CHARGE = ", ".join(CHARGE_COLUMNS)
 EVENT = ", ".join(EVENT_COLUMNS)
@@ -80,11 +81,13 @@ class SumRow:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """What the journal and the charges say of one request, each attempt after the other. prices: snapshots by id, as JSON."""
+    """What the journal and the charges say of one request, each attempt after the other. prices: snapshots by id, as JSON.
+    corrections: what a worker said of an attempt after it had been closed as lost."""
 
     events: Sequence[dict[str, Any]]
     charges: Sequence[dict[str, Any]]
     prices: Mapping[str, str] = field(default_factory=dict)
+    corrections: Sequence[dict[str, Any]] = ()
 
 
 class History:
@@ -172,7 +175,12 @@ class History:
             ).fetchone()
             if found is not None:
                 prices[price_id] = found[0]
-        return Story(events, charges, prices)
+        corrections = self._dicts(
+            f"SELECT {', '.join(CORRECTION_COLUMNS)} FROM corrections WHERE attempt_id > :first AND attempt_id < :end"
+            " ORDER BY number",
+            attempts,
+        )
+        return Story(events, charges, prices, corrections)
 
     def _dicts(self, sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         return dicts(self._database.execute(sql, parameters))

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from router.domain.attempt import Charge
 from router.domain.immutable import immutable
 from router.domain.periods import month_start_ns
 from router.domain.totals import Line, LineTotal
@@ -16,14 +17,16 @@ from router.ledger.store import Lease
 class Pruned:
     """All that was booked before `month`, the journal's events up to `seq`, is gone. What the rest goes on from:
 
-    leases: every lease that there was, each with its meter's state as of that event, also where it had ended. open_events: by
-    EVENT_COLUMNS, of the attempts that were open. lines: the sums of the charges that are gone.
+    leases: every lease that there was, each with its meter's state as of that event, also where it had ended. open_events: of the
+    attempts that were open, by EVENT_COLUMNS up to the detail. lost: charges of attempts that were closed as lost, which a late
+    worker's word may still correct. lines: the sums of the charges that are gone.
     """
 
     month: int
     seq: int
     leases: Sequence[Lease]
     open_events: Sequence[Sequence[Any]]
+    lost: Sequence[Charge]
     lines: Mapping[Line, LineTotal]
 
 
@@ -37,6 +40,7 @@ def read_pruned(database: Database) -> Pruned | None:
         seq=row[1],
         leases=[Lease(*lease) for lease in kept["leases"]],
         open_events=kept["open_events"],
+        lost=[rows.charge_from_row(dict(zip(rows.CHARGE_COLUMNS, row, strict=True))) for row in kept["lost"]],
         lines=dict(rows.line_from_row(tuple(line)) for line in kept["lines"]),
     )
 
@@ -45,6 +49,7 @@ def write_pruned(database: Database, pruned: Pruned) -> None:
     kept = {
         "leases": list(pruned.leases),
         "open_events": [list(event) for event in pruned.open_events],
+        "lost": list(map(rows.charge_row, pruned.lost)),
         "lines": [
             [*line.account, line.status.value, line.usage_source.value, *total] for line, total in pruned.lines.items()
         ],

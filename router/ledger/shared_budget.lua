@@ -1,7 +1,8 @@
 -- One worker's claim on one budget in one period, and what it may hold and spend from now on.
 --
--- The hash has three fields for every worker: s:<worker> what its ledger says was spent, l:<worker> its share (what it may
--- still hold and spend), b:<worker> a count of its claims, by which others see that it lives. Claims are absolute, so that one
+-- The hash has s:<ledger>, what each ledger says was spent, and two fields for every worker: l:<worker> its share (what it may
+-- still hold and spend), b:<worker> a count of its claims, by which others see that it lives. Workers that share a ledger say
+-- the same of it, some of them a little later, and what it does not have yet they keep in their shares. Claims are absolute, so that one
 -- that is told twice is one, and one that was lost is repaired by the next. Hence
 --
 --     sum of s + sum of l <= limit
@@ -10,7 +11,8 @@
 -- a Lua number is exact up to 2^53, which in nano-dollars would be nine million dollars.
 --
 -- KEYS   the budget's hash; the run that all hashes are of; whether shares are being told anew
--- ARGV   worker, limit, spent, held, share, more, "1" for a worker's first claim, seconds to keep, rebuild milliseconds
+-- ARGV   worker, limit, spent, held, share, more, "1" for a worker's first claim, seconds to keep, rebuild milliseconds,
+--        ledger
 -- returns  share, spent by others, shares of others, "1" while rebuilding, then worker and claims of each other
 
 local NANOS = 1000000000
@@ -43,7 +45,7 @@ local function write(a)
 end
 
 local ZERO = {0, 0}
-local worker, is_first = ARGV[1], ARGV[7] == '1'
+local worker, is_first, ledger = ARGV[1], ARGV[7] == '1', ARGV[10]
 local limit, claimed_spent, held, claimed_share, more = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 
 -- Another server, or one that has lost its data: whoever holds a share says so again before anybody is given more. The server
@@ -60,11 +62,14 @@ local spent, share = read(claimed_spent), read(claimed_share)
 local spent_by_others, shares_of_others, others, is_known = ZERO, ZERO, {}, false
 for i = 1, #fields, 2 do
   local kind, whose, value = string.sub(fields[i], 1, 1), string.sub(fields[i], 3), fields[i + 1]
-  if whose == worker then
-    if kind == 's' and less(spent, read(value)) then spent = read(value) end  -- what was spent never falls
+  if kind == 's' then
+    if whose ~= ledger then
+      spent_by_others = plus(spent_by_others, read(value))
+    elseif less(spent, read(value)) then
+      spent = read(value)  -- what was spent never falls
+    end
+  elseif whose == worker then
     if kind == 'l' then is_known = true end
-  elseif kind == 's' then
-    spent_by_others = plus(spent_by_others, read(value))
   elseif kind == 'l' then
     shares_of_others = plus(shares_of_others, read(value))
   elseif kind == 'b' then
@@ -83,7 +88,7 @@ if not is_rebuilding then
   if less(ZERO, given) then share = plus(share, given) end
 end
 
-redis.call('HSET', KEYS[1], 's:' .. worker, write(spent), 'l:' .. worker, write(share))
+redis.call('HSET', KEYS[1], 's:' .. ledger, write(spent), 'l:' .. worker, write(share))
 redis.call('HINCRBY', KEYS[1], 'b:' .. worker, 1)
 if ARGV[8] ~= '0' then redis.call('EXPIRE', KEYS[1], ARGV[8]) end
 

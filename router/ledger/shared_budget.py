@@ -1,6 +1,7 @@
 """Budgets that several workers share, in Redis: claims go there, grants come back (`shared_budget.lua` has the law).
 
-A worker is known by its ledger's id, so that one that was killed and comes back takes up its own share. One that is silent
+A worker that has its ledger to itself is known by that ledger's id, so that one that was killed and comes back takes up its own
+share. One that is silent
 for longer than `RECLAIM_SECONDS` is taken for dead by whoever notices, and its share is given back; a worker that hears
 nothing for `SHARE_SECONDS`, which is less, no longer spends its own. Both are measured on monotonic clocks by the count of
 claims alone: a wall clock that jumps, here or at Redis, gives nothing out twice.
@@ -63,10 +64,16 @@ class SharedBudgets(Protocol):
 
 
 class RedisBudgets:
-    """worker: the ledger's id. clock: monotonic seconds."""
+    """ledger: its id. worker: the same, unless several workers share that ledger. clock: monotonic seconds."""
 
     def __init__(
-        self, config: RedisConfig, password: str, worker: str, clock: Callable[[], float] = time.monotonic
+        self,
+        config: RedisConfig,
+        password: str,
+        ledger: str,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        worker: str = "",
     ) -> None:
         self._redis: Redis[str] = Redis.from_url(  # type: ignore[type-arg, unused-ignore]
             config.url,
@@ -78,7 +85,8 @@ class RedisBudgets:
             max_connections=2,
             decode_responses=True,
         )
-        self._worker = worker
+        self._ledger = ledger
+        self._worker = worker or ledger
         self._clock = clock
         self._claim_sha = self._reclaim_sha = ""
         self._retry_at = 0.0
@@ -156,6 +164,7 @@ class RedisBudgets:
             "0" if key in self._claimed else "1",
             str(KEPT_SECONDS[budget.period]),
             str(round(REBUILD_SECONDS * 1000)),
+            self._ledger,
         )
 
     async def _bury(self, key: str, told: Sequence[str]) -> None:

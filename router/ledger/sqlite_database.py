@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class SqliteDatabase:
         for size in ROWS_PER_STATEMENT:
             while len(values) - at >= size:
                 self._connection.execute(
-                    _insert(table, columns, size), [value for row in values[at : at + size] for value in row]
+                    _insert(table, columns, size), list(chain.from_iterable(values[at : at + size]))
                 )
                 at += size
 

@@ -144,6 +144,12 @@ def read_told(database: Database, taken: Mapping[str, int], known_prices: Mappin
     return Told(workers, reports, frozenset(has_more), prices)
 
 
+def unbooked_reports(database: Database) -> int:
+    """How many reports wait for an accountant."""
+    (waiting,) = database.execute("SELECT coalesce(sum(reported_seq - booked_seq), 0) FROM workers").fetchone()
+    return int(waiting)
+
+
 def read_elsewhere(database: Database, worker: str, since_ns: int) -> dict[str, int]:
     """Attempts in flight by replica, of the other workers that were heard of since then."""
     elsewhere: dict[str, int] = {}

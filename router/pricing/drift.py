@@ -105,6 +105,10 @@ class Drifts:
     def of(self, replica: str) -> Drift | None:
         return self._drifts.get(replica)
 
+    @property
+    def by_replica(self) -> Mapping[str, Drift]:
+        return self._drifts
+
     def observe(self, candidate: Candidate, charge: Charge) -> None:
         """An attempt has ended; only a streamed answer that came whole tells both times."""
         drift = self._drifts.get(candidate.replica.id)

@@ -69,12 +69,12 @@ class MeterState(TypedDict):
 
 class _Open:
     """An open attempt: its weight at the virtual time `since`, what it owed by then (grains), and half of what its weight grows
-    by in a unit of virtual time, in 2⁻⁸⁰ of a weight."""
+    by in a unit of virtual time; weight and growth in 2⁻⁸⁰ of a weight."""
 
-    __slots__ = ("grains", "growth", "since", "weight")
+    __slots__ = ("fine_weight", "grains", "growth", "since")
 
     def __init__(self, weight: int, since: int, grains: int = 0, growth: int = 0) -> None:
-        self.weight = weight
+        self.fine_weight = weight << GROWTH_BITS
         self.since = since
         self.grains = grains
         self.growth = growth
@@ -82,11 +82,11 @@ class _Open:
     def owed(self, virtual: int) -> int:
         """Grains."""
         age = virtual - self.since
-        return self.grains + age * ((self.weight << GROWTH_BITS) + self.growth * age)
+        return self.grains + age * (self.fine_weight + self.growth * age)
 
     def weight_at(self, virtual: int) -> int:
         """In 2⁻⁸⁰."""
-        return (self.weight << GROWTH_BITS) + 2 * self.growth * (virtual - self.since)
+        return self.fine_weight + 2 * self.growth * (virtual - self.since)
 
 
 class ReplicaMeter:
@@ -142,8 +142,8 @@ class ReplicaMeter:
         if self._is_ended:
             raise ValueError(f"attempt {attempt_id} opened on a lease that has ended")
         self._book(at_ns)
-        self._attempts[attempt_id] = _Open(weight, self._virtual)
-        self._weight += weight << GROWTH_BITS
+        self._attempts[attempt_id] = attempt = _Open(weight, self._virtual)
+        self._weight += attempt.fine_weight
 
     def reweigh(self, attempt_id: str, weight: int, at_ns: int, growth: int = 0) -> None:
         """The attempt does other work from now on (prefill done, decode begins).
@@ -161,11 +161,12 @@ class ReplicaMeter:
         self._book(at_ns)
         virtual = self._virtual
         attempt.grains = attempt.owed(virtual)
-        self._weight += (weight << GROWTH_BITS) - attempt.weight_at(virtual)
+        fine_weight = weight << GROWTH_BITS
+        self._weight += fine_weight - attempt.weight_at(virtual)
         # Half of growth ÷ (virtual units in a nanosecond per weight).
         halved = (growth << (GROWTH_BITS - VIRTUAL_BITS - 1)) // self._rate if self._rate else 0
         self._growth += halved - attempt.growth
-        attempt.since, attempt.weight, attempt.growth = virtual, weight, halved
+        attempt.since, attempt.fine_weight, attempt.growth = virtual, fine_weight, halved
 
     def close(self, attempt_id: str, at_ns: int) -> int | None:
         """The attempt has ended, however: its charge in nano-dollars; None when it is not open."""
@@ -315,7 +316,7 @@ class ReplicaMeter:
             "pot": str(self._pot),
             "virtual": str(self._virtual),
             "open": {
-                name: [str(one.weight), str(one.since), str(one.grains), str(one.growth)]
+                name: [str(one.fine_weight >> GROWTH_BITS), str(one.since), str(one.grains), str(one.growth)]
                 for name, one in self._attempts.items()
             },
             "grain_bits": GRAIN_BITS,

@@ -53,6 +53,28 @@ class StepParts(NamedTuple):
         return self.overhead_seconds + self.decoders_seconds + self.prompts_seconds + longer
 
 
+class Figures(NamedTuple):
+    """`EngineProfile.figures`: its parameters. draft_seconds: 0 without speculation."""
+
+    step_overhead_seconds: float
+    weight_read_seconds: float
+    kv_read_seconds_per_token: float
+    compute_seconds_per_token: float
+    chunk_tokens: int
+    sequences_max: int
+    kv_capacity_tokens: int
+    attention_seconds_per_pair: float
+    expert_read_seconds: float
+    expert_miss_ratio: float
+    token_seconds: float
+    sequence_seconds: float
+    prefill_overhead_seconds: float
+    request_overhead_seconds: float
+    request_seconds_per_token: float
+    draft_seconds: float
+    verified_tokens: int
+
+
 class EngineProfile(BaseModel, frozen=True, extra="forbid"):
     """Parameters of one engine: model × GPU × parallelism × quantization. Times in seconds, sizes in tokens.
 
@@ -165,6 +187,13 @@ class EngineProfile(BaseModel, frozen=True, extra="forbid"):
     def decode_steps_by_batch(self) -> dict[int, "DecodeSteps"]:
         """What `decode_steps` has worked out."""
         return {}
+
+    @cached_property
+    def figures(self) -> "Figures":
+        """The parameters as a tuple, for those who read many of them often."""
+        draft_seconds = 0.0 if self.speculation is None else self.speculation.draft_seconds
+        own = {name: getattr(self, name) for name in Figures._fields if name in type(self).model_fields}
+        return Figures(**own, draft_seconds=draft_seconds, verified_tokens=self.verified_tokens)
 
     @cached_property
     def tokens_per_step(self) -> float:

@@ -10,7 +10,7 @@ from router.domain.decision import Quote
 from router.domain.fleet import Load, Scrape
 from router.pricing.cost import TOKENS_PER_RATE, rates_for
 from router.pricing.drift import Drift
-from router.pricing.forecast import Occupancy, occupancy, tpot_seconds, ttft_seconds
+from router.pricing.forecast import Occupancy, Pace, occupancy, tpot_seconds, ttft_seconds
 from router.pricing.price import LeasedPrice, MeteredPrice, Price
 from router.pricing.profile import EngineProfile
 from router.pricing.standard import (
@@ -41,16 +41,45 @@ class Appraisal(NamedTuple):
 
 
 class Lease:
-    """A leased price on a known engine: all that does not change between two requests. Make one per backend."""
+    """A leased price on a known engine: all that does not change between two requests. Make one per backend.
 
-    __slots__ = ("_point", "_profile", "_rates", "_share_seconds", "nanousd_per_second")
+    cache_saving_seconds: engine-seconds at the operating point that a prompt token takes less when it is cached.
+    """
+
+    __slots__ = ("cache_saving_seconds", "nanousd_per_second", "point", "profile", "purchase", "rates", "share_seconds")
 
     def __init__(self, price: LeasedPrice, profile: EngineProfile) -> None:
-        self._profile = profile
+        self.profile = profile
+        self.purchase = price.purchase
         self.nanousd_per_second = price.nanousd_per_hour / SECONDS_PER_HOUR
-        self._rates = standard_rates(price, profile)
-        self._point = operating_point(profile)
-        self._share_seconds = profile.target_share_seconds
+        self.rates = standard_rates(price, profile)
+        self.point = operating_point(profile)
+        self.share_seconds = profile.target_share_seconds
+        self.cache_saving_seconds = self.point.prompt_seconds - self.point.cached_seconds
+
+    def engine_seconds(self, prompt_tokens: float, completion_tokens: float, cached_tokens: float = 0.0) -> float:
+        """What a request adds to the engine's work, at the operating point, with its own context.
+
+        How much longer a step takes *right now* would not do: it is a whole step on an idle engine and almost nothing on a busy
+        one, and a policy that follows it herds everything onto the fullest replica.
+        """
+        point = self.point
+        decode = self._decode_seconds(prompt_tokens, completion_tokens)
+        return (
+            prompt_tokens * point.prompt_seconds
+            - cached_tokens * self.cache_saving_seconds
+            + completion_tokens / point.tokens_per_step * point.scale * decode
+        )
+
+    def standard_nanousd(self, prompt_tokens: float, completion_tokens: float, cached_tokens: float) -> int:
+        """Tokens × standard price (`standard.py`)."""
+        rates = self.rates
+        tokens = (
+            (prompt_tokens - cached_tokens) * rates.prompt
+            + cached_tokens * rates.cached
+            + completion_tokens * rates.completion
+        )
+        return round(tokens / TOKENS_PER_RATE)
 
     def appraise(
         self,
@@ -61,59 +90,70 @@ class Lease:
         cached_tokens: float = 0.0,
         drift: Drift | None = None,
     ) -> Appraisal:
-        """Forecasts and quote in one go, for they rest on the same occupancy (about 5 µs; it runs per candidate).
-
-        drift: how far the replica was found to be from its profile; it bears on the forecasts, and so on how long the
-        request would pay its share.
-
-        allocated: what the meter would charge if the present load stayed: over the forecast prefill and decode, the
-        request's share of all weight × π. It falls as the batch grows.
-
-        standard: tokens × standard price (`standard.py`).
-
-        marginal: the engine-seconds that the request adds × π × scarcity. Engine-seconds are those at the operating point,
-        with the request's own context: how much longer a step takes *right now* would not do, for it is a whole step on an
-        idle engine and almost nothing on a busy one, and a policy that follows it herds everything onto the fullest replica.
-        """
-        profile, rates, point = self._profile, self._rates, self._point
-        busy = occupancy(profile, load, scrape)
-        uncached_tokens = prompt_tokens - cached_tokens
-        ttft = ttft_seconds(profile, busy, uncached_tokens)
-        tpot = tpot_seconds(profile, busy, prompt_tokens, completion_tokens)
+        """Everything of one request at one replica. drift: how far the replica was found to be from its profile; it bears on
+        the forecasts, and so on how long the request would pay its share."""
+        outlook = Outlook(self, load, scrape)
+        ttft_seconds = outlook.pace.ttft_seconds(prompt_tokens - cached_tokens)
+        tpot_seconds = outlook.pace.tpot_seconds(prompt_tokens, completion_tokens)
         if drift is not None:
-            ttft *= drift.ttft.ratio
-            tpot *= drift.tpot.ratio
-
-        prefill = prefill_step_seconds(profile, uncached_tokens)
-        # `weights.decode_step_seconds`, of which most does not change between two requests.
-        decode = self._share_seconds + profile.kv_read_seconds_per_token * (prompt_tokens + completion_tokens / 2)
-        others = _weight_of_others(profile, self._share_seconds, busy)
-        allocated = completion_tokens * tpot * decode / (decode + others)
-        if prefill:
-            allocated += ttft * prefill / (prefill + others)
-
-        standard = uncached_tokens * rates.prompt + cached_tokens * rates.cached + completion_tokens * rates.completion
-
-        engine_seconds = (
-            uncached_tokens * point.prompt_seconds
-            + cached_tokens * point.cached_seconds
-            + completion_tokens / point.tokens_per_step * point.scale * decode
-        )
-        marginal = engine_seconds * scarcity(profile, point, busy)
+            ttft_seconds *= drift.ttft.ratio
+            tpot_seconds *= drift.tpot.ratio
         quote = Quote(
-            round(allocated * self.nanousd_per_second),
-            round(standard / TOKENS_PER_RATE),
-            round(marginal * self.nanousd_per_second),
+            outlook.allocated_nanousd(prompt_tokens, completion_tokens, cached_tokens, ttft_seconds, tpot_seconds),
+            self.standard_nanousd(prompt_tokens, completion_tokens, cached_tokens),
+            round(self.engine_seconds(prompt_tokens, completion_tokens, cached_tokens) * outlook.marginal_rate),
         )
-        return Appraisal(ttft, tpot, quote)
+        return Appraisal(ttft_seconds, tpot_seconds, quote)
 
     def alone_nanousd(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """What `appraise` has for `allocated` on a replica without other work, where every second is the request's own."""
-        profile = self._profile
+        """What `allocated` is on a replica without other work, where every second is the request's own."""
+        profile = self.profile
         seconds = ttft_seconds(profile, NO_WORK, prompt_tokens) if prompt_tokens else 0.0
         if completion_tokens:
             seconds += completion_tokens * tpot_seconds(profile, NO_WORK, prompt_tokens, completion_tokens)
         return seconds * self.nanousd_per_second
+
+    def _decode_seconds(self, prompt_tokens: float, completion_tokens: float) -> float:
+        """`weights.decode_step_seconds`, of which most does not change between two requests."""
+        return self.share_seconds + self.profile.kv_read_seconds_per_token * (prompt_tokens + completion_tokens / 2)
+
+
+class Outlook:
+    """One leased replica under the work that it has: what holds for every request until that changes.
+
+    load, scrape: what it was made of. marginal_rate: nano-dollars for an engine-second (`Lease.engine_seconds`) now,
+    π × scarcity. fill_ratio: sequences there ÷ the operating point's.
+    """
+
+    __slots__ = ("_busy", "_lease", "fill_ratio", "load", "marginal_rate", "pace", "scrape")
+
+    def __init__(self, lease: Lease, load: Load, scrape: Scrape | None) -> None:
+        self.load = load
+        self.scrape = scrape
+        self._lease = lease
+        self._busy = busy = occupancy(lease.profile, load, scrape)
+        self.pace = Pace(lease.profile, busy)
+        self.fill_ratio = (busy.decoding + busy.prefilling) / lease.point.sequences
+        self.marginal_rate = scarcity(lease.profile, lease.point, busy) * lease.nanousd_per_second
+
+    def allocated_nanousd(
+        self,
+        prompt_tokens: float,
+        completion_tokens: float,
+        cached_tokens: float,
+        ttft_seconds: float,
+        tpot_seconds: float,
+    ) -> int:
+        """What the meter would charge if the present load stayed: over the forecast prefill and decode, the request's share of
+        all weight × π. It falls as the batch grows."""
+        lease = self._lease
+        prefill = prefill_step_seconds(lease.profile, prompt_tokens - cached_tokens)
+        decode = lease._decode_seconds(prompt_tokens, completion_tokens)
+        others = _weight_of_others(lease.profile, lease.share_seconds, self._busy)
+        seconds = completion_tokens * tpot_seconds * decode / (decode + others)
+        if prefill:
+            seconds += ttft_seconds * prefill / (prefill + others)
+        return round(seconds * lease.nanousd_per_second)
 
 
 @lru_cache(maxsize=256)
@@ -168,11 +208,12 @@ def scarcity(profile: EngineProfile, point: OperatingPoint, busy: Occupancy) -> 
     TARGET_UTILIZATION_RATIO of it; limit: all). Linear up to the target, for there a request takes from nobody but what
     could still come; beyond it 1 ÷ slack, the growth of waiting in a queue, for there it delays the others.
     """
+    engine = profile.figures
     slots = (busy.decoding + busy.prefilling) / point.sequences
-    cache = (busy.context_tokens + busy.prefill_tokens) / profile.kv_capacity_tokens / TARGET_UTILIZATION_RATIO
+    cache = (busy.context_tokens + busy.prefill_tokens) / engine.kv_capacity_tokens / TARGET_UTILIZATION_RATIO
     if slots <= 1 and cache <= 1:
         return IDLE_SCARCITY + (1 - IDLE_SCARCITY) * (slots if slots > cache else cache)
-    return max(_delay(slots, profile.sequences_max / point.sequences), _delay(cache, 1 / TARGET_UTILIZATION_RATIO))
+    return max(_delay(slots, engine.sequences_max / point.sequences), _delay(cache, 1 / TARGET_UTILIZATION_RATIO))
 
 
 def _delay(ratio: float, limit: float) -> float:

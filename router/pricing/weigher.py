@@ -174,8 +174,8 @@ class Weigher:
         else:
             seconds = self._prompt_seconds(seat, ahead_tokens - (steps - 1) * budget, waiting_count / steps + 1)
         steps_until_read = steps + room_steps + STEP_UNDER_WAY
-        if decoding:  # the others' steps go by before the scheduler has seen it
-            unseen_seconds = profile.request_overhead_seconds + profile.request_seconds_per_token * seat.context_tokens
+        unseen_seconds = profile.request_overhead_seconds + profile.request_seconds_per_token * seat.context_tokens
+        if decoding and unseen_seconds:  # the others' steps go by before the scheduler has seen it
             steps_until_read += unseen_seconds / profile.decode_steps(decoding).seconds(self._context_tokens, 1, 0)
         if is_streaming:
             self._waiting.add(at_ns, seat.prompt_tokens, 1)

@@ -6,30 +6,30 @@ is worked out once per model name and set of needs. Ranking is the policies' bus
 """
 
 from collections.abc import Iterable, Mapping
+from math import inf
 from typing import NamedTuple
 
 from router.domain.decision import Candidate, Exclusion, Prediction
-from router.domain.fleet import IDLE, UP, HealthState, Load, Replica, Snapshot
-from router.domain.request import Capability, Endpoint, InferenceRequest
+from router.domain.fleet import IDLE, UP, Backend, HealthState, Load, Scrape, Snapshot
+from router.domain.request import Capability, InferenceRequest
 from router.errors import Refusal
 from router.pricing.drift import Drifts
 from router.pricing.price import MeteredPrice, Price
 from router.pricing.profile import EngineProfile
-from router.pricing.quote import Lease
+from router.pricing.quote import Lease, metered_quote
+from router.selection.affinity import PrefixIndex
+from router.selection.ask import NOTHING_CACHED, Ask
 from router.selection.eligibility import Fit, fit, why_too_long, why_unable
-from router.selection.quality import tier_qualities
-from router.selection.refusal import refuse_for_now, refuse_too_long, refuse_unable
+from router.selection.prospect import METERED_TTFT_SECONDS, METERED_TTFT_SECONDS_PER_TOKEN, Offer, prospect
+from router.selection.refusal import refuse_for_now, refuse_tenant, refuse_too_long, refuse_unable
 from router.selection.scope import Scope
-from router.selection.site import Site
+from router.selection.site import Seat, Site
+from router.selection.tenancy import Tenancy, why_not_for
 
-# Tokens of an answer whose length nobody predicted: the mean of the 19,366 requests of Azure's conversation trace of 2023.
-COMPLETION_TOKENS_UNKNOWN = 211.0
-AUDIO = frozenset({Endpoint.TRANSCRIPTIONS, Endpoint.TRANSLATIONS})
-GENERATING = AUDIO | {Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES, Endpoint.MESSAGES}
-# Combinations of model names and needs that are remembered: more than clients that mean well ever use.
+# Providers cache nothing shorter (OpenAI and Anthropic document 1,024 tokens).
+METERED_CACHED_TOKENS_MIN = 1024
+# Combinations of model names, needs and tenants that are remembered: more than clients that mean well ever use.
 ABLE_MAX = 4096
-# The prompt of audio is estimated in the frames that Whisper's encoder makes of a second (arXiv:2212.04356, 2.2).
-AUDIO_TOKENS_PER_SECOND = 50
 
 
 class _Able(NamedTuple):
@@ -43,7 +43,8 @@ class Finder:
     """Finds candidates under one configuration; make a new one when prices, profiles or tiers change.
 
     tiers: weakest first. prices: in force, by backend. profiles: by profile name. stale_seconds: the age from which on a
-    scrape is not believed. drifts: how far replicas are from their profiles; it outlives this configuration.
+    scrape is not believed. drifts: how far replicas are from their profiles; prefixes: what was sent where; both outlive this
+    configuration.
     """
 
     def __init__(
@@ -54,15 +55,21 @@ class Finder:
         profiles: Mapping[str, EngineProfile],
         stale_seconds: float,
         drifts: Drifts | None = None,
+        prefixes: PrefixIndex | None = None,
     ) -> None:
         self._levels = {tier: level for level, tier in enumerate(tiers)}
         self._prices = prices
         self._profiles = profiles
         self._stale_seconds = stale_seconds
         self.drifts = drifts or Drifts()
-        # By model name and needs, both from bounded sets: only configured names have a scope, and needs follow from the
-        # endpoint and a few features of the body.
-        self._able: dict[tuple[str, frozenset[Capability]], _Able] = {}
+        self.prefixes = prefixes or PrefixIndex()
+        self._sites: dict[str, Site] = {}
+        # Of the last snapshot's scrapes; a snapshot's are never changed.
+        self._scrapes: Mapping[str, Scrape] = {}
+        self._oldest_scrape_seconds = inf
+        # By model name, needs and tenant, all from bounded sets: only configured names have a scope, needs follow from the
+        # endpoint and a few features of the body, and a tenant is named here only where rules of its own hold.
+        self._able: dict[tuple[str, frozenset[Capability], str], _Able] = {}
 
     def find(
         self,
@@ -73,7 +80,8 @@ class Finder:
         prediction: Prediction | None,
         now_seconds: float,
         *,
-        is_budgeted: bool = False,
+        tenancy: Tenancy | None = None,
+        are_holds_wanted: bool = False,
     ) -> tuple[list[Candidate], list[Exclusion]]:
         """The candidates, at least one; and every replica or whole backend of the scope that is none, with the reason.
 
@@ -84,9 +92,11 @@ class Finder:
         Raises BadRequest when nothing in scope can do what is needed, ContextTooLong when nothing is long enough,
         RateLimited or Unavailable, with the smallest wait, when nothing is fit for now.
 
-        is_budgeted: give each candidate the most that it can cost, for `affordable.py` to judge.
+        tenancy: the tenant's rules, where it has any. are_holds_wanted: give each candidate the most that it can cost, for
+        `affordable.py` and `terms.py` to judge.
         """
-        able = self._able.get((scope.model, request.needs)) or self._assess(scope, request.needs)
+        tenant, region = ("", "") if tenancy is None else (tenancy.tenant, tenancy.region)
+        able = self._able.get((scope.model, request.needs, tenant)) or self._assess(scope, request.needs, tenancy)
         fitting: list[Site] = []
         doubtful: list[Site] = []
         exclusions = able.exclusions.copy()
@@ -98,9 +108,16 @@ class Finder:
                     doubtful.append(site)
                 case Fit.NO:
                     exclusions.append(Exclusion(site.backend.name, "", why_too_long(site.backend, request)))
-        sight = _Sight(snapshot, loads, now_seconds, now_seconds - self._stale_seconds, self.drifts)
-        ask = _Ask(request, prediction, len(self._levels), is_budgeted=is_budgeted)
-        ejected: list[tuple[Site, Replica]] = []
+        if snapshot.scrapes is not self._scrapes:
+            self._scrapes = snapshot.scrapes
+            self._oldest_scrape_seconds = min((one.at_seconds for one in self._scrapes.values()), default=inf)
+        fresh_from = now_seconds - self._stale_seconds
+        sight = _Sight(snapshot, loads, now_seconds, fresh_from, self._oldest_scrape_seconds, self.drifts)
+        cached_tokens = self.prefixes.cached_tokens(request.prefix) if request.prefix else NOTHING_CACHED
+        ask = Ask(
+            request, prediction, len(self._levels), cached_tokens, region=region, are_holds_wanted=are_holds_wanted
+        )
+        ejected: list[tuple[Site, Seat]] = []
         candidates = _admitted(fitting, ask, sight, exclusions, ejected)
         if candidates:
             for site in doubtful:
@@ -108,72 +125,42 @@ class Finder:
         elif doubtful:
             candidates = _admitted(doubtful, ask, sight, exclusions, ejected)
         if not candidates and ejected:
-            candidates = [_candidate(site, replica, ask, sight) for site, replica in ejected]
-            panicking = {replica.id for _, replica in ejected}
+            for site, seat in ejected:
+                _appraise(site, (seat,), ask, sight, candidates)
+            panicking = {seat.replica.id for _, seat in ejected}
             exclusions = [exclusion for exclusion in exclusions if exclusion.replica not in panicking]
         if not candidates:
-            raise _refusal(request, scope, able.sites, fitting + doubtful, exclusions, sight)
+            raise _refusal(request, scope, able.sites, fitting + doubtful, exclusions, sight, tenancy)
         return candidates, exclusions
 
-    def _assess(self, scope: Scope, needs: frozenset[Capability]) -> _Able:
+    def _assess(self, scope: Scope, needs: frozenset[Capability], tenancy: Tenancy | None) -> _Able:
         """Who is able, whatever the hour; remembered."""
         able = _Able([], [])
         for backend in scope.backends:
             price, profile = self._prices.get(backend.name), self._profiles.get(backend.profile)
             if not needs <= backend.capabilities:
                 able.exclusions.append(Exclusion(backend.name, "", why_unable(backend, needs)))
+            elif why := why_not_for(tenancy, backend):
+                able.exclusions.append(Exclusion(backend.name, "", why))
             elif price is None:
                 able.exclusions.append(Exclusion(backend.name, "", "no price in force"))
             elif isinstance(price, MeteredPrice):
-                able.sites.append(Site(backend, self._levels[backend.tier], price))
+                able.sites.append(self._site(backend, price))
             elif profile is None:
                 able.exclusions.append(Exclusion(backend.name, "", "no engine profile to share its hours out by"))
             else:
-                able.sites.append(Site(backend, self._levels[backend.tier], Lease(price, profile)))
+                able.sites.append(self._site(backend, Lease(price, profile)))
         if len(self._able) >= ABLE_MAX:
             self._able.clear()
-        self._able[scope.model, needs] = able
+        self._able[scope.model, needs, "" if tenancy is None else tenancy.tenant] = able
         return able
 
-
-def expected_completion_tokens(request: InferenceRequest, prediction: Prediction | None) -> float:
-    """Over all choices. A client's bound holds; where nothing is generated it is 0, where nothing is predicted a mean."""
-    if prediction is not None:
-        tokens = prediction.completion_tokens
-    elif request.endpoint in GENERATING:
-        tokens = COMPLETION_TOKENS_UNKNOWN
-    else:
-        return 0.0
-    if request.completion_tokens_max is not None:
-        tokens = min(tokens, request.completion_tokens_max)
-    return tokens * request.choices
-
-
-class _Ask:
-    """What of the request bears on every candidate alike."""
-
-    __slots__ = ("audio_seconds", "completion_tokens", "holds_nanousd", "prompt_tokens", "qualities", "request")
-
-    def __init__(
-        self, request: InferenceRequest, prediction: Prediction | None, tiers: int, *, is_budgeted: bool
-    ) -> None:
-        self.request = request
-        self.holds_nanousd: dict[str, int] | None = {} if is_budgeted else None
-        # Tokenizing is not inference: the engine computes none of it.
-        self.prompt_tokens = 0 if request.endpoint is Endpoint.TOKENIZE else request.prompt.tokens_estimate
-        self.completion_tokens = expected_completion_tokens(request, prediction)
-        self.audio_seconds = self.prompt_tokens / AUDIO_TOKENS_PER_SECOND if request.endpoint in AUDIO else 0.0
-        self.qualities = tier_qualities(prediction, tiers)
-
-    def hold_nanousd(self, site: Site) -> int:
-        """The same for all replicas of a site."""
-        holds = self.holds_nanousd
-        if holds is None:
-            return 0
-        name = site.backend.name
-        if name not in holds:
-            holds[name] = site.worst_case(self.request)
-        return holds[name]
+    def _site(self, backend: Backend, price: Lease | MeteredPrice) -> Site:
+        """One for each backend, whoever asks: its seats remember their outlooks."""
+        site = self._sites.get(backend.name)
+        if site is None:
+            self._sites[backend.name] = site = Site(backend, self._levels[backend.tier], price)
+        return site
 
 
 class _Sight(NamedTuple):
@@ -183,59 +170,94 @@ class _Sight(NamedTuple):
     loads: Mapping[str, Load]
     now_seconds: float
     fresh_from: float
+    oldest_scrape_seconds: float
     drifts: Drifts
 
 
 def _admitted(
     sites: Iterable[Site],
-    ask: _Ask,
+    ask: Ask,
     sight: _Sight,
     exclusions: list[Exclusion],
-    ejected: list[tuple[Site, Replica]],
+    ejected: list[tuple[Site, Seat]],
 ) -> list[Candidate]:
     """The replicas of these sites that are fit for now; the others go to the exclusions, and the ejected are listed too."""
     candidates: list[Candidate] = []
     healths = sight.snapshot.health
     for site in sites:
-        for replica in site.backend.replicas:
-            health = healths.get(replica.id, UP)
-            if health.is_usable or health.admits(sight.now_seconds):
-                candidates.append(_candidate(site, replica, ask, sight))
-                continue
-            exclusions.append(Exclusion(site.backend.name, replica.id, health.why))
-            if health.state is HealthState.EJECTED:
-                ejected.append((site, replica))
+        seats = site.seats
+        if site.well_in is not healths:  # else it is known that all of them are up
+            fit_seats = []
+            for seat in seats:
+                health = healths.get(seat.replica.id, UP)
+                if health.is_usable or health.admits(sight.now_seconds):
+                    fit_seats.append(seat)
+                    continue
+                exclusions.append(Exclusion(site.backend.name, seat.replica.id, health.why))
+                if health.state is HealthState.EJECTED:
+                    ejected.append((site, seat))
+            if len(fit_seats) < len(seats):
+                seats = tuple(fit_seats)
+            else:
+                site.well_in = healths
+        if seats:
+            _appraise(site, seats, ask, sight, candidates)
     return candidates
 
 
-def _candidate(site: Site, replica: Replica, ask: _Ask, sight: _Sight) -> Candidate:
-    """The replica with its forecasts.
+def _appraise(site: Site, seats: Iterable[Seat], ask: Ask, sight: _Sight, candidates: list[Candidate]) -> None:
+    """Add the replicas with their forecasts. What is the same for all replicas of a site comes before the loop.
 
     One that we have not heard of for too long may have stood still since: it is forecast to answer that much later, so that
     it is asked last without being refused. One that was never scraped is taken as we know it from our own work.
     """
-    load = sight.loads.get(replica.id, IDLE)
-    scrape = sight.snapshot.scrapes.get(replica.id)
-    silent_seconds = 0.0
-    if scrape is not None and scrape.at_seconds < sight.fresh_from:
-        silent_seconds = sight.now_seconds - scrape.at_seconds
-        scrape = None
-    ttft_seconds, tpot_seconds, quote = site.appraise(
-        load, scrape, ask.prompt_tokens, ask.completion_tokens, ask.audio_seconds, sight.drifts.of(replica.id)
-    )
-    level = site.level
-    return Candidate(
-        site.backend,
-        replica,
-        load,
-        ttft_seconds + silent_seconds,
-        tpot_seconds,
-        ask.completion_tokens,
-        ask.qualities[level],
-        quote,
-        level,
-        ask.hold_nanousd(site),
-    )
+    price, hold_nanousd = site.price, ask.hold_nanousd(site)
+    prompt_tokens, cached_tokens = ask.prompt_tokens, ask.cached_tokens
+    rtt_seconds = site.rtt_seconds(ask.region)
+    egress_nanousd = round(ask.egress_bytes * site.egress_nanousd_per_byte) if site.egress_nanousd_per_byte else 0
+    loads, scrapes = sight.loads, sight.snapshot.scrapes
+    if not isinstance(price, Lease):
+        offer = Offer(site, ask, hold_nanousd)
+        seconds = rtt_seconds + METERED_TTFT_SECONDS + METERED_TTFT_SECONDS_PER_TOKEN * prompt_tokens
+        for seat in seats:
+            replica_id = seat.replica.id
+            load = loads.get(replica_id, IDLE)
+            cached = cached_tokens.get(replica_id, 0) if cached_tokens else 0
+            if cached < METERED_CACHED_TOKENS_MIN:
+                cached = 0
+            quote = metered_quote(price, prompt_tokens, ask.completion_tokens, cached, ask.audio_seconds)
+            nanousd = quote.marginal_nanousd + egress_nanousd
+            candidates.append(prospect(offer, seat, load, seconds, nanousd, cached))
+        return
+    engine_seconds = price.engine_seconds(prompt_tokens, ask.completion_tokens)
+    offer = Offer(site, ask, hold_nanousd)
+    drifts, fresh_from, cached = sight.drifts.by_replica, sight.fresh_from, 0
+    load_of, scrape_of, drift_of, add = loads.get, scrapes.get, drifts.get, candidates.append
+    may_be_stale = sight.oldest_scrape_seconds < fresh_from
+    for seat in seats:
+        replica_id = seat.id
+        load, scrape, outlook, drift = (
+            load_of(replica_id, IDLE),
+            scrape_of(replica_id),
+            seat.outlook,
+            drift_of(replica_id),
+        )
+        seconds = rtt_seconds
+        if may_be_stale and scrape is not None and scrape.at_seconds < fresh_from:
+            seconds += sight.now_seconds - scrape.at_seconds
+            scrape = None
+        # The same load may come as another object, where other workers' is in it.
+        if outlook is None or outlook.scrape is not scrape or (outlook.load is not load and outlook.load != load):
+            outlook = seat.look(price, load, scrape)
+        own_seconds = engine_seconds
+        if cached_tokens:
+            cached = cached_tokens.get(replica_id, 0)
+            own_seconds -= cached * price.cache_saving_seconds
+        nanousd = int(own_seconds * outlook.marginal_rate + 0.5) + egress_nanousd
+        ttft_seconds = outlook.pace.ttft_seconds(prompt_tokens - cached)
+        if drift is not None:
+            ttft_seconds *= drift.ttft.ratio
+        add(prospect(offer, seat, load, seconds + ttft_seconds, nanousd, cached, outlook, drift))
 
 
 def _refusal(
@@ -245,11 +267,14 @@ def _refusal(
     fitting: Iterable[Site],
     exclusions: Iterable[Exclusion],
     sight: _Sight,
+    tenancy: Tenancy | None,
 ) -> Refusal:
     """Why nothing is left, from the lasting reasons to the passing ones."""
     capable = [backend for backend in scope.backends if request.needs <= backend.capabilities]
     if not capable:
         return refuse_unable(request, scope.backends, sight.snapshot.backends.values())
+    if all(why_not_for(tenancy, backend) for backend in capable):
+        return refuse_tenant(request, capable, tenancy)
     backends = [site.backend for site in fitting]
     sites = [site.backend for site in able]
     if sites and not backends:

@@ -4,7 +4,7 @@ from typing import Any
 
 from router.domain.decision import Candidate, Choice, Decision
 from router.domain.money import usd_text
-from router.domain.request import InferenceRequest
+from router.domain.request import InferenceRequest, Terms
 from router.pricing.drift import Drifts
 
 
@@ -24,6 +24,7 @@ def explain(request: InferenceRequest, decision: Decision, drifts: Drifts | None
             "choices": request.choices,
             "turns": request.prompt.turns,
             "is_streaming": request.is_streaming,
+            "terms": _terms(request.terms),
         },
         "policy": decision.policy,
         "baseline": decision.baseline,
@@ -40,6 +41,16 @@ def explain(request: InferenceRequest, decision: Decision, drifts: Drifts | None
             {"backend": exclusion.backend, "replica": exclusion.replica or None, "why": exclusion.why}
             for exclusion in decision.exclusions
         ],
+    }
+
+
+def _terms(terms: Terms) -> dict[str, Any]:
+    ceiling = terms.cost_nanousd_max
+    return {
+        "cost_usd_max": None if ceiling is None else usd_text(ceiling),
+        "deadline_seconds": terms.deadline_seconds,
+        "criticality": terms.criticality.value,
+        "region": terms.region,
     }
 
 
@@ -62,6 +73,14 @@ def _choice(rank: int, choice: Choice, drifts: Drifts | None) -> dict[str, Any]:
         "tpot_seconds": candidate.tpot_seconds,
         "profile_correction": drift and {"ttft_ratio": drift.ttft.ratio, "tpot_ratio": drift.tpot.ratio},
         "completion_tokens": candidate.completion_tokens,
+        "cached_tokens": candidate.cached_tokens,
+        "fill_ratio": candidate.fill_ratio,
+        "acceptance": choice.acceptance
+        and {
+            "logprob_mean_min": choice.acceptance.logprob_mean_min,
+            "stream_tokens": choice.acceptance.stream_tokens,
+            "must_parse": choice.acceptance.must_parse,
+        },
         "quote": _quote(candidate),
         "hold": {"usd": usd_text(candidate.hold_nanousd), "nanousd": candidate.hold_nanousd},
         "load": {

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from router.domain.decision import Exclusion
 from router.domain.fleet import UP, Backend, Health, HealthState, Snapshot
 from router.domain.request import Endpoint, InferenceRequest
-from router.errors import BadRequest, ContextTooLong, RateLimited, Refusal, Unavailable
+from router.errors import BadRequest, ContextTooLong, Forbidden, RateLimited, Refusal, Unavailable
 from router.selection.eligibility import listed
+from router.selection.tenancy import Tenancy, why_not_for
 
 # The member that holds the prompt, for the refusal's `param`.
 PROMPT_MEMBERS = {Endpoint.COMPLETIONS: "prompt", Endpoint.RESPONSES: "input"}
@@ -23,6 +24,14 @@ def refuse_unable(request: InferenceRequest, backends: Sequence[Backend], fleet:
     others = sorted({backend.model for backend in fleet if needs <= backend.capabilities})
     hint = f"Models that can: {', '.join(others)}." if others else "No model here can."
     return BadRequest(f"The model {model!r} cannot do {what}. {hint}", param="model")
+
+
+def refuse_tenant(request: InferenceRequest, backends: Iterable[Backend], tenancy: Tenancy | None) -> Refusal:
+    """403: what could serve the request is not open to its tenant; says why, backend by backend."""
+    whys = "; ".join(f"{backend.name}: {why_not_for(tenancy, backend)}" for backend in backends)
+    return Forbidden(
+        f"Nothing that serves {request.model[:100]!r} is open to this API key's tenant. {whys}.", param="model"
+    )
 
 
 def refuse_too_long(request: InferenceRequest, backends: Sequence[Backend]) -> Refusal:

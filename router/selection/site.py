@@ -1,51 +1,58 @@
-"""An able backend with all that is known of it until the next configuration, and what a request would meet there."""
+"""An able backend with all that is known of it until the next configuration, and what a request would meet there.
 
-from dataclasses import dataclass
+A site's seats, one for each replica, remember what follows from the replica's load until that changes, so that a request over
+many replicas costs little more than the arithmetic that is its own.
+"""
 
-from router.domain.decision import Quote
-from router.domain.fleet import Backend, Load, Scrape
+from collections.abc import Mapping
+from functools import cached_property
+
+from router.domain.fleet import Backend, Health, Load, Replica, Scrape
 from router.domain.request import InferenceRequest
-from router.pricing.drift import Drift
-from router.pricing.price import MeteredPrice
-from router.pricing.quote import Lease, metered_quote
+from router.pricing.price import MeteredPrice, Purchase
+from router.pricing.quote import Lease, Outlook
 from router.pricing.worst_case import leased_worst_case, metered_worst_case
 from router.selection.extent import extent
 
-# A metered provider tells nothing of its load, so one forecast serves for all. Measured on the 1,593 requests of the Claude
-# Code agent trace (callanjfox/kv-cache-tester, Apache-2.0) that have the API's own times: a Theil–Sen line through the time
-# to the first token over the prompt's length, and the median time per token after it.
-METERED_TTFT_SECONDS = 1.8
-METERED_TTFT_SECONDS_PER_TOKEN = 5.8e-6
-METERED_TPOT_SECONDS = 0.017
+
+class Seat:
+    """One replica of a site, and its outlook under the load that it had when it was last looked at."""
+
+    __slots__ = ("id", "outlook", "replica")
+
+    def __init__(self, replica: Replica) -> None:
+        self.id = replica.id
+        self.replica = replica
+        self.outlook: Outlook | None = None
+
+    def look(self, lease: Lease, load: Load, scrape: Scrape | None) -> Outlook:
+        """Only where load or scrape are others than before."""
+        self.outlook = outlook = Outlook(lease, load, scrape)
+        return outlook
 
 
-@dataclass(frozen=True, slots=True)
 class Site:
-    """level: the tier's place, 0 for the weakest. price: a lease with its engine's profile, or the price of tokens."""
+    """level: the tier's place, 0 for the weakest. price: a lease with its engine's profile, or the price of tokens.
+    egress_nanousd_per_byte: of what leaves the pool. well_in: the last verdicts on replicas' health that all of its own
+    passed."""
 
-    backend: Backend
-    level: int
-    price: Lease | MeteredPrice
+    def __init__(self, backend: Backend, level: int, price: Lease | MeteredPrice) -> None:
+        self.backend = backend
+        self.level = level
+        self.price = price
+        self.seats = tuple(Seat(replica) for replica in backend.replicas)
+        self.egress_nanousd_per_byte = backend.pool.egress_nanousd_per_gb / 1e9
+        self.well_in: Mapping[str, Health] | None = None
+        self.is_spot = isinstance(price, Lease) and price.purchase is Purchase.SPOT
 
-    def appraise(
-        self,
-        load: Load,
-        scrape: Scrape | None,
-        prompt_tokens: int,
-        completion_tokens: float,
-        audio_seconds: float,
-        drift: Drift | None = None,
-    ) -> tuple[float, float, Quote]:
-        """Forecast TTFT, the network included, and TPOT, in seconds, and the quote. drift: the replica's from its profile."""
-        price, rtt_seconds = self.price, self.backend.pool.rtt_seconds
-        if isinstance(price, Lease):
-            ttft_seconds, tpot_seconds, quote = price.appraise(
-                load, scrape, prompt_tokens, completion_tokens, drift=drift
-            )
-            return rtt_seconds + ttft_seconds, tpot_seconds, quote
-        ttft_seconds = rtt_seconds + METERED_TTFT_SECONDS + METERED_TTFT_SECONDS_PER_TOKEN * prompt_tokens
-        quote = metered_quote(price, prompt_tokens, completion_tokens, audio_seconds=audio_seconds)
-        return ttft_seconds, METERED_TPOT_SECONDS, quote
+    @cached_property
+    def _rtts(self) -> Mapping[str, float]:
+        return dict(self.backend.pool.rtt_seconds_from)
+
+    def rtt_seconds(self, region: str) -> float:
+        """Of the network, from clients in this region; the pool's own figure where nothing is said of it."""
+        pool = self.backend.pool
+        return self._rtts.get(region, pool.rtt_seconds) if region else pool.rtt_seconds
 
     def worst_case(self, request: InferenceRequest) -> int:
         """The most that an attempt here can cost, nano-dollars."""

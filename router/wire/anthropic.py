@@ -3,6 +3,7 @@
 Source: https://platform.claude.com/docs/en/api/messages, and the types of anthropic-python 2.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -164,8 +165,9 @@ class MessagesTranslator:
         self._chunks = ChunkWriter("", model, created)
         self._usage: dict[str, Any] = {}
 
-    def feed(self, data: bytes) -> bytes:
-        return b"".join([self._translated(event) for event in self._splitter.feed(data)])
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Event by event. Raises LookupError, TypeError, ValueError or EventTooLong at one that cannot be read."""
+        return map(self._translated, self._splitter.feed(data))
 
     def end(self) -> bytes:
         return self._translated(rest + b"\n\n") if (rest := self._splitter.rest().strip()) else b""

@@ -144,9 +144,17 @@ async def test_f33_before_the_deadline_what_has_not_answered_moves_and_what_has_
     def in_turn(config: dict[str, Any]) -> None:
         administered(config)
         config["policy"] = {"name": "round_robin"}
+        config["timeouts"] = {
+            "first_byte_seconds": 600,
+            "chunk_seconds": 600,
+        }  # what stalls here does so until it is given up
 
     async with running(tmp_path, in_turn) as jeton, admin_of(jeton) as admin:
-        leaving, broken = await begun_stream(jeton, max_tokens=4000)
+        for replica in jeton.fleet["small"]:
+            replica.faults(stall_after_chunks=3, times=1)
+        leaving, broken = await begun_stream(jeton, max_tokens=100)
+        for replica in jeton.fleet["small"]:
+            replica.clear_faults()
         replica = jeton.replica("small", int(leaving[-1]) - 1)
         waiting = []
         for number, is_streaming in enumerate((False, True)):
@@ -172,7 +180,7 @@ async def test_f33_before_the_deadline_what_has_not_answered_moves_and_what_has_
 async def test_f33_a_replica_that_comes_back_as_another_process_is_no_longer_leaving(tmp_path: Path) -> None:
     async with running(tmp_path, administered) as jeton, admin_of(jeton) as admin:
         await admin.post("/replicas/small/1/leave", json={"seconds": 3600})
-        jeton.replica("small").faults(api_death=True, seconds=3)
+        jeton.replica("small").faults(api_death=True, seconds=6)
         await jeton.until(lambda: jeton.health["small/1"] == "down", 60)
         await jeton.until(lambda: jeton.health["small/1"] == "up", 60)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import whole_app
 from payloads import HELLO, form, sound
 from scripted_backend import json_answer, scripted_backend, stream_answer
 from whole_app import WholeApp, running
@@ -184,3 +185,22 @@ async def test_a23_a_vllm_is_made_to_count_whoever_asks(jeton: WholeApp) -> None
         assert charge["completion_tokens"] > 0
     made = sum(replica.engine.counters.completion_tokens for replica in jeton.fleet["small"])
     assert made == sum(charge["completion_tokens"] for charge in await jeton.charges())
+
+
+async def test_a10_a_price_of_zero_is_a_price_it_decides_and_it_is_charged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others take 0 for unset and route as if it were dear, or not at all."""
+    free = {f"{name}_usd_per_million": 0 for name in ("prompt", "cached", "completion")}
+    row = whole_app.PRICES["tokens"][0] | free | {"unusual_price_confirmed": True}
+    monkeypatch.setitem(whole_app.PRICES, "tokens", [row])
+    async with running(tmp_path) as jeton:
+        answer = await jeton.http.post(
+            "/v1/chat/completions", json={"model": "anything", "messages": HELLO, "max_tokens": 20}
+        )
+        assert answer.headers["x-jeton-backend"] == "cloud"
+        assert float(answer.headers["x-jeton-cost-usd"]) == 0
+        (charge,) = await jeton.charges()
+        assert (charge["cost_nanousd"], charge["cost_status"]) == (0, "priced")
+        text = (await jeton.http.get("/metrics")).text
+        assert 'jeton_unpriced_attempts_total{backend="cloud"} 0' in text

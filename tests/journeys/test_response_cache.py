@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from payloads import HELLO, PIXEL
 from prometheus_client.parser import text_string_to_metric_families
-from scripted_backend import json_answer, scripted_backend
+from scripted_backend import ScriptedBackend, json_answer, scripted_backend
 from whole_app import PEPPER, WholeApp, running
 
 from router.__main__ import main
@@ -223,41 +223,56 @@ async def test_identical_requests_under_way_are_dispatched_once(jeton: WholeApp)
     assert sum(charge["cost_nanousd"] for charge in charges if charge["pool"] == "cache") == 0
 
 
-LASTING = {**COLD, "max_tokens": 150, "ignore_eos": True}
+@pytest.fixture
+async def silent(tmp_path: Path) -> AsyncIterator[tuple[WholeApp, ScriptedBackend]]:
+    """A backend that answers when it is told to, in the place of `small`."""
+    async with scripted_backend() as backend:
+        backend.answer = json_answer(completion("stop"))
+        backend.speaks.clear()
+
+        def change(config: dict[str, Any]) -> None:
+            backend.at(0)(config)
+            cached(config)
+
+        async with running(tmp_path, change) as jeton:
+            yield jeton, backend
 
 
-async def test_a_leader_that_leaves_leaves_the_others_to_go_on(jeton: WholeApp) -> None:
-    leader = await jeton.raw(jeton.request(PATH, LASTING))
-    await jeton.until(lambda: asked(jeton) == 1, seconds=15)
-    following = asyncio.create_task(ask(jeton, LASTING))
+async def test_a_leader_that_leaves_leaves_the_others_to_go_on(silent: tuple[WholeApp, ScriptedBackend]) -> None:
+    jeton, backend = silent
+    leader = await jeton.raw(jeton.request(PATH, COLD))
+    await jeton.until(lambda: len(backend.heads) == 1, seconds=15)
+    following = asyncio.create_task(ask(jeton))
     await jeton.until(lambda: jeton.app._cache.waiting == 1, seconds=15)
     leader.leave()
+    await jeton.until(lambda: len(backend.heads) == 2, seconds=15)
+    backend.speaks.set()
     answer = await following
     assert (answer.status_code, said(answer)) == (200, "miss")
-    assert asked(jeton) == 2
 
 
-async def test_a_follower_that_leaves_takes_nothing_from_the_leader(jeton: WholeApp) -> None:
-    leading = asyncio.create_task(ask(jeton, LASTING))
-    await jeton.until(lambda: asked(jeton) == 1, seconds=15)
-    follower = await jeton.raw(jeton.request(PATH, LASTING))
+async def test_a_follower_that_leaves_takes_nothing_from_the_leader(silent: tuple[WholeApp, ScriptedBackend]) -> None:
+    jeton, backend = silent
+    leading = asyncio.create_task(ask(jeton))
+    await jeton.until(lambda: len(backend.heads) == 1, seconds=15)
+    follower = await jeton.raw(jeton.request(PATH, COLD))
     await jeton.until(lambda: jeton.app._cache.waiting == 1, seconds=15)
     follower.leave()
     await jeton.until(lambda: jeton.app._cache.waiting == 0, seconds=15)
+    backend.speaks.set()
     answer = await leading
     assert (answer.status_code, said(answer)) == (200, "miss")
-    assert asked(jeton) == 1
-    await jeton.settled()
+    assert len(backend.heads) == 1
     assert jeton.app._cache.flights == 0
 
 
-async def test_only_whole_answers_with_a_real_end_are_kept(tmp_path: Path) -> None:
+def completion(finish: Any) -> bytes:
+    choice = {"index": 0, "message": {"role": "assistant", "content": "a"}, "finish_reason": finish}
     usage = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
+    return json.dumps({"id": "x", "object": "chat.completion", "choices": [choice], "usage": usage}).encode()
 
-    def answer(finish: Any) -> bytes:
-        choice = {"index": 0, "message": {"role": "assistant", "content": "a"}, "finish_reason": finish}
-        return json.dumps({"id": "x", "object": "chat.completion", "choices": [choice], "usage": usage}).encode()
 
+async def test_only_whole_answers_with_a_real_end_are_kept(tmp_path: Path) -> None:
     async with scripted_backend() as backend:
 
         def change(config: dict[str, Any]) -> None:
@@ -266,13 +281,13 @@ async def test_only_whole_answers_with_a_real_end_are_kept(tmp_path: Path) -> No
             config["cache"]["answer_bytes_max"] = 1_000
 
         async with running(tmp_path, change) as jeton:
-            for body in (answer(None), answer("stop").replace(b'"a"', b'"' + b"a" * 1_000 + b'"')):
+            for body in (completion(None), completion("stop").replace(b'"a"', b'"' + b"a" * 1_000 + b'"')):
                 backend.answer = json_answer(body)
                 assert [said(await ask(jeton)) for _ in range(2)] == ["miss", "miss"]
             backend.answer = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\n{}"
             assert [(await ask(jeton)).status_code for _ in range(2)] == [400, 400]
             assert jeton.app._cache.entries == 0
-            backend.answer = json_answer(answer("stop"))
+            backend.answer = json_answer(completion("stop"))
             assert [said(await ask(jeton)) for _ in range(2)] == ["miss", "hit"]
 
 

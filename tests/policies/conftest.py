@@ -1,11 +1,13 @@
 """Candidates for the policies' tables."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from pools import CENTRAL
 
-from router.domain.decision import Candidate, Quote
-from router.domain.fleet import Backend, Billing, EngineKind, Load, Pool, PoolKind, Replica
+from router.domain.decision import Candidate
+from router.domain.fleet import Backend, EngineKind, Load, Pool, Replica
 from router.domain.request import Capability, Endpoint, InferenceRequest, Prompt
 
 MakeCandidate = Callable[..., Candidate]
@@ -19,8 +21,8 @@ def request_() -> InferenceRequest:
 
 @pytest.fixture
 def candidate() -> MakeCandidate:
-    """Makes a candidate out of what a policy looks at: replica's id, quote (nano-dollars), forecast, quality, tier, load."""
-    pool = Pool("central", PoolKind.CENTRAL, Billing.LEASED)
+    """Makes a candidate out of what a policy looks at: replica's id, quote (nano-dollars), forecasts, tier, load, pool, and any
+    other field."""
 
     def make(
         name: str,
@@ -31,6 +33,9 @@ def candidate() -> MakeCandidate:
         level: int = 1,
         attempts: int = 0,
         prefill: int = 0,
+        pool: Pool = CENTRAL,
+        tpot: float = 0.02,
+        **more: Any,
     ) -> Candidate:
         replica = Replica(name, name.split("/")[0], "http://10.0.0.1:8000")
         tier = ("small", "large")[level] if level < 2 else f"tier-{level}"
@@ -38,6 +43,6 @@ def candidate() -> MakeCandidate:
             replica.backend, pool, "m", "m", tier, "fp8", EngineKind.VLLM, 8192, frozenset(), "p", "h", (replica,)
         )
         load = Load(attempts=attempts, prefill_tokens=prefill)
-        return Candidate(backend, replica, load, ttft, 0.02, 100.0, quality, Quote(quote, quote, quote), level)
+        return Candidate(backend, replica, load, ttft, tpot, 100.0, quality, quote, quote, quote, level, **more)
 
     return make

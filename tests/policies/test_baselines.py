@@ -1,11 +1,19 @@
-"""The baselines: always_large, always_small, least_busy, round_robin."""
+"""The baselines: one tier, in turn, by chance, by load, by list price, by marginal cost, by a threshold."""
+
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from policies.always_large import AlwaysLarge
 from policies.always_small import AlwaysSmall
+from policies.fixed_threshold import LARGE, SMALL, FixedThreshold
 from policies.least_busy import LeastBusy
+from policies.lowest_list_price import LowestListPrice
+from policies.marginal_cost import MarginalCost
+from policies.power_of_two import PowerOfTwo
 from policies.round_robin import RoundRobin
+from policies.uniform_random import UniformRandom
 
 
 def order(ranking) -> list[str]:
@@ -80,3 +88,59 @@ def test_round_robin_lets_a_replica_that_comes_back_have_its_turn_and_no_more(ca
 def test_two_routers_do_not_share_a_turn(candidate, request_) -> None:
     candidates = [candidate("a/0"), candidate("a/1")]
     assert order(RoundRobin().rank(request_, candidates)) == order(RoundRobin().rank(request_, candidates))
+
+
+def test_marginal_cost_looks_at_nothing_but_the_quote(candidate, request_) -> None:
+    candidates = [
+        candidate("good/0", quote=3),
+        candidate("bad/0", quote=1, quality=0.0, ttft=99.0),
+        candidate("free/0", quote=0, ttft=100.0),
+    ]
+    assert order(MarginalCost().rank(request_, candidates)) == ["free/0", "bad/0", "good/0"]
+
+
+def test_the_lowest_list_price_is_a_sum_of_rates_whatever_the_request_costs(candidate, request_) -> None:
+    candidates = [
+        candidate("a/0", quote=1, list_nanousd_per_million=900),
+        candidate("b/0", quote=900, list_nanousd_per_million=100, attempts=2),
+        candidate("b/1", quote=900, list_nanousd_per_million=100, attempts=1),
+        candidate("free/0", quote=900, list_nanousd_per_million=0),
+    ]
+    assert order(LowestListPrice().rank(request_, candidates)) == ["free/0", "b/1", "b/0", "a/0"]
+
+
+@pytest.mark.parametrize(
+    ("quality", "expected", "reason"),
+    [
+        (0.75, ["small/0", "large/0", "large/1"], SMALL),
+        (0.74, ["large/0", "large/1", "small/0"], LARGE),
+    ],
+)
+def test_a_fixed_threshold_looks_at_the_prompt_and_never_at_load_or_price_now(
+    candidate, request_, quality, expected, reason
+) -> None:
+    candidates = [
+        candidate("small/0", level=0, quality=quality, quote=10**9, ttft=99.0, list_nanousd_per_million=5),
+        candidate("large/0", list_nanousd_per_million=10),
+        candidate("large/1", list_nanousd_per_million=20, quote=1),
+    ]
+    ranking = FixedThreshold().rank(request_, candidates)
+    assert order(ranking) == expected
+    assert {choice.reason for choice in ranking} == {reason}
+
+
+def chosen(policy, candidates, request_, count: int) -> Counter[str]:
+    requests = (replace(request_, request_id=f"req_{number:032x}") for number in range(count))
+    return Counter(order(policy.rank(one, candidates))[0] for one in requests)
+
+
+def test_random_gives_every_replica_an_equal_chance(candidate, request_) -> None:
+    found = chosen(UniformRandom(), [candidate(f"a/{number}") for number in range(4)], request_, 4000)
+    assert all(900 < count < 1100 for count in found.values())
+    assert len(found) == 4
+
+
+def test_power_of_two_never_takes_the_busiest_and_takes_the_idlest_half_of_the_time(candidate, request_) -> None:
+    found = chosen(PowerOfTwo(), [candidate(f"a/{number}", attempts=number) for number in range(4)], request_, 4000)
+    assert set(found) == {"a/0", "a/1", "a/2"}
+    assert 1800 < found["a/0"] < 2200  # 3 of 6 pairs

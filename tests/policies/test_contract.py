@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import policies
-from router.domain.decision import Candidate, Quote
+from router.config_file import POLICY_NEEDS
+from router.domain.decision import Candidate
 from router.domain.fleet import Backend, Billing, EngineKind, Load, Pool, PoolKind, Replica
 from router.domain.request import Capability, Endpoint, InferenceRequest, Prompt
 from router.selection.loader import load_policy, policy_class, policy_names
@@ -52,7 +53,8 @@ def fleets(draw: st.DrawFn) -> list[Candidate]:
         )  # fmt: skip
         forecast = st.tuples(
             st.builds(Load, COUNT, COUNT, COUNT, COUNT), SECONDS, SECONDS, st.floats(0, 1e6), st.floats(0, 1),
-            st.builds(Quote, MONEY, MONEY, MONEY), st.just(level),
+            MONEY, MONEY, MONEY, st.just(level), MONEY, st.integers(0, 10**6), st.floats(0, 20), st.booleans(), MONEY,
+            SECONDS, SECONDS,
         )  # fmt: skip
         shared = draw(st.none() | forecast)
         candidates += [Candidate(backend, replica, *(shared or draw(forecast))) for replica in replicas]
@@ -85,7 +87,7 @@ def test_a11_it_says_what_it_decides_on_and_with_which_reasons(name: str) -> Non
     policy = load_policy(name, {})
     needs: frozenset[str] = policy.needs  # type: ignore[attr-defined]
     reasons: Sequence[str] = policy.reasons  # type: ignore[attr-defined]
-    assert needs <= {"quality", "price", "ttft"}
+    assert needs <= POLICY_NEEDS
     assert 1 <= len(set(reasons)) == len(reasons) <= 8
     for reason in reasons:  # it becomes a label, and a header's value
         assert reason.isascii()

@@ -49,6 +49,17 @@ def test_the_order_is(case, candidate, request_) -> None:
     assert [(choice.candidate.replica.id, choice.reason) for choice in ranking] == expected
 
 
+def test_an_objective_for_the_time_per_token_counts_where_it_is_set(candidate, request_) -> None:
+    candidates = [candidate("slow/0", quote=1, tpot=0.2), candidate("quick/0", quote=900, tpot=0.1)]
+    unset = QualityFloor().rank(request_, candidates)
+    assert [choice.candidate.replica.id for choice in unset] == ["slow/0", "quick/0"]
+    ranking = QualityFloor(tpot_seconds_max=0.1).rank(request_, candidates)
+    assert [(choice.candidate.replica.id, choice.reason) for choice in ranking] == [
+        ("quick/0", ON_TIME),
+        ("slow/0", LATE),
+    ]
+
+
 def test_a10_a_price_of_zero_is_the_cheapest_and_not_unset(candidate, request_) -> None:
     ranking = QualityFloor().rank(request_, [candidate("a/0", quote=1), candidate("free/0", quote=0)])
     assert ranking[0].candidate.replica.id == "free/0"

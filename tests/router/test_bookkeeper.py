@@ -26,15 +26,19 @@ from bookkeeping import (
     assert_file_is_consistent,
     facts,
 )
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ledgers import Place
 from workers_at_work import SILENCE_SECONDS, START, AtWork, Clock, Keeping
 
 from router.accountant import Accountant
+from router.commands.ledger import ledger
+from router.config import LedgerConfig
 from router.domain.usage import Usage
-from router.ledger.address import Address
+from router.ledger.address import Address, PostgresAddress
 from router.ledger.database import dicts
+from router.ledger.opening import open_ledger
 from router.ledger.schema import open_reader, open_shared
 from router.ledger.sqlite import SqliteLedger
 from router.ledger.store import LedgerError
@@ -336,6 +340,32 @@ async def test_a_ledger_that_one_has_alone_cannot_be_shared(place: Place) -> Non
     with pytest.raises(LedgerError, match=r"ledger\.accountant: inside"):
         Firm(place.address, workers=1)
     alone.close()
+
+
+async def test_one_process_alone_does_not_start_over_what_others_have_told_and_nobody_has_booked(
+    firm: Firm, place: Place
+) -> None:
+    config = LedgerConfig.model_construct(
+        path=place.address, url=place.address.url if isinstance(place.address, PostgresAddress) else None
+    )
+    firm.workers[0].begin("r")
+    await firm.flush()
+    with pytest.raises(LedgerError, match=r"1 events that workers have told are not booked yet.*inside"):
+        open_ledger(config, "")
+
+
+async def test_a_requests_story_tells_its_worker_and_what_was_said_later(firm: Firm) -> None:
+    back = firm.workers[0]
+    metered = back.begin("r9", LARGE)
+    await firm.book()
+    await firm.silence(back)
+    back.end(metered, answered(100, 20))
+    await firm.book()
+    told = firm.address.url if isinstance(firm.address, PostgresAddress) else str(firm.address)
+    shown = await asyncio.to_thread(CliRunner().invoke, ledger, ["--ledger", told, "show", "r9"])
+    assert shown.exit_code == 0
+    for part in ("w0-", "opened", "closed", "corrected", "router_died", "told later", "corrected_usd"):
+        assert part in shown.output
 
 
 # Whatever happens

@@ -1,7 +1,7 @@
 """What `load` accepts and refuses. A refusal is a change to a good pair of files, the place it must name, and its words."""
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -761,6 +761,88 @@ def test_a11_a_policy_that_needs_what_jeton_has_not_is_refused(tmp_path: Path, m
     router = ROUTER.replace("quality_floor", "clairvoyant:Clairvoyant").replace("    quality_min: 0.9", "    {}")
     (told,) = refused(write(tmp_path, router))
     assert "needs `tomorrow`, which jeton does not know" in told
+
+
+@pytest.mark.parametrize(
+    ("policy", "told_of"),
+    [
+        (
+            "edge_first",
+            "the policy `edge_first` needs an edge, but no pool is of that kind; say `kind: edge` of a pool, or",
+        ),
+        (
+            "spot_first",
+            "the policy `spot_first` prefers spot capacity, but no backend has any; give a price row `purchase",
+        ),
+    ],
+)
+def test_a11_a_policy_that_needs_what_the_fleet_has_not_is_refused(tmp_path: Path, policy: str, told_of: str) -> None:
+    (told,) = refused(
+        write(tmp_path, ROUTER.replace("quality_floor", policy).replace("    quality_min: 0.9", "    {}"))
+    )
+    assert f":5:9: {told_of}" in told
+
+
+def test_a11_a_policy_by_prefix_is_refused_where_prefixes_are_not_followed(tmp_path: Path) -> None:
+    router = ROUTER.replace("quality_floor", "prefix_affinity").replace("    quality_min: 0.9", "    {}")
+    (told,) = refused(write(tmp_path, router + "prefix_affinity: false\n"))
+    assert "goes by prefix caches, which jeton is told not to follow; set `prefix_affinity: true`" in told
+
+
+RULES = """\
+policies:
+  - name: pack
+    hours: "22:00-06:00"
+    days: [mon, tue]
+  - {name: slo, parameters: {ttft_seconds_max: 1.0}, tenants: [red], models: [auto]}
+"""
+
+
+def test_other_policies_decide_for_some_and_at_some_hours(tmp_path: Path) -> None:
+    policies = loaded(write(tmp_path, ROUTER + RULES)).policies
+    tuesday_night_ns = int(datetime(2026, 11, 24, 23, tzinfo=UTC).timestamp()) * 10**9
+    assert policies.pick("blue", "auto", tuesday_night_ns).name == "pack"
+    noon_ns = tuesday_night_ns - 11 * 3600 * 10**9
+    assert policies.pick("blue", "auto", noon_ns).name == "quality_floor"
+    own = policies.pick("red", "auto", noon_ns)
+    assert (own.name, own.policy.ttft_seconds_max) == ("slo", 1.0)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("change", "told_of"),
+    [
+        (("pack", "pick"), "there is no policy 'pick'"),
+        (("22:00-06:00", "ten to six"), "`ten to six` is no time of the day; write it as HH:MM-HH:MM (UTC)"),
+        (("mon, tue", "mon, someday"), "someday"),
+        (("[red]", "[rid]"), "there is no tenant named `rid`"),
+        (("[auto]", "[outo]"), "there is no alias, backend or model named `outo`"),
+        (("ttft_seconds_max: 1.0", "ttft_seconds_max: 0"), "ttft_seconds_max"),
+        (("slo", "spot_first"), "prefers spot capacity, but no backend has any"),
+    ],
+)
+def test_a_rule_that_makes_no_sense_is_refused_at_its_line(
+    tmp_path: Path, change: tuple[str, str], told_of: str
+) -> None:
+    told = refused(write(tmp_path, ROUTER + RULES.replace(*change)))
+    line = ROUTER.count("\n")
+    assert any(told_of in one for one in told)
+    assert all(int(one.split(":")[1]) > line for one in told)
+
+
+@pytest.mark.parametrize(
+    ("change", "told_of"),
+    [
+        (("  - name: blue\n", "  - {name: blue, pools: [centrol]}\n"), "there is no pool named `centrol`"),
+        (("  - name: blue\n", "  - {name: blue, residency: [eu]}\n"), "no pool processes data in `eu`"),
+        (
+            ("  - name: blue\n", "  - {name: blue, isolation: dedicated}\n"),
+            "isolated, but no backend is dedicated to it",
+        ),
+    ],
+)
+def test_a_tenant_that_could_go_nowhere_is_refused(tmp_path: Path, change: tuple[str, str], told_of: str) -> None:
+    (told,) = refused(write(tmp_path, ROUTER.replace(*change)))
+    assert told_of in told
 
 
 def test_a_policy_that_cannot_be_imported_is_refused_not_raised(

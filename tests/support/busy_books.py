@@ -1,4 +1,5 @@
-"""Keeps books as fast as it can until it is killed: `python busy_books.py LEDGER SEED`.
+"""Keeps books as fast as it can until it is killed: `python busy_books.py LEDGER SEED DIRECTORY`. LEDGER: a
+file, or a database's URL, whose spool is in DIRECTORY.
 
 Prints `durable <attempt>` for every metered attempt once the ledger says that it is on disk, and `posted <nano-dollars>` for
 the sum of all costs that the totals have shown.
@@ -11,14 +12,16 @@ import time
 from pathlib import Path
 
 from bookkeeping import CLOUD_PRICE, EDGE_PRICE, FLEET, LARGE, PRICES, PROFILES, SMALL, answered, facts
+from ledgers import Place
 
 from router.accountant import Accountant
-from router.ledger.sqlite import SqliteLedger
+from router.errors import Unavailable
+from router.ledger.address import address_from_text
 
 
-async def keep(path: Path, seed: int) -> None:
+async def keep(place: Place, seed: int) -> None:
     chance = random.Random(seed)
-    store = SqliteLedger(path, commit_seconds=0.002)
+    store = place.open(commit_seconds=0.002)
     accountant = Accountant(store)
     accountant.set_fleet(FLEET, PRICES, PROFILES, time.time_ns())
     async with asyncio.TaskGroup() as group:
@@ -38,9 +41,17 @@ async def request_for_ever(accountant: Accountant, name: str, chance: random.Ran
         number += 1
         of, price = (LARGE, CLOUD_PRICE) if chance.random() < 0.5 else (SMALL, EDGE_PRICE)
         one = facts(f"{name}-{number}", of, replica=chance.randrange(len(of.replicas)))
-        accountant.open(one, of, price, 100, 50, time.time_ns())
+        try:
+            accountant.open(one, of, price, 100, 50, time.time_ns())
+        except Unavailable:
+            await asyncio.sleep(0.01)
+            continue
         if of is LARGE:
-            await accountant.durable(one.attempt_id)
+            try:
+                await accountant.durable(one.attempt_id)
+            except Unavailable:  # refused: it is not dispatched
+                accountant.close(one.attempt_id, answered(0, 0), time.time_ns())
+                continue
             print("durable", one.attempt_id, flush=True)
         await asyncio.sleep(chance.random() * 0.004)
         accountant.first_token(one.attempt_id, time.time_ns())
@@ -49,4 +60,4 @@ async def request_for_ever(accountant: Accountant, name: str, chance: random.Ran
 
 
 if __name__ == "__main__":
-    asyncio.run(keep(Path(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(keep(Place(address_from_text(sys.argv[1]), Path(sys.argv[3])), int(sys.argv[2])))

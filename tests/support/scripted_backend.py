@@ -21,12 +21,14 @@ def stream_answer(*events: bytes) -> bytes:
 
 
 class ScriptedBackend:
-    """answer: what it says, head and body. heads: of the POSTs that it was sent."""
+    """answer: what it says, head and body, once `speaks` is set, as it is from the start. heads: of the POSTs that it got."""
 
     def __init__(self) -> None:
         self.answer = b""
         self.heads: list[bytes] = []
         self.url = ""
+        self.speaks = asyncio.Event()
+        self.speaks.set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(asyncio.IncompleteReadError, ConnectionError):
@@ -36,6 +38,7 @@ class ScriptedBackend:
                     length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0])
                     await reader.readexactly(length)
                     self.heads.append(head)
+                    await self.speaks.wait()
                 writer.write(self.answer if head.startswith(b"POST") else NOTHING)
         writer.close()
 

@@ -22,6 +22,7 @@ Input read from the cache and written to it stands beside `inputTokens` and is p
 
 import re
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
@@ -205,10 +206,11 @@ class _Frames:
         self._buffer = EventStreamBuffer()
         self._translator = translator
 
-    def feed(self, data: bytes) -> bytes:
+    def feed(self, data: bytes) -> Iterator[bytes]:
         self._buffer.add_data(data)
         try:
-            return b"".join([self._translated(message) for message in self._buffer])
+            for message in self._buffer:
+                yield self._translated(message)
         except ParserError as error:
             raise ValueError(type(error).__name__) from None
 

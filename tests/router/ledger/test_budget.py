@@ -237,3 +237,40 @@ class BudgetMachine(RuleBasedStateMachine):
 
 
 TestBudgetMachine = BudgetMachine.TestCase
+
+
+def test_what_the_ledger_has_not_booked_yet_stays_in_the_share_and_is_told_once() -> None:
+    budgets = Budgets(is_behind=True)
+    budgets.configure([budget()], NOON)
+    [account] = budgets.of("acme", "laptop")
+    account.share_nanousd = 500
+    account.learn(Spent(100, 0, 0), account.span)
+    for seq in (1, 2):
+        hold = budgets.reserve([account], 200, NOON, TERM)
+        assert isinstance(hold, Hold)
+        budgets.settle(hold, 150, NOON, seq)
+    assert (account.spent_nanousd, account.unbooked_nanousd, account.free_nanousd) == (400, 300, 200)
+    told = account.claim(200)
+    assert (told.spent_nanousd, told.held_nanousd, told.share_nanousd) == (100, 300, 500)
+    account.learn(Spent(100 + 150, 0, 1), account.span)  # one of them is booked
+    assert (account.spent_nanousd, account.unbooked_nanousd, account.share_nanousd) == (400, 150, 350)
+    assert account.free_nanousd == 200
+    told = account.claim(200)
+    assert told.spent_nanousd + told.share_nanousd == 100 + 500
+
+
+def test_a_new_period_begins_with_what_is_held_and_without_what_was_unbooked_in_the_old() -> None:
+    budgets = Budgets(is_behind=True)
+    budgets.configure([budget()], NOON)
+    [account] = budgets.of("acme", "laptop")
+    account.share_nanousd = 500
+    account.learn(Spent(0, 0, 0), account.span)
+    kept = budgets.reserve([account], 200, NOON, DAY_NS)
+    assert isinstance(kept, Hold)
+    ended = budgets.reserve([account], 200, NOON, DAY_NS)
+    assert isinstance(ended, Hold)
+    budgets.settle(ended, 150, NOON, 1)
+    assert account.turn(NOON + DAY_NS)
+    assert (account.unbooked_nanousd, account.share_nanousd, account.free_nanousd) == (0, 200, 0)
+    budgets.settle(kept, 120, NOON + DAY_NS, 2)
+    assert (account.spent_nanousd, account.unbooked_nanousd, account.free_nanousd) == (120, 120, 80)

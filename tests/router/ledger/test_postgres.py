@@ -3,7 +3,6 @@
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -40,14 +39,6 @@ PATIENCE_SECONDS = 60.0
 @pytest.fixture
 def place(postgres: PostgresAddress, tmp_path: Path) -> Place:
     return Place(postgres, tmp_path)
-
-
-@pytest.fixture
-def own_server() -> Iterator[PostgresServer]:
-    """One that may be killed."""
-    server = PostgresServer()
-    yield server
-    server.stop()
 
 
 def keep(accountant: Accountant, name: str, requests: int, *, left_open: int = 0) -> None:

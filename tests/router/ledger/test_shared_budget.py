@@ -13,7 +13,7 @@ from redis_server import RedisServer, redis_server
 from router.config import RedisConfig
 from router.domain.budget import LIMIT_NANOUSD_MAX, Budget, Period, span_at
 from router.ledger import shared_budget
-from router.ledger.budget import Claim, Grant
+from router.ledger.budget import Budgets, Claim, Grant, Hold, Spent
 from router.ledger.shared_budget import PREFIX, REBUILDING_KEY, RedisBudgets, SharedAway
 
 DAY = span_at(Period.DAY, 1_790_000_000 * 10**9)
@@ -45,14 +45,15 @@ class Clock:
 class Workers:
     """Workers of one budget. They keep nothing between two claims but what `Account` would."""
 
-    def __init__(self, server: RedisServer) -> None:
+    def __init__(self, server: RedisServer, timeout_seconds: float = 0.05) -> None:
         self.clock = Clock()
-        self._config = RedisConfig(url=server.url)
+        self._config = RedisConfig(url=server.url, timeout_seconds=timeout_seconds)
         self._open: dict[str, RedisBudgets] = {}
 
-    def start(self, name: str) -> RedisBudgets:
-        """Or start again: what the process knew is gone."""
-        budgets = self._open[name + str(len(self._open))] = RedisBudgets(self._config, "", name, self.clock)
+    def start(self, name: str, ledger: str = "") -> RedisBudgets:
+        """Or start again: what the process knew is gone. ledger: that it shares with others."""
+        budgets = RedisBudgets(self._config, "", ledger or name, self.clock, worker=name)
+        self._open[name + str(len(self._open))] = budgets
         return budgets
 
     async def close(self) -> None:
@@ -107,7 +108,7 @@ def test_lua_reckons_as_python_does(direct: "Redis", spent: list[tuple[int, int]
     direct.delete("budget")
     total = 0
     for number, amount in enumerate(amounts):
-        arguments = [f"w{number}", limit, amount, 0, 0, LIMIT_NANOUSD_MAX, "1", 0, 1000]
+        arguments = [f"w{number}", limit, amount, 0, 0, LIMIT_NANOUSD_MAX, "1", 0, 1000, f"w{number}"]
         answer = script(["budget", f"{PREFIX}:run", REBUILDING_KEY], arguments)
         assert int(answer[1]) == total
         total += amount
@@ -239,3 +240,76 @@ async def test_f22_f23_redis_that_is_away_is_not_waited_for(tmp_path: Path) -> N
         clock.seconds += shared_budget.RETRY_SECONDS
         assert (await claim(a, share=5)).is_rebuilding, "another run"
         await a.close()
+
+
+@pytest.mark.usefixtures("direct")
+async def test_what_a_shared_ledger_has_is_counted_once_however_many_workers_tell_it(workers: Workers) -> None:
+    a, b = workers.start("a", "ledger"), workers.start("b", "ledger")
+    assert await claim(a, more=100, spent=300) == Grant(100, 0, 0)
+    assert await claim(b, more=1000, spent=200) == Grant(600, 0, 100)  # it has not heard of the last 100 yet
+    assert (await claim(workers.start("c"), more=1000)).elsewhere_spent_nanousd == 300
+
+
+OPS = st.lists(
+    st.tuples(st.sampled_from(["hold", "settle", "book", "learn", "claim"]), st.integers(0, 2), st.integers(1, 400)),
+    max_size=60,
+)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ops=OPS)
+def test_f27_workers_whose_ledger_is_behind_never_spend_and_hold_more_than_there_is(
+    server: RedisServer, direct: "Redis", ops: list[tuple[str, int, int]]
+) -> None:
+    """Whatever is settled and not booked, booked and not learnt, learnt and not told."""
+    direct.delete(*direct.keys(f"{PREFIX}:acme*"), "none")
+
+    async def play() -> None:
+        workers = Workers(server, timeout_seconds=5.0)  # a slow answer is no absence here
+        asks = [workers.start(f"w{number}", "ledger") for number in range(3)]
+        books = [Budgets(is_behind=True) for _ in asks]
+        for one in books:
+            one.configure([BUDGET], DAY.start_ns)
+        [accounts] = zip(*(one.accounts for one in books), strict=True)
+        for account in accounts:
+            account.share_nanousd = 0
+            account.learn(Spent(0, 0, 0), DAY)
+        holds: list[list[Hold]] = [[], [], []]
+        settled: list[list[int]] = [[], [], []]  # of each worker, what its reports came to, in order
+        booked = [0, 0, 0]  # how many of them the ledger has
+
+        def in_ledger() -> int:
+            return sum(sum(costs[:count]) for costs, count in zip(settled, booked, strict=True))
+
+        async def tell(who: int, more: int) -> None:
+            told = accounts[who].claim(more)
+            [grant] = await asks[who].claim([(BUDGET, told)])
+            accounts[who].grant(told, grant)
+
+        for what, who, nanousd in ops:
+            if what == "hold":
+                found = books[who].reserve([accounts[who]], nanousd, DAY.start_ns, 10**9)
+                holds[who] += [found] if isinstance(found, Hold) else []
+            elif what == "settle" and holds[who]:
+                hold = holds[who].pop(nanousd % len(holds[who]))
+                settled[who].append(hold.nanousd - nanousd % 3 % (hold.nanousd + 1))
+                books[who].settle(hold, settled[who][-1], DAY.start_ns, len(settled[who]))
+            elif what == "book":
+                booked[who] = min(booked[who] + nanousd % 4, len(settled[who]))
+            elif what == "learn":
+                accounts[who].learn(Spent(in_ledger(), 0, booked[who]), DAY)
+            elif what == "claim":
+                await tell(who, nanousd)
+            held = sum(account.held_nanousd for account in accounts)
+            assert sum(map(sum, settled)) + held <= BUDGET.limit_nanousd
+        # In the end nothing is lost: what nobody has spent or holds can be had.
+        booked[:] = map(len, settled)
+        for who in (0, 1, 2):
+            accounts[who].learn(Spent(in_ledger(), 0, booked[who]), DAY)
+            await tell(who, 0)
+        await tell(0, BUDGET.limit_nanousd)
+        held = sum(account.held_nanousd for account in accounts)
+        assert accounts[0].free_nanousd == BUDGET.limit_nanousd - in_ledger() - held
+        await workers.close()
+
+    asyncio.run(play())

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from priced_engines import H100_8B
 
 from router.domain.fleet import IDLE, Load, Scrape
-from router.pricing.forecast import Occupancy, forecast_tpot_seconds, forecast_ttft_seconds, occupancy
+from router.pricing.forecast import Occupancy, Pace, forecast_tpot_seconds, forecast_ttft_seconds, occupancy
 from router.pricing.mix import CHAT
+from router.pricing.profile import Speculation
 
 
 def decoding(attempts: int, context_tokens: int = 1000) -> Load:
@@ -74,7 +75,7 @@ def test_without_a_scrape_our_own_work_is_what_there_is() -> None:
 
 def test_other_people_s_work_counts_too() -> None:
     load = Load(attempts=2, prefill_tokens=0, decoding=2, context_tokens=800)
-    found = occupancy(H100_8B, load, Scrape(at_seconds=0.0, running=5, waiting=1))
+    found = occupancy(H100_8B, load, Scrape(at_seconds=0.0, running=5, waiting=1, ours=load))
     assert found.decoding == 5
     assert found.prefilling == 1
     assert found.prefill_tokens == CHAT.prompt_tokens
@@ -89,6 +90,19 @@ def test_a_full_cache_is_believed_whoever_filled_it() -> None:
 def test_our_own_newest_work_is_not_hidden_by_an_older_scrape() -> None:
     load = decoding(6)
     assert occupancy(H100_8B, load, Scrape(at_seconds=0.0, running=0, waiting=0, kv_usage_ratio=0.0)).decoding == 6
+
+
+def test_what_we_sent_since_the_scrape_comes_on_top_of_other_peoples_work() -> None:
+    # Nobody herds: to a replica that had ten of others' when it was scraped, ten of ours make twenty, not ten.
+    scrape = Scrape(at_seconds=0.0, running=10, waiting=0)
+    assert [occupancy(H100_8B, decoding(own), scrape).decoding for own in (0, 5, 10)] == [10, 15, 20]
+
+
+def test_what_was_ours_at_the_scrape_and_has_ended_since_is_gone() -> None:
+    scrape = Scrape(at_seconds=0.0, running=8, waiting=2, kv_usage_ratio=0.1, ours=Load(6, 0, 6, 6000))
+    found = occupancy(H100_8B, IDLE, scrape)
+    assert (found.decoding, found.prefilling) == (2, 2)
+    assert found.context_tokens == int(0.1 * H100_8B.kv_capacity_tokens) - 6000
 
 
 loads = st.builds(
@@ -114,6 +128,32 @@ scrapes = st.one_of(
 def test_every_forecast_is_a_time_whatever_the_figures(load: Load, scrape: Scrape | None, prompt_tokens: int) -> None:
     assert 0 < forecast_ttft_seconds(H100_8B, load, scrape, prompt_tokens) < 1e7
     assert 0 < forecast_tpot_seconds(H100_8B, load, scrape, prompt_tokens) < 10
+
+
+@given(
+    st.integers(0, 300),
+    st.integers(0, 10**6),
+    st.integers(1, 8000),
+    st.sampled_from([None, Speculation(draft_tokens=3, acceptance_ratio=0.7, draft_seconds=1e-3)]),
+    st.sampled_from([0.0, 5e-3]),
+)
+def test_the_step_that_a_prompt_waits_for_is_the_profile_s(
+    sequences: int, context_tokens: int, tokens: int, speculation: Speculation | None, experts: float
+) -> None:
+    """`Pace` takes a step apart, so that it costs less; together it is the same step."""
+    profile = H100_8B.model_copy(
+        update={
+            "speculation": speculation, "expert_read_seconds": experts, "expert_miss_ratio": 0.9, "token_seconds": 1e-6,
+            "prefill_overhead_seconds": 1e-3, "sequences_max": 500, "kv_capacity_tokens": 10**7,
+        }
+    )  # fmt: skip
+    busy = Occupancy(sequences, 0, context_tokens, 0)
+    awaited = profile.step_seconds(sequences, context_tokens, 0) / 2 if sequences else 0.0
+    chunk = max(profile.chunk_tokens - sequences, 1)
+    full, rest = divmod(tokens, chunk)
+    steps = full * profile.step_seconds(sequences, context_tokens, chunk)
+    steps += profile.step_seconds(sequences, context_tokens, rest) if rest else 0.0
+    assert Pace(profile, busy).ttft_seconds(tokens) == pytest.approx(awaited + steps)
 
 
 @given(st.integers(0, 255), st.integers(1, 255), st.integers(1, 20_000))

@@ -24,6 +24,7 @@ from router.domain.request import Capability, Endpoint, InferenceRequest, Prompt
 from router.pricing.drift import Drifts
 from router.pricing.price import LeasedPrice, MeteredPrice, Price, Purchase, TokenRates
 from router.pricing.profile import EngineProfile, roofline_profile
+from router.selection.affinity import PrefixIndex
 from router.selection.candidates import Finder
 from router.selection.scope import Scope
 
@@ -58,18 +59,34 @@ class Fleet:
     tiers: tuple[str, ...] = TIERS
     scope: tuple[str, ...] = ()  # backends by name; empty: all
     drifts: Drifts = field(default_factory=Drifts)
+    prefixes: PrefixIndex = field(default_factory=PrefixIndex)
+
+    def finder(self) -> Finder:
+        return Finder(
+            tiers=self.tiers,
+            prices=self.prices,
+            profiles=self.profiles,
+            stale_seconds=10.0,
+            drifts=self.drifts,
+            prefixes=self.prefixes,
+        )
 
     def find(
-        self, request: InferenceRequest, prediction: Prediction | None = None, now_seconds: float = NOW
+        self,
+        request: InferenceRequest,
+        prediction: Prediction | None = None,
+        now_seconds: float = NOW,
+        *,
+        finder: Finder | None = None,
+        **told: Any,
     ) -> tuple[list[Candidate], list[Exclusion]]:
-        finder = Finder(
-            tiers=self.tiers, prices=self.prices, profiles=self.profiles, stale_seconds=10.0, drifts=self.drifts
-        )
+        """By a finder of its own unless it is given one. told: what else `Finder.find` takes."""
+        finder = finder or self.finder()
         backends = tuple(backend for backend in self.backends if not self.scope or backend.name in self.scope)
         replicas = {replica.id for backend in self.backends for replica in backend.replicas}
         health = {replica: self.health.get(replica, UP) for replica in replicas}
         snapshot = Snapshot({backend.name: backend for backend in self.backends}, health, self.scrapes, self.tiers)
-        return finder.find(request, Scope("auto", backends), snapshot, self.loads, prediction, now_seconds)
+        return finder.find(request, Scope("auto", backends), snapshot, self.loads, prediction, now_seconds, **told)
 
     def change(self, name: str, **members: Any) -> None:
         self.backends = [replace(found, **members) if found.name == name else found for found in self.backends]
@@ -105,6 +122,7 @@ def ask() -> AskFor:
     ) -> InferenceRequest:
         needs = frozenset({Capability(endpoint.value), *also})
         prompt = Prompt("hello", tokens_estimate=tokens)
-        return InferenceRequest("r1", "acme", "key", endpoint, "auto", True, prompt, needs, **members)
+        is_streaming = members.pop("is_streaming", True)
+        return InferenceRequest("r1", "acme", "key", endpoint, "auto", is_streaming, prompt, needs, **members)
 
     return make

@@ -1,6 +1,7 @@
 """What a budget leaves of the candidates, and what is said when it leaves none."""
 
-from dataclasses import replace
+from dataclasses import fields
+from typing import Any
 
 import pytest
 
@@ -24,11 +25,15 @@ def allowance(
     )
 
 
+def as_candidate(prospect: Candidate, **changes: Any) -> Candidate:
+    return Candidate(**{field.name: getattr(prospect, field.name) for field in fields(Candidate)} | changes)
+
+
 @pytest.fixture
 def candidates(fleet, ask) -> list[Candidate]:
     """Two small and a large one at the edge, and a large one in the cloud; each may cost a dollar, the cloud's two."""
     found, _ = fleet.find(ask())
-    return [replace(one, hold_nanousd=2 * USD if one.backend.pool.name == "cloud" else USD) for one in found]
+    return [as_candidate(one, hold_nanousd=2 * USD if one.backend.pool.name == "cloud" else USD) for one in found]
 
 
 def names(found) -> set[str]:

@@ -6,10 +6,16 @@ import pytest
 
 from router.domain.decision import Prediction
 from router.domain.fleet import UP, Health, HealthState, Load, Scrape
-from router.domain.request import Capability, Endpoint
+from router.domain.request import Capability, Endpoint, PrefixMark
 from router.errors import BadRequest, ContextTooLong, RateLimited, Unavailable
 from router.pricing.price import TokenRates
-from router.selection.candidates import COMPLETION_TOKENS_UNKNOWN, expected_completion_tokens
+from router.pricing.quote import IDLE_SCARCITY, Lease
+from router.selection.ask import (
+    ANSWER_BYTES,
+    COMPLETION_TOKENS_UNKNOWN,
+    STREAMED_BYTES_PER_TOKEN,
+    expected_completion_tokens,
+)
 
 NOW = 1000.0
 EDGE_SMALL, EDGE_LARGE, CLOUD = {"edge-small/1", "edge-small/2"}, {"edge-large/1"}, {"cloud-large/1"}
@@ -231,7 +237,7 @@ def test_a_stale_scrape_is_not_believed_but_its_age_is_feared(fleet, ask) -> Non
     assert exclusions == []
     by_id = {found.replica.id: found for found in candidates}
     before = {found.replica.id: found for found in fresh}
-    assert by_id["edge-small/1"].ttft_seconds == before["edge-small/1"].ttft_seconds + 12.0
+    assert by_id["edge-small/1"].ttft_seconds == pytest.approx(before["edge-small/1"].ttft_seconds + 12.0)
     assert by_id["edge-small/1"].quote == before["edge-small/1"].quote
     assert by_id["edge-small/2"] == before["edge-small/2"]
 
@@ -282,3 +288,83 @@ def test_finding_changes_nothing_that_the_next_request_sees(fleet, ask) -> None:
     assert fleet.find(ask(9000)) == first
     fleet.health["edge-small/1"] = UP
     assert ids(fleet.find(ask())[0]) == ALL
+
+
+def test_what_the_prefix_cache_holds_makes_the_answer_earlier_and_the_quote_smaller(fleet, ask) -> None:
+    marks = (PrefixMark(1, 1500), PrefixMark(2, 2000))
+    fleet.prefixes.follow({"edge-small/1": 100_000, "cloud-large/1": 100_000})
+    before = {found.replica.id: found for found in fleet.find(ask(2000, prefix=marks))[0]}
+    for replica in ("edge-small/1", "cloud-large/1"):
+        fleet.prefixes.sent(replica, marks[:1])
+    after = {found.replica.id: found for found in fleet.find(ask(2000, prefix=marks))[0]}
+    for replica in ("edge-small/1", "cloud-large/1"):
+        warm, cold = after[replica], before[replica]
+        assert (warm.cached_tokens, cold.cached_tokens) == (1500, 0)
+        assert warm.marginal_nanousd < cold.marginal_nanousd
+        assert warm.standard_nanousd < cold.standard_nanousd
+        assert warm.allocated_nanousd < cold.allocated_nanousd
+    assert after["edge-small/1"].ttft_seconds < before["edge-small/1"].ttft_seconds
+    assert after["edge-small/2"] == before["edge-small/2"]
+
+
+def test_moving_a_conversation_costs_the_tokens_that_must_be_computed_anew(fleet, ask) -> None:
+    """The price of switching is the difference between two equal replicas of which one holds the prefix."""
+    marks = (PrefixMark(1, 1500), PrefixMark(2, 2000))
+    fleet.prefixes.follow({"edge-small/1": 100_000})
+    fleet.prefixes.sent("edge-small/1", marks[:1])
+    by_id = {found.replica.id: found for found in fleet.find(ask(2000, prefix=marks))[0]}
+    stay, move = by_id["edge-small/1"], by_id["edge-small/2"]
+    lease = Lease(fleet.prices["edge-small"], fleet.profiles["l4"])
+    lost_nanousd = 1500 * lease.cache_saving_seconds * lease.nanousd_per_second * IDLE_SCARCITY
+    assert move.marginal_nanousd - stay.marginal_nanousd == pytest.approx(lost_nanousd, abs=1)
+
+
+def test_a_busy_holder_of_the_prefix_is_left_when_waiting_costs_more_than_computing(fleet, ask) -> None:
+    marks = (PrefixMark(1, 1500), PrefixMark(2, 2000))
+    fleet.prefixes.follow({"edge-small/1": 100_000})
+    fleet.prefixes.sent("edge-small/1", marks[:1])
+    sticky = []
+    for others in range(0, 40, 2):
+        fleet.loads["edge-small/1"] = Load(others, 0, others, 1000 * others)
+        by_id = {found.replica.id: found for found in fleet.find(ask(2000, prefix=marks))[0]}
+        sticky.append(by_id["edge-small/1"].marginal_nanousd < by_id["edge-small/2"].marginal_nanousd)
+    assert sticky[0]
+    assert not sticky[-1]
+    assert sticky == sorted(sticky, reverse=True)
+
+
+def test_a_provider_caches_no_short_prefix(fleet, ask) -> None:
+    marks = (PrefixMark(1, 900), PrefixMark(2, 2000))
+    fleet.prefixes.follow({"cloud-large/1": 100_000})
+    fleet.prefixes.sent("cloud-large/1", marks[:1])
+    by_id = {found.replica.id: found for found in fleet.find(ask(2000, prefix=marks))[0]}
+    assert by_id["cloud-large/1"].cached_tokens == 0
+
+
+def test_an_outlook_is_made_anew_when_anything_it_rests_on_changes(fleet, ask) -> None:
+    finder = fleet.finder()
+
+    def ttft() -> float:
+        return fleet.find(ask(), finder=finder)[0][0].ttft_seconds
+
+    seen = [ttft(), ttft()]
+    assert seen[0] == seen[1]
+    fleet.loads["edge-small/1"] = Load(9, 9000, 0, 0)
+    seen.append(ttft())
+    fleet.scrapes["edge-small/1"] = Scrape(NOW, running=30, waiting=9)
+    seen.append(ttft())
+    assert len(set(seen)) == 3
+    fleet.scrapes.clear()
+    fleet.loads.clear()
+    assert ttft() == seen[0]
+
+
+def test_egress_is_in_the_quote_where_it_is_configured(fleet, ask) -> None:
+    free = {found.replica.id: found for found in fleet.find(ask(is_streaming=True))[0]}
+    fleet.change("cloud-large", pool=replace(fleet.backends[-1].pool, egress_nanousd_per_gb=90_000_000))
+    paid = {found.replica.id: found for found in fleet.find(ask(is_streaming=True))[0]}
+    bytes_out = ANSWER_BYTES + COMPLETION_TOKENS_UNKNOWN * STREAMED_BYTES_PER_TOKEN
+    added = paid["cloud-large/1"].marginal_nanousd - free["cloud-large/1"].marginal_nanousd
+    assert added == round(bytes_out * 0.09)
+    assert paid["cloud-large/1"].standard_nanousd == free["cloud-large/1"].standard_nanousd
+    assert paid["edge-small/1"] == free["edge-small/1"]

@@ -263,6 +263,10 @@ def stream(*events: dict[str, Any]) -> bytes:
     return b"".join(b"event: %b\ndata: %b\n\n" % (event["type"].encode(), orjson.dumps(event)) for event in events)
 
 
+def fed(data: bytes) -> bytes:
+    return b"".join(MessagesTranslator(model="claude", created=9).feed(data))
+
+
 START = {
     "type": "message_start",
     "message": {**MESSAGE, "content": [], "stop_reason": None, "usage": {**MESSAGE["usage"], "output_tokens": 1}},
@@ -290,9 +294,8 @@ def chunks(out: bytes) -> list[Any]:
 def test_a_stream_becomes_chunks_however_it_is_cut(size: int) -> None:
     data = stream(START, TEXT, {"type": "ping"}, HELLO, STOP, END, OVER)
     translator = MessagesTranslator(model="claude", created=9)
-    out = (
-        b"".join(translator.feed(data[start : start + size]) for start in range(0, len(data), size)) + translator.end()
-    )
+    pieces = [data[start : start + size] for start in range(0, len(data), size)]
+    out = b"".join(event for piece in pieces for event in translator.feed(piece)) + translator.end()
     first, finish, usage, done = chunks(out)
     assert first["choices"][0]["delta"] == {"role": "assistant", "content": "Hello"}
     assert {first["id"], finish["id"], usage["id"]} == {"msg_1"}
@@ -309,7 +312,7 @@ def test_a_stream_becomes_chunks_however_it_is_cut(size: int) -> None:
 
 def test_nothing_is_said_before_the_first_of_what_the_model_says() -> None:
     """So that another backend may take over until then."""
-    assert MessagesTranslator(model="claude", created=9).feed(stream(START, TEXT, {"type": "ping"})) == b""
+    assert fed(stream(START, TEXT, {"type": "ping"})) == b""
 
 
 def test_calls_in_a_stream_are_numbered_and_their_arguments_follow() -> None:
@@ -322,7 +325,7 @@ def test_calls_in_a_stream_are_numbered_and_their_arguments_follow() -> None:
             {"type": "content_block_delta", "index": index, "delta": delta},
         ]
 
-    out = MessagesTranslator(model="claude", created=9).feed(stream(START, *call(1, "a"), *call(2, "b")))
+    out = fed(stream(START, *call(1, "a"), *call(2, "b")))
     calls = [chunk["choices"][0]["delta"]["tool_calls"][0] for chunk in chunks(out)]
     assert [(call["index"], call.get("id"), call["function"].get("arguments")) for call in calls] == [
         (0, "a", ""),
@@ -334,6 +337,6 @@ def test_calls_in_a_stream_are_numbered_and_their_arguments_follow() -> None:
 
 def test_an_error_in_a_stream_is_an_error_event_without_the_providers_words() -> None:
     error = {"type": "error", "error": {"type": "overloaded_error", "message": "secret of the house"}}
-    [event] = chunks(MessagesTranslator(model="claude", created=9).feed(stream(START, error)))
+    [event] = chunks(fed(stream(START, error)))
     assert event["error"]["code"] == "overloaded_error"
     assert "secret" not in event["error"]["message"]

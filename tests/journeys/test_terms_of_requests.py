@@ -1,0 +1,134 @@
+"""What a client asks of the routing of one request, in headers, and where its tenant's rules let it go."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from payloads import HELLO
+from whole_app import WholeApp, running
+
+from router.domain.fleet import Load
+
+PATH = "/v1/chat/completions"
+
+
+def chat(model: str = "anything", **more: Any) -> dict[str, Any]:
+    return {"model": model, "messages": HELLO, "max_tokens": 20, **more}
+
+
+async def test_f17_a_deadline_shorter_than_the_queue_is_refused_and_nobody_is_asked(tmp_path: Path) -> None:
+    budget = {"usd": "100", "per": "day"}
+    async with running(tmp_path, lambda config: config["tenants"][0].update(budgets=[budget])) as jeton:
+        for replica in jeton.app._fleet.snapshot.health:
+            jeton.app._fleet._in_flight._loads[replica] = Load(500, 2_000_000, 0, 0)
+        refused = await jeton.http.post(PATH, json=chat("small-model"), headers={"x-jeton-deadline-ms": "2000"})
+        jeton.app._fleet._in_flight._loads.clear()
+        assert refused.status_code == 504
+        error = refused.json()["error"]
+        assert (error["code"], error["param"]) == ("deadline_unreachable", "x-jeton-deadline-ms")
+        assert "within the deadline of 2 s" in error["message"]
+        assert jeton.seen("small") == []
+        (account,) = jeton.app._bursar.of("tests", "tests")
+        assert account.held_nanousd == 0
+        assert await jeton.charges() == []
+
+
+async def test_f17_a_deadline_that_passes_cuts_the_backend_off(jeton: WholeApp) -> None:
+    jeton.replica("large").faults(stall_before_first_token=True)
+    refused = await jeton.http.post(PATH, json=chat("large-model", stream=True), headers={"x-jeton-deadline-ms": "700"})
+    assert refused.status_code == 504
+    assert refused.json()["error"]["code"] == "backend_timeout"
+    (charge,) = await jeton.charges()
+    assert (charge["status"], charge["fault"]) == ("cancelled", "deadline")
+    await jeton.settled()
+
+
+async def test_a_price_ceiling_is_kept_or_refused(jeton: WholeApp) -> None:
+    good = await jeton.http.post(PATH, json=chat("cloud-model"), headers={"x-jeton-max-usd": "0.01"})
+    assert good.status_code == 200
+    refused = await jeton.http.post(PATH, json=chat("cloud-model"), headers={"x-jeton-max-usd": "0.0000001"})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["code"] == "price_ceiling"
+    nonsense = await jeton.http.post(PATH, json=chat(), headers={"x-jeton-max-usd": "much"})
+    assert nonsense.json()["error"]["param"] == "x-jeton-max-usd"
+    assert len(await jeton.charges()) == 1
+
+
+async def test_explain_says_what_the_terms_exclude(jeton: WholeApp) -> None:
+    told = await jeton.http.post("/jeton/explain", json=chat(), headers={"x-jeton-max-usd": "0.0003"})
+    assert told.status_code == 200
+    excluded = {one["replica"]: one["why"] for one in told.json()["exclusions"]}
+    assert excluded
+    assert all("above the request's ceiling of $0.0003" in why for why in excluded.values())
+    assert not set(excluded) & {one["replica"] for one in told.json()["ranking"]}
+    terms = told.json()["features"]["terms"]
+    assert terms == {"cost_usd_max": "0.000300000", "deadline_seconds": None, "criticality": "standard", "region": ""}
+
+
+async def test_f16_sheddable_work_is_turned_away_while_critical_work_is_served(jeton: WholeApp) -> None:
+    replicas = [replica for replica in jeton.app._fleet.snapshot.health if replica.startswith("small")]
+    for replica in replicas:
+        jeton.app._fleet._in_flight._loads[replica] = Load(100, 400_000, 0, 0)
+    refused = await jeton.http.post(PATH, json=chat("small-model"), headers={"x-jeton-criticality": "sheddable"})
+    served = await jeton.http.post(PATH, json=chat("small-model"), headers={"x-jeton-criticality": "critical"})
+    for replica in replicas:
+        del jeton.app._fleet._in_flight._loads[replica]
+    assert refused.status_code == 503
+    assert refused.json()["error"]["code"] == "overloaded"
+    assert int(refused.headers["retry-after"]) >= 1
+    assert served.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("tenant", "why"),
+    [
+        ({"pools": ["edge"]}, "the pool cloud is not open to this tenant"),
+        ({"residency": ["eu"]}, "data would be in us, and may only be in eu"),
+        ({"isolation": "dedicated"}, "shared with other tenants, and this one is isolated"),
+    ],
+)
+async def test_a_tenant_goes_only_where_its_rules_let_it(tmp_path: Path, tenant: dict[str, Any], why: str) -> None:
+    def change(config: dict[str, Any]) -> None:
+        config["tenants"][0] |= tenant
+        edge, central, cloud = config["pools"]
+        edge["residency"], central["region"], cloud["residency"] = "eu", "us", "us"
+        if "isolation" in tenant:
+            edge["backends"][0]["dedicated_to"] = ["tests"]
+
+    async with running(tmp_path, change) as jeton:
+        told = (await jeton.http.post("/jeton/explain", json=chat())).json()
+        assert {one["backend"] for one in told["ranking"]} == {"small"}
+        assert {one["why"] for one in told["exclusions"] if one["backend"] == "cloud"} == {why}
+        refused = await jeton.http.post(PATH, json=chat("cloud-model"))
+        assert refused.status_code == 403
+        assert why in refused.json()["error"]["message"]
+
+
+async def test_b61_a_conversation_stays_where_its_prefix_is_and_tenants_share_none(jeton: WholeApp) -> None:
+    """Two equal replicas, and a preamble worth caching: the second turn finds the first one's replica cheaper."""
+    turns: list[dict[str, str]] = [{"role": "user", "content": "Tell me about rainbows. " * 150}]
+    places = []
+    for _ in range(4):
+        answer = await jeton.http.post(PATH, json={"model": "chat-small", "messages": turns, "max_tokens": 8})
+        (attempt, *_) = reversed(await jeton.charges())
+        places.append(attempt["replica"])
+        turns += [answer.json()["choices"][0]["message"], {"role": "user", "content": "And then?"}]
+    assert len(set(places)) == 1
+    told = (await jeton.http.post("/jeton/explain", json={"model": "chat-small", "messages": turns})).json()
+    cached = {one["replica"]: one["cached_tokens"] for one in told["ranking"]}
+    assert cached.pop(places[0]) > 800
+    assert set(cached.values()) == {0}
+    other = (
+        await jeton.http.post("/jeton/explain", json={"model": "chat-small", "messages": turns, "cache_salt": "x"})
+    ).json()
+    assert {one["cached_tokens"] for one in other["ranking"]} == {0}
+
+
+async def test_another_policy_decides_for_a_name(tmp_path: Path) -> None:
+    def change(config: dict[str, Any]) -> None:
+        config["policies"] = [{"name": "always_large", "models": ["anything"]}]
+
+    async with running(tmp_path, change) as jeton:
+        for model, policy in (("anything", "always_large"), ("auto", "quality_floor")):
+            told = (await jeton.http.post("/jeton/explain", json=chat(model))).json()
+            assert told["policy"] == policy

@@ -1,0 +1,90 @@
+"""Marks along a prompt: equal exactly as far as the text is."""
+
+from typing import Any
+
+import pytest
+
+from router.domain.request import Endpoint
+from router.wire.prefix import MARKS_MAX, STRETCH_CHARACTERS, prefix_marks
+
+SYSTEM = {"role": "system", "content": "You are helpful. " * 100}
+ASKED = {"role": "user", "content": "What is a rainbow? " * 50}
+ANSWERED = {"role": "assistant", "content": "Light that is bent by drops. " * 40}
+AGAIN = {"role": "user", "content": "And at night?"}
+
+
+def chat(*messages: Any, salt: str = "s", **more: Any) -> list[int]:
+    return [mark.key for mark in prefix_marks(Endpoint.CHAT, {"model": "m", "messages": list(messages)} | more, salt)]
+
+
+def common(one: list[int], other: list[int]) -> int:
+    return len(set(one) & set(other))
+
+
+def test_the_next_turn_has_all_marks_of_the_turn_before() -> None:
+    first, second = chat(SYSTEM, ASKED), chat(SYSTEM, ASKED, ANSWERED, AGAIN)
+    assert second[: len(first)] == first
+    assert len(second) == len(first) + 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"messages": [SYSTEM | {"content": "T" + SYSTEM["content"][1:]}, ASKED]},
+        {"messages": [SYSTEM | {"content": SYSTEM["content"][:-1] + "!"}, ASKED]},
+        {"messages": [SYSTEM | {"content": SYSTEM["content"] + " "}, ASKED]},
+        {"messages": [SYSTEM | {"role": "user"}, ASKED]},
+        {"messages": [ASKED, SYSTEM]},
+        {"model": "another"},
+        {"tools": [{}]},
+    ],
+)
+def test_a_difference_at_the_beginning_leaves_nothing_in_common(other: dict[str, Any]) -> None:
+    members = {"model": "m", "messages": [SYSTEM, ASKED]} | other
+    assert common(chat(SYSTEM, ASKED), [mark.key for mark in prefix_marks(Endpoint.CHAT, members, "s")]) == 0
+
+
+def test_a_difference_at_the_end_leaves_the_beginning() -> None:
+    assert common(chat(SYSTEM, ASKED), chat(SYSTEM, AGAIN)) == 1
+
+
+def test_b61_two_tenants_have_no_mark_in_common() -> None:
+    assert common(chat(SYSTEM, ASKED, salt="acme"), chat(SYSTEM, ASKED, salt="initech")) == 0
+
+
+def test_a_long_text_is_marked_along_its_way() -> None:
+    head = "".join(f"{number} " for number in range(5000))
+    one, other = head + "What is it?", head + "Who is it, then?"
+    marks = [
+        [mark.key for mark in prefix_marks(Endpoint.COMPLETIONS, {"model": "m", "prompt": text}, "s")]
+        for text in (one, other)
+    ]
+    assert common(*marks) == len(head) // STRETCH_CHARACTERS
+
+
+def test_tokens_grow_along_the_way_to_about_a_quarter_of_the_characters() -> None:
+    marks = prefix_marks(Endpoint.CHAT, {"model": "m", "messages": [SYSTEM, ASKED, ANSWERED]}, "s")
+    tokens = [mark.tokens for mark in marks]
+    assert tokens == sorted(tokens)
+    characters = len(SYSTEM["content"]) + len(ASKED["content"]) + len(ANSWERED["content"])
+    assert tokens[-1] == pytest.approx(characters / 4, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "members"),
+    [
+        (Endpoint.MESSAGES, {"system": "Be kind.", "messages": [{"role": "user", "content": [{"text": "a"}, "b", 3]}]}),
+        (Endpoint.RESPONSES, {"instructions": "Be kind.", "input": "hello"}),
+        (Endpoint.RESPONSES, {"input": [{"role": "user", "content": "hello"}, 3, None]}),
+        (Endpoint.CHAT, {"messages": [{"role": 7}, {"content": {}}, "x"]}),
+        (Endpoint.COMPLETIONS, {"prompt": [[1, 2], [3]]}),
+        (Endpoint.CHAT, {}),
+    ],
+)
+def test_every_shape_is_marked_or_passed_over(endpoint: Endpoint, members: dict[str, Any]) -> None:
+    marks = prefix_marks(endpoint, members, "s")
+    assert marks == prefix_marks(endpoint, members, "s")
+
+
+def test_the_marks_are_bounded() -> None:
+    assert len(chat(*[AGAIN] * (3 * MARKS_MAX))) == MARKS_MAX
