@@ -26,6 +26,12 @@ PAGES = PROJECT / "docs/reference"
 MADE = "\n<!-- Made by `python -m docs.generate`; change the code. -->\n"
 
 # What each header says is written here; that all are here, and no others, is the test's.
+ASKED: Mapping[str, str] = {
+    "x-jeton-criticality": "`sheddable` requests are turned away first when there is too much, `critical` ones never",
+    "x-jeton-deadline-ms": "milliseconds for the first token of a stream, or for the last of a whole answer",
+    "x-jeton-max-usd": "US dollars that no attempt may cost more than, at its worst",
+    "x-jeton-region": "where the client is, for pools with `rtt_seconds_from`",
+}
 HEADERS: Mapping[str, str] = {
     "x-jeton-attempts": "how many replicas were tried",
     "x-jeton-backend": "the backend that answered",
@@ -174,13 +180,21 @@ async def _registered(path: Path) -> list[Any]:
 
 def headers() -> str:
     text = [
-        "# Headers of an answer",
+        "# Headers",
         MADE,
+        "## Of an answer",
+        "",
         "Beside these, `x-request-id` names the request in the ledger and in the log.",
         "",
         "| header | |",
         "|---|---|",
         *(f"| `{name}` | {about} |" for name, about in HEADERS.items()),
+        "",
+        "## Of a request",
+        "",
+        "| header | |",
+        "|---|---|",
+        *(f"| `{name}` | {about} |" for name, about in ASKED.items()),
     ]
     return "\n".join(text) + "\n"
 
