@@ -101,6 +101,10 @@ test-prometheus: setup ## boards, rules and alerts on a real Prometheus that wat
 	apt-get install --no-install-recommends prometheus"; exit 1; }
 	$(BIN)/pytest -m prometheus
 
+.PHONY: reference
+reference: setup ## write docs/reference/ anew from the code
+	$(BIN)/python -m docs.generate
+
 .PHONY: boards
 boards: setup ## write Grafana's boards anew from deploy/grafana/*.py
 	$(BIN)/python -m deploy.grafana
