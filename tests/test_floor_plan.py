@@ -123,6 +123,7 @@ JOINTS = {
         "router.accountant",
         "router.conversation",
     ),
+    "router.migration": (),
     "router.discovery": (DOMAIN, "router.fleet", "router.fleet_config", "router.config_file", *CONFIG),
     "router.deployment": ("router",),
     "router.pipeline": ("router",),
