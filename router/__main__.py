@@ -18,6 +18,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "key": ("router.commands.key:key", "Make an API key, or hash one that exists."),
     "policy": ("router.commands.policy:policy", "Show the routing policies, or begin a new one."),
     "prices": ("router.commands.prices:prices", "Show the price book, or import public price tables."),
+    "import": ("router.commands.import_:import_", "Take over the configuration of another proxy."),
     "ledger": ("router.commands.ledger:ledger", "Show what requests have cost."),
     "report": ("router.commands.report:report", "Report where the money of a period went."),
     "train": ("router.commands.train:train", "Train the classifier on outcomes."),

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,11 +13,13 @@ import pytest
 import yaml
 
 from router.config_file import LoadedConfig, load
+from router.fleet.discovery import Found
+from router.fleet.discovery.file import FileSource
 
 PROJECT = Path(__file__).parents[2]
 DEPLOY = PROJECT / "deploy"
 COMPOSE = DEPLOY / "compose"
-SECRETS = {"JETON_API_KEY_PEPPER": "pepper", "REDIS_PASSWORD": "word"}
+SECRETS = {"JETON_API_KEY_PEPPER": "pepper", "REDIS_PASSWORD": "word", "POSTGRES_PASSWORD": "word"}
 WANTED = ("--enable-prompt-tokens-details", "--enable-request-id-headers", "--enable-per-request-metrics")
 
 
@@ -53,7 +56,8 @@ def test_every_replica_and_store_is_a_service_by_its_name() -> None:
     loaded = load(COMPOSE / "config/router.yaml", environ=SECRETS)
     urls = [replica.url for backend in loaded.backends for replica in backend.replicas]
     assert loaded.config.redis is not None
-    hosts = {urlsplit(url).hostname for url in (*urls, loaded.config.redis.url)}
+    assert loaded.config.ledger.url is not None
+    hosts = {urlsplit(url).hostname for url in (*urls, loaded.config.redis.url, loaded.config.ledger.url)}
     assert hosts <= services().keys()
 
 
@@ -217,3 +221,32 @@ def test_an_unknown_recipe_is_refused_with_a_remedy() -> None:
     refused = subprocess.run([DEPLOY / "vllm/serve.sh", "llama-9b"], capture_output=True, text=True)
     assert refused.returncode == 2
     assert "--list shows those there are" in refused.stderr
+
+
+# -- SkyPilot
+
+
+def test_the_spot_server_has_the_flags_of_its_recipe() -> None:
+    task = yaml.safe_load((DEPLOY / "skypilot/edge-small.yaml").read_text(encoding="utf-8"))
+    run = task["run"].replace("\\\n", " ").split()
+    recipe = printed("llama-8b-awq-l4").split()[2:]
+    assert set(recipe) <= set(run)
+    assert task["resources"]["use_spot"]
+
+
+async def test_endpoints_of_clusters_become_a_file_that_jeton_finds_replicas_in(tmp_path: Path) -> None:
+    """With a `sky` that says what SkyPilot's would: an endpoint, or an error."""
+    fake, out = tmp_path / "sky", tmp_path / "replicas.yaml"
+
+    def look(script: str) -> int:
+        fake.write_text(f"#!/bin/sh\n{script}\n")
+        fake.chmod(0o755)
+        command = [sys.executable, DEPLOY / "skypilot/replicas.py", "--out", out, "edge-1", "edge-2"]
+        environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        return subprocess.run(command, capture_output=True, env=environment, timeout=60).returncode
+
+    assert look('[ "$2 $3" = "--endpoint 8000" ] && [ "$4" = edge-1 ] && echo 203.0.113.7:8000') == 0
+    found = await anext(FileSource(out).states())
+    assert found == (Found("http://203.0.113.7:8000", "edge-1"),)
+    assert look("exit 1") == 1
+    assert await anext(FileSource(out).states()) == found  # nobody answered: that says nothing

@@ -79,7 +79,8 @@ def test_every_refusal_is_printed_to_stderr_and_the_exit_code_is_1(router_yaml: 
     assert result.stdout == ""
     first, second, count = result.stderr.splitlines()
     assert first.startswith(f"{router_yaml}:25:11: there is no backend named `large`; there is `central-large`, ")
-    assert second.startswith(f"{router_yaml}:152:26: the environment variable CLOUD_API_KEY, ")
+    line = router_yaml.read_text().split("api_key_env: CLOUD_API_KEY")[0].count("\n") + 1
+    assert second.startswith(f"{router_yaml}:{line}:26: the environment variable CLOUD_API_KEY, ")
     assert count == "2 mistakes; jeton would not start"
 
 
