@@ -69,6 +69,10 @@ bench: setup ## what each step of a request costs, in microseconds
 	@$(BIN)/python -m load.bench.idle_streams
 	@$(BIN)/python -m load.bench.scrapes
 
+.PHONY: bench-ledger
+bench-ledger: setup ## what the ledger's stores keep up with, and what a request takes in each (about 2 minutes)
+	@$(BIN)/python -m load.bench.ledger_throughput
+
 .PHONY: bench-engine
 bench-engine: setup ## how fast the engine runs in virtual time: 10 million steps of 100 replicas (about 2 minutes)
 	@$(BIN)/python -m load.bench.engine_speed

@@ -15,6 +15,7 @@ from load.emulator.reply import Style
 from load.emulator.spec import Dialect, Kind, ReplicaSpec
 from load.engine import BLOCK_TOKENS
 from load.profiles import profile_label, profile_named, profiles_in
+from load.simulate.command import compare
 from router.pricing.profile import EngineProfile, Speculation
 
 # Of drafted tokens, where --speculative-config does not say.
@@ -24,10 +25,11 @@ DEFAULT_PROFILE = "h100-llama-3.1-8b-fp8"
 
 @click.group("load")
 def main() -> None:
-    """The load laboratory: emulate servers, drive traffic at them."""
+    """The load laboratory: emulate servers, drive traffic at them, compare policies in dollars."""
 
 
 main.add_command(drive_command)
+main.add_command(compare)
 
 
 @main.command()

@@ -81,7 +81,7 @@ class App:
         deployment = deploy(loaded, self._day, self.drifts, self._price_watch.fed, self._prefixes)
         self.drifts.follow(_replica_profiles(deployment))
         self._prefixes.follow(_cache_tokens(deployment))
-        self._fleet = Fleet(deployment.backends, deployment.tiers, deployment.rules, on_health=_log_health)
+        self._fleet = Fleet(deployment.backends, deployment.tiers, deployment.rules, on_health=self._heed_health)
         self._bursar = Bursar(
             self._books.store,
             self._clock,
@@ -246,6 +246,11 @@ class App:
             families.append(tally_row(family))
             await asyncio.sleep(0)  # in turns with whatever else there is to do, as `Metrics.scrape`
         return families
+
+    def _heed_health(self, replica: Replica, before: Health, after: Health) -> None:
+        _log_health(replica, before, after)
+        if after.state is HealthState.DOWN:
+            self._prefixes.forget(replica.id)  # whatever comes back will have an empty cache
 
     def _drift_ratios(self) -> Iterator[tuple[str, str, str, float]]:
         backends = {

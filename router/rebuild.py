@@ -110,6 +110,8 @@ def _rebuild(source: Database, target: Database) -> Rebuilt:
     make_room(target, [month for (month,) in source.execute("SELECT DISTINCT month FROM journal")])
     pruned = read_pruned(source)
     writer, events, charges = _Writer(target, 0 if pruned is None else pruned.month), 0, 0
+    if target.engine is Engine.POSTGRESQL:
+        target.execute("SET statement_timeout = 0")  # meant for a router's small commits
     with transaction(target):
         prepare_spending(target)
         for price in read_prices(source):

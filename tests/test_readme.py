@@ -148,6 +148,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
         reader.stop()
 
 
+@pytest.mark.timeout(300)  # it starts a dozen processes, and a machine may be busy
 def test_every_snippet_runs_against_the_readmes_own_configuration(reader: Reader) -> None:
     for snippet in blocks("python", "run"):
         assert reader.run(sys.executable, "-c", snippet).strip()
@@ -225,6 +226,7 @@ def test_no_block_goes_untried() -> None:
         "file=prices.yaml",
         "file=mapping.yaml",
         "file=usage.csv",
+        "file=scenario.yaml",
         "file=model_prices.json",
     }
     assert {block.word for block in BLOCKS} <= known

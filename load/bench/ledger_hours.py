@@ -2,8 +2,8 @@
 
 A synthetic month of a fleet at 100 requests a second: every hour has every combination of replica, tenant and outcome that it
 could have, with sums as large as so much traffic makes them. It goes through the real `roll`, one charge standing for all the
-charges of a combination; then the charges are taken out, and what is left on disk is the hours. What a charge with its journal
-takes is measured apart, on some charges of the ordinary size. Nothing is kept. Seconds are of CPU.
+charges of a combination; then the charges are taken out, and what is left on disk is the hours. Nothing is kept. Seconds are of
+CPU. What a charge with its journal takes, `ledger_throughput.py` tells.
 """
 
 import json
@@ -25,9 +25,8 @@ from router.domain.usage import Usage
 from router.ledger import rollups
 from router.ledger.database import Database, transaction
 from router.ledger.periods import read_periods
-from router.ledger.rows import EVENT_COLUMNS, PLACED_CHARGE_COLUMNS, charge_row, event_row
+from router.ledger.rows import PLACED_CHARGE_COLUMNS, charge_row
 from router.ledger.schema import open_writer
-from router.ledger.store import Event, EventKind
 from router.reporting import page
 from router.reporting.focus import COLUMNS, focus_rows
 from router.reporting.focus_rules import broken_rules
@@ -39,7 +38,6 @@ OUTCOMES = ((AttemptStatus.OK, ""), (AttemptStatus.CANCELLED, "client_gone"), (A
 PER_HOUR = (LEASED_REPLICAS + METERED_REPLICAS) * TENANTS * len(OUTCOMES)
 FIRST_HOUR = 494_000  # 2026-05-10
 DAYS = 30
-ATTEMPTS_MEASURED = 200_000
 
 
 def main(months: int) -> None:
@@ -64,12 +62,6 @@ def main(months: int) -> None:
         )
         print(f"  rolled {rows:,} charges in {roll_seconds:.1f} s, {roll_seconds / rows * 1e6:.1f} µs each")
         _query(path, hours)
-    with tempfile.TemporaryDirectory() as directory:
-        per_attempt = _attempt_bytes(Path(directory) / "ledger.sqlite")
-    monthly = per_attempt * REQUESTS_PER_SECOND * 86_400 * DAYS
-    print(
-        f"a charge with its journal takes {per_attempt:.0f} bytes: {monthly / 1e9:,.0f} GB a month at {REQUESTS_PER_SECOND}/s"
-    )
 
 
 def _query(path: Path, hours: int) -> None:
@@ -205,25 +197,6 @@ def _move_leases(database: Database, hour: int) -> None:
             ),
         )
     database.execute("UPDATE position SET at_ns = ?", ((hour + 1) * NS_PER_HOUR,))
-
-
-def _attempt_bytes(path: Path) -> float:
-    """What an attempt on a leased replica takes: three events of the journal and its charge, with all indices."""
-    with closing(open_writer(path)) as database:
-        empty = _size(database, path)
-        with transaction(database):
-            events, charges = [], []
-            for number in range(ATTEMPTS_MEASURED):
-                one = _charge(f"{number:032x}", "replica-1", "tenant-1", True, FIRST_HOUR * NS_PER_HOUR + number)
-                month = month_of(one.ended_ns)
-                lease_id = "replica-1~0123456789abcdef0123456789abcdef"
-                for offset, kind in enumerate((EventKind.OPENED, EventKind.FIRST_TOKEN, EventKind.CLOSED), 1):
-                    event = Event(one.facts.attempt_id, kind, one.ended_ns, lease_id, 12_345_678)
-                    events.append(event_row(3 * number + offset, month, event))
-                charges.append((3 * number + 3, month, *charge_row(one)))
-            database.insert_new("journal", EVENT_COLUMNS, events)
-            database.insert_new("charges", PLACED_CHARGE_COLUMNS, charges)
-        return (_size(database, path) - empty) / ATTEMPTS_MEASURED
 
 
 def _size(database: Database, path: Path) -> int:

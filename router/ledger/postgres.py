@@ -12,6 +12,7 @@ spent; leased ones are left out, for their time is in the other's bill.
 A PostgreSQL that neither answers nor breaks the connection is as a disk that is stuck: batches wait in memory.
 """
 
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -84,6 +85,7 @@ class PostgresShelf:
         self._spool = spool
         self._is_deposed = False
         self._reconnect_at_seconds = 0.0
+        self._returning: _Returning | None = None
         self._database: PostgresDatabase | None = None
         database = open_writer(address, lock_seconds)
         try:
@@ -141,16 +143,11 @@ class PostgresShelf:
 
     def attend(self) -> float | None:
         """Come back, and write what waits, for a while."""
-        if self._database is None:
-            if self._is_deposed:
-                return None
-            if time.monotonic() < self._reconnect_at_seconds:
-                return RECONNECT_SECONDS
-            self._reconnect_at_seconds = time.monotonic() + RECONNECT_SECONDS
+        if self._database is None and not self._is_deposed:
             self._come_back()
         database, deadline_seconds = self._database, time.monotonic() + DRAIN_SECONDS
         if database is None:
-            return RECONNECT_SECONDS
+            return None if self._is_deposed else RECONNECT_SECONDS
         if self._spool.is_empty:
             return None
         try:
@@ -171,8 +168,10 @@ class PostgresShelf:
             log.warning(
                 "ending with a spool that is not written yet: it is at the next start", bytes=self._spool.size_bytes
             )
-        if self._database is not None:
-            self._database.close()
+        returned = None if self._returning is None else self._returning.wait()
+        for database in (self._database, returned):
+            if database is not None:
+                database.close()
         self._spool.close()
 
     def _lose(self, error: psycopg.Error) -> None:
@@ -183,10 +182,16 @@ class PostgresShelf:
         self._database = None
 
     def _come_back(self) -> None:
-        try:
-            database = open_writer(self._address, wait_seconds=0.0)
-        except LedgerError as error:
-            log.debug("the ledger is still away", error=str(error))
+        """Connecting may take seconds where packets get lost, and the spool must not wait for that."""
+        if self._returning is None:
+            if time.monotonic() >= self._reconnect_at_seconds:
+                self._returning = _Returning(self._address)
+            return
+        if self._returning.is_alive():
+            return
+        database, self._returning = self._returning.database, None
+        self._reconnect_at_seconds = time.monotonic() + RECONNECT_SECONDS
+        if database is None:
             return
         try:
             if (term := _term(database)) != self._term:
@@ -231,6 +236,26 @@ class PostgresShelf:
             write_rows(database, _without_known(database, rows))
         self._spool.remove(number, size_bytes)
         self._stored(rows)
+
+
+class _Returning(threading.Thread):
+    """Looks for PostgreSQL and its lock, once. database: with both, when it has ended; None without."""
+
+    def __init__(self, address: PostgresAddress) -> None:
+        super().__init__(name="ledger-return", daemon=True)
+        self._address = address
+        self.database: PostgresDatabase | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.database = open_writer(self._address, wait_seconds=0.0)
+        except LedgerError as error:
+            log.debug("the ledger is still away", error=str(error))
+
+    def wait(self) -> PostgresDatabase | None:
+        self.join()
+        return self.database
 
 
 def _term(database: PostgresDatabase) -> int:

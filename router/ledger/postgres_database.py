@@ -13,7 +13,7 @@ from router.ledger.database import Cursor, Engine, Parameters, Row
 
 CONNECT_SECONDS = 5
 # A peer that is gone without a word is noticed by both sides within this time, so that its lock does not outlive it.
-SILENT_SECONDS = 10
+SILENT_SECONDS = 4
 # No statement of ours takes this long unless it waits for a lock.
 STATEMENT_SECONDS = 10
 ROWS_AT_ONCE = 5_000

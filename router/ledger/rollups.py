@@ -182,12 +182,16 @@ def _roll_charges(database: Database) -> bool:
 
 
 def _roll_leases(database: Database) -> None:
+    hours, kept = [], []
     for lease_id, replica, pool, backend, price_id, *balances in database.execute(MOVED_LEASES).fetchall():
         at_ns, bill, idle, before_ns, bill_before, idle_before = balances
         for hour, bill_part, idle_part, leased_ns in by_hour(before_ns, at_ns, bill - bill_before, idle - idle_before):
             row = (hour, lease_id, price_id, replica, pool, backend, bill_part, idle_part, leased_ns)
-            database.execute(ADD_LEASE, dict(zip(LEASE_HOUR, row, strict=True)))
-        database.execute(KEEP_LEASE, {"lease_id": lease_id, "at_ns": at_ns, "bill": bill, "idle": idle})
+            hours.append(dict(zip(LEASE_HOUR, row, strict=True)))
+        kept.append({"lease_id": lease_id, "at_ns": at_ns, "bill": bill, "idle": idle})
+    if kept:
+        database.execute_many(ADD_LEASE, hours)
+        database.execute_many(KEEP_LEASE, kept)
 
 
 def differences(database: Database) -> Iterator[tuple[str, str, str, int, int]]:

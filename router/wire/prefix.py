@@ -3,7 +3,8 @@
 A mark is a hash over the one before it and the new text, so equal marks mean equal text until there. Of a long text not every
 character is hashed, but its length, its beginning and its end: a conversation of a megabyte costs as many hashes as it has
 messages, not a pass over the megabyte. Two texts that differ only in the middle are taken for the same; the price of that error
-is a forecast that was too good.
+is a forecast that was too good. The hash is Python's own, keyed anew in every process: marks mean nothing outside of it, and
+nobody can aim at one.
 """
 
 from typing import Any

@@ -8,6 +8,7 @@ from payloads import HELLO
 from whole_app import WholeApp, running
 
 from router.domain.fleet import Load
+from router.domain.request import PrefixMark
 
 PATH = "/v1/chat/completions"
 
@@ -132,3 +133,13 @@ async def test_another_policy_decides_for_a_name(tmp_path: Path) -> None:
         for model, policy in (("anything", "always_large"), ("auto", "quality_floor")):
             told = (await jeton.http.post("/jeton/explain", json=chat(model))).json()
             assert told["policy"] == policy
+
+
+async def test_a_replica_that_went_down_is_not_thought_to_have_its_cache_still(jeton: WholeApp) -> None:
+    index = jeton.app._prefixes
+    mark = (PrefixMark(7, 900), PrefixMark(8, 1200))
+    for replica in ("small/1", "small/2"):
+        index.sent(replica, mark)
+    assert set(index.cached_tokens(mark)) == {"small/1", "small/2"}
+    jeton.replica("small").faults(refuse=True)
+    await jeton.until(lambda: set(index.cached_tokens(mark)) == {"small/2"}, 30)

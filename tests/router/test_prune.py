@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,10 +18,15 @@ from postgres_server import PostgresServer
 from router.__main__ import main
 from router.accountant import Accountant
 from router.audit import audit
+from router.domain.attempt import AttemptStatus, Charge
+from router.domain.usage import Usage
 from router.ledger.address import PostgresAddress
+from router.ledger.database import dicts
 from router.ledger.periods import read_periods
-from router.ledger.schema import open_reader
-from router.ledger.store import LedgerError
+from router.ledger.rows import charge_from_row
+from router.ledger.schema import open_reader, reading
+from router.ledger.shared import SharedLedger
+from router.ledger.store import Correction, Event, EventKind, LedgerError
 from router.prune import prune
 from router.rebuild import rebuild
 
@@ -271,3 +277,37 @@ def test_a_reader_of_the_old_state_does_not_stop_a_prune_for_good(books: Place) 
     reader.rollback()
     prune(books.address, 202611)
     reader.close()
+
+
+def test_a_late_word_corrects_an_attempt_whose_month_is_gone(place: Place) -> None:
+    router = Router(place, OCTOBER_1 - 5 * DAY)
+    router.number = 2  # the next one is metered
+    attempt_id = router.open(OCTOBER_1 - 4 * DAY)
+    router.end()
+    router = Router(place, OCTOBER_1 - 3 * DAY)  # which closes it as lost
+    router.post(OCTOBER_1 - 3 * DAY)
+    router.serve(OCTOBER_1 + DAY)
+    router.post(OCTOBER_1 + 2 * DAY)
+    router.end()
+    [lost] = lost_charges(place)
+    assert prune(place.address, 202610).charges == 1
+    store = SharedLedger(place.address)
+    usage = Usage(100, 10)
+    cost = 100 * 2000 + 10 * 8000
+    charge = replace(
+        lost, status=AttemptStatus.OK, fault="", http_status=200, usage=usage, cost_nanousd=cost, standard_nanousd=cost
+    )
+    corrected_nanousd = cost - (lost.cost_nanousd or 0)
+    at_ns = OCTOBER_1 + 3 * DAY
+    event = Event(attempt_id, EventKind.CORRECTED, at_ns, "", corrected_nanousd, worker="w", number=1)
+    seq = store.append((event,), correction=Correction(charge, corrected_nanousd, at_ns))
+    asyncio.run(store.committed(seq, 30.0))
+    store.close()
+    assert corrected_nanousd < 0
+    assert assert_audit_is_clean(place.address).corrected_nanousd == corrected_nanousd
+
+
+def lost_charges(place: Place) -> list[Charge]:
+    with reading(place.address) as database:
+        found = dicts(database.execute("SELECT * FROM charges WHERE status = 'lost'"))
+    return [charge_from_row(row) for row in found]

@@ -12,6 +12,7 @@ import pytest
 from alembic.script import ScriptDirectory
 from bookkeeping import OF_SEVERAL_WORKERS, make_version_2, make_version_3, make_version_4
 from ledgers import Place
+from postgres_server import PostgresServer
 from sqlalchemy import create_engine, inspect
 
 from router.ledger import schema
@@ -54,6 +55,26 @@ def test_an_older_ledger_becomes_what_a_fresh_one_is(tmp_path: Path, make_older:
         with closing(sqlite3.connect(path)) as connection:
             assert connection.execute("PRAGMA user_version").fetchone() == (schema.VERSION,)
             assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(str(schema.VERSION),)]
+
+
+def test_an_older_ledger_in_postgresql_becomes_what_a_fresh_one_is(
+    postgres: PostgresAddress, postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    columns = (
+        "SELECT table_name, column_name, data_type, is_nullable, collation_name FROM information_schema.columns"
+        " WHERE table_schema = 'public' ORDER BY 1, 2"
+    )
+    old, fresh = Place(postgres, tmp_path), Place(postgres_server.database(), tmp_path)
+    for place in (old, fresh):
+        place.open().close()
+    old.change("DROP TABLE workers, reports, corrections", "UPDATE alembic_version SET version_num = '5'")
+    with pytest.raises(LedgerError, match="older jeton"):
+        schema.open_reader(postgres)
+    old.open().close()
+    assert old.rows(columns) == fresh.rows(columns)
+    assert old.rows("SELECT version_num FROM alembic_version") == [(str(schema.VERSION),)]
+    assert isinstance(fresh.address, PostgresAddress)
+    postgres_server.drop(fresh.address)
 
 
 def test_the_newest_revision_is_the_version_of_the_program() -> None:
