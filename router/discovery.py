@@ -9,7 +9,7 @@ found, and end after its grace, or with its last attempt.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -44,11 +44,13 @@ class DiscoveryResult(StrEnum):
 
 @dataclass(slots=True)
 class _Followed:
-    """What one backend's source has told. gone_seconds: when replicas that are kept were first missed."""
+    """What one backend's source has told. gone_seconds: when replicas that are kept were first missed. trouble: why it could not
+    tell the last time, or ""."""
 
     terms: DiscoveryTerms
     replicas: dict[Found, Replica] = field(default_factory=dict)
     gone_seconds: dict[Found, float] = field(default_factory=dict)
+    trouble: str = ""
     task: "asyncio.Task[None] | None" = None
 
 
@@ -124,12 +126,10 @@ class Discovery:
     async def _look_first(self) -> None:
         async def first(backend: str, one: _Followed) -> None:
             try:
-                async with asyncio.timeout(FIRST_SECONDS_MAX):
-                    async for state in _source(one.terms).states():
-                        self._take(backend, one, state)
-                        return
+                async with asyncio.timeout(FIRST_SECONDS_MAX), aclosing(_source(one.terms).states()) as states:
+                    self._take(backend, one, await anext(states))
             except (SourceFailed, TimeoutError) as error:
-                _tell_failure(backend, error)
+                _tell_failure(backend, one, error)
 
         await asyncio.gather(*(first(backend, one) for backend, one in self._followed.items()))
 
@@ -141,21 +141,24 @@ class Discovery:
     async def _follow_for_ever(self, backend: str, one: _Followed) -> None:
         while True:
             try:
-                async for state in _source(one.terms).states():
-                    is_other = self._take(backend, one, state)
-                    self._count(backend, DiscoveryResult.CHANGED if is_other else DiscoveryResult.UNCHANGED)
-                    if is_other:
-                        self._on_change()
+                async with aclosing(_source(one.terms).states()) as states:
+                    async for state in states:
+                        is_other = self._take(backend, one, state)
+                        self._count(backend, DiscoveryResult.CHANGED if is_other else DiscoveryResult.UNCHANGED)
+                        if is_other:
+                            self._on_change()
             except SourceFailed as error:
                 self._count(backend, DiscoveryResult.FAILED)
-                _tell_failure(backend, error)
+                _tell_failure(backend, one, error)
             except Exception:
+                self._count(backend, DiscoveryResult.FAILED)
                 log.exception("replicas cannot be found", backend=backend)
             await asyncio.sleep(RETRY_SECONDS)
 
     def _take(self, backend: str, one: _Followed, state: tuple[Found, ...]) -> bool:
         """Whether other replicas are in force now."""
         now_seconds, before = self._now_seconds(), set(one.replicas)
+        one.trouble = ""
         for found in state:
             one.gone_seconds.pop(found, None)
             if found not in one.replicas:
@@ -186,8 +189,12 @@ class Discovery:
                 log.exception("replicas that are gone could not be taken out")
 
 
-def _tell_failure(backend: str, error: Exception) -> None:
-    log.warning("replicas cannot be found, those known stay", backend=backend, why=str(error) or type(error).__name__)
+def _tell_failure(backend: str, one: _Followed, error: Exception) -> None:
+    """Once for as long as it is the same: a source that is down is asked every other second."""
+    why = str(error) or type(error).__name__
+    if why != one.trouble:
+        log.warning("replicas cannot be found, those known stay", backend=backend, why=why)
+    one.trouble = why
 
 
 def _source(terms: DiscoveryTerms) -> ReplicaSource:

@@ -29,6 +29,7 @@ from grafana_foundation_sdk.models.dashboard import (
     SpecialValueMap,
     SpecialValueMatch,
     Threshold,
+    ThresholdsConfig,
     ThresholdsMode,
     ValueMap,
     ValueMappingResult,
@@ -42,6 +43,7 @@ FULL, HALF, THIRD, QUARTER, SIXTH = 24, 12, 8, 6, 4
 STAT_HEIGHT, GRAPH_HEIGHT, TABLE_HEIGHT = 4, 9, 9
 
 PanelBuilder = Builder[Panel]
+Thresholds = Builder[ThresholdsConfig]
 
 
 class Query(NamedTuple):
@@ -60,7 +62,7 @@ class Column(NamedTuple):
     decimals: int | None = 4
 
 
-def steps(*at: tuple[float, str], base: str = GREEN) -> Builder:  # type: ignore[type-arg]
+def steps(*at: tuple[float, str], base: str = GREEN) -> Thresholds:
     """Thresholds: `base` up to the first value, then each colour from its value on."""
     colours = [Threshold(value=None, color=base), *(Threshold(value=value, color=color) for value, color in at)]
     return dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(colours)
@@ -73,7 +75,7 @@ def figure(
     decimals: int | None = None,
     text: str = "",
     width: int = SIXTH,
-    thresholds: Builder | None = None,  # type: ignore[type-arg]
+    thresholds: Thresholds | None = None,
     has_line: bool = False,
 ) -> PanelBuilder:
     """One number, or one for each series, as of the end of the time shown. has_line: with its course behind it."""
@@ -106,7 +108,7 @@ def graph(
     text: str = "",
     width: int = HALF,
     is_stacked: bool = False,
-    thresholds: Builder | None = None,  # type: ignore[type-arg]
+    thresholds: Thresholds | None = None,
     floor: float | None = 0,
     ceiling: float | None = None,
     colours: Mapping[str, str] | None = None,
@@ -157,7 +159,7 @@ def gauges(
     *,
     text: str = "",
     width: int = HALF,
-    thresholds: Builder,  # type: ignore[type-arg]
+    thresholds: Thresholds,
 ) -> PanelBuilder:
     """Shares of a whole, one bar each, 0 to 1."""
     return (

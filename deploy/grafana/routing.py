@@ -21,7 +21,7 @@ from deploy.grafana.queries import BACKEND as OF_BACKEND
 from deploy.grafana.queries import JOB, PLACE, rate, share, share_of_all, where
 
 DECISIONS = where("jeton_decisions_total", JOB, 'tier=~"$tier"')
-BELOW_FLOOR = where("jeton_decisions_total", JOB, 'reason="best below the floor"')
+BELOW_FLOOR = where("jeton_decisions_total", JOB, 'reason=~".*below the floor.*"')
 ANSWERED = where("jeton_requests_total", PLACE, 'tier=~"$tier"', 'pool!=""')
 ATTEMPTS = where("jeton_attempts_total", OF_BACKEND)
 TOKENS = where("jeton_tokens_total", PLACE, 'tier=~"$tier"', 'tenant=~"$tenant"')

@@ -4,7 +4,7 @@ A source tells whole states, never changes: `states()` yields what there is when
 is no longer among them is not decided here (`router/discovery.py`).
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import NamedTuple, Protocol
 
 
@@ -20,7 +20,7 @@ class SourceFailed(Exception):
 
 
 class ReplicaSource(Protocol):
-    def states(self) -> AsyncIterator[tuple[Found, ...]]:
+    def states(self) -> AsyncGenerator[tuple[Found, ...], None]:
         """All replicas that there are, again and again, without end. Raises SourceFailed when it cannot tell; asked again, it
         begins anew."""
         ...

@@ -5,7 +5,7 @@ does not answer, or says SERVFAIL, has said nothing.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from ipaddress import ip_address
 from typing import Any
 
@@ -35,7 +35,7 @@ class DnsSource:
         self._interval_seconds = interval_seconds
         self._nameservers = nameservers
 
-    async def states(self) -> AsyncIterator[tuple[Found, ...]]:
+    async def states(self) -> AsyncGenerator[tuple[Found, ...], None]:
         try:
             resolver = dns.asyncresolver.Resolver(configure=not self._nameservers)
         except dns.resolver.NoResolverConfiguration as error:

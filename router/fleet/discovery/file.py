@@ -1,7 +1,7 @@
 """Replicas from a file that somebody else writes: a list of `{url, name}`, YAML or JSON, looked at whenever it changes."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import yaml
@@ -22,7 +22,7 @@ class FileSource:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    async def states(self) -> AsyncIterator[tuple[Found, ...]]:
+    async def states(self) -> AsyncGenerator[tuple[Found, ...], None]:
         state = await asyncio.to_thread(self._read)
         yield state
         try:

@@ -8,7 +8,7 @@ import asyncio
 import json
 import os
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,8 @@ SERVER_HOST, SERVER_PORT = "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"
 # The server ends a watch after this; between its lines there may be silence for as long, but not for much longer.
 WATCH_SECONDS, SILENCE_SECONDS_MAX = 300, 330.0
 ANSWER_SECONDS_MAX = 10.0
+# Before watching or listing again: a server that ends every stream at once is not asked in a loop. Nothing is missed meanwhile.
+PAUSE_SECONDS = 0.2
 GONE = 410
 
 
@@ -46,7 +48,7 @@ class KubernetesSource:
         self._name = name
         self._environ = environ
 
-    async def states(self) -> AsyncIterator[tuple[Found, ...]]:
+    async def states(self) -> AsyncGenerator[tuple[Found, ...], None]:
         name = self._name
         namespace = name.namespace or await asyncio.to_thread(_read, ACCOUNT / "namespace") or "default"
         path = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
@@ -56,11 +58,12 @@ class KubernetesSource:
             timeout=httpx.Timeout(ANSWER_SECONDS_MAX, read=SILENCE_SECONDS_MAX),
         ) as client:  # fmt: skip
             try:
-                while True:
+                while True:  # again when the version is gone
                     version, slices = await self._list(client, path, selector)
                     yield self._found(slices)
                     async for changed in self._watch(client, path, selector, version, slices):
                         yield self._found(changed)
+                    await asyncio.sleep(PAUSE_SECONDS)
             except httpx.HTTPError as error:
                 raise SourceFailed(f"the API server cannot be asked ({type(error).__name__}: {error})") from None
 
@@ -107,6 +110,7 @@ class KubernetesSource:
                         else:
                             slices[changed["metadata"]["name"]] = changed
                         yield slices
+            await asyncio.sleep(PAUSE_SECONDS)
 
     def _found(self, slices: Mapping[str, Any]) -> tuple[Found, ...]:
         """Endpoints that are ready: `ready` is false, too, for those that end. Left out means true."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from ports import free_port
-from prometheus_server import PrometheusServer, Sample
+from prometheus_server import PrometheusServer
 from running_demo import RunningDemo, running_on
 
 SPEED = "2"
@@ -145,6 +145,3 @@ def _drain(demo: RunningDemo) -> None:
     """Whoever prints into a full pipe waits."""
     with suppress(ValueError):
         demo.read_until(r"\Z.")
-
-
-__all__ = ["Sample", "WatchedDemo"]
