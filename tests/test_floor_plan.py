@@ -55,6 +55,13 @@ PURE = {
     "load.calibration.closed_loop": (PRICING,),
     "load.calibration.open_loop": (PRICING,),
     "load.calibration.report": ("load.calibration.rows",),
+    "load.plan.demand": ("load.traces",),
+    "load.plan.trial": (PRICING, "load.engine", "load.drive"),
+    "load.plan.capacity": (PRICING, "load.calibration.open_loop", "load.drive", "load.plan"),
+    "load.plan.purchase": (),
+    "load.plan.fleet": (PRICING, "load.drive", "load.plan"),
+    "load.plan.break_even": ("load.plan",),
+    "load.plan.table": ("load.drive", "load.plan"),
     "load.demo.figures": ("load.demo.fleet",),
     "load.demo.view": ("load.demo.figures",),
 }
