@@ -62,6 +62,9 @@ PURE = {
     "load.plan.fleet": (PRICING, "load.drive", "load.plan"),
     "load.plan.break_even": ("load.plan",),
     "load.plan.table": ("load.drive", "load.plan"),
+    "load.scenarios.claim": ("router.config",),
+    "load.scenarios.sites": (),
+    "load.scenarios.table": ("load.scenarios.claim",),
     "load.demo.figures": ("load.demo.fleet",),
     "load.demo.view": ("load.demo.figures",),
 }

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from load.calibration.open_loop import OpenLoad, measure_open
 from load.drive.result import Objectives
 from load.plan.demand import Demand
-from load.plan.trial import Trial, open_trial
+from load.plan.trial import BLOCK_TOKENS, Trial, open_trial
 from router.pricing.profile import EngineProfile
 
 ATTAINMENT_MIN = 0.99
@@ -102,7 +102,7 @@ def settled_rate(
         trial = try_out(profile, demand, objectives, lengths, most * ratio, seed)
         return trial.attainment_ratio >= attainment_min
 
-    if most <= 0:
+    if most <= 0 or max(prompt + completion for prompt, completion in lengths) > _sequence_tokens_max(profile):
         return 0.0
     low, high = SETTLED_RATIO_MIN, 1.0
     if not is_met(low):
@@ -114,3 +114,8 @@ def settled_rate(
         else:
             high = middle
     return most * low
+
+
+def _sequence_tokens_max(profile: EngineProfile) -> int:
+    """The longest request that fits, in whole blocks as the engine of a trial has them."""
+    return profile.kv_capacity_tokens // BLOCK_TOKENS * BLOCK_TOKENS

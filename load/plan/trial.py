@@ -8,6 +8,7 @@ the engine's and, before it, those of HTTP and tokenizer; there is no network.
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import count
 from math import inf
 from random import Random
@@ -36,8 +37,13 @@ class Ask:
     def hashes(self) -> tuple[int, ...]:
         """Names of the blocks that others may have left in the cache, or may find there."""
         common = self.common_tokens // BLOCK_TOKENS
-        blocks = max(self.common_tokens, self.known_tokens) // BLOCK_TOKENS
-        return tuple(hash((0 if at < common else 1 + self.owner, at)) for at in range(blocks))
+        known = max(self.common_tokens, self.known_tokens) // BLOCK_TOKENS
+        return _common_hashes(common) + tuple(hash((1 + self.owner, at)) for at in range(common, known))
+
+
+@lru_cache(maxsize=4096)
+def _common_hashes(blocks: int) -> tuple[int, ...]:
+    return tuple(hash((0, at)) for at in range(blocks))
 
 
 @dataclass(slots=True)
