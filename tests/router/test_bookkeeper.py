@@ -34,7 +34,7 @@ from workers_at_work import SILENCE_SECONDS, START, AtWork, Clock, Keeping
 
 from router.accountant import Accountant
 from router.commands.ledger import ledger
-from router.config import LedgerConfig
+from router.config.stores import LedgerConfig
 from router.domain.usage import Usage
 from router.ledger.address import Address, PostgresAddress
 from router.ledger.database import dicts
