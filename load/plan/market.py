@@ -9,7 +9,7 @@ from pydantic import Field
 
 from load.plan.fleet import Build
 from load.plan.purchase import GpuOffer, TokenOffer, Way
-from router.config import Shape
+from router.config.section import Shape
 from router.config_shape import check_shape
 from router.config_source import read_source
 from router.pricing.book import PriceBook

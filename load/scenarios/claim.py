@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from router.config import ProfileConfig, Shape
+from router.config.profiles import ProfileConfig
+from router.config.section import Shape
 
 
 class ShapeConfig(Shape):
