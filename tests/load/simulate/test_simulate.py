@@ -108,7 +108,7 @@ EVERYTHING: dict[str, Any] = {
     "failures": [{"backend": "small", "every_seconds": 25, "for_seconds": 8}],
     "preemptions": [{"backend": "large", "every_seconds": 40, "notice_seconds": 2, "back_after_seconds": 5}],
     "price_changes": [{"at_seconds": 20.0, "backend": "small", "factor": 2}],
-    "autoscaling": [{"backend": "small", "replicas_max": 5, "target_attempts": 2, "interval_seconds": 2,
+    "autoscaling": [{"backend": "small", "replicas_max": 5, "target_attempts": 6, "interval_seconds": 2,
                      "startup_seconds": 3, "scale_down_after_seconds": 2}],
 }  # fmt: skip
 
