@@ -29,11 +29,13 @@ NEEDS = frozenset({Capability.CHAT})
 
 
 class Ask(NamedTuple):
-    """prompt_tokens: what the engine counts; the request has only the router's estimate of it."""
+    """prompt_tokens: what the engine counts; the request has only the router's estimate of it. common_tokens: of them, those that
+    every prompt of the workload begins with."""
 
     request: InferenceRequest
     prediction: Prediction
     prompt_tokens: int
+    common_tokens: int
 
 
 class _Question(NamedTuple):
@@ -47,16 +49,25 @@ class _Question(NamedTuple):
 
 
 class Asks:
-    """Makes requests."""
+    """Makes requests. keeps_lengths: they ask for completions as long as recorded, so that the router knows."""
 
     def __init__(
-        self, classifier: Classifier, questions: Sequence[str], mix: Mix, *, block_tokens: int, seed: int
+        self,
+        classifier: Classifier,
+        questions: Sequence[str],
+        mix: Mix,
+        *,
+        block_tokens: int,
+        seed: int,
+        keeps_lengths: bool = False,
     ) -> None:
         self._classifier = classifier
         self._questions = questions
         self._draws = Draws(mix, len(questions), seed)
         self._block_tokens = block_tokens
         self._seed = seed
+        self._keeps_lengths = keeps_lengths
+        self._common_tokens = _common_tokens()
         self._context = INSTRUCTION + _context(seed)
         self._characters_per_token = len(_context(seed)) / len(library(seed))
         self._read: dict[int, _Question] = {}
@@ -75,10 +86,10 @@ class Asks:
                 2,
                 question.estimate + characters // 4 + 1 + 2 * MESSAGE_TOKENS,
             )
-            prompt_tokens = arrival.prompt_tokens
+            prompt_tokens, common_tokens = arrival.prompt_tokens, self._common_tokens
         else:
             prompt = Prompt(question.text, "", 1, question.estimate + MESSAGE_TOKENS)
-            prompt_tokens = question.alone_tokens
+            prompt_tokens, common_tokens = question.alone_tokens, 0
         step = _length_step(prompt.tokens_estimate)
         prediction = self._predictions.get((place, step))
         if prediction is None:
@@ -92,11 +103,12 @@ class Asks:
             is_streaming=is_streaming,
             prompt=prompt,
             needs=NEEDS,
+            completion_tokens_max=arrival.completion_tokens if self._keeps_lengths else None,
             wants_usage=True,
             body_bytes=4 * prompt.tokens_estimate,
             prefix=self._marks(tenant, arrival) if arrival.blocks else (),
         )
-        return Ask(request, prediction, prompt_tokens)
+        return Ask(request, prediction, prompt_tokens, common_tokens)
 
     def _question(self, place: int) -> _Question:
         text = self._questions[place]
@@ -118,6 +130,13 @@ class Asks:
             PrefixMark(hash((salt, ids[end - 1])), min(end * self._block_tokens, arrival.prompt_tokens))
             for end in range(every, len(ids) + 1, every)
         )
+
+
+@cache
+def _common_tokens() -> int:
+    """What prompts with an instruction have in common: they differ from the first word after it."""
+    one, other = (language.chat_prompt([("system", INSTRUCTION + word)]) for word in ("A", "The"))
+    return next(at for at, (first, second) in enumerate(zip(one, other, strict=False)) if first != second)
 
 
 @cache

@@ -20,6 +20,7 @@ class Journey:
     request: InferenceRequest
     choices: Sequence[Choice]
     prompt_tokens: int
+    common_tokens: int
     session: Session
     turn: int
     due_seconds: float

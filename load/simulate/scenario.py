@@ -58,7 +58,8 @@ class Scenario(Shape):
     config: a router.yaml; where `policies` is left out, its own is looked at. trace: a file in any format that `jeton load
     drive` reads; the shipped ten minutes where left out. window: seconds of the trace. rate: requests a second, made up with
     the trace's lengths. seconds: how long requests come. metered_profiles: an engine profile by backend for what a provider
-    runs; the router does not know it. has_network: round trips and the time of HTTP and tokenizer; router_seconds: what a request
+    runs; the router does not know it. keeps_lengths: requests name the length of their completion, as those of `jeton load drive
+    --keep-lengths` do, so that the router knows it beforehand. has_network: round trips and the time of HTTP and tokenizer; router_seconds: what a request
     takes in the router itself; network_jitter: by how much more, on average, a way takes than half the round trip.
     failures, preemptions, price_changes, autoscaling: what befalls the fleet (`happenings.py`, `scaling.py`).
     """
@@ -76,6 +77,7 @@ class Scenario(Shape):
     models: Mapping[str, float] = Field(default_factory=lambda: {"auto": 1.0})
     tenants: Mapping[str, float] = Field(default_factory=lambda: {"": 1.0})
     streaming_ratio: float = Field(default=1.0, ge=0, le=1)
+    keeps_lengths: bool = False
     objectives: ObjectivesConfig = ObjectivesConfig()
     policies: tuple[PolicyChoice, ...] = ()
     metered_profiles: Mapping[str, str] = Field(default_factory=dict)
@@ -170,6 +172,10 @@ class Laboratory:
             like = random.choice(lengths)
             yield (Turn(number, Arrival(at, like.prompt_tokens, like.completion_tokens, kind=like.kind)),)
 
+    @property
+    def mix(self) -> Mix:
+        return Mix(self.scenario.models, self.scenario.tenants, self.scenario.streaming_ratio)
+
     def run(self, choice: PolicyChoice, seed: int) -> tuple[Tally, Bill]:
         """One policy on one seed, from a cold start."""
         done = self.simulate(choice, seed)
@@ -184,7 +190,6 @@ class Laboratory:
     def _world(self, choice: PolicyChoice, seed: int) -> tuple[World, Tally]:
         scenario, deployment = self.scenario, deploy(self.loaded, self.day)
         block_tokens = 0 if scenario.rate is not None else self._base.block_tokens
-        mix = Mix(scenario.models, scenario.tenants, scenario.streaming_ratio)
         wanted = scenario.objectives
         tally = Tally(Objectives(wanted.ttft_seconds_max, wanted.tpot_seconds_max, wanted.latency_seconds_max))
         profiles, prices = self._profiles(deployment.profiles), deployment.prices
@@ -206,7 +211,14 @@ class Laboratory:
             prices,
             profiles,
             decider_on,
-            Asks(self._classifier, self._questions, mix, block_tokens=block_tokens, seed=seed),
+            Asks(
+                self._classifier,
+                self._questions,
+                self.mix,
+                block_tokens=block_tokens,
+                seed=seed,
+                keeps_lengths=scenario.keeps_lengths,
+            ),
             tally,
             warmup_seconds=scenario.warmup_seconds,
             until_seconds=scenario.seconds,

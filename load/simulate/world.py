@@ -278,14 +278,14 @@ class World:
 
     def _arrive(self, session: Session, turn: int) -> None:
         one = session[turn]
-        request, prediction, prompt_tokens = self._asks.ask(one.number, one.arrival)
+        request, prediction, prompt_tokens, common_tokens = self._asks.ask(one.number, one.arrival)
         try:
             choices = self.decider.decide(request, prediction, self.now_seconds)
         except Refusal as refusal:
             self._refuse(type(refusal).__name__, self.now_seconds)
             return
         self.decisions += 1
-        self._attempt(Journey(request, choices, prompt_tokens, session, turn, self.now_seconds))
+        self._attempt(Journey(request, choices, prompt_tokens, common_tokens, session, turn, self.now_seconds))
 
     def _attempt(self, journey: Journey) -> None:
         """Try the next choice."""
@@ -445,10 +445,11 @@ class World:
 
     def _hashes(self, journey: Journey, arrival: Any) -> Any:
         """Names of the prompt's whole blocks in the engine's size, each for all before it; tenants share none. Where the trace
-        has no blocks, a session's text is one stretch that each turn has more of."""
-        if not arrival.blocks and not arrival.session:
-            return ()
+        has no blocks, a session's text is one stretch that each turn has more of; prompts that share nothing else begin with the
+        same instruction."""
         tenant, size = journey.request.tenant, self._block_tokens
+        if not arrival.blocks and not arrival.session:
+            return [hash((tenant, at)) for at in range(journey.common_tokens // size)]
         whole = arrival.prompt_tokens // size
         if arrival.blocks:
             ids, each = list(arrival.block_ids()), self._trace_block_tokens
