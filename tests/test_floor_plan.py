@@ -81,12 +81,12 @@ PURE = {
 
 # They take a slice of the configuration by its class, never `RouterConfig`: see the test of that name.
 IO = {
-    "router.access": (DOMAIN, "router.config"),
-    "router.fleet": (DOMAIN, WIRE, "router.config"),
-    "router.dispatch": (DOMAIN, WIRE, "router.config"),
-    "router.ledger": (DOMAIN, "router.config"),
-    "router.telemetry": (DOMAIN, "router.config"),
-    "router.cache": (DOMAIN, "router.config"),
+    "router.access": (DOMAIN, "router.config.tenants", "router.config.stores"),
+    "router.fleet": (DOMAIN, WIRE, "router.config.fleet"),
+    "router.dispatch": (DOMAIN, WIRE),
+    "router.ledger": (DOMAIN, "router.config.stores"),
+    "router.telemetry": (DOMAIN,),
+    "router.cache": (DOMAIN, "router.config.stores"),
 }
 
 # What joins the rooms: files directly in `router`. First those of the configuration, then those that one request passes
@@ -111,7 +111,7 @@ JOINTS = {
     "router.clock": (),
     "router.open_files": ("router.config",),
     "router.cohort": (),
-    "router.server": (WIRE, "router.config", "router.dispatch"),
+    "router.server": (WIRE, "router.config.server", "router.dispatch"),
     "router.conversation": ("router.access", "router.dispatch", "router.server"),
     "router.upload": (DOMAIN, WIRE, "router.conversation"),
     "router.leases": (DOMAIN, PRICING, "router.ledger"),
@@ -146,7 +146,73 @@ JOINTS = {
     "router.migration": (),
     "router.discovery": (DOMAIN, "router.fleet", "router.fleet_config", "router.config_file", *CONFIG),
     "router.deployment": ("router",),
-    "router.pipeline": ("router",),
+    "router.intake": (
+        DOMAIN,
+        WIRE,
+        "router.access",
+        "router.dispatch.names",
+        "router.conversation",
+        "router.deployment",
+        "router.upload",
+    ),
+    "router.work": (
+        DOMAIN,
+        WIRE,
+        "router.cache.responses",
+        "router.dispatch.watchdog",
+        "router.ledger.budget",
+        "router.conversation",
+        "router.deployment",
+        "router.intake",
+    ),
+    "router.parcels": (DOMAIN, WIRE, "router.dispatch", "router.attempt", "router.work"),
+    "router.delivery": (
+        DOMAIN,
+        WIRE,
+        "router.dispatch",
+        "router.attempt",
+        "router.cohort",
+        "router.conversation",
+        "router.recall",
+        "router.work",
+    ),
+    "router.failover": (
+        DOMAIN,
+        WIRE,
+        "router.dispatch",
+        "router.fleet.state",
+        "router.ledger.budget",
+        "router.telemetry.metrics",
+        "router.accountant",
+        "router.attempt",
+        "router.bursar",
+        "router.clock",
+        "router.cohort",
+        "router.delivery",
+        "router.parcels",
+        "router.work",
+    ),
+    "router.pipeline": (
+        DOMAIN,
+        WIRE,
+        "router.access",
+        "router.classify",
+        "router.dispatch.names",
+        "router.dispatch.watchdog",
+        "router.fleet.state",
+        "router.ledger.budget",
+        "router.selection",
+        "router.telemetry.metrics",
+        "router.bursar",
+        "router.clock",
+        "router.cohort",
+        "router.conversation",
+        "router.deployment",
+        "router.failover",
+        "router.intake",
+        "router.recall",
+        "router.work",
+    ),
     "router.gateway": ("router",),
     "router.api": ("router",),
     "router.admin": ("router",),
@@ -318,7 +384,7 @@ def test_a_policy_is_one_file_that_no_other_code_names(policy: str) -> None:
     importing = {
         module for module, tree in SOURCES.items() for name, _ in imports(tree) if is_below(name, f"policies.{policy}")
     }
-    assert naming | importing <= {"router.config"}
+    assert naming | importing <= {"router.config.routing"}
 
 
 def test_every_row_of_the_plan_stands_in_the_house() -> None:

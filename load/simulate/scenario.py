@@ -25,7 +25,7 @@ from load.simulate.world import Bill, Network, World
 from load.traces import AZURE_CONVERSATION, Arrival, Trace, read_trace, shaping, synthetic
 from load.workload import read_prompts
 from router.classify.classifier import Classifier
-from router.config import Shape
+from router.config.section import Shape
 from router.config_file import LoadedConfig, load
 from router.deployment import deploy
 from router.pricing.price import LeasedPrice, MeteredPrice
