@@ -6,7 +6,7 @@ All of them are the router's own; only the clock is another. What must not live 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 
-from router.config import AliasConfig
+from router.config.routing import AliasConfig
 from router.deployment import Deployment
 from router.dispatch.retries import RetryBudget
 from router.domain.decision import Choice, Policy, Prediction

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 
 from load.simulate.decider import Price
 from load.simulate.world import World
-from router.config import Shape
+from router.config.section import Shape
 from router.domain.money import nanousd_from_usd
 from router.pricing.price import LeasedPrice, TokenRates
 

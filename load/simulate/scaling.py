@@ -13,7 +13,7 @@ from math import ceil
 from pydantic import Field, model_validator
 
 from load.simulate.world import World
-from router.config import Shape
+from router.config.section import Shape
 from router.domain.fleet import IDLE, Replica
 
 TOLERANCE = 0.1

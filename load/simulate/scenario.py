@@ -59,8 +59,9 @@ class Scenario(Shape):
     drive` reads; the shipped ten minutes where left out. window: seconds of the trace. rate: requests a second, made up with
     the trace's lengths. seconds: how long requests come. metered_profiles: an engine profile by backend for what a provider
     runs; the router does not know it. keeps_lengths: requests name the length of their completion, as those of `jeton load drive
-    --keep-lengths` do, so that the router knows it beforehand. has_network: round trips and the time of HTTP and tokenizer; router_seconds: what a request
-    takes in the router itself; network_jitter: by how much more, on average, a way takes than half the round trip.
+    --keep-lengths` do, so that the router knows it beforehand. has_network: round trips and the time of HTTP and tokenizer;
+    router_seconds: what a request takes in the router itself; network_jitter: by how much more, on average, a way takes than half
+    the round trip.
     failures, preemptions, price_changes, autoscaling: what befalls the fleet (`happenings.py`, `scaling.py`).
     """
 

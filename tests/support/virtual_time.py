@@ -1,8 +1,8 @@
 """An event loop whose clock stands still while there is anything to do, and then goes to the next timer.
 
-What runs on it is the real thing: sockets, servers, clients, all in one process. It takes no time but that of its own timers, so what
-is measured on this clock does not depend on how busy the machine is. Threads live in real time; `holds` keeps the clock where it is
-while one of them is waited for.
+What runs on it is the real thing: sockets, servers, clients, all in one process. It takes no time but that of its own timers, so
+what is measured on this clock does not depend on how busy the machine is. Threads live in real time; `holds` keeps the clock
+where it is while one of them is waited for.
 """
 
 import asyncio
