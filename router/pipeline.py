@@ -532,7 +532,8 @@ class Pipeline:
         return Parcel(request.endpoint, path, headers, body, request.is_streaming, order=order)
 
     def _record(self, work: "_Work", attempt: Attempt, charge: Charge) -> None:
-        self.metrics.attempt(charge, overhead_seconds=(attempt.opened_ns - work.received_ns) / 1e9)
+        quality = None if work.decision.prediction is None else attempt.candidate.quality
+        self.metrics.attempt(charge, (attempt.opened_ns - work.received_ns) / 1e9, quality)
         finder = work.deployment.finder
         finder.drifts.observe(attempt.candidate, charge)
         if work.request.prefix and (charge.first_token_ns is not None or charge.status is AttemptStatus.OK):
