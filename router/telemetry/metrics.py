@@ -38,6 +38,7 @@ WORDS_MAX = 64
 
 # There from the start, at 0: what Prometheus sees first with a 1 has not risen in its eyes, and these are rare.
 RELOAD_RESULTS = ("applied", "refused", "failed")
+CACHE_RESULTS = ("hit", "shared", "miss", "bypass")
 
 # Client closed request, as nginx logs it: there was nobody left to send a status to.
 CLIENT_GONE_STATUS = "499"
@@ -141,6 +142,8 @@ class Metrics:
             " under way. bypass: the client did not want a kept one.",
             "result",
         )
+        for result in CACHE_RESULTS:
+            self._cache_requests_total.labels(result)
         self._feed_polls_total = self._counter(
             "jeton_price_feed_polls",
             "Times that a price feed was read. refused: what it told was not believed. unreachable: it told nothing.",

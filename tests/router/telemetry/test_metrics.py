@@ -19,9 +19,10 @@ from router.domain.totals import NOTHING, Account, Line, LineTotal, Totals
 from router.domain.usage import Usage, UsageSource
 from router.errors import BackendRefused, RateLimited, UnknownModel
 from router.ledger.sqlite import SqliteLedger
+from router.recall import BYPASS, HIT, MISS, SHARED
 from router.reload import ReloadResult
 from router.telemetry.labels import OTHER, Vocabulary
-from router.telemetry.metrics import WORDS_MAX, Metrics
+from router.telemetry.metrics import CACHE_RESULTS, WORDS_MAX, Metrics
 from router.telemetry.money import MoneyCollector
 
 START = 1_795_000_000 * SECOND
@@ -288,6 +289,13 @@ def test_reloads_are_counted_by_result_from_zero_on(metrics: Metrics) -> None:
         assert value(samples(metrics), "jeton_reloads_total", result=result.value) == 0
     metrics.reloaded("refused")
     assert value(samples(metrics), "jeton_reloads_total", result="refused") == 1
+
+
+def test_what_the_cache_had_is_counted_by_result_from_zero_on(metrics: Metrics) -> None:
+    assert set(CACHE_RESULTS) == {HIT, SHARED, MISS, BYPASS}
+    assert value(samples(metrics), "jeton_cache_requests_total", result=SHARED) == 0
+    metrics.cache_asked(SHARED)
+    assert value(samples(metrics), "jeton_cache_requests_total", result=SHARED) == 1
 
 
 def test_the_fleet_is_shown_as_it_is(metrics: Metrics) -> None:
