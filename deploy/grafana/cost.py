@@ -4,6 +4,7 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from deploy.grafana.board import BACKEND, DEPLOYMENT, MODEL, POOL, TENANT, TIER, Row, board
 from deploy.grafana.panels import (
+    BLUE,
     BYTES,
     COUNT,
     EVENTS_PER_SECOND,
@@ -68,8 +69,10 @@ def by_place(name: str, *conditions: str) -> str:
 BILL_RATE, IDLE_RATE = by_place("backend:jeton_bill_usd:rate5m"), by_place("backend:jeton_idle_usd:rate5m")
 ALLOCATED_RATE = by_place("account:jeton_cost_usd:rate5m", ALLOCATED)
 STANDARD_RATE = by_place("account:jeton_cost_usd:rate5m", STANDARD)
+LOST_RATE = f"{total(f'rate({LOST}[5m])', 'pool', 'backend')}"
+SERVED_RATE = f"({ALLOCATED_RATE} - {LOST_RATE})"
 # Where batches are better than their target, work costs less than its standard price: then all of it is useful, nothing is thin.
-THIN_RATE = f"clamp_min({ALLOCATED_RATE} - {STANDARD_RATE}, 0)"
+THIN_RATE = f"clamp_min({SERVED_RATE} - {STANDARD_RATE}, 0)"
 HOURLY = f" * {SECONDS_PER_HOUR}"
 
 
@@ -86,8 +89,12 @@ def _spent_at_standard(*by: str) -> str:
     return spent(where("jeton_cost_usd_total", PLACE, STANDARD), *by)
 
 
-def _spent_on_work(*by: str) -> str:
-    return spent(where("jeton_cost_usd_total", PLACE, ALLOCATED), *by)
+def _served(*by: str) -> str:
+    return f"({spent(where('jeton_cost_usd_total', PLACE, ALLOCATED), *by)} - {spent(LOST, *by)})"
+
+
+def _thin(*by: str) -> str:
+    return f"clamp_min({_served(*by)} - {_spent_at_standard(*by)}, 0)"
 
 
 WHAT_IT_COSTS = Row(
@@ -141,24 +148,28 @@ WHERE_IT_WENT = Row(
     [
         graph(
             "Dollars an hour",
-            Query(f"sum({ALLOCATED_RATE} - {THIN_RATE}){HOURLY}", "useful"),
+            Query(f"sum({SERVED_RATE} - {THIN_RATE}){HOURLY}", "useful"),
             Query(f"sum({THIN_RATE}){HOURLY}", "thin"),
             Query(f"sum({IDLE_RATE}){HOURLY} {NONE}", "idle"),
+            Query(f"sum({LOST_RATE}){HOURLY} {NONE}", "lost"),
             unit=USD,
             decimals=4,
-            text="Together they are the bill. useful: work at its standard price. thin: what it cost beyond that, because too few"
-            " requests shared a replica; work that has not ended yet is in it until it ends. idle: nothing ran.",
+            text="Together they are the bill. useful: what was served, at its standard price. thin: what that cost beyond it,"
+            " because too few requests shared a replica; work that has not ended yet is in it until it ends. idle: nothing ran."
+            " lost: attempts that bought no answer. The standard price is of all attempts here; `jeton report` draws the line"
+            " between useful and thin by those that were served, hour by hour.",
             width=THIRD * 2,
             is_stacked=True,
             floor=None,
-            colours={"useful": GREEN, "thin": ORANGE, "idle": RED},
+            colours={"useful": GREEN, "thin": ORANGE, "idle": RED, "lost": BLUE},
         ),
         graph(
             "Lost: what bought no answer, dollars an hour",
             Query(f"{rate(LOST, 'why')}{HOURLY}", "{{why}}"),
             unit=USD,
             decimals=6,
-            text="A part of useful and thin. failed: the backend did not deliver. router_died: jeton was gone before it knew.",
+            text="failed: the backend did not deliver. cut_short: jeton ended it before its answer was whole (deadline, not"
+            " accepted, shutdown). router_died: jeton was gone before it knew.",
             width=THIRD,
             floor=None,
         ),
@@ -167,17 +178,10 @@ WHERE_IT_WENT = Row(
             ["pool", "backend"],
             [
                 Column("Bill", spent(BILL, "pool", "backend")),
-                Column(
-                    "Useful",
-                    f"{_spent_on_work('pool', 'backend')} - clamp_min({_spent_on_work('pool', 'backend')}"
-                    f" - {_spent_at_standard('pool', 'backend')}, 0)",
-                ),
-                Column(
-                    "Thin",
-                    f"clamp_min({_spent_on_work('pool', 'backend')} - {_spent_at_standard('pool', 'backend')}, 0)",
-                ),
+                Column("Useful", f"{_served('pool', 'backend')} - {_thin('pool', 'backend')}"),
+                Column("Thin", _thin("pool", "backend")),
                 Column("Idle", spent(IDLE, "pool", "backend")),
-                Column("Lost (of useful and thin)", spent(LOST, "pool", "backend"), decimals=6),
+                Column("Lost", spent(LOST, "pool", "backend"), decimals=6),
                 Column(
                     "Idle, of the bill",
                     share(spent(IDLE, "pool", "backend"), spent(BILL, "pool", "backend")),
@@ -185,7 +189,7 @@ WHERE_IT_WENT = Row(
                     1,
                 ),
             ],
-            text="Bill = useful + thin + idle.",
+            text="Bill = useful + thin + idle + lost.",
         ),
     ],
 )

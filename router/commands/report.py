@@ -27,7 +27,7 @@ from router.pricing.book import LeasedPrice, LeaseRow, OwnedRow, PriceBook
 from router.pricing.price import Purchase
 from router.reporting import page
 from router.reporting.energy import LeaseTerms
-from router.reporting.focus import COLUMNS, Row, focus_rows
+from router.reporting.focus import COLUMNS, Row, focus_rows, restated
 from router.reporting.focus_rules import broken_rules
 from router.reporting.report import Report, as_json, build
 
@@ -136,10 +136,14 @@ def lease_terms(book: PriceBook | None, price_ids: Iterable[str]) -> dict[str, L
 
 
 def _report(periods: Periods, period: Period, background: Background) -> Report:
-    leased = periods.leased(period)
+    leased, tenants = periods.leased(period), ("tenant", "outcome")
     return build(
         periods.spent(period, by=PLACES),
-        periods.spent(period, by=("tenant", "outcome"), hours=ALL_HOURS),
+        periods.corrected(period, by=PLACES),
+        [
+            *periods.spent(period, by=tenants, hours=ALL_HOURS),
+            *periods.corrected(period, by=tenants, hours=ALL_HOURS),
+        ],
         leased,
         periods.arms(period),
         _terms(background, leased),
@@ -156,7 +160,7 @@ def _report(periods: Periods, period: Period, background: Background) -> Report:
 def _focus(periods: Periods, period: Period, background: Background, account: str) -> list[Row]:
     leased = periods.leased(period, hours=HOURS_PER_DAY)
     rows = focus_rows(
-        periods.spent(period, hours=HOURS_PER_DAY),
+        restated(periods.spent(period, hours=HOURS_PER_DAY), periods.corrected(period, hours=HOURS_PER_DAY)),
         leased,
         _terms(background, leased),
         background.regions,
