@@ -350,7 +350,8 @@ HOW_SURE_IT_IS = Row(
             Query(f"{total(where('jeton_corrections_usd', PLACE))} {NONE}"),
             unit=USD,
             decimals=6,
-            text="What workers that had been taken for dead said after all. In no other figure here.",
+            text="What workers that had been taken for dead said after all: in no other figure here, but in `jeton ledger sum`"
+            " and in reports.",
             width=QUARTER,
         ),
         graph(
