@@ -182,11 +182,15 @@ class Laboratory:
         done = self.simulate(choice, seed)
         return done.tally, done.bill
 
-    def simulate(self, choice: PolicyChoice, seed: int) -> "Simulation":
-        """One policy on one seed, from a cold start, with all that can be told of it."""
+    def simulate(
+        self, choice: PolicyChoice, seed: int, look_on: Callable[[World], object] = lambda world: None
+    ) -> "Simulation":
+        """One policy on one seed, from a cold start, with all that can be told of it. look_on: told of the world before it
+        begins."""
         world, tally = self._world(choice, seed)
+        look_on(world)
         world.run(self.sessions(seed))
-        return Simulation(tally, world.bill(), world.happened, world.decisions, world.now_seconds)
+        return Simulation(tally, world.bill(), world.happened, world.decisions, world.answered_seconds)
 
     def _world(self, choice: PolicyChoice, seed: int) -> tuple[World, Tally]:
         scenario, deployment = self.scenario, deploy(self.loaded, self.day)
