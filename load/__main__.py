@@ -31,8 +31,8 @@ def main() -> None:
 
 main.add_command(drive_command)
 main.add_command(compare)
-main.add_command(scenarios)
 main.add_command(simulate)
+main.add_command(scenarios)
 
 
 @main.command()

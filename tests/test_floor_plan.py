@@ -93,12 +93,12 @@ PURE = {
 
 # They take a slice of the configuration by its class, never `RouterConfig`: see the test of that name.
 IO = {
-    "router.access": (DOMAIN, "router.config.tenants", "router.config.stores"),
+    "router.access": (DOMAIN, "router.config.tenants", "router.config.stores", "router.redis_link"),
     "router.fleet": (DOMAIN, WIRE, "router.config.fleet"),
     "router.dispatch": (DOMAIN, WIRE),
-    "router.ledger": (DOMAIN, "router.config.stores"),
+    "router.ledger": (DOMAIN, "router.config.stores", "router.redis_link"),
     "router.telemetry": (DOMAIN,),
-    "router.cache": (DOMAIN, "router.config.stores"),
+    "router.cache": (DOMAIN, "router.config.stores", "router.redis_link"),
 }
 
 # What joins the rooms: files directly in `router`. First those of the configuration, then those that one request passes
@@ -121,6 +121,7 @@ JOINTS = {
     "router.price_watch": (PRICING, "router.config_file", "router.feeds"),
     "router.reload": ("router.config_file", *CONFIG),
     "router.clock": (),
+    "router.redis_link": ("router.config.stores",),
     "router.open_files": ("router.config",),
     "router.cohort": (),
     "router.server": (WIRE, "router.config.server", "router.dispatch"),

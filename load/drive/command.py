@@ -62,6 +62,10 @@ OBJECTIVES = {"ttft": "ttft_seconds_max", "tpot": "tpot_seconds_max", "latency":
     help="With --rate: deviation ÷ mean of the gaps; above 1, bursts.",
 )
 @click.option(
+    "--shape", default="", metavar="SHAPE",
+    help="With --rate: diurnal:PEAK_RATIO:DAY_SECONDS, ramp:TO_RATE:SECONDS or spikes:SPIKE_RATE:ON_SECONDS:OFF_SECONDS.",
+)  # fmt: skip
+@click.option(
     "--seconds", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True, help="How long to send."
 )
 @click.option(
@@ -184,13 +188,17 @@ def _trace(options: dict[str, Any]) -> Trace:
     except OSError as error:
         raise ValueError(str(error)) from error
     seed, seconds = options["seed"], options["seconds"]
+    if options["shape"] and options["rate"] is None:
+        raise ValueError("--shape goes with --rate; a recorded trace has its own")
     if options["window"] is not None:
         trace = shaping.clip(trace, *options["window"])
     if options["share"] < 1:
         trace = shaping.thin(trace, options["share"], seed)
     if options["rate"] is not None:
         random = Random(seed)
-        times = synthetic.gamma(options["rate"], options["variation"], seconds, random)
+        times = synthetic.times(
+            options["rate"], seconds, random, variation=options["variation"], shape=options["shape"]
+        )
         return synthetic.made_up(times, trace.arrivals, random)
     return shaping.clip(shaping.scale(shaping.from_zero(trace), options["speed"]), 0, seconds)
 

@@ -72,6 +72,7 @@ class Scenario(Shape):
     share: float = Field(default=1.0, gt=0, le=1)
     rate: float | None = Field(default=None, gt=0)
     variation: float = Field(default=1.0, gt=0)
+    shape: str = ""
     seconds: float = Field(default=600.0, gt=0)
     warmup_seconds: float = Field(default=30.0, ge=0)
     seeds: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1)
@@ -96,6 +97,10 @@ class Scenario(Shape):
         for one, other in pairwise(called):
             if one == other:
                 raise ValueError(f"two policies are called {one}; give one of them another `label`")
+        if self.shape and self.rate is None:
+            raise ValueError("a `shape` goes with a `rate`; a recorded trace has its own")
+        if self.rate is not None:
+            synthetic.times(self.rate, self.seconds, Random(0), variation=self.variation, shape=self.shape)
         if self.warmup_seconds >= self.seconds:
             raise ValueError(f"the warm-up of {self.warmup_seconds:g} s takes all of {self.seconds:g} s")
         return self
@@ -168,7 +173,9 @@ class Laboratory:
             return
         lengths = self._lengths(seed).arrivals
         random = Random(seed)
-        times = synthetic.gamma(scenario.rate, scenario.variation, scenario.seconds, random)
+        times = synthetic.times(
+            scenario.rate, scenario.seconds, random, variation=scenario.variation, shape=scenario.shape
+        )
         for number, at in enumerate(times):
             like = random.choice(lengths)
             yield (Turn(number, Arrival(at, like.prompt_tokens, like.completion_tokens, kind=like.kind)),)
