@@ -57,7 +57,8 @@ class Scenario(Shape):
 
     config: a router.yaml; where `policies` is left out, its own is looked at. trace: a file in any format that `jeton load
     drive` reads; the shipped ten minutes where left out. window: seconds of the trace. rate: requests a second, made up with
-    the trace's lengths. seconds: how long requests come. metered_profiles: an engine profile by backend for what a provider
+    the trace's lengths; variation: of the gaps, above 1 for bursts; shape: how the rate varies (`synthetic.SHAPES`). seconds: how
+    long requests come. metered_profiles: an engine profile by backend for what a provider
     runs; the router does not know it. keeps_lengths: requests name the length of their completion, as those of `jeton load drive
     --keep-lengths` do, so that the router knows it beforehand. has_network: round trips and the time of HTTP and tokenizer;
     router_seconds: what a request takes in the router itself; network_jitter: by how much more, on average, a way takes than half

@@ -44,8 +44,8 @@ SHAPES = {
 
 
 def shaped(text: str, per_second: float) -> tuple[Rate, float]:
-    """A rate that varies as the text says, and its bound: `diurnal:1.8:600`, `ramp:20:300` or `spikes:20:10:50`, whose numbers are
-    those of SHAPES; per_second: its mean, what it begins with, or what it is between spikes. Raises ValueError."""
+    """A rate that varies as the text says, and its bound: `diurnal:1.8:600`, `ramp:20:300` or `spikes:20:10:50`, whose numbers
+    are those of SHAPES; per_second: its mean, what it begins with, or what it is between spikes. Raises ValueError."""
     kind, *told = text.split(":")
     try:
         numbers = [float(one) for one in told]
@@ -66,13 +66,17 @@ def shaped(text: str, per_second: float) -> tuple[Rate, float]:
     return spikes(per_second, spike, on, off), max(per_second, spike)
 
 
-def times(per_second: float, seconds: float, random: Random, *, variation: float = 1.0, shape: str = "") -> Iterator[float]:
+def times(
+    per_second: float, seconds: float, random: Random, *, variation: float = 1.0, shape: str = ""
+) -> Iterator[float]:
     """Arrivals at this rate: bursts where the variation is above 1, or a Poisson process of a rate that varies. Raises ValueError
     for both at once, and as `shaped` does."""
     if not shape:
         return gamma(per_second, variation, seconds, random)
     if variation != 1:
-        raise ValueError(f"a variation of {variation:g} and the shape `{shape}`: gaps vary, or the rate does; leave one out")
+        raise ValueError(
+            f"a variation of {variation:g} and the shape `{shape}`: gaps vary, or the rate does; leave one out"
+        )
     return poisson(*shaped(shape, per_second), seconds, random)
 
 
