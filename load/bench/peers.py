@@ -11,6 +11,7 @@ LiteLLM and sglang-router come from an environment of their own (`requirements/p
 import asyncio
 import contextlib
 import json
+import os
 import secrets
 import shutil
 import socket
@@ -83,7 +84,8 @@ CONTENDERS = (
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One contender. Money in US dollars, times in seconds. goodput_ratio, small_ratio and quality: shares of the requests."""
+    """One contender. Money in US dollars, times in seconds. goodput_ratio, small_ratio and quality: shares of the requests.
+    load_average: of the machine, over the last minute of the run."""
 
     name: str
     version: str
@@ -100,6 +102,7 @@ class Row:
     small_ratio: float
     quality: float
     lag_p99: float
+    load_average: float
 
 
 @click.command()
@@ -286,6 +289,7 @@ def row_of(
         small_ratio=small / max(1, whole),
         quality=quality_of(workload, outcomes, small / max(1, whole)),
         lag_p99=quantile(sorted(one.sent_seconds - one.scheduled_seconds for one in counted), 0.99),
+        load_average=os.getloadavg()[0],
     )
 
 
@@ -366,6 +370,13 @@ def markdown(rows: Sequence[Row], speed: float) -> str:
         "|---|" + "---:|" * (len(HEADS) - 1),
         *(f"| {' | '.join(cells(row))} |" for row in rows),
     ]
+    if rows:
+        loads = sorted(row.load_average for row in rows)
+        lines += [
+            "",
+            f"The machine's load average at the end of the runs: {loads[0]:.1f} to {loads[-1]:.1f}, {os.cpu_count()} cores. What"
+            " goes beyond the cores is not theirs, and takes from their latencies.",
+        ]
     if any(row.lag_p99 > LAG_SECONDS_MAX for row in rows):
         lines += ["", "¹ The client fell behind its schedule: these times mean little."]
     return "\n".join(lines) + "\n"

@@ -60,7 +60,7 @@ def test_litellm_gets_every_replica_as_a_deployment_of_one_group() -> None:
 
 
 def test_a_row_whose_client_fell_behind_says_so() -> None:
-    row = Row("a", "1", "2026-01-01", 60, 100, 1, 0.99, 0.99, 0.2, 1.0, 0.03, 0.9, 0.5, 0.9, 0.5)
+    row = Row("a", "1", "2026-01-01", 60, 100, 1, 0.99, 0.99, 0.2, 1.0, 0.03, 0.9, 0.5, 0.9, 0.5, 1.5)
     assert cells(row)[0] == "a (1) ¹"
     assert cells(row)[1:3] == ["20.000", "10.000"]
     assert "fell behind" in markdown([row], 1.0)
