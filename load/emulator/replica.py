@@ -1,7 +1,7 @@
 """One emulated replica: who may ask, what is counted, and what goes wrong on demand.
 
-Which path is answered by what is `routes.py`'s. Handlers are plain functions of (replica, request, answer); they answer at once or
-leave a generation behind that does. What must not live here: how a path spells its answers, scheduling, listening.
+Which path is answered by what is `routes.py`'s. Handlers are plain functions of (replica, request, answer); they answer at once
+or leave a generation behind that does. What must not live here: how a path spells its answers, scheduling, listening.
 """
 
 import hmac
