@@ -18,7 +18,7 @@ from router.cache.responses import ResponseCache
 from router.classify.classifier import Classifier
 from router.clock import Clock
 from router.cohort import Cohort
-from router.config import AccountantPlace, LedgerConfig
+from router.config.stores import AccountantPlace, LedgerConfig
 from router.config_file import LoadedConfig
 from router.departures import Departures
 from router.deployment import Deployment, deploy

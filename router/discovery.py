@@ -16,7 +16,7 @@ from enum import StrEnum
 
 import structlog
 
-from router.config import DiscoveryConfig
+from router.config.fleet import DiscoveryConfig
 from router.config_file import LoadedConfig
 from router.domain.fleet import Replica
 from router.fleet.discovery import Found, ReplicaSource, SourceFailed
