@@ -61,7 +61,7 @@ LAG_SECONDS_MAX = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """buys: it is given the cloud, too. settings: a policy and its parameters, or the router's own strategy."""
+    """See peers.yaml."""
 
     name: str
     kind: str
@@ -69,17 +69,9 @@ class Contender:
     settings: Mapping[str, Any]
 
 
-CONTENDERS = (
-    Contender(
-        "jeton, quality_floor", "jeton", True,
-        {"name": "quality_floor", "parameters": {"quality_min": 0.55, "tpot_seconds_max": 0.1}},
-    ),
-    Contender("jeton, marginal_cost", "jeton", True, {"name": "marginal_cost", "parameters": {}}),
-    Contender("LiteLLM, simple-shuffle", "litellm", True, {"routing_strategy": "simple-shuffle"}),
-    Contender("LiteLLM, least-busy", "litellm", True, {"routing_strategy": "least-busy"}),
-    Contender("sglang-router, cache_aware", "sglang", False, {"policy": "cache_aware"}),
-    Contender("sglang-router, power_of_two", "sglang", False, {"policy": "power_of_two"}),
-)  # fmt: skip
+CONTENDERS = tuple(
+    Contender(**row) for row in yaml.safe_load(Path(__file__).with_name("peers.yaml").read_text(encoding="utf-8"))
+)
 
 
 @dataclass(frozen=True, slots=True)
