@@ -54,7 +54,6 @@ SEED = 2023_11_16
 START_SECONDS_MAX = 120.0
 WARMUP_SECONDS = 5.0
 PEERS = Path(".venv-peers/bin")
-PAGE = Path(__file__).parents[2] / "docs" / "peers.md"
 # The client itself must keep up for its times to mean anything.
 LAG_SECONDS_MAX = 0.1
 
@@ -108,8 +107,15 @@ class Row:
     "--results", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Rows as JSON: kept, and added to."
 )
 @click.option("--page", type=click.Path(dir_okay=False, path_type=Path), default=None, help="The rows as Markdown.")
+@click.option("--page-only", "is_page_only", is_flag=True, help="Of the rows in --results; measure nothing.")
 def peers(
-    wanted: tuple[str, ...], seconds: float, speed: float, peers_bin: Path, results: Path | None, page: Path | None
+    wanted: tuple[str, ...],
+    seconds: float,
+    speed: float,
+    peers_bin: Path,
+    results: Path | None,
+    page: Path | None,
+    is_page_only: bool,
 ) -> None:
     """Send one trace through jeton, LiteLLM and sglang-router, and print what each cost and delivered."""
     known = json.loads(results.read_text(encoding="utf-8")) if results is not None and results.exists() else []
@@ -117,7 +123,7 @@ def peers(
     chosen = [one for one in CONTENDERS if not wanted or one.name.lower().startswith(tuple(map(str.lower, wanted)))]
     if not chosen:
         raise click.UsageError(f"there are {', '.join(one.name for one in CONTENDERS)}")
-    for contender in chosen:
+    for contender in chosen if not is_page_only else ():
         row = uvloop.run(measure(contender, seconds, speed, peers_bin.absolute()))
         rows[row.name] = row
         click.echo(" | ".join(cells(row)))
