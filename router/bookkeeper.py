@@ -23,7 +23,7 @@ from router.domain.fleet import Backend
 from router.domain.totals import NOTHING, Totals
 from router.head_accountant import HeadAccountant
 from router.ledger.rows import Closing
-from router.ledger.store import EventKind, LedgerStore, LockHeld, Opening
+from router.ledger.store import EventKind, LedgerError, LedgerStore, LockHeld, Opening
 from router.ledger.workers import Report, Told, Worker, WorkerState
 from router.pricing.merge import Source, horizon_ns, take_until
 from router.pricing.price import Price
@@ -129,10 +129,19 @@ class Bookkeeper:
 
     async def keep(self) -> None:
         """For ever: lead if nobody does."""
+        is_away = False
         while True:
             try:
                 if await self.lead():
                     await self.go_on(is_asked=False)
+                is_away = False
+            except LedgerError as error:
+                if not is_away:
+                    log.error(
+                        "the ledger is away; its books are kept when it is back", error=" ".join(str(error).split())
+                    )
+                is_away = True
+                await asyncio.sleep(WATCH_SECONDS)
             except Exception:
                 log.exception("books could not be kept; trying again")
                 await asyncio.sleep(WATCH_SECONDS)

@@ -63,7 +63,8 @@ class Told:
     prices: Mapping[str, str]
 
 
-REPORT_COLUMNS = ("worker", "seq", "subject", "kind", "at_ns", "detail")
+REPORT_MEMBERS = ("seq", "subject", "kind", "at_ns", "detail")
+REPORT_COLUMNS = ("worker", *REPORT_MEMBERS)
 CORRECTION_COLUMNS = ("seq", "booked_ns", "corrected_nanousd", *rows.CHARGE_COLUMNS)
 WORKER_COLUMNS = ", ".join(Worker._fields)
 REGISTER = f"""
@@ -90,12 +91,12 @@ INSERT INTO corrections ({", ".join(CORRECTION_COLUMNS)}) VALUES ({MARKS}) ON CO
 """
 
 
-def report_row(worker: str, seq: int, event: Event, closing: str | None) -> tuple[Any, ...]:
-    """closing: `rows.closing_json` of a closed event."""
+def report_members(seq: int, event: Event, closing: str | None) -> tuple[Any, ...]:
+    """By REPORT_MEMBERS. closing: `rows.closing_json` of a closed event."""
     detail, opening = closing, event.detail
     if isinstance(opening, Opening):
         detail = orjson.dumps((opening.is_streaming, orjson.Fragment(rows.opening_json(opening)))).decode()
-    return worker, seq, event.subject, event.kind.value, event.at_ns, detail
+    return seq, event.subject, event.kind.value, event.at_ns, detail
 
 
 def report_from_row(seq: int, subject: str, kind: str, at_ns: int, detail: str | None) -> Report:
