@@ -17,6 +17,7 @@ from router.bursar import Bursar
 from router.cache.responses import ResponseCache
 from router.classify.classifier import Classifier
 from router.clock import Clock
+from router.cohort import Cohort
 from router.config import AccountantPlace, LedgerConfig
 from router.config_file import LoadedConfig
 from router.departures import Departures
@@ -24,8 +25,10 @@ from router.deployment import Deployment, deploy
 from router.discovery import Discovery
 from router.dispatch.names import BackendNames, StrangersNames
 from router.dispatch.relay import Relay
+from router.dispatch.retries import RetryBudget
 from router.dispatch.watchdog import Watchdog
 from router.domain.fleet import Billing, Health, HealthState, Replica
+from router.failover import Failover
 from router.fleet.scraper import Scraper
 from router.fleet.state import Fleet
 from router.gateway import Gateway
@@ -108,11 +111,20 @@ class App:
         self._cache = ResponseCache(config.redis, loaded.secrets.redis_password.get_secret_value())
         self._cache.configure(config.cache)
         self._metrics.registry.register(CacheCollector(self._cache))
-        self._pipeline = Pipeline(
-            deployment,
+        cohort = Cohort()
+        self._failover = Failover(
             self._fleet,
             self._relay,
             self._accountant,
+            self._bursar,
+            self._metrics,
+            self._clock,
+            cohort,
+            RetryBudget(deployment.retries.budget_ratio, deployment.retries.budget_per_second),
+        )
+        self._pipeline = Pipeline(
+            deployment,
+            self._fleet,
             self._bursar,
             Classifier.load(),
             self._metrics,
@@ -121,6 +133,8 @@ class App:
             self._repeats,
             self._strangers_names,
             Recall(self._cache, self._accountant, self._metrics, self._clock.now_ns),
+            self._failover,
+            cohort,
         )
         self._books.set_fleet(deployment)
         api = build_api(
@@ -133,7 +147,7 @@ class App:
         self.admin: AdminDoor | None = None
         if config.admin is not None:
             self.admin = build_admin(
-                Departures(self._fleet, self._pipeline.give_up),
+                Departures(self._fleet, self._failover.give_up),
                 lambda: self._reloader.ask(),
                 admin_keys(config.admin, _pepper(loaded)),
             )
