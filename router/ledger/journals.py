@@ -38,6 +38,8 @@ log = structlog.get_logger(__name__)
 
 # How far behind the accountant may be of what workers see: time is booked up to the oldest beat.
 BEAT_SECONDS = 0.2
+# How long the ledger may take to say whether it has booked another's.
+BOOKED_SECONDS_MAX = 5.0
 REPORTED = frozenset({EventKind.OPENED, EventKind.FIRST_TOKEN, EventKind.CLOSED})
 
 
@@ -96,6 +98,11 @@ class WorkerJournal:
     def worker(self) -> str:
         """The name by which it is known."""
         return self._shelf.worker
+
+    @property
+    def identity(self) -> str:
+        """The name by which it began, whatever it is known by now."""
+        return self._shelf.identity
 
     @property
     def elsewhere(self) -> Mapping[str, int]:
@@ -168,6 +175,21 @@ class WorkerJournal:
 
         found: tuple[list[int], int] = await self._ask(partial(self._shelf.ask, read), timeout_seconds)
         return found
+
+    async def is_booked(self, worker: str) -> bool:
+        """Whether all that another process saw, which is gone, is in the ledger. Raises LedgerError, TimeoutError."""
+        if self._shelf.has_spooled(worker):
+            return False
+
+        def read(database: Database) -> tuple[bool]:
+            database.begin_reading()
+            try:
+                return (workers.is_booked(database, worker),)
+            finally:
+                database.rollback()
+
+        (is_it,) = await self._ask(partial(self._shelf.ask, read), BOOKED_SECONDS_MAX)
+        return bool(is_it)
 
     def close(self) -> None:
         self._closing.set()

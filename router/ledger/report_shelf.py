@@ -8,8 +8,10 @@ Each worker has a spool of its own, the first free one of `<path>.0`, `<path>.1`
 by the next that starts here: as the dead one's word if nobody has noticed yet, else under a new name.
 """
 
+import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -54,12 +56,13 @@ class ReportShelf:
     """Opened by who makes it, from then on for one thread. Opening raises LedgerError.
 
     name: for people, a part of the worker's own. spool: its path and the bytes that it may hold; not used where the ledger is a
-    file. worker: the name by which it is known. elsewhere: attempts in flight at the other workers, swapped whole.
+    file. identity: the name by which it began; worker: the one by which it is known now (`workers.renamed`). elsewhere: attempts
+    in flight at the other workers, swapped whole.
     """
 
     def __init__(self, address: Address, name: str, at_ns: int, spool: tuple[Path, int] | None) -> None:
         self._address = address
-        self._name = name
+        self.identity = f"{name}-{uuid4().hex[:12]}"
         self._turns = turns_of(address)
         self._told_seq = 0
         self._spool: SpoolFile | None = None
@@ -71,7 +74,8 @@ class ReportShelf:
         try:
             with self._turns, transaction(database):
                 self.ledger_id = prepare_spending(database)
-                self.worker = _register(database, name, at_ns, 0)
+                self.worker = self.identity
+                _register(database, self.worker, at_ns, 0)
             running = database.execute("SELECT DISTINCT price_id FROM leases WHERE ended_ns IS NULL")
             self.lease_prices = frozenset(price_id for (price_id,) in running)
             if spool is not None and isinstance(address, PostgresAddress):
@@ -114,6 +118,18 @@ class ReportShelf:
                 self._lose(error)
             raise
 
+    def has_spooled(self, worker: str) -> bool:
+        """Whether a spool beside ours still has what another process has to tell."""
+        if self._spool is None:
+            return False
+        path = self._spool.path
+        return any(
+            workers.is_of(told_by, worker)
+            for beside in path.parent.glob(f"{path.stem}.*")
+            if beside != path and beside.suffix[1:].isdigit()
+            for told_by in _told_by(beside)
+        )
+
     def close(self) -> None:
         if self._spool is not None:
             if not self._spool.is_empty:
@@ -135,7 +151,7 @@ class ReportShelf:
         """In one transaction, with the beat."""
         seq = reports[-1][0] if reports else self._told_seq
         with self._turns, transaction(database):
-            worker = _tell(database, self.worker, self._name, reports, prices, beat, seq)
+            worker = _tell(database, self.worker, reports, prices, beat, seq)
             elsewhere = workers.read_elsewhere(database, worker, beat.watermark_ns - ELSEWHERE_NS)
         if worker != self.worker:
             log.error("was silent for too long and taken for dead; goes on as another", was=self.worker, is_now=worker)
@@ -224,7 +240,7 @@ class ReportShelf:
             seq = part.reports[-1][0] if part.reports else 0
             with self._turns, transaction(database):
                 beat = Beat(part.watermark_ns, state=state)
-                worker = _tell(database, worker, self._name, part.reports, part.prices, beat, seq)
+                worker = _tell(database, worker, part.reports, part.prices, beat, seq)
             spool.remove(number, size_bytes)
         log.warning("told what a worker that is gone had left in its spool", worker=worker)
 
@@ -253,13 +269,16 @@ def _oldest(spool: SpoolFile) -> tuple[int, int, _Part]:
 def _tell(
     database: Database,
     worker: str,
-    name: str,
     reports: Sequence[Sequence[Any]],
     prices: Mapping[str, str],
     beat: Beat,
     seq: int,
 ) -> str:
-    """Inside a transaction. seq: of the last report that is told by then. Returns the name under which it was told."""
+    """Inside a transaction. seq: of the last report that is told by then. Returns the name under which it was told.
+
+    What was told before, unconfirmed, may be booked by now, and its reports gone: they are not told again. Whoever books waits
+    for us, for the worker's row.
+    """
     for price in prices.items():
         database.execute(WRITE_PRICE, dict(zip(PRICE_COLUMNS, rows.price_row(*price), strict=True)))
     members = {
@@ -268,18 +287,29 @@ def _tell(
         "in_flight": beat.in_flight,
         "state": beat.state.value,
     }
-    if not database.execute(workers.BEAT, members | {"worker": worker}).rowcount:
-        worker = _register(database, name, beat.watermark_ns, reports[0][0] - 1 if reports else seq)
-        database.execute(workers.BEAT, members | {"worker": worker})
-    database.insert_new("reports", workers.REPORT_COLUMNS, [(worker, *report) for report in reports])
+    booked = database.execute(workers.BEAT, members | {"worker": worker}).fetchone()
+    if booked is None:
+        worker = workers.renamed(worker)
+        _register(database, worker, beat.watermark_ns, reports[0][0] - 1 if reports else seq)
+        booked = database.execute(workers.BEAT, members | {"worker": worker}).fetchone()
+    told = [(worker, *report) for report in reports if report[0] > booked[0]]
+    database.insert_new("reports", workers.REPORT_COLUMNS, told)
     return worker
 
 
-def _register(database: Database, name: str, at_ns: int, seq: int) -> str:
+def _register(database: Database, worker: str, at_ns: int, seq: int) -> None:
     """A row of its own, under a name that nobody had. What was told before `seq` was told by another."""
-    worker = f"{name}-{uuid4().hex[:12]}"
     database.execute(workers.REGISTER, {"worker": worker, "at_ns": at_ns, "seq": seq})
-    return worker
+
+
+def _told_by(path: Path) -> Iterator[str]:
+    """Who has something in that spool, whoever has it open."""
+    with closing(
+        sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)
+    ) as connection:  # to recover after a kill
+        first = connection.execute("SELECT rows FROM batches ORDER BY number LIMIT 1").fetchone()
+    if first is not None:
+        yield orjson.loads(first[0])[0]
 
 
 def _numbered(path: Path, number: int) -> Path:

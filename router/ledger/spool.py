@@ -39,7 +39,7 @@ class SpoolFile:
     """
 
     def __init__(self, path: Path, bytes_max: int) -> None:
-        self._path = path
+        self.path = path
         self.bytes_max = bytes_max
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,9 +61,9 @@ class SpoolFile:
 
     def _open(self) -> None:
         self._connection = sqlite3.connect(
-            self._path, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS
+            self.path, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS
         )
-        os.chmod(self._path, 0o600)
+        os.chmod(self.path, 0o600)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
         for table in TABLES:
@@ -83,7 +83,7 @@ class SpoolFile:
         """Durable when it returns. Raises SpoolFull, or what SQLite raises."""
         if self.size_bytes + len(text) > self.bytes_max:
             raise SpoolFull(
-                f"{self._path}: the spool is full ({self.size_bytes:,} of {self.bytes_max:,} bytes, ledger.spool.bytes_max)"
+                f"{self.path}: the spool is full ({self.size_bytes:,} of {self.bytes_max:,} bytes, ledger.spool.bytes_max)"
             )
         self._connection.execute("BEGIN IMMEDIATE")
         try:

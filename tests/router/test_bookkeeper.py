@@ -175,6 +175,48 @@ async def test_attempts_of_a_silent_worker_are_lost_as_of_its_last_word(firm: Fi
     ]
 
 
+async def test_a14_a_worker_that_is_dead_is_booked_once_all_it_told_is_and_nothing_of_it_is_open(firm: Firm) -> None:
+    dead, asking = firm.workers[0], firm.workers[1].journal
+    name = dead.journal.identity
+
+    async def is_booked() -> bool:
+        asked = asyncio.create_task(asking.is_booked(name))
+        await firm.flush(but=dead)
+        return await asked
+
+    dead.begin("open", LARGE)
+    ended = dead.begin("ended", LARGE)
+    await firm.book()
+    assert not await is_booked()  # it lives, as far as the ledger knows
+    dead.end(ended)
+    await dead.flush()
+    firm.keeping.keeper.hear_of_death(name)
+    assert not await is_booked()  # what it told waits
+    await firm.flush(but=dead)
+    await firm.keeping.book()
+    assert await is_booked()  # at once, not after its silence
+    assert {row["request_id"]: row["status"] for row in firm.charges().values()} == {"open": "lost", "ended": "ok"}
+
+
+async def test_a14_a_worker_that_went_on_under_another_name_is_booked_under_both(firm: Firm) -> None:
+    back, asking = firm.workers[0], firm.workers[1].journal
+    name = back.journal.identity
+    await firm.book()
+    await firm.silence(back)
+    back.begin("late", LARGE)
+    await firm.book()
+    assert back.journal.worker == f"{name}~2"
+    asked = asyncio.create_task(asking.is_booked(name))
+    await firm.flush()
+    assert not await asked
+    firm.keeping.keeper.hear_of_death(name)
+    await firm.flush(but=back)
+    await firm.keeping.book()
+    asked = asyncio.create_task(asking.is_booked(name))
+    await firm.flush(but=back)
+    assert await asked
+
+
 async def test_a_worker_that_comes_back_is_heard_and_its_word_corrects_what_was_lost(firm: Firm) -> None:
     back = firm.workers[0]
     leased, metered = back.begin("leased"), back.begin("metered", LARGE)

@@ -76,7 +76,9 @@ async def take_up(address: Address) -> None:
         monotonic=lambda: now_seconds,
     )
     keeper.set_fleet(FLEET, PRICES, PROFILES)
-    assert await keeper.lead()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not await keeper.lead():  # PostgreSQL frees the lock of a session that ended when it notices
+            await asyncio.sleep(0.01)
     for _ in range(3):
         await keeper.go_on(is_asked=True)
         now_seconds += 2.0

@@ -14,9 +14,11 @@ from ledgers import SPOOL_BYTES_MAX, Place
 from postgres_server import PostgresServer
 
 from router.accountant import Accountant
+from router.bookkeeper import Bookkeeper
 from router.errors import Unavailable
-from router.ledger.journals import WorkerJournal
+from router.ledger.journals import Journals, WorkerJournal
 from router.ledger.schema import open_shared
+from router.ledger.shared import SharedLedger
 from router.ledger.store import LedgerError
 from router.ledger.workers import WorkerState
 
@@ -48,6 +50,14 @@ class Worker:
     def spooled_bytes(self) -> int:
         assert self.journal.spool is not None
         return self.journal.spool[0]
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[PostgresServer]:
+    """That of this file: each test has a database of its own, and leaves the server running."""
+    server = PostgresServer()
+    yield server
+    server.stop()
 
 
 @pytest.fixture
@@ -90,6 +100,28 @@ def test_what_a_worker_sees_while_postgresql_is_away_is_told_when_it_is_back(
     }
 
 
+async def test_a_scrape_while_the_ledger_is_away_shows_what_there_was(own_server: PostgresServer, place: Place) -> None:
+    keeper = Bookkeeper(
+        Journals(place.address), lambda: SharedLedger(place.address), time.time_ns, silence_seconds=PATIENCE_SECONDS
+    )
+    keeper.set_fleet(FLEET, PRICES, PROFILES)
+    keeping = asyncio.create_task(keeper.keep())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not keeper.is_leading:
+            await asyncio.sleep(0.01)
+        before = await keeper.posted(PATIENCE_SECONDS)
+        assert before.leases
+        await asyncio.to_thread(own_server.kill)
+        away = await keeper.posted()
+        assert away.leases.keys() == before.leases.keys()
+        await asyncio.to_thread(own_server.start_again)
+        while not keeper.is_leading or (await keeper.posted()).at_ns <= away.at_ns:
+            await asyncio.sleep(0.01)
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+    await keeper.close()
+
+
 @pytest.mark.parametrize("is_noticed", [False, True])
 def test_what_a_dead_worker_left_in_its_spool_is_told_by_the_next_that_starts(
     own_server: PostgresServer, place: Place, is_noticed: bool
@@ -118,6 +150,31 @@ def test_what_a_dead_worker_left_in_its_spool_is_told_by_the_next_that_starts(
     assert statuses(place) | corrected == told
     assert set(corrected) == ({"before0", "before1"} if is_noticed else set())
     assert place.rows("SELECT count(*) FROM workers WHERE state = 'live'") == [(0,)]
+
+
+def test_a14_a_dead_worker_is_not_booked_while_its_spool_has_something_to_tell(
+    own_server: PostgresServer, place: Place
+) -> None:
+    living, dead = Worker(place, "living"), Worker(place, "dead")
+    own_server.kill()
+    dead.serve("away", 2)
+    dead.write()
+    dead.journal.close()
+    own_server.start_again()
+    living.write()
+
+    def is_booked() -> bool:
+        with suppress(LedgerError):  # it has not come back yet
+            return asyncio.run(living.journal.is_booked(dead.journal.identity))
+        return False
+
+    until(lambda: asyncio.run(take_up(place.address)) is None and len(place.rows("SELECT 1 FROM workers")) == 2)
+    assert place.rows("SELECT count(*) FROM charges") == [(0,)]
+    assert not is_booked()
+    Worker(place, "next").journal.close()
+    until(lambda: asyncio.run(take_up(place.address)) is None and is_booked())
+    assert statuses(place) == {"away0": "ok", "away1": "ok"}
+    living.journal.close()
 
 
 def test_workers_have_a_spool_each_and_take_one_that_is_free(place: Place) -> None:
@@ -173,8 +230,8 @@ def test_f30_a13_postgresql_killed_and_frozen_under_two_workers_loses_nothing_an
     busy = [Busy(place, seed) for seed in (1, 2)]
     said: list[tuple[str, str]] = []
     try:
-        until(lambda: all(one.heard("told") for one in busy))
         for goes, comes in ((own_server.kill, own_server.start_again), (own_server.freeze, own_server.thaw)):
+            until(lambda: all(one.heard("told") for one in busy))  # a start needs PostgreSQL
             goes()
             marks = {one: one.heard("durable") for one in busy}
             until(lambda marks=marks: all(one.heard("durable") > mark + 5 for one, mark in marks.items()))
