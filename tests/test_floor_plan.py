@@ -39,34 +39,64 @@ PURE = {
     "load.drive.result": ("load.drive.outcome",),
     "load.drive.verdict": ("load.drive.outcome",),
     "load.simulate.tally": ("load.drive",),
-    "load.simulate.asks": (DOMAIN, WIRE, "router.classify", "load.traces"),
-    "load.simulate.replica": (DOMAIN, PRICING, "load.engine"),
-    "load.simulate.world": (
+    "load.simulate.asks": (
+        DOMAIN,
+        WIRE,
+        "router.classify",
+        "load.traces",
+        "load.draws",
+        "load.workload",
+        "load.emulator.language",
+    ),
+    "load.simulate.replica": (DOMAIN, PRICING, "load.engine", "load.simulate.attempt"),
+    "load.simulate.attempt": (DOMAIN, PRICING, "load.engine", "load.drive", "load.simulate", "router.fleet.in_flight"),
+    "load.simulate.decider": (
         DOMAIN,
         PRICING,
         "router.selection",
-        "router.fleet.in_flight",
+        "router.fleet",
+        "router.dispatch.retries",
+        "router.deployment",
+        "router.config",
+    ),
+    "load.simulate.world": (
+        DOMAIN,
+        PRICING,
+        "router.fleet.health",
         "load.engine",
         "load.drive",
         "load.simulate",
     ),
+    "load.simulate.happenings": (DOMAIN, PRICING, "router.config", "load.simulate"),
+    "load.simulate.scaling": (DOMAIN, "router.config", "load.simulate"),
     "load.simulate.table": ("load.simulate",),
-    "load.workload": ("load.traces", "load.emulator.language"),
+    "load.draws": ("load.traces",),
+    "load.workload": ("load.draws", "load.traces", "load.emulator.language"),
     "load.calibration.closed_loop": (PRICING,),
     "load.calibration.open_loop": (PRICING,),
     "load.calibration.report": ("load.calibration.rows",),
+    "load.plan.demand": ("load.traces",),
+    "load.plan.trial": (PRICING, "load.engine", "load.drive"),
+    "load.plan.capacity": (PRICING, "load.calibration.open_loop", "load.drive", "load.plan"),
+    "load.plan.purchase": (),
+    "load.plan.fleet": (PRICING, "load.drive", "load.plan"),
+    "load.plan.break_even": ("load.plan",),
+    "load.plan.table": ("load.drive", "load.plan"),
+    "load.scenarios.claim": ("router.config",),
+    "load.scenarios.sites": (),
+    "load.scenarios.table": ("load.scenarios.claim",),
     "load.demo.figures": ("load.demo.fleet",),
     "load.demo.view": ("load.demo.figures",),
 }
 
 # They take a slice of the configuration by its class, never `RouterConfig`: see the test of that name.
 IO = {
-    "router.access": (DOMAIN, "router.config"),
-    "router.fleet": (DOMAIN, WIRE, "router.config"),
-    "router.dispatch": (DOMAIN, WIRE, "router.config"),
-    "router.ledger": (DOMAIN, "router.config"),
-    "router.telemetry": (DOMAIN, "router.config"),
-    "router.cache": (DOMAIN, "router.config"),
+    "router.access": (DOMAIN, "router.config.tenants", "router.config.stores", "router.redis_link"),
+    "router.fleet": (DOMAIN, WIRE, "router.config.fleet"),
+    "router.dispatch": (DOMAIN, WIRE),
+    "router.ledger": (DOMAIN, "router.config.stores", "router.redis_link"),
+    "router.telemetry": (DOMAIN,),
+    "router.cache": (DOMAIN, "router.config.stores", "router.redis_link"),
 }
 
 # What joins the rooms: files directly in `router`. First those of the configuration, then those that one request passes
@@ -89,9 +119,10 @@ JOINTS = {
     "router.price_watch": (PRICING, "router.config_file", "router.feeds"),
     "router.reload": ("router.config_file", *CONFIG),
     "router.clock": (),
+    "router.redis_link": ("router.config.stores",),
     "router.open_files": ("router.config",),
     "router.cohort": (),
-    "router.server": (WIRE, "router.config", "router.dispatch"),
+    "router.server": (WIRE, "router.config.server", "router.dispatch"),
     "router.conversation": ("router.access", "router.dispatch", "router.server"),
     "router.upload": (DOMAIN, WIRE, "router.conversation"),
     "router.leases": (DOMAIN, PRICING, "router.ledger"),
@@ -364,7 +395,7 @@ def test_a_policy_is_one_file_that_no_other_code_names(policy: str) -> None:
     importing = {
         module for module, tree in SOURCES.items() for name, _ in imports(tree) if is_below(name, f"policies.{policy}")
     }
-    assert naming | importing <= {"router.config"}
+    assert naming | importing <= {"router.config.routing"}
 
 
 def test_every_row_of_the_plan_stands_in_the_house() -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 import click
 
 from router.commands.ledger_address import AddressType, address_in
-from router.config import LedgerConfig, RouterConfig
+from router.config import RouterConfig
+from router.config.stores import LedgerConfig
 from router.config_shape import check_shape
 from router.config_source import ConfigRefused, read_source
 from router.domain.money import usd_text

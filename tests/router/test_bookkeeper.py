@@ -35,7 +35,7 @@ from workers_at_work import SILENCE_SECONDS, START, AtWork, Clock, Keeping
 
 from router.accountant import Accountant
 from router.commands.ledger import ledger
-from router.config import LedgerConfig
+from router.config.stores import LedgerConfig
 from router.domain.attempt import AttemptEnd, AttemptStatus
 from router.domain.usage import Usage
 from router.ledger import rollups

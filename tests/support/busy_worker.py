@@ -15,7 +15,7 @@ from bookkeeping import CLOUD_PRICE, EDGE_PRICE, FLEET, LARGE, PRICES, PROFILES,
 
 from router.bookkeeper import Bookkeeper
 from router.books import Books
-from router.config import AccountantPlace, LedgerConfig, SpoolConfig
+from router.config.stores import AccountantPlace, LedgerConfig, SpoolConfig
 from router.domain.attempt import AttemptEnd, AttemptStatus
 from router.domain.usage import Usage
 from router.errors import Unavailable

@@ -1,5 +1,6 @@
 """Workers in processes of their own, to be killed, and whoever clears up behind them."""
 
+import asyncio
 import signal
 import subprocess
 import sys
