@@ -24,6 +24,7 @@ from router.ledger import rows, workers
 from router.ledger.address import Address, PostgresAddress
 from router.ledger.batch import PRICE_COLUMNS, WRITE_PRICE
 from router.ledger.database import Database, transaction
+from router.ledger.reading import read_lease_prices
 from router.ledger.returning import Returning
 from router.ledger.schema import open_shared, turns_of
 from router.ledger.spending import prepare_spending
@@ -76,8 +77,7 @@ class ReportShelf:
                 self.ledger_id = prepare_spending(database)
                 self.worker = self.identity
                 _register(database, self.worker, at_ns, 0)
-            running = database.execute("SELECT DISTINCT price_id FROM leases WHERE ended_ns IS NULL")
-            self.lease_prices = frozenset(price_id for (price_id,) in running)
+            self.lease_prices = read_lease_prices(database)
             if spool is not None and isinstance(address, PostgresAddress):
                 self._take_spool(database, *spool)
         except BaseException:
