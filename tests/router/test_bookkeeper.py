@@ -27,7 +27,7 @@ from bookkeeping import (
     assert_file_is_consistent,
     facts,
 )
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ledgers import Place
@@ -461,15 +461,27 @@ async def test_one_process_alone_does_not_start_over_what_others_have_told_and_n
 
 
 async def test_a_requests_story_tells_its_worker_and_what_was_said_later(firm: Firm) -> None:
+    told = firm.address.url if isinstance(firm.address, PostgresAddress) else str(firm.address)
+
+    async def show() -> Result:
+        return await asyncio.to_thread(CliRunner().invoke, ledger, ["--ledger", told, "show", "r9"])
+
     back = firm.workers[0]
+    await firm.book()
     metered = back.begin("r9", LARGE)
+    assert (await show()).exit_code == 1
+    await back.flush()
+    waiting = await show()
+    assert waiting.exit_code == 0
+    for part in ("told, not booked yet", "opened", "r9.1", "w0-"):
+        assert part in waiting.output
     await firm.book()
     await firm.silence(back)
     back.end(metered, answered(100, 20))
     await firm.book()
-    told = firm.address.url if isinstance(firm.address, PostgresAddress) else str(firm.address)
-    shown = await asyncio.to_thread(CliRunner().invoke, ledger, ["--ledger", told, "show", "r9"])
+    shown = await show()
     assert shown.exit_code == 0
+    assert "told, not booked yet" not in shown.output
     for part in ("w0-", "opened", "closed", "corrected", "router_died", "told later", "corrected_usd"):
         assert part in shown.output
 
