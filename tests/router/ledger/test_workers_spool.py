@@ -161,18 +161,23 @@ def test_a14_a_dead_worker_is_not_booked_while_its_spool_has_something_to_tell(
     dead.write()
     dead.journal.close()
     own_server.start_again()
-    living.write()
 
-    def is_booked() -> bool:
-        with suppress(LedgerError):  # it has not come back yet
-            return asyncio.run(living.journal.is_booked(dead.journal.identity))
+    def is_back() -> bool:
+        with suppress(LedgerError):
+            asyncio.run(living.journal.spent([], PATIENCE_SECONDS))
+            return True
         return False
 
-    until(lambda: asyncio.run(take_up(place.address)) is None and len(place.rows("SELECT 1 FROM workers")) == 2)
+    def is_booked() -> bool:
+        return asyncio.run(living.journal.is_booked(dead.journal.identity))
+
+    until(is_back)
+    asyncio.run(take_up(place.address))
     assert place.rows("SELECT count(*) FROM charges") == [(0,)]
     assert not is_booked()
     Worker(place, "next").journal.close()
-    until(lambda: asyncio.run(take_up(place.address)) is None and is_booked())
+    asyncio.run(take_up(place.address))
+    assert is_booked()
     assert statuses(place) == {"away0": "ok", "away1": "ok"}
     living.journal.close()
 
