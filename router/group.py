@@ -130,7 +130,9 @@ class Supervisor:
             return code
         finally:
             hearing.cancel()
-            with suppress(asyncio.CancelledError):
+            with suppress(
+                asyncio.CancelledError, ConnectionError
+            ):  # reset: it was killed before it had read what we said
                 await hearing
             writer.close()
             del self._running[number]
@@ -260,6 +262,12 @@ class Member:
         """Say that we serve, and do what the supervisor asks until it is gone; then end."""
         reader, self._writer = await asyncio.open_connection(sock=self._channel, limit=LINE_BYTES_MAX)
         self._say({"say": "ready", "worker": self._name()})
+        with suppress(ConnectionError):  # as it ends that was killed before it had read what we said
+            await self._obey(reader)
+        log.warning("the supervisor is gone; ending")
+        signal.raise_signal(signal.SIGTERM)
+
+    async def _obey(self, reader: asyncio.StreamReader) -> None:
         while line := await reader.readline():
             said = orjson.loads(line)
             if said["say"] == "tell":
@@ -272,8 +280,6 @@ class Member:
                 asking = self._asking.pop(said["number"], None)
                 if asking is not None and not asking.done():
                     asking.set_result(said["text"])
-        log.warning("the supervisor is gone; ending")
-        signal.raise_signal(signal.SIGTERM)
 
     async def gather(self) -> bytes:
         """The metrics of the whole group. Raises TimeoutError."""

@@ -1,7 +1,9 @@
 """`jeton serve --workers`: several processes, one port, one ledger, one scrape; whichever dies."""
 
+import asyncio
 import json
 import os
+import select
 import signal
 import socket
 import sqlite3
@@ -22,6 +24,8 @@ from ports import free_port, free_ports
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 from redis_server import RedisServer, redis_server
+
+from router.group import Member
 
 WORKERS = 4
 CLIENTS = 8
@@ -221,6 +225,27 @@ def test_workers_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
         process.wait()
     until(lambda: not any(map(is_alive, workers)))
     assert "the supervisor is gone" in (tmp_path / "log").read_text()
+
+
+async def test_a_worker_ends_whose_supervisor_was_killed_before_it_had_read_what_the_worker_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its end of the connection is reset then, not closed."""
+    raised: list[int] = []
+    monkeypatch.setattr("router.group.signal.raise_signal", raised.append)
+
+    async def tally() -> list[Any]:
+        return []
+
+    ours, theirs = socket.socketpair()
+    member = Member(theirs.detach(), tally, lambda: "worker", lambda worker: None)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        hearing = asyncio.create_task(member.hear())
+        while not select.select([ours], [], [], 0)[0]:
+            await asyncio.sleep(0.01)
+        ours.close()
+        await hearing
+    assert raised == [signal.SIGTERM]
 
 
 def started(directory: Path, config: dict[str, Any], *arguments: str) -> subprocess.CompletedProcess[str]:
