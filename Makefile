@@ -98,6 +98,17 @@ $(NODE_CLIENT)/node_modules/.ready: $(NODE_CLIENT)/package-lock.json
 	npm ci --prefix $(NODE_CLIENT) --no-audit --no-fund --loglevel error
 	@touch $@
 
+# -- other routers ---------------------------------------------------------------------------------------------------------
+
+.PHONY: peers
+peers: setup .venv-peers/.ready ## jeton, LiteLLM and sglang-router on one emulated fleet and trace; writes docs/peers.md (10 minutes)
+	$(BIN)/python -m load.bench.peers --page docs/peers.md
+
+.venv-peers/.ready: requirements/peers.txt
+	$(call make_venv,.venv-peers,$(PYTHONS),$(AT_LEAST_311),$(NO_PYTHON))
+	.venv-peers/$(PIP_INSTALL) --require-hashes -r $<
+	@touch $@
+
 # -- a real Prometheus ----------------------------------------------------------------------------------------------------
 
 .PHONY: test-prometheus
@@ -166,8 +177,9 @@ pins: ## bring every pinned requirements file up to date (needs uv)
 	$(COMPILE) --upgrade requirements/clients-openai3.in -o requirements/clients-openai3.txt
 	$(COMPILE) --upgrade requirements/clients-litellm.in -o requirements/clients-litellm.txt
 	$(COMPILE) --upgrade requirements/manifests.in -o requirements/manifests.txt
+	$(COMPILE) --upgrade requirements/peers.in -o requirements/peers.txt
 
 .PHONY: clean
 clean: ## remove what the targets above have made, ledgers in var/ excepted
-	rm -rf .venv .venv-clients-openai3 .venv-clients-litellm .venv-manifests .venv-vllm $(NODE_CLIENT)/node_modules $(NODE_BOARDS)/node_modules
+	rm -rf .venv .venv-clients-openai3 .venv-clients-litellm .venv-manifests .venv-peers .venv-vllm $(NODE_CLIENT)/node_modules $(NODE_BOARDS)/node_modules
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -70,6 +70,8 @@ PURE = {
     "load.simulate.happenings": (DOMAIN, PRICING, "router.config", "load.simulate"),
     "load.simulate.scaling": (DOMAIN, "router.config", "load.simulate"),
     "load.simulate.table": ("load.simulate",),
+    "load.simulate.recording": (DOMAIN, PRICING, "load.simulate"),
+    "load.report": ("load.drive", "load.simulate", "router.reporting"),
     "load.draws": ("load.traces",),
     "load.workload": ("load.draws", "load.traces", "load.emulator.language"),
     "load.calibration.closed_loop": (PRICING,),

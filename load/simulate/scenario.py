@@ -57,7 +57,8 @@ class Scenario(Shape):
 
     config: a router.yaml; where `policies` is left out, its own is looked at. trace: a file in any format that `jeton load
     drive` reads; the shipped ten minutes where left out. window: seconds of the trace. rate: requests a second, made up with
-    the trace's lengths. seconds: how long requests come. metered_profiles: an engine profile by backend for what a provider
+    the trace's lengths; variation: of the gaps, above 1 for bursts; shape: how the rate varies (`synthetic.SHAPES`). seconds: how
+    long requests come. metered_profiles: an engine profile by backend for what a provider
     runs; the router does not know it. keeps_lengths: requests name the length of their completion, as those of `jeton load drive
     --keep-lengths` do, so that the router knows it beforehand. has_network: round trips and the time of HTTP and tokenizer;
     router_seconds: what a request takes in the router itself; network_jitter: by how much more, on average, a way takes than half
@@ -72,6 +73,7 @@ class Scenario(Shape):
     share: float = Field(default=1.0, gt=0, le=1)
     rate: float | None = Field(default=None, gt=0)
     variation: float = Field(default=1.0, gt=0)
+    shape: str = ""
     seconds: float = Field(default=600.0, gt=0)
     warmup_seconds: float = Field(default=30.0, ge=0)
     seeds: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1)
@@ -96,6 +98,10 @@ class Scenario(Shape):
         for one, other in pairwise(called):
             if one == other:
                 raise ValueError(f"two policies are called {one}; give one of them another `label`")
+        if self.shape and self.rate is None:
+            raise ValueError("a `shape` goes with a `rate`; a recorded trace has its own")
+        if self.rate is not None:
+            synthetic.times(self.rate, self.seconds, Random(0), variation=self.variation, shape=self.shape)
         if self.warmup_seconds >= self.seconds:
             raise ValueError(f"the warm-up of {self.warmup_seconds:g} s takes all of {self.seconds:g} s")
         return self
@@ -168,7 +174,9 @@ class Laboratory:
             return
         lengths = self._lengths(seed).arrivals
         random = Random(seed)
-        times = synthetic.gamma(scenario.rate, scenario.variation, scenario.seconds, random)
+        times = synthetic.times(
+            scenario.rate, scenario.seconds, random, variation=scenario.variation, shape=scenario.shape
+        )
         for number, at in enumerate(times):
             like = random.choice(lengths)
             yield (Turn(number, Arrival(at, like.prompt_tokens, like.completion_tokens, kind=like.kind)),)
@@ -182,11 +190,15 @@ class Laboratory:
         done = self.simulate(choice, seed)
         return done.tally, done.bill
 
-    def simulate(self, choice: PolicyChoice, seed: int) -> "Simulation":
-        """One policy on one seed, from a cold start, with all that can be told of it."""
+    def simulate(
+        self, choice: PolicyChoice, seed: int, look_on: Callable[[World], object] = lambda world: None
+    ) -> "Simulation":
+        """One policy on one seed, from a cold start, with all that can be told of it. look_on: told of the world before it
+        begins."""
         world, tally = self._world(choice, seed)
+        look_on(world)
         world.run(self.sessions(seed))
-        return Simulation(tally, world.bill(), world.happened, world.decisions, world.now_seconds)
+        return Simulation(tally, world.bill(), world.happened, world.decisions, world.answered_seconds)
 
     def _world(self, choice: PolicyChoice, seed: int) -> tuple[World, Tally]:
         scenario, deployment = self.scenario, deploy(self.loaded, self.day)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 from load.drive.schedule import Session, due_seconds
 from load.engine import EngineSequence
@@ -56,6 +56,12 @@ class Network:
     exists: bool = True
     router_seconds: float = 0.0
     jitter: float = 0.0
+
+
+class Observer(Protocol):
+    """Looks on, and changes nothing."""
+
+    def closed(self, attempt: Attempt, usage: Usage, cost_nanousd: int, now_seconds: float) -> None: ...
 
 
 class World:
@@ -105,6 +111,7 @@ class World:
         self._order = count()
         self.decisions = 0
         self.happened: Counter[str] = Counter()
+        self.observer: Observer | None = None
         self.decider = decider_on(lambda: self.now_seconds)
 
     def run(self, sessions: Iterator[Session]) -> None:
@@ -144,13 +151,17 @@ class World:
 
     def bill(self) -> Bill:
         """Of the time from 0 to the end, or to the last answer if that is later."""
-        at_seconds = max(self.until_seconds, self.answered_seconds)
-        by_backend = dict(self._paid)
-        for one in self.replicas.values():
-            self._book(one, at_seconds, by_backend)
+        by_backend = self.paid(max(self.until_seconds, self.answered_seconds))
         return Bill(
             sum(bill for bill, _ in by_backend.values()), sum(idle for _, idle in by_backend.values()), by_backend
         )
+
+    def paid(self, at_seconds: float) -> dict[str, tuple[int, int]]:
+        """Nano-dollars of leases from 0 until then, and what of it nobody used, by backend."""
+        by_backend = dict(self._paid)
+        for one in self.replicas.values():
+            self._book(one, at_seconds, by_backend)
+        return by_backend
 
     # ------------------------------------------------------------------ the fleet
 
@@ -437,6 +448,8 @@ class World:
             cost = list_cost(attempt.price, usage)
         if one.goes_when_idle and one.open_attempts == 0:
             self._remove(one)
+        if self.observer is not None:
+            self.observer.closed(attempt, usage, cost or 0, self.now_seconds)
         return cost or 0
 
     def _refuse(self, why: str, due_seconds: float) -> None:
