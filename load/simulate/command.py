@@ -14,7 +14,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from load.simulate import table
-from load.simulate.scenario import Laboratory, PolicyChoice, Scenario
+from load.simulate.scenario import Laboratory, PolicyChoice, Scenario, Simulation
 from router.config_shape import check_shape
 from router.config_source import ConfigRefused, read_source
 
@@ -33,14 +33,28 @@ _day = click.option(
 )
 
 
+_bound = click.option(
+    "--bound",
+    "has_bounds",
+    is_flag=True,
+    help="And what the same answers must have cost with hindsight, by linear programs; needs jeton[bound].",
+)
+
+
 @click.command("simulate")
 @_scenario
 @click.option("--policy", "wanted", default=None, help="One of the scenario's; its first where left out.")
 @click.option("--seed", type=int, default=None, help="Instead of the scenario's first.")
+@_bound
 @_json
 @_day
 def simulate(
-    scenario_path: Path, wanted: str | None, seed: int | None, json_path: Path | None, day: datetime | None
+    scenario_path: Path,
+    wanted: str | None,
+    seed: int | None,
+    has_bounds: bool,
+    json_path: Path | None,
+    day: datetime | None,
 ) -> None:
     """Run a trace under one policy, in simulated time.
 
@@ -51,8 +65,8 @@ def simulate(
     [choice, *_] = _policies(laboratory, () if wanted is None else (wanted,))
     seed = laboratory.scenario.seeds[0] if seed is None else seed
     with Console(stderr=True).status("simulating"):
-        done = laboratory.simulate(choice, seed)
-    found = table.figures(done.tally, done.bill)
+        done = _simulated(laboratory, choice, seed, has_bounds)
+    found = table.figures(done.tally, done.bill, done.bounds)
     shown = Table(title=f"{scenario_path.stem}, {choice.called}, seed {seed}", show_header=False, box=None)
     for name, value in found.items():
         shown.add_row(name, f"{value:,.6g}")
@@ -73,10 +87,16 @@ def simulate(
 @_scenario
 @click.option("--policy", "wanted", multiple=True, help="Only this one of the scenario's policies. Repeatable.")
 @click.option("--seed", "seeds", type=int, multiple=True, help="Instead of the scenario's. Repeatable.")
+@_bound
 @_json
 @_day
 def compare(
-    scenario_path: Path, wanted: tuple[str, ...], seeds: tuple[int, ...], json_path: Path | None, day: datetime | None
+    scenario_path: Path,
+    wanted: tuple[str, ...],
+    seeds: tuple[int, ...],
+    has_bounds: bool,
+    json_path: Path | None,
+    day: datetime | None,
 ) -> None:
     """Compare routing policies on a trace, in simulated time.
 
@@ -93,16 +113,25 @@ def compare(
         for choice in policies:
             runs = []
             for seed in seeds:
-                runs.append(table.figures(*laboratory.run(choice, seed)))
+                done = _simulated(laboratory, choice, seed, has_bounds)
+                runs.append(table.figures(done.tally, done.bill, done.bounds))
                 progress.advance(task)
             found[choice.called] = table.over_seeds(runs)
-    shown = Table("policy", *(heading for heading, _, _ in table.COLUMNS), title=scenario_path.stem)
+    shown = Table("policy", *(heading for heading, _, _ in table.columns(found)), title=scenario_path.stem)
     for row in table.rows(found):
         shown.add_row(*row)
     Console().print(shown)
     if json_path is not None:
         told = {**_about(laboratory, scenario_path), "seeds": list(seeds), "policies": table.told(found)}
         json_path.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+
+def _simulated(laboratory: Laboratory, choice: PolicyChoice, seed: int, has_bounds: bool) -> Simulation:
+    """Raises click's errors where there can be no bound."""
+    try:
+        return laboratory.simulate(choice, seed, has_bounds=has_bounds)
+    except ImportError as error:
+        raise click.ClickException("a bound takes scipy: pip install 'jeton[bound]'") from error
 
 
 def _laboratory(path: Path, day: datetime | None) -> Laboratory:

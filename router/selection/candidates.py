@@ -22,12 +22,15 @@ from router.selection.ask import NOTHING_CACHED, Ask
 from router.selection.eligibility import Fit, fit, why_too_long, why_unable
 from router.selection.prospect import METERED_TTFT_SECONDS, METERED_TTFT_SECONDS_PER_TOKEN, Offer, prospect
 from router.selection.refusal import refuse_for_now, refuse_tenant, refuse_too_long, refuse_unable
+from router.selection.sample import in_order_of_chance
 from router.selection.scope import Scope
 from router.selection.site import Seat, Site
 from router.selection.tenancy import Tenancy, why_not_for
 
 # Providers cache nothing shorter (OpenAI and Anthropic document 1,024 tokens).
 METERED_CACHED_TOKENS_MIN = 1024
+# Of one backend, when nothing else is configured: more than most have, and few enough for a millisecond's decision.
+SEATS_MAX = 64
 # Combinations of model names, needs and tenants that are remembered: more than clients that mean well ever use.
 ABLE_MAX = 4096
 
@@ -44,7 +47,7 @@ class Finder:
 
     tiers: weakest first. prices: in force, by backend. profiles: by profile name. stale_seconds: the age from which on a
     scrape is not believed. drifts: how far replicas are from their profiles; prefixes: what was sent where; both outlive this
-    configuration.
+    configuration. seats_max: of one backend's replicas, how many a request looks at (`sample.py`).
     """
 
     def __init__(
@@ -56,11 +59,13 @@ class Finder:
         stale_seconds: float,
         drifts: Drifts | None = None,
         prefixes: PrefixIndex | None = None,
+        seats_max: int = SEATS_MAX,
     ) -> None:
         self._levels = {tier: level for level, tier in enumerate(tiers)}
         self._prices = prices
         self._profiles = profiles
         self._stale_seconds = stale_seconds
+        self.seats_max = seats_max
         self.drifts = drifts or Drifts()
         self.prefixes = prefixes or PrefixIndex()
         self._sites: dict[str, Site] = {}
@@ -112,7 +117,9 @@ class Finder:
             self._scrapes = snapshot.scrapes
             self._oldest_scrape_seconds = min((one.at_seconds for one in self._scrapes.values()), default=inf)
         fresh_from = now_seconds - self._stale_seconds
-        sight = _Sight(snapshot, loads, now_seconds, fresh_from, self._oldest_scrape_seconds, self.drifts)
+        sight = _Sight(
+            snapshot, loads, now_seconds, fresh_from, self._oldest_scrape_seconds, self.drifts, self.seats_max
+        )
         cached_tokens = self.prefixes.cached_tokens(request.prefix) if request.prefix else NOTHING_CACHED
         ask = Ask(
             request, prediction, len(self._levels), cached_tokens, region=region, are_holds_wanted=are_holds_wanted
@@ -172,6 +179,7 @@ class _Sight(NamedTuple):
     fresh_from: float
     oldest_scrape_seconds: float
     drifts: Drifts
+    seats_max: int
 
 
 def _admitted(
@@ -186,7 +194,9 @@ def _admitted(
     healths = sight.snapshot.health
     for site in sites:
         seats = site.seats
-        if site.well_in is not healths:  # else it is known that all of them are up
+        if len(seats) > sight.seats_max:
+            seats = _sampled(site, ask, sight, exclusions, ejected)
+        elif site.well_in is not healths:  # else it is known that all of them are up
             fit_seats = []
             for seat in seats:
                 health = healths.get(seat.replica.id, UP)
@@ -203,6 +213,25 @@ def _admitted(
         if seats:
             _appraise(site, seats, ask, sight, candidates)
     return candidates
+
+
+def _sampled(
+    site: Site, ask: Ask, sight: _Sight, exclusions: list[Exclusion], ejected: list[tuple[Site, Seat]]
+) -> tuple[Seat, ...]:
+    """As many of its seats as are looked at, all of them fit for now; where most are not, all are tried."""
+    found: list[Seat] = []
+    healths = sight.snapshot.health
+    for seat in in_order_of_chance(site, ask.request.request_id, ask.cached_tokens, sight.seats_max):
+        health = healths.get(seat.id, UP)
+        if health.is_usable or health.admits(sight.now_seconds):
+            found.append(seat)
+            if len(found) == sight.seats_max:
+                break
+            continue
+        exclusions.append(Exclusion(site.backend.name, seat.id, health.why))
+        if health.state is HealthState.EJECTED:
+            ejected.append((site, seat))
+    return tuple(found)
 
 
 def _appraise(site: Site, seats: Iterable[Seat], ask: Ask, sight: _Sight, candidates: list[Candidate]) -> None:
