@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from load.simulate.scenario import Laboratory, PolicyChoice, Scenario
+from router.config.routing import PolicyConfig
 
 DAY = date(2026, 10, 1)
 SEED = 1
@@ -56,10 +57,11 @@ def write_fleet(directory: Path, considered: int) -> None:
 @click.command()
 @click.option("--requests", default=1_000_000, show_default=True)
 @click.option("--rate", default=2_000.0, show_default=True, help="Requests a second, of the whole fleet.")
-@click.option("--policy", default="quality_floor", show_default=True)
+@click.option("--policy", default=PolicyConfig().name, show_default=True)
+@click.option("--parameters", default="{}", show_default=True, help="The policy's, a JSON object.")
 @click.option("--considered", default=16, show_default=True, help="`replicas_considered` of router.yaml.")
 @click.option("--profile", "is_profiling", is_flag=True, help="Where the time goes.")
-def main(requests: int, rate: float, policy: str, considered: int, is_profiling: bool) -> None:
+def main(requests: int, rate: float, policy: str, parameters: str, considered: int, is_profiling: bool) -> None:
     """Print what a run takes."""
     with tempfile.TemporaryDirectory() as made:
         directory = Path(made)
@@ -68,8 +70,7 @@ def main(requests: int, rate: float, policy: str, considered: int, is_profiling:
             config=Path("router.yaml"), rate=rate, seconds=requests / rate, warmup_seconds=0, seeds=(SEED,)
         )
         laboratory = Laboratory(scenario, directory, {}, DAY)
-    parameters = {"quality_min": 0.55} if policy == "quality_floor" else {}
-    choice = PolicyChoice(name=policy, parameters=parameters)
+    choice = PolicyChoice(name=policy, parameters=json.loads(parameters))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     profiler = cProfile.Profile()
     began = time.process_time()

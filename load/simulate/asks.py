@@ -29,12 +29,14 @@ NEEDS = frozenset({Capability.CHAT})
 
 
 class Ask(NamedTuple):
-    """prompt_tokens: what the engine counts; the router has an estimate. has_context: the question is not all there is."""
+    """prompt_tokens: what the engine counts; the router has an estimate. has_context: the question is not all there is.
+    known_cached_tokens: of a prompt that is replayed, what was cached, wherever it goes."""
 
     request: InferenceRequest
     prediction: Prediction
     prompt_tokens: int
     has_context: bool
+    known_cached_tokens: int = 0
 
 
 class _Question(NamedTuple):

@@ -22,6 +22,7 @@ class Journey:
     choices: Sequence[Choice]
     prompt_tokens: int
     has_context: bool
+    known_cached_tokens: int
     session: Session
     turn: int
     due_seconds: float

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from itertools import pairwise
@@ -23,13 +23,14 @@ from load.simulate.happenings import FailureConfig, PreemptionConfig, PriceChang
 from load.simulate.hindsight import Bounds, Place, Witness, bounds
 from load.simulate.scaling import Scaler, ScalingConfig
 from load.simulate.tally import Tally
-from load.simulate.world import Bill, Network, World
+from load.simulate.world import Asker, Bill, Network, World
 from load.traces import AZURE_CONVERSATION, Arrival, Trace, read_trace, shaping, synthetic
 from load.workload import read_prompts
 from router.classify.classifier import Classifier
 from router.config.section import Shape
 from router.config_file import LoadedConfig, load
 from router.deployment import deploy
+from router.pricing.book import PriceBook
 from router.pricing.price import LeasedPrice, MeteredPrice
 from router.selection.eligibility import Fit, fit
 from router.selection.loader import load_policy
@@ -124,9 +125,20 @@ class Simulation:
 class Laboratory:
     """A scenario with its files read. Raises ConfigRefused, OSError and ValueError for what cannot be used."""
 
-    def __init__(self, scenario: Scenario, directory: Path, environ: Mapping[str, str], day: date) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        directory: Path,
+        environ: Mapping[str, str],
+        day: date,
+        *,
+        book: PriceBook | None = None,
+    ) -> None:
+        """book: prices instead of the configuration's."""
         self.scenario = scenario
         self.loaded: LoadedConfig = load(directory / scenario.config, environ=environ, day=day)
+        if book is not None:
+            self.loaded = replace(self.loaded, book=book)
         self.day = day
         self._classifier = Classifier.load()
         self._questions = read_prompts()
@@ -207,6 +219,19 @@ class Laboratory:
             found = bounds(witness.served(), self._places(world, bill), tally.quality, bill.ended_seconds)
         return Simulation(tally, bill, found, world.happened, world.decisions, world.now_seconds)
 
+    def simulate_these(
+        self,
+        choice: PolicyChoice,
+        seed: int,
+        asks: Asker,
+        these: Iterator[Session],
+        serve: Callable[[Attempt], None] | None = None,
+    ) -> "Simulation":
+        """Requests that are not the scenario's. serve: told of every answer."""
+        world, tally = self._world(choice, seed, serve, asks)
+        world.run(these)
+        return Simulation(tally, world.bill(), None, world.happened, world.decisions, world.now_seconds)
+
     def _qualities(self, journey: Journey) -> tuple[float | None, ...]:
         """Of the request at each backend; None where it is out of the question."""
         request, deployment = journey.request, self._deployment
@@ -232,7 +257,9 @@ class Laboratory:
             for backend in self._deployment.backends
         ]
 
-    def _world(self, choice: PolicyChoice, seed: int, serve: Callable[[Attempt], None] | None) -> tuple[World, Tally]:
+    def _world(
+        self, choice: PolicyChoice, seed: int, serve: Callable[[Attempt], None] | None, asks: Asker | None = None
+    ) -> tuple[World, Tally]:
         scenario, deployment = self.scenario, deploy(self.loaded, self.day)
         block_tokens = 0 if scenario.rate is not None else self._base.block_tokens
         wanted = scenario.objectives
@@ -256,7 +283,8 @@ class Laboratory:
             prices,
             profiles,
             decider_on,
-            Asks(
+            asks
+            or Asks(
                 self._classifier,
                 self._questions,
                 self.mix,

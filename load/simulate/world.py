@@ -15,15 +15,16 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 from load.drive.schedule import Session, due_seconds
 from load.engine import EngineSequence
-from load.simulate.asks import Asks
+from load.simulate.asks import Ask
 from load.simulate.attempt import Attempt, Journey
 from load.simulate.decider import Decider, Price
 from load.simulate.replica import SimulatedReplica
 from load.simulate.tally import Tally
+from load.traces import Arrival
 from router.domain.fleet import Backend, Replica
 from router.domain.usage import Usage
 from router.errors import Refusal
@@ -65,6 +66,14 @@ class Network:
     jitter: float = 0.0
 
 
+class Asker(Protocol):
+    """Makes the requests. common_tokens: what all prompts with a context begin with."""
+
+    common_tokens: int
+
+    def ask(self, number: int, arrival: Arrival) -> Ask: ...
+
+
 class World:
     """backends: with their replicas at the start. prices, profiles: by backend. A metered backend works as its profile says,
     which is the provider's own affair: the router does not know it. decider_on: makes the deciding part on a clock.
@@ -80,7 +89,7 @@ class World:
         prices: Mapping[str, Price],
         profiles: Mapping[str, EngineProfile],
         decider_on: Callable[[Callable[[], float]], Decider],
-        asks: Asks,
+        asks: Asker,
         tally: Tally,
         *,
         warmup_seconds: float = 0.0,
@@ -313,7 +322,7 @@ class World:
 
     def _arrive(self, session: Session, turn: int) -> None:
         one = session[turn]
-        request, prediction, prompt_tokens, has_context = self._asks.ask(one.number, one.arrival)
+        request, prediction, prompt_tokens, has_context, cached_tokens = self._asks.ask(one.number, one.arrival)
         try:
             choices = self.decider.decide(request, prediction, self.now_seconds)
         except Refusal as refusal:
@@ -321,7 +330,9 @@ class World:
             return
         self.decisions += 1
         self._attempt(
-            Journey(request, prediction, choices, prompt_tokens, has_context, session, turn, self.now_seconds)
+            Journey(
+                request, prediction, choices, prompt_tokens, has_context, cached_tokens, session, turn, self.now_seconds
+            )
         )
 
     def _attempt(self, journey: Journey) -> None:
@@ -346,7 +357,9 @@ class World:
             one,
             one.price,
             self.decider.fleet.enter(one.name, max(0, estimate - candidate.cached_tokens)),
-            EngineSequence(journey.prompt_tokens, completion_tokens, self._hashes(journey, arrival)),
+            EngineSequence(
+                journey.prompt_tokens - journey.known_cached_tokens, completion_tokens, self._hashes(journey, arrival)
+            ),
         )
         one.opened(attempt.id, now, estimate, round(candidate.completion_tokens), is_streaming=request.is_streaming)
         self.decider.sent(one.name, request)
@@ -409,7 +422,10 @@ class World:
     def _hear_end(self, attempt: Attempt) -> None:
         """The answer is whole."""
         journey, one, sequence, now = attempt.journey, attempt.replica, attempt.sequence, self.now_seconds
-        usage = Usage(sequence.prompt_tokens, sequence.produced_tokens, cached_tokens=sequence.cached_tokens)
+        known = journey.known_cached_tokens
+        usage = Usage(
+            sequence.prompt_tokens + known, sequence.produced_tokens, cached_tokens=sequence.cached_tokens + known
+        )
         self.decider.fleet.succeeded(one.name)
         cost = self._close(attempt, usage)
         self.answered_seconds = now
@@ -420,8 +436,8 @@ class World:
                 first_seconds=now if first is None or not journey.request.is_streaming else first,
                 ended_seconds=now,
                 backend=one.backend.name,
-                prompt_tokens=sequence.prompt_tokens,
-                cached_tokens=sequence.cached_tokens,
+                prompt_tokens=usage.prompt_tokens,
+                cached_tokens=usage.cached_tokens,
                 completion_tokens=sequence.produced_tokens,
                 cost_nanousd=cost,
                 is_metered=one.meter is None,
@@ -490,7 +506,7 @@ class World:
             self._instructions[tenant] = blocks
         return blocks
 
-    def _hashes(self, journey: Journey, arrival: Any) -> Any:
+    def _hashes(self, journey: Journey, arrival: Arrival) -> Sequence[int]:
         """Names of the prompt's whole blocks in the engine's size, each for all before it; tenants share none. Where the trace
         has no blocks, a session's text is one stretch that each turn has more of; prompts that share nothing else begin with the
         same instruction."""

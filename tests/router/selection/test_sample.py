@@ -47,7 +47,7 @@ def request(number: int, prefix: tuple[PrefixMark, ...] = ()) -> InferenceReques
 def considered(
     finder: Finder, number: int = 0, *, down: frozenset[str] = frozenset(), prefix: tuple[PrefixMark, ...] = ()
 ) -> list[str]:
-    snapshot = Snapshot({"b": BACKEND}, {one: DOWN for one in down}, {}, ("small", "large"))
+    snapshot = Snapshot({"b": BACKEND}, dict.fromkeys(down, DOWN), {}, ("small", "large"))
     found, _ = finder.find(request(number, prefix), Scope("m", (BACKEND,)), snapshot, {}, None, 1.0)
     return [candidate.replica.id for candidate in found]
 
