@@ -1,7 +1,9 @@
 """A scenario: a fleet, a trace, what befalls the fleet, and policies. `jeton load simulate` runs one of them, `compare` all."""
 
+import gc
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
@@ -36,6 +38,8 @@ from router.selection.eligibility import Fit, fit
 from router.selection.loader import load_policy
 from router.selection.quality import tier_qualities
 
+# The collector's thresholds while a run lasts; Python's own are 700, 10, 10.
+COLLECTING_SELDOM = (50_000, 20, 100)
 # vLLM's block on a GPU.
 BLOCK_TOKENS = 16
 
@@ -212,7 +216,8 @@ class Laboratory:
         if has_bounds:
             witness = Witness(self._qualities, block_tokens=BLOCK_TOKENS, warmup_seconds=self.scenario.warmup_seconds)
         world, tally = self._world(choice, seed, witness)
-        world.run(self.sessions(seed))
+        with _seldom_collecting():
+            world.run(self.sessions(seed))
         bill = world.bill()
         found = None
         if witness is not None:
@@ -229,7 +234,8 @@ class Laboratory:
     ) -> "Simulation":
         """Requests that are not the scenario's. serve: told of every answer."""
         world, tally = self._world(choice, seed, serve, asks)
-        world.run(these)
+        with _seldom_collecting():
+            world.run(these)
         return Simulation(tally, world.bill(), None, world.happened, world.decisions, world.now_seconds)
 
     def _qualities(self, journey: Journey) -> tuple[float | None, ...]:
@@ -316,6 +322,20 @@ class Laboratory:
 
     def _profiles(self, known: Mapping[str, Any]) -> dict[str, Any]:
         return {**known, **{name: profile_named(profile) for name, profile in self.scenario.metered_profiles.items()}}
+
+
+@contextmanager
+def _seldom_collecting() -> Iterator[None]:
+    """Python's collector looks for cycles among all that lives, again and again, and a run makes hardly any: a third of the
+    time."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(*COLLECTING_SELDOM)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 def _rate(price: Price) -> int:
