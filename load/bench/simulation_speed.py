@@ -58,7 +58,7 @@ def write_fleet(directory: Path, considered: int) -> None:
 @click.option("--requests", default=1_000_000, show_default=True)
 @click.option("--rate", default=2_000.0, show_default=True, help="Requests a second, of the whole fleet.")
 @click.option("--policy", default=PolicyConfig().name, show_default=True)
-@click.option("--parameters", default="{}", show_default=True, help="The policy's, a JSON object.")
+@click.option("--parameters", default='{"quality_min": 0.55}', show_default=True, help="The policy's, a JSON object.")
 @click.option("--considered", default=16, show_default=True, help="`replicas_considered` of router.yaml.")
 @click.option("--profile", "is_profiling", is_flag=True, help="Where the time goes.")
 def main(requests: int, rate: float, policy: str, parameters: str, considered: int, is_profiling: bool) -> None:
