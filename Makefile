@@ -82,6 +82,10 @@ bench-engine: setup ## how fast the engine runs in virtual time: 10 million step
 scenarios: setup ## reckon published figures again, and write docs/scenarios.md (a minute or three)
 	@$(BIN)/jeton load scenarios --page docs/scenarios.md
 
+.PHONY: bench-simulation
+bench-simulation: setup ## how fast a fleet of 1,000 GPUs is simulated: a million requests (some minutes)
+	@$(BIN)/python -m load.bench.simulation_speed --considered 4
+
 # -- clients: environments of their own, where their pins conflict ------------------------------------------------------
 
 .PHONY: test-clients

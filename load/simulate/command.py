@@ -43,10 +43,19 @@ _day = click.option(
 )
 
 
+_bound = click.option(
+    "--bound",
+    "has_bounds",
+    is_flag=True,
+    help="And what the same answers must have cost with hindsight, by linear programs; needs jeton[bound].",
+)
+
+
 @click.command("simulate")
 @_scenario
 @click.option("--policy", "wanted", default=None, help="One of the scenario's; its first where left out.")
 @click.option("--seed", type=int, default=None, help="Instead of the scenario's first.")
+@_bound
 @_json
 @_report
 @_day
@@ -54,6 +63,7 @@ def simulate(
     scenario_path: Path,
     wanted: str | None,
     seed: int | None,
+    has_bounds: bool,
     json_path: Path | None,
     report_path: Path | None,
     day: datetime | None,
@@ -67,8 +77,8 @@ def simulate(
     [choice, *_] = _policies(laboratory, () if wanted is None else (wanted,))
     seed = laboratory.scenario.seeds[0] if seed is None else seed
     with Console(stderr=True).status("simulating"):
-        done, recording = _run(laboratory, choice, seed, is_recorded=report_path is not None)
-    found = table.figures(done.tally, done.bill)
+        done, recording = _run(laboratory, choice, seed, has_bounds, is_recorded=report_path is not None)
+    found = table.figures(done.tally, done.bill, done.bounds)
     shown = Table(title=f"{scenario_path.stem}, {choice.called}, seed {seed}", show_header=False, box=None)
     for name, value in found.items():
         shown.add_row(name, f"{value:,.6g}")
@@ -94,6 +104,7 @@ def simulate(
 @_scenario
 @click.option("--policy", "wanted", multiple=True, help="Only this one of the scenario's policies. Repeatable.")
 @click.option("--seed", "seeds", type=int, multiple=True, help="Instead of the scenario's. Repeatable.")
+@_bound
 @_json
 @_report
 @_day
@@ -101,6 +112,7 @@ def compare(
     scenario_path: Path,
     wanted: tuple[str, ...],
     seeds: tuple[int, ...],
+    has_bounds: bool,
     json_path: Path | None,
     report_path: Path | None,
     day: datetime | None,
@@ -122,13 +134,13 @@ def compare(
             runs = []
             for seed in seeds:
                 is_recorded = report_path is not None and seed == seeds[0]
-                done, recording = _run(laboratory, choice, seed, is_recorded=is_recorded)
-                runs.append(table.figures(done.tally, done.bill))
+                done, recording = _run(laboratory, choice, seed, has_bounds, is_recorded=is_recorded)
+                runs.append(table.figures(done.tally, done.bill, done.bounds))
                 if recording is not None:
                     courses.append(pages.Course(choice.called, done.tally, recording))
                 progress.advance(task)
             found[choice.called] = table.over_seeds(runs)
-    shown = Table("policy", *(heading for heading, _, _ in table.COLUMNS), title=scenario_path.stem)
+    shown = Table("policy", *(heading for heading, _, _ in table.columns(found)), title=scenario_path.stem)
     for row in table.rows(found):
         shown.add_row(*row)
     Console().print(shown)
@@ -144,16 +156,19 @@ def compare(
 
 
 def _run(
-    laboratory: Laboratory, choice: PolicyChoice, seed: int, *, is_recorded: bool
+    laboratory: Laboratory, choice: PolicyChoice, seed: int, has_bounds: bool, *, is_recorded: bool
 ) -> tuple[Simulation, Recording | None]:
-    """Recording changes no figure."""
+    """Recording changes no figure. Raises click's errors where there can be no bound."""
     recorders: list[Recorder] = []
 
     def look_on(world: World) -> None:
         if is_recorded:
             recorders.append(Recorder.of(world))
 
-    done = laboratory.simulate(choice, seed, look_on)
+    try:
+        done = laboratory.simulate(choice, seed, look_on, has_bounds=has_bounds)
+    except ImportError as error:
+        raise click.ClickException("a bound takes scipy: pip install 'jeton[bound]'") from error
     return done, recorders[0].recording() if recorders else None
 
 
