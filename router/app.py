@@ -42,6 +42,7 @@ from router.recall import Recall
 from router.reload import Reloader
 from router.selection.affinity import TOKENS_UNKNOWN_MAX, PrefixIndex
 from router.telemetry.cache import CacheCollector
+from router.telemetry.discoveries import DiscoveryCollector
 from router.telemetry.drift import DriftCollector
 from router.telemetry.gathered import Tally, tally_row
 from router.telemetry.keeping import KeeperCollector
@@ -69,7 +70,7 @@ class App:
         self._watchdog = Watchdog()
         self.drifts = Drifts()
         self._prefixes = PrefixIndex()
-        self._discovery = Discovery(self._replicas_moved, self._discovered, time.monotonic)
+        self._discovery = Discovery(self._replicas_moved, time.monotonic)
         self._discovery.follow(loaded)
         self._discovery.look_first()  # before the ledger goes on: the leases of replicas that are still there shall, too
         self._loaded = loaded = self._discovery.filled(loaded)
@@ -100,6 +101,7 @@ class App:
             shows_money=lambda: self._books.shows_money,
         )
         self._metrics.registry.register(DriftCollector(self._drift_ratios))
+        self._metrics.registry.register(DiscoveryCollector(self._discovery))
         if self._books.keeper is not None:
             self._metrics.registry.register(KeeperCollector(self._books.keeper))
         self._metrics.registry.register(SpoolCollector(lambda: self._books.spool))
@@ -240,9 +242,6 @@ class App:
     def _replicas_moved(self) -> None:
         self.apply(self._loaded)
 
-    def _discovered(self, backend: str, result: str) -> None:
-        self._metrics.discovered(backend, result)
-
     def _feed_polled(self, feed: str, result: str) -> None:
         self._metrics.feed_polled(feed, result)
 
@@ -263,6 +262,7 @@ class App:
 
     def _heed_health(self, replica: Replica, before: Health, after: Health) -> None:
         _log_health(replica, before, after)
+        self._metrics.replica_became(replica.backend, after.state)
         if after.state is HealthState.DOWN:
             self._prefixes.forget(replica.id)  # whatever comes back will have an empty cache
 

@@ -181,7 +181,8 @@ class Failover:
             raise
 
     def _record(self, work: Work, attempt: Attempt, charge: Charge) -> None:
-        self._metrics.attempt(charge, overhead_seconds=(attempt.opened_ns - work.received_ns) / 1e9)
+        quality = None if work.decision.prediction is None else attempt.candidate.quality
+        self._metrics.attempt(charge, (attempt.opened_ns - work.received_ns) / 1e9, quality)
         finder = work.deployment.finder
         finder.drifts.observe(attempt.candidate, charge)
         if work.request.prefix and (charge.first_token_ns is not None or charge.status is AttemptStatus.OK):

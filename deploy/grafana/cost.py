@@ -5,11 +5,14 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 from deploy.grafana.board import BACKEND, DEPLOYMENT, MODEL, POOL, TENANT, TIER, Row, board
 from deploy.grafana.panels import (
     BLUE,
+    BYTES,
     COUNT,
+    EVENTS_PER_SECOND,
     FULL,
     GREEN,
     HALF,
     ORANGE,
+    QUARTER,
     RATIO,
     RED,
     THIRD,
@@ -321,6 +324,7 @@ HOW_SURE_IT_IS = Row(
             decimals=2,
             text="Their cost is unknown and in no figure here.",
             thresholds=steps((1e-9, RED)),
+            width=QUARTER,
         ),
         figure(
             "Attempts with estimated usage, in the time shown",
@@ -329,14 +333,67 @@ HOW_SURE_IT_IS = Row(
             decimals=2,
             text="What was missing or absurd in the backend's usage is estimated, and billed so.",
             thresholds=steps((0.01, ORANGE), (0.05, RED)),
+            width=QUARTER,
         ),
         figure(
-            "Attempts not written down",
-            Query(total(where("jeton_unrecorded_attempts_total", JOB))),
+            "Prices not confirmed lately, or unknown",
+            Query(
+                f"count(max by (backend, state) ({where('jeton_price_state', OF_BACKEND, NOT_CURRENT)}) == 1) {NONE}"
+            ),
             unit=COUNT,
-            text="On leased replicas, while the ledger was full: their money is in idle.",
-            thresholds=steps((1, RED)),
+            text="Backends whose price nobody has seen to hold for too long, or that have none.",
+            thresholds=steps((1, ORANGE)),
+            width=QUARTER,
         ),
+        figure(
+            "Corrections since the ledger began",
+            Query(f"{total(where('jeton_corrections_usd', PLACE))} {NONE}"),
+            unit=USD,
+            decimals=6,
+            text="What workers that had been taken for dead said after all: in no other figure here, but in `jeton ledger sum`"
+            " and in reports.",
+            width=QUARTER,
+        ),
+        graph(
+            "Attempts per second, by how their tokens are known",
+            Query(rate(USAGE, "source"), "{{source}}"),
+            unit=EVENTS_PER_SECOND,
+            width=THIRD,
+            is_stacked=True,
+        ),
+        graph(
+            "Age of prices",
+            Query(f"max by (backend) ({where('jeton_price_age_seconds', OF_BACKEND)})", "{{backend}}"),
+            unit="s",
+            decimals=1,
+            width=THIRD,
+            thresholds=steps((365 * SECONDS_PER_DAY, ORANGE)),
+            text="Since a price was last known to hold: its row's first day, the day it was confirmed, or its feed's last word.",
+        ),
+        graph(
+            "Tokens booked ÷ tokens that the replicas count",
+            Query(f"sum by (backend) ({where('jeton_meter_drift_ratio', OF_BACKEND)})", "{{backend}}"),
+            unit="none",
+            decimals=3,
+            width=THIRD,
+            text="1 where all agree. Below: work in flight, or traffic at the replicas that is not ours. Above: tokens booked"
+            " that were not made, or a replica that was started anew.",
+            floor=None,
+            thresholds=steps((0.9, GREEN), (1.1, ORANGE), base=ORANGE),
+        ),
+        graph(
+            "Price feeds, by what they told",
+            Query(rate(where("jeton_price_feed_polls_total", JOB), "feed", "result"), "{{feed}} {{result}}"),
+            unit=EVENTS_PER_SECOND,
+            width=FULL,
+            text="refused: not believed. unreachable: nothing was told. The last good price stays.",
+        ),
+    ],
+)
+
+THE_BOOKS = Row(
+    "The books",
+    [
         figure(
             "Ledger can be written",
             Query(f"min({where('jeton_ledger_accepting', JOB)})"),
@@ -352,38 +409,35 @@ HOW_SURE_IT_IS = Row(
             thresholds=steps((60, ORANGE), (300, RED)),
         ),
         figure(
-            "Prices not confirmed lately, or unknown",
-            Query(
-                f"count(max by (backend, state) ({where('jeton_price_state', OF_BACKEND, NOT_CURRENT)}) == 1) {NONE}"
-            ),
+            "Attempts not written down",
+            Query(total(where("jeton_unrecorded_attempts_total", JOB))),
             unit=COUNT,
-            text="Backends whose price nobody has seen to hold for too long, or that have none.",
+            text="On leased replicas, while the ledger was full: their money is in idle.",
+            thresholds=steps((1, RED)),
+            width=THIRD,
+        ),
+        figure(
+            "Events told too late",
+            Query(total(where("jeton_late_events_total", JOB))),
+            unit=COUNT,
+            text="Workers told them of a time that was booked already; they were booked as of when they were told.",
             thresholds=steps((1, ORANGE)),
-        ),
-        graph(
-            "Attempts per second, by how their tokens are known",
-            Query(rate(USAGE, "source"), "{{source}}"),
-            unit="ops",
             width=THIRD,
-            is_stacked=True,
         ),
         graph(
-            "Age of prices",
-            Query(f"max by (backend) ({where('jeton_price_age_seconds', OF_BACKEND)})", "{{backend}}"),
+            "How far the books of several workers are behind",
+            Query(f"max({where('jeton_ledger_lag_seconds', JOB)})", "behind"),
             unit="s",
-            decimals=1,
-            width=THIRD,
-            text="Since a price was last known to hold: its row's first day, the day it was confirmed, or its feed's last word.",
+            decimals=2,
+            text="A worker that is not heard of holds them up until it is taken for dead (`silence_seconds`).",
+            thresholds=steps((10, ORANGE), (60, RED)),
         ),
         graph(
-            "Tokens booked ÷ tokens that the replicas count",
-            Query(f"sum by (backend) ({where('jeton_meter_drift_ratio', OF_BACKEND)})", "{{backend}}"),
-            unit="none",
-            decimals=3,
-            width=THIRD,
-            text="1 where all agree. Below: work in flight, or traffic at the replicas that is not ours. Above: tokens booked"
-            " that were not made, or a replica that was started anew.",
-            floor=None,
+            "Spool: what waits until PostgreSQL is back",
+            Query(f"sum({where('jeton_ledger_spool_bytes', JOB)})", "waiting"),
+            Query(f"sum({where('jeton_ledger_spool_bytes_max', JOB)})", "room"),
+            unit=BYTES,
+            text="When there is no room left, metered traffic is refused; nothing is dropped.",
         ),
     ],
 )
@@ -394,5 +448,5 @@ def cost() -> Dashboard:
         "Cost",
         "What is paid, for what, by whom, and how sure that is. All amounts are the ledger's, in US dollars.",
         [DEPLOYMENT, POOL, BACKEND, MODEL, TIER, TENANT],
-        [WHAT_IT_COSTS, WHERE_IT_WENT, PRICE_OF_A_TOKEN, WHO_PAYS, WHAT_ROUTING_SAVED, HOW_SURE_IT_IS],
+        [WHAT_IT_COSTS, WHERE_IT_WENT, PRICE_OF_A_TOKEN, WHO_PAYS, WHAT_ROUTING_SAVED, HOW_SURE_IT_IS, THE_BOOKS],
     )

@@ -91,7 +91,7 @@ def add_line(figure: str, line: Line, total: LineTotal, add) -> None:
 def shown(watched) -> Shown:
     """The last scrape, and one before which nothing had befallen the demo."""
     parts: defaultdict[float, dict[str, int]] = defaultdict(dict)
-    for series in watched.prometheus.scraped("jeton_ledger_position", 600):
+    for series in watched.prometheus.scraped('jeton_ledger_position{job="jeton"}', 600):
         for at_seconds, value in series.points:
             parts[at_seconds][series.labels["part"]] = int(value)
     return Shown(*(scrape(watched.ledger, at, parts[at]) for at in (watched.quiet_seconds, max(parts))))
@@ -105,7 +105,7 @@ def scrape(ledger, at_seconds: float, part: Mapping[str, int]) -> Scrape:
 def answer(prometheus: PrometheusServer, shown: Shown, panel: str, letter: str, *by: str) -> dict[Labels, float]:
     [query] = [one for one in queries() if (one.board, one.panel, one.letter) == ("cost", panel, letter)]
     assert query.is_instant
-    found = prometheus.query(query.filled(__range=shown.range), shown.last.at_seconds)
+    found = prometheus.query(query.filled(__range=shown.range, job="jeton"), shown.last.at_seconds)
     return {tuple(one.labels[name] for name in by): one.value for one in found}
 
 
