@@ -193,14 +193,14 @@ class Pace:
         is read meanwhile of the prompts of those that take the place of the ones that end.
 
         Each of the others ends within a completion's length of steps, and another comes: taken to be like those that are there
-        (their context, less half a completion), and as long as this one. cached_ratio: what of its prompt is cached already, 0–1;
-        nothing is known but what is of the request at hand.
+        (their context, less half a completion; no longer than chat, though, for of longer ones most is usually cached), and as
+        long as this one. cached_ratio: what of its prompt is cached already, 0–1, as it then is of theirs.
         """
         sequences, fixed_seconds, memory_seconds, arithmetic_seconds, others_tokens = self._step_parts(
             prompt_tokens, completion_tokens
         )
         engine, others = self.profile.figures, sequences - 1
-        come_tokens = (others_tokens - completion_tokens / 2) * (1 - cached_ratio)
+        come_tokens = min(others_tokens - completion_tokens / 2, CHAT.prompt_tokens) * (1 - cached_ratio)
         if others and come_tokens > 0 and completion_tokens >= 1:
             prefill_tokens = others * self.profile.tokens_per_step * come_tokens / completion_tokens
             prefill_tokens = min(prefill_tokens, max(engine.chunk_tokens - sequences * engine.verified_tokens, 0))

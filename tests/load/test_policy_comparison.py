@@ -38,11 +38,15 @@ def request(text: str) -> InferenceRequest:
 
 
 def test_money_is_compared_among_those_that_keep_as_much() -> None:
-    assert [row.policy for row in equals(ROWS)] == ["quality_floor", "as good", "large tier only, on time"]
+    assert [row.policy for row in equals(ROWS, "quality_floor")] == [
+        "quality_floor",
+        "as good",
+        "large tier only, on time",
+    ]
 
 
 def test_the_page_says_by_how_much_the_next_is_dearer_and_what_the_large_tier_alone_would_be() -> None:
-    told = page({"chat": ROWS}, {"chat": "Mixed chat."}, "2026-11-26")
+    told = page({"chat": ROWS}, {"chat": "Mixed chat."}, "2026-11-26", "quality_floor")
     assert "| chat | 1.000, 98.0% in time, 93.0% right | as good 1.500 | -33.3% | 4.000 (-75%), 98.0% in time |" in told
     assert "| cheap and late |" in told
     assert "| **as good** |" in told

@@ -6,6 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 import yaml
@@ -59,7 +60,7 @@ def comparison(
         json_path.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     if out is not None:
         said = {name: _said(files[name]) for name in found}
-        out.write_text(page(found, said, DAY), encoding="utf-8")
+        out.write_text(page(found, said, DAY, _settings()["measured"]), encoding="utf-8")
         click.echo(f"written to {out}")
 
 
@@ -87,7 +88,7 @@ def scenarios() -> dict[str, Path]:
 
 def choices(scenario: str) -> list[PolicyChoice]:
     """Every policy as it ships, but for what the settings say of it; and those that run once more under another name."""
-    settings = yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))
+    settings = _settings()
     shipped = [
         PolicyChoice(name=name, parameters=settings["parameters"].get(name, {}))
         for name in policy_names()
@@ -95,6 +96,11 @@ def choices(scenario: str) -> list[PolicyChoice]:
     ]
     variants = [PolicyChoice(label=label, **variant) for label, variant in settings["variants"].items()]
     return [*shipped, *variants]
+
+
+def _settings() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))
+    return found
 
 
 def _said(path: Path) -> str:

@@ -13,12 +13,11 @@ COLUMNS = (
     "policy", "$/1,000", "of it bought", "$/M tokens", "TTFT p50", "TTFT p99", "in time", "quality", "small",
     "$/1,000 in time",
 )  # fmt: skip
-# Who is compared in money: those that answer as many in time, and as many right, as `quality_floor` does, but for this share.
+# Who is compared in money: those that answer as many in time, and as many right, as the measured policy, but for this share.
 ALLOWANCE = 0.01
-MEASURED = "quality_floor"
 LARGE = "large tier only, on time"
-# The same policy with other parameters.
-OWN = frozenset({MEASURED, LARGE, "95 % of the quality"})
+# The measured policy with other parameters.
+VARIANTS = frozenset({LARGE, "floor of 0.6", "floor of 0.75"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +75,15 @@ class Row:
         return asdict(self)
 
 
-def equals(rows: Sequence[Row]) -> list[Row]:
-    """Those that keep what `quality_floor` keeps, the cheapest first; itself among them."""
-    mine = next(row for row in rows if row.policy == MEASURED)
+def equals(rows: Sequence[Row], measured: str) -> list[Row]:
+    """Those that keep what the measured policy keeps, the cheapest first; itself among them."""
+    mine = next(row for row in rows if row.policy == measured)
     kept = [row for row in rows if row.in_time >= mine.in_time - ALLOWANCE and row.quality >= mine.quality - ALLOWANCE]
     return sorted(kept, key=lambda row: row.usd)
 
 
-def page(found: Mapping[str, Sequence[Row]], said: Mapping[str, str], day: date | str) -> str:
-    """Markdown. said: a sentence on each scenario."""
+def page(found: Mapping[str, Sequence[Row]], said: Mapping[str, str], day: date | str, measured: str) -> str:
+    """Markdown. said: a sentence on each scenario. measured: the policy that the others are held against."""
     lines = [
         "# What each policy costs and delivers",
         "",
@@ -100,17 +99,17 @@ def page(found: Mapping[str, Sequence[Row]], said: Mapping[str, str], day: date 
         "- *small*: the share that the small tier answered.",
         "- *$/1,000 in time*: the bill over those that were in time.",
         "",
-        f"Compared in money are those that are in time and right as often as `{MEASURED}`, or at most"
-        f" {100 * ALLOWANCE:.0f} % of all requests less. Policies with a floor have the same (0.6); parameters are in",
+        f"Compared in money are those that are in time and right as often as `{measured}`, or at most"
+        f" {100 * ALLOWANCE:.0f} % of all requests less. Policies with a floor have the same (0.55); parameters are in",
         "`load/bench/comparison/policies.yaml`.",
         "",
-        "| scenario | `quality_floor` | next of its kind that keeps as much | difference | large tier only, as much in time |",
+        f"| scenario | `{measured}` | next of its kind that keeps as much | difference | large tier only, as much in time |",
         "|---|---|---|---|---|",
-        *(_summary(name, rows) for name, rows in found.items()),
+        *(_summary(name, rows, measured) for name, rows in found.items()),
         "",
     ]
     for name, rows in found.items():
-        kept = equals(rows)
+        kept = equals(rows, measured)
         lines += [
             f"## {name.replace('_', ' ').capitalize()}",
             "",
@@ -124,13 +123,13 @@ def page(found: Mapping[str, Sequence[Row]], said: Mapping[str, str], day: date 
             ),
             "",
         ]
-    lines += ["Bold: what keeps as much as `quality_floor` does. `cascade` cannot be judged by emulated models.", ""]
+    lines += [f"Bold: what keeps as much as `{measured}` does. `cascade` cannot be judged by emulated models.", ""]
     return "\n".join(lines)
 
 
-def _summary(name: str, rows: Sequence[Row]) -> str:
-    mine = next(row for row in rows if row.policy == MEASURED)
-    others = [row for row in equals(rows) if row.policy not in OWN]
+def _summary(name: str, rows: Sequence[Row], measured: str) -> str:
+    mine = next(row for row in rows if row.policy == measured)
+    others = [row for row in equals(rows, measured) if row.policy not in {measured, *VARIANTS}]
     large = next(row for row in rows if row.policy == LARGE)
     cells = [name.replace("_", " "), f"{mine.usd:.3f}, {mine.in_time:.1%} in time, {mine.quality:.1%} right"]
     if others:
