@@ -132,6 +132,8 @@ def _simulated(laboratory: Laboratory, choice: PolicyChoice, seed: int, has_boun
         return laboratory.simulate(choice, seed, has_bounds=has_bounds)
     except ImportError as error:
         raise click.ClickException("a bound takes scipy: pip install 'jeton[bound]'") from error
+    except ValueError as error:
+        raise click.ClickException(f"{choice.called}, seed {seed}: {error}") from error
 
 
 def _laboratory(path: Path, day: datetime | None) -> Laboratory:
