@@ -39,7 +39,13 @@ MOVES_SHOWN = 8
 @click.option("--prices", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Another price book.")
 @click.option("--from", "since", type=click.DateTime(TIME_FORMATS), help="The beginning (UTC); the ledger's.")
 @click.option("--to", "until", type=click.DateTime(TIME_FORMATS), help="The end, exclusive (UTC); now when left out.")
-@click.option("--requests-max", type=click.IntRange(1), default=100_000, show_default=True, help="The latest so many.")
+@click.option(
+    "--attempts-max",
+    type=click.IntRange(1),
+    default=100_000,
+    show_default=True,
+    help="The latest so many of the ledger's rows.",
+)
 @click.option("--seed", "seeds", type=int, multiple=True, default=(1, 2, 3, 4, 5), show_default=True)
 @click.option(
     "--metered-profile",
@@ -58,7 +64,7 @@ def replay(
     prices: Path | None,
     since: datetime | None,
     until: datetime | None,
-    requests_max: int,
+    attempts_max: int,
     seeds: tuple[int, ...],
     metered: tuple[str, ...],
     day: datetime | None,
@@ -73,7 +79,7 @@ def replay(
     filters = Filters(since_ns=_ns(since), until_ns=_ns(until))
     try:
         with read_history(address or address_in_file(config)) as history:
-            charges = history.charges(filters, requests_max)
+            charges = history.charges(filters, attempts_max)
     except (LedgerError, ConfigRefused) as error:
         raise click.ClickException(str(error)) from error
     requests, left_out = recorded(charges)

@@ -48,6 +48,8 @@ class Player:
             config=Path(config.name), seconds=seconds, warmup_seconds=0, metered_profiles=metered_profiles
         )
         self._laboratory = Laboratory(self.scenario, config.parent, environ, day)
+        if not any(backend.replicas for backend in self._laboratory.loaded.backends):
+            raise ValueError(f"{config} names no replica: a fleet that is found by discovery cannot be replayed on")
         self._other = self._laboratory
         if book is not None:
             self._other = Laboratory(self.scenario, config.parent, environ, day, book=book)

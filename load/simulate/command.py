@@ -169,6 +169,8 @@ def _run(
         done = laboratory.simulate(choice, seed, look_on, has_bounds=has_bounds)
     except ImportError as error:
         raise click.ClickException("a bound takes scipy: pip install 'jeton[bound]'") from error
+    except ValueError as error:
+        raise click.ClickException(f"{choice.called}, seed {seed}: {error}") from error
     return done, recorders[0].recording() if recorders else None
 
 
