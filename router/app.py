@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, date, datetime
+from functools import partial
 
 import structlog
 from fastapi import FastAPI
@@ -17,15 +18,18 @@ from router.bursar import Bursar
 from router.cache.responses import ResponseCache
 from router.classify.classifier import Classifier
 from router.clock import Clock
-from router.config import AccountantPlace, LedgerConfig
+from router.cohort import Cohort
+from router.config.stores import AccountantPlace, LedgerConfig
 from router.config_file import LoadedConfig
 from router.departures import Departures
 from router.deployment import Deployment, deploy
 from router.discovery import Discovery
 from router.dispatch.names import BackendNames, StrangersNames
 from router.dispatch.relay import Relay
+from router.dispatch.retries import RetryBudget
 from router.dispatch.watchdog import Watchdog
 from router.domain.fleet import Billing, Health, HealthState, Replica
+from router.failover import Failover
 from router.fleet.scraper import Scraper
 from router.fleet.state import Fleet
 from router.gateway import Gateway
@@ -39,6 +43,7 @@ from router.recall import Recall
 from router.reload import Reloader
 from router.selection.affinity import TOKENS_UNKNOWN_MAX, PrefixIndex
 from router.telemetry.cache import CacheCollector
+from router.telemetry.discoveries import DiscoveryCollector
 from router.telemetry.drift import DriftCollector
 from router.telemetry.gathered import Tally, tally_row
 from router.telemetry.keeping import KeeperCollector
@@ -66,13 +71,14 @@ class App:
         self._watchdog = Watchdog()
         self.drifts = Drifts()
         self._prefixes = PrefixIndex()
-        self._discovery = Discovery(self._replicas_moved, self._discovered, time.monotonic)
+        self._discovery = Discovery(self._replicas_moved, time.monotonic)
         self._discovery.follow(loaded)
         self._discovery.look_first()  # before the ledger goes on: the leases of replicas that are still there shall, too
         self._loaded = loaded = self._discovery.filled(loaded)
         self._price_watch = PriceWatch(loaded, self._clock.now_ns, self._prices_moved, self._feed_polled)
         config = loaded.config
-        self._member = None if channel is None else Member(channel, self._tally)
+        self._burying: set[asyncio.Task[None]] = set()
+        self._member = None if channel is None else Member(channel, self._tally, self._identity, self._heed_death)
         ledger, recent_prices = _placed(config.ledger, in_group=channel is not None), RecentPrices()
         password = loaded.secrets.ledger_password.get_secret_value()
         self._books = Books(ledger, password, self._clock.now_ns, recent_prices.count)
@@ -97,6 +103,7 @@ class App:
             shows_money=lambda: self._books.shows_money,
         )
         self._metrics.registry.register(DriftCollector(self._drift_ratios))
+        self._metrics.registry.register(DiscoveryCollector(self._discovery))
         if self._books.keeper is not None:
             self._metrics.registry.register(KeeperCollector(self._books.keeper))
         self._metrics.registry.register(SpoolCollector(lambda: self._books.spool))
@@ -108,11 +115,20 @@ class App:
         self._cache = ResponseCache(config.redis, loaded.secrets.redis_password.get_secret_value())
         self._cache.configure(config.cache)
         self._metrics.registry.register(CacheCollector(self._cache))
-        self._pipeline = Pipeline(
-            deployment,
+        cohort = Cohort()
+        self._failover = Failover(
             self._fleet,
             self._relay,
             self._accountant,
+            self._bursar,
+            self._metrics,
+            self._clock,
+            cohort,
+            RetryBudget(deployment.retries.budget_ratio, deployment.retries.budget_per_second),
+        )
+        self._pipeline = Pipeline(
+            deployment,
+            self._fleet,
             self._bursar,
             Classifier.load(),
             self._metrics,
@@ -121,6 +137,8 @@ class App:
             self._repeats,
             self._strangers_names,
             Recall(self._cache, self._accountant, self._metrics, self._clock.now_ns),
+            self._failover,
+            cohort,
         )
         self._books.set_fleet(deployment)
         api = build_api(
@@ -133,7 +151,7 @@ class App:
         self.admin: AdminDoor | None = None
         if config.admin is not None:
             self.admin = build_admin(
-                Departures(self._fleet, self._pipeline.give_up),
+                Departures(self._fleet, self._failover.give_up),
                 lambda: self._reloader.ask(),
                 admin_keys(config.admin, _pepper(loaded)),
             )
@@ -191,6 +209,7 @@ class App:
             advancing = asyncio.create_task(self._advance_for_ever())
             stack.push_async_callback(_cancelled, advancing)
             if self._member is not None:
+                stack.push_async_callback(self._stop_burying)
                 stack.push_async_callback(_cancelled, asyncio.create_task(self._member.hear()))
             log.info("ready", backends=len(self._pipeline.deployment.backends))
             yield
@@ -205,6 +224,10 @@ class App:
             jitter_ratio=health.jitter_ratio,
             addresses=self._names.addresses,
         )
+
+    async def _stop_burying(self) -> None:
+        for burying in tuple(self._burying):
+            await _cancelled(burying)
 
     async def _close_scrapers(self) -> None:
         await asyncio.gather(self._scraper.close(), *self._closing)
@@ -226,9 +249,6 @@ class App:
     def _replicas_moved(self) -> None:
         self.apply(self._loaded)
 
-    def _discovered(self, backend: str, result: str) -> None:
-        self._metrics.discovered(backend, result)
-
     def _feed_polled(self, feed: str, result: str) -> None:
         self._metrics.feed_polled(feed, result)
 
@@ -249,8 +269,22 @@ class App:
 
     def _heed_health(self, replica: Replica, before: Health, after: Health) -> None:
         _log_health(replica, before, after)
+        self._metrics.replica_became(replica.backend, after.state)
         if after.state is HealthState.DOWN:
             self._prefixes.forget(replica.id)  # whatever comes back will have an empty cache
+
+    def _identity(self) -> str:
+        journal = self._books.journal
+        return "" if journal is None else journal.identity
+
+    def _heed_death(self, worker: str) -> None:
+        """Another worker of the group has ended: its attempts are lost, and its part of the budgets is for the others."""
+        if self._books.keeper is not None:
+            self._books.keeper.hear_of_death(worker)
+        if self._books.journal is not None:
+            burying = asyncio.create_task(self._bursar.bury(worker, partial(self._books.journal.is_booked, worker)))
+            self._burying.add(burying)
+            burying.add_done_callback(self._burying.discard)
 
     def _drift_ratios(self) -> Iterator[tuple[str, str, str, float]]:
         backends = {
@@ -307,7 +341,7 @@ def _shared_budgets(loaded: LoadedConfig, books: Books) -> RedisBudgets | None:
     if redis is None:
         return None
     password, worker = loaded.secrets.redis_password.get_secret_value(), books.journal
-    return RedisBudgets(redis, password, books.store.ledger_id, worker="" if worker is None else worker.worker)
+    return RedisBudgets(redis, password, books.store.ledger_id, worker="" if worker is None else worker.identity)
 
 
 async def _cancelled(task: "asyncio.Task[None]") -> None:

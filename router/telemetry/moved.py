@@ -15,7 +15,7 @@ from router.telemetry.money import POSITION
 
 def series_moved(charge: Charge) -> Iterator[tuple[str, float]]:
     """Series as Prometheus writes them, and what the charge added to each; of histograms, that there was one more."""
-    metrics = Metrics(_OneCharge(charge), _NoFleet())
+    metrics = Metrics(_OneCharge(charge), NoFleet())
     metrics.attempt(charge, overhead_seconds=0.0)
     for family in metrics.registry.collect():
         if family.name == POSITION or (family.type == "gauge" and not family.name.endswith("_usd_total")):
@@ -47,6 +47,7 @@ class _OneCharge:
             cost_nanousd=cost or 0,
             standard_nanousd=charge.standard_nanousd or 0,
             saved_nanousd=0 if cost is None or baseline is None else baseline - cost,
+            lost_nanousd=(cost or 0) if charge.outcome.is_lost else 0,
         )
         self._totals = Totals(0, {Line(account, charge.status, usage.source): total}, {}, {})
 
@@ -54,7 +55,9 @@ class _OneCharge:
         return self._totals
 
 
-class _NoFleet:
+class NoFleet:
+    """Nothing is served."""
+
     snapshot = Snapshot({}, {}, {}, ())
     loads: Mapping[str, Load] = {}
 
