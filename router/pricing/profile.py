@@ -145,6 +145,13 @@ class EngineProfile(BaseModel, frozen=True, extra="forbid"):
             steps = self.decode_steps_by_batch[decoding] = DecodeSteps(self, decoding)
         return steps
 
+    def batch_steps(self, decoding: int) -> "BatchSteps":
+        """Steps that decode so many sequences, with or without a prompt; worked out once for each number of them."""
+        steps = self.batch_steps_by_batch.get(decoding)
+        if steps is None:
+            steps = self.batch_steps_by_batch[decoding] = BatchSteps(self, decoding)
+        return steps
+
     def step_parts(
         self, decoding: int, context_tokens: float, prefill_tokens: int, prefill_pairs: int = 0
     ) -> "StepParts":
@@ -186,6 +193,11 @@ class EngineProfile(BaseModel, frozen=True, extra="forbid"):
     @cached_property
     def decode_steps_by_batch(self) -> dict[int, "DecodeSteps"]:
         """What `decode_steps` has worked out."""
+        return {}
+
+    @cached_property
+    def batch_steps_by_batch(self) -> dict[int, "BatchSteps"]:
+        """What `batch_steps` has worked out."""
         return {}
 
     @cached_property
@@ -289,6 +301,78 @@ class DecodeSteps:
     def _step(self, context_tokens: int) -> float:
         memory = self._weight + self._kv_per_token * context_tokens + self._experts
         return self._unhidden + max(memory, self._compute)
+
+
+class BatchSteps:
+    """Steps that decode the same number of sequences, beside prompts or not, for whoever asks for many of them one by one: what
+    `EngineProfile.step_seconds` and `shares.decode_shares` say, but for the last bit, all that is fixed worked out before.
+
+    Seconds but where said otherwise. budget_tokens: of prompts, that such a step holds, at least 1; room_tokens: the same, and
+    negative where it holds none. weight: without experts; alike: overhead and weight, which all in the step need alike;
+    decoders: what hides behind nothing and is theirs; experts_each: what one of them alone would touch. unseen: what a request
+    waits before the scheduler sees it.
+    """
+
+    __slots__ = (
+        "_bare_alike", "_bare_weight", "_computed", "_profile", "_unhidden", "alike_seconds", "budget_tokens", "compute_seconds",
+        "compute_seconds_per_token", "decoders_seconds", "decoding", "experts_each_seconds", "has_experts",
+        "kv_seconds_per_token", "prefill_seconds", "room_tokens", "token_seconds", "unseen_seconds", "unseen_seconds_per_token",
+        "weight_seconds",
+    )  # fmt: skip
+
+    def __init__(self, profile: EngineProfile, decoding: int) -> None:
+        parts = profile.step_parts(decoding, 0, 0)
+        self._profile = profile
+        self._computed = decoding * profile.verified_tokens
+        self._unhidden = parts.overhead_seconds + parts.decoders_seconds
+        self._bare_weight = parts.weight_read_seconds
+        self._bare_alike = (self._unhidden + self._bare_weight) / decoding if decoding else 0.0
+        self.decoding = decoding
+        self.room_tokens = profile.chunk_tokens - decoding
+        self.budget_tokens = max(self.room_tokens, 1)
+        self.weight_seconds = profile.weight_read_seconds
+        self.alike_seconds = parts.overhead_seconds + self.weight_seconds
+        self.decoders_seconds = parts.decoders_seconds
+        self.compute_seconds = parts.compute_seconds
+        self.compute_seconds_per_token = profile.compute_seconds_per_token
+        self.kv_seconds_per_token = profile.kv_read_seconds_per_token
+        self.token_seconds = profile.token_seconds
+        self.prefill_seconds = profile.prefill_overhead_seconds
+        self.has_experts = profile.expert_read_seconds > 0
+        self.experts_each_seconds = profile.experts_seconds(profile.verified_tokens)
+        self.unseen_seconds = profile.request_overhead_seconds
+        self.unseen_seconds_per_token = profile.request_seconds_per_token
+
+    def seconds(self, context_tokens: int, prefill_tokens: int) -> float:
+        """Of a step that prefills so many tokens, at least one."""
+        memory = self.weight_seconds + self.kv_seconds_per_token * context_tokens
+        if self.has_experts:
+            memory += self._profile.experts_seconds(self._computed + prefill_tokens)
+        compute = self.compute_seconds + self.compute_seconds_per_token * prefill_tokens
+        unhidden = self._unhidden + self.prefill_seconds + self.token_seconds * prefill_tokens
+        return unhidden + (memory if memory > compute else compute)
+
+    def bare_seconds(self, context_tokens: int) -> float:
+        """Of one without prompts."""
+        memory = self._bare_weight + self.kv_seconds_per_token * context_tokens
+        compute = self.compute_seconds
+        return self._unhidden + (memory if memory > compute else compute)
+
+    def decode_shares(self, context_tokens: int) -> tuple[float, float]:
+        """Of one without prompts: what each of those that decode pays alike, and what all of them pay by their caches."""
+        weight, compute = self._bare_weight, self.compute_seconds
+        kv = self.kv_seconds_per_token * context_tokens
+        if weight + kv >= compute:
+            return self._bare_alike, kv
+        by_cache = weight / (compute - kv) * kv
+        by_compute = (1 - weight / (compute - kv)) * compute
+        scale = (compute - weight) / (by_cache + by_compute)
+        return self._bare_alike + scale * by_compute / self.decoding, scale * by_cache
+
+    def touched_seconds(self, prompt_tokens: int) -> tuple[float, float]:
+        """Reading the experts that it touches with so many tokens of a prompt, and those that the prompt alone would."""
+        experts_seconds = self._profile.experts_seconds
+        return experts_seconds(self._computed + prompt_tokens), experts_seconds(prompt_tokens)
 
 
 GIGA = 1e9

@@ -45,31 +45,19 @@ def memory_share(parts: StepParts) -> float:
 def prompt_seconds(weight_read: float, kv_read: float, others_compute: float, own_compute: float) -> float:
     """What a prompt adds to the larger of bytes and arithmetic, beyond its share of the weights. All in seconds; kv_read and
     others_compute are the others', together."""
+    # Each is the mean over u in 0..1 of max(0, start + u · slope), with and without its own arithmetic.
     slope = others_compute - kv_read
-    return _mean_excess(own_compute - weight_read, slope) - _mean_excess(-weight_read, slope)
-
-
-def decode_shares(parts: StepParts, decoding: int) -> tuple[float, float]:
-    """Of a step without prompts, seconds: what each of those that decode pays alike, and what all of them pay by their caches."""
-    weight, kv, compute = parts.weight_read_seconds, parts.kv_read_seconds, parts.compute_seconds
-    alike = (parts.overhead_seconds + parts.decoders_seconds + weight) / decoding
-    if weight + kv >= compute:
-        return alike, kv
-    by_cache = weight / (compute - kv) * kv
-    by_compute = (1 - weight / (compute - kv)) * compute
-    scale = (compute - weight) / (by_cache + by_compute)
-    return alike + scale * by_compute / decoding, scale * by_cache
-
-
-def _mean_excess(start: float, slope: float) -> float:
-    """The mean over u in 0..1 of max(0, start + u · slope)."""
+    start = own_compute - weight_read
     end = start + slope
-    if start >= 0 and end >= 0:
-        return (start + end) / 2
     if start <= 0 and end <= 0:
         return 0.0
-    positive = start if start > 0 else end
-    return positive * positive / (2 * abs(slope))
+    if start >= 0 and end >= 0:
+        excess = (start + end) / 2
+    else:
+        positive = start if start > 0 else end
+        excess = positive * positive / (2 * abs(slope))
+    without = slope - weight_read
+    return excess - without * without / (2 * slope) if without > 0 else excess
 
 
 def step_shares(parts: StepParts, decoding: int, prompts: Sequence[StepParts]) -> StepShares:

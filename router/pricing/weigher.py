@@ -24,8 +24,8 @@ from collections import deque
 from math import ceil, exp
 from typing import NamedTuple
 
-from router.pricing.profile import EngineProfile, StepParts
-from router.pricing.shares import decode_shares, prompt_seconds
+from router.pricing.profile import BatchSteps, EngineProfile
+from router.pricing.shares import prompt_seconds
 from router.pricing.weights import WEIGHT_MAX
 
 NS = 1e9
@@ -150,12 +150,13 @@ class Weigher:
             profile, prompt_tokens, prompt_tokens if context_tokens is None else context_tokens, completion_tokens
         )
         self._seats[attempt_id] = seat
-        decoding, own_tokens = self._decoding, seat.prompt_tokens
-        budget = max(profile.chunk_tokens - decoding, 1)
-        waiting_tokens, waiting_count = self._waiting.tokens, self._waiting.count
+        decoding, own_tokens, waiting = self._decoding, seat.prompt_tokens, self._waiting
+        batch = profile.batch_steps(decoding)
+        budget = batch.budget_tokens
+        waiting_tokens, waiting_count = waiting.tokens, waiting.count
         ahead_tokens = own_tokens
         if waiting_tokens:
-            step_ns = profile.step_seconds(decoding, self._context_tokens, min(waiting_tokens, budget)) * NS
+            step_ns = batch.seconds(self._context_tokens, min(waiting_tokens, budget)) * NS
             before_tokens, before_count = self._arrivals.at(at_ns - int(step_ns * STEP_UNDER_WAY))
             # Prompts that have waited for longer are in the step under way, as many as it holds; the rest are ahead of this one.
             recent_tokens = self._arrivals.tokens - before_tokens
@@ -167,22 +168,23 @@ class Weigher:
             self._arrivals.forget()  # whoever came before has been read
         self._arrivals.add(at_ns, own_tokens, 1)
         self._remember(at_ns, own_tokens)
-        steps = ceil(ahead_tokens / budget)
-        room_steps = self._steps_until_room(seat)
+        steps = 1 if ahead_tokens <= budget else ceil(ahead_tokens / budget)
+        room_steps = self._steps_until_room(seat) if decoding else 0.0
         if room_steps:  # then they come in one by one, as others end
-            seconds = self._prompt_seconds(seat, 0, 0)
+            seconds = self._prompt_seconds(seat, batch, 0, 0)
         else:
-            seconds = self._prompt_seconds(seat, ahead_tokens - (steps - 1) * budget, waiting_count / steps + 1)
+            seconds = self._prompt_seconds(seat, batch, ahead_tokens - (steps - 1) * budget, waiting_count / steps + 1)
         steps_until_read = steps + room_steps + STEP_UNDER_WAY
-        unseen_seconds = profile.request_overhead_seconds + profile.request_seconds_per_token * seat.context_tokens
-        if decoding and unseen_seconds:  # the others' steps go by before the scheduler has seen it
-            steps_until_read += unseen_seconds / profile.decode_steps(decoding).seconds(self._context_tokens, 1, 0)
+        if decoding:
+            unseen_seconds = batch.unseen_seconds + batch.unseen_seconds_per_token * seat.context_tokens
+            if unseen_seconds:  # the others' steps go by before the scheduler has seen it
+                steps_until_read += unseen_seconds / batch.bare_seconds(self._context_tokens)
         if is_streaming:
-            self._waiting.add(at_ns, seat.prompt_tokens, 1)
-            return _whole(seconds / steps_until_read * max(decoding, 1))
+            waiting.add(at_ns, own_tokens, 1)
+            return _whole(seconds / steps_until_read * (decoding or 1))
         self._decode(seat)
         decode_steps = seat.steps
-        alike_seconds, kv_seconds = self._decode_shares(seat)
+        alike_seconds, kv_seconds = self._decode_shares(profile.batch_steps(self._decoding))
         seconds += (alike_seconds + kv_seconds * seat.decode_context_tokens) * decode_steps
         return _whole(seconds / (steps_until_read + decode_steps) * self._decoding)
 
@@ -192,25 +194,30 @@ class Weigher:
         seat = self._seats.get(attempt_id)
         if seat is None or seat.is_decoding:
             return None
-        profile, decoding = seat.profile, self._decoding
-        tokens, count = seat.prompt_tokens, 1
+        profile, decoding, context_tokens = seat.profile, self._decoding, self._context_tokens
+        batch, waiting = profile.batch_steps(decoding), self._waiting
+        own_tokens = tokens = seat.prompt_tokens
+        count, chunk_tokens = 1, profile.chunk_tokens
         for _ in range(2):  # the step's length says who was in it, which says its length
-            step_seconds = profile.step_seconds(decoding, self._context_tokens, min(tokens, profile.chunk_tokens))
-            there = self._waiting.at(at_ns - int(step_seconds * NS * 0.999))
+            step_seconds = batch.seconds(context_tokens, tokens if tokens < chunk_tokens else chunk_tokens)
+            there = waiting.at(at_ns - int(step_seconds * NS * 0.999))
             if there[0] <= tokens:
                 break
             tokens, count = there
-        is_full = decoding + count > profile.sequences_max or self._context_tokens + tokens > profile.kv_capacity_tokens
-        seconds = self._prompt_seconds(seat, 0, 0) if is_full else self._prompt_seconds(seat, tokens, count)
-        self._waiting.add(at_ns, -seat.prompt_tokens, -1)
+        is_full = decoding + count > profile.sequences_max or context_tokens + tokens > profile.kv_capacity_tokens
+        seconds = (
+            self._prompt_seconds(seat, batch, 0, 0) if is_full else self._prompt_seconds(seat, batch, tokens, count)
+        )
+        waiting.add(at_ns, -own_tokens, -1)
         self._decode(seat)
-        decoding = self._decoding
-        alike_seconds, kv_seconds = self._decode_shares(seat)
+        decoding += 1
+        alike_seconds, kv_seconds = self._decode_shares(profile.batch_steps(decoding))
         first_seconds = alike_seconds + kv_seconds * seat.context_tokens
         settled = first_seconds + (seconds - paid_seconds) / seat.steps
-        growth = kv_seconds * profile.tokens_per_step * decoding * decoding * NS
+        least = first_seconds * DECODE_SHARE_MIN
+        growth = round(kv_seconds * profile.tokens_per_step * decoding * decoding * NS)
         return Weighed(
-            _whole(max(settled, first_seconds * DECODE_SHARE_MIN) * decoding), min(round(growth), WEIGHT_MAX)
+            _whole((settled if settled > least else least) * decoding), growth if growth < WEIGHT_MAX else WEIGHT_MAX
         )
 
     def close(self, attempt_id: str, at_ns: int) -> None:
@@ -254,81 +261,92 @@ class Weigher:
             return 0.0
         return max(places, tokens / self._context_tokens * decoding) * ENDING / self._endings
 
-    def _prompt_seconds(self, seat: _Seat, tokens: float, count: float) -> float:
-        """What its prompt costs, read in steps that hold `tokens` of `count` prompts, its own included."""
-        profile, decoding, own = seat.profile, self._decoding, seat.prompt_tokens
-        budget = profile.chunk_tokens - decoding
-        chunk = own if own < budget else max(budget, 1)
+    def _prompt_seconds(self, seat: _Seat, batch: BatchSteps, tokens: float, count: float) -> float:
+        """What its prompt costs, read in steps that hold `tokens` of `count` prompts, its own included, beside those that
+        decode."""
+        own, budget = seat.prompt_tokens, batch.room_tokens
+        chunk = own if own < budget else (budget if budget > 1 else 1)
         beside = int(tokens) - chunk if tokens < budget else budget - chunk
         if beside < 0:
             beside = 0
         prompts = 1.0
         if beside and count > 1 and tokens > own:
             prompts += beside * (count - 1) / (tokens - own)
-        weight_seconds = alike_seconds = profile.weight_read_seconds
-        verified_tokens = profile.verified_tokens
-        kv_seconds = profile.kv_read_seconds_per_token * self._context_tokens
-        others_seconds = profile.compute_seconds_per_token * (decoding * verified_tokens + beside)
-        experts_seconds = 0.0
-        if profile.expert_read_seconds:  # all that the step touches, in proportion to what each would touch alone
-            weight_seconds += profile.experts_seconds(decoding * verified_tokens + chunk + beside)
+        weight_seconds, experts_seconds = batch.weight_seconds, 0.0
+        if batch.has_experts:  # all that the step touches, in proportion to what each would touch alone
+            profile, decoding = seat.profile, batch.decoding
             alone = profile.experts_seconds(chunk)
-            others = decoding * profile.experts_seconds(verified_tokens)
+            others = decoding * batch.experts_each_seconds
             if prompts > 1:
                 others += (prompts - 1) * profile.experts_seconds(beside / (prompts - 1))
-            experts_seconds = (weight_seconds - alike_seconds) * alone / (alone + others)
-        own_seconds = seat.compute_seconds * chunk / own
-        seconds = prompt_seconds(weight_seconds, kv_seconds, others_seconds, own_seconds)
-        seconds += (profile.step_overhead_seconds + alike_seconds) / (decoding + prompts) + experts_seconds
-        seconds += profile.token_seconds * chunk + profile.prefill_overhead_seconds / prompts
+            touched_seconds = profile.experts_seconds(decoding * profile.verified_tokens + chunk + beside)
+            experts_seconds = touched_seconds * alone / (alone + others)
+            weight_seconds += touched_seconds
+        seconds = prompt_seconds(
+            weight_seconds,
+            batch.kv_seconds_per_token * self._context_tokens,
+            batch.compute_seconds + batch.compute_seconds_per_token * beside,
+            seat.compute_seconds * chunk / own,
+        )
+        seconds += batch.alike_seconds / (batch.decoding + prompts) + experts_seconds
+        seconds += batch.token_seconds * chunk + batch.prefill_seconds / prompts
         return seconds * own / chunk
 
-    def _decode_shares(self, seat: _Seat) -> tuple[float, float]:
+    def _decode_shares(self, batch: BatchSteps) -> tuple[float, float]:
         """What it pays of a step beside its cache, and for every token of that, in seconds: on average over steps with and
         without prompts, at the rate that those come."""
-        profile, decoding, context_tokens = seat.profile, self._decoding, self._context_tokens
-        parts = profile.step_parts(decoding, context_tokens, 0)
-        alike, kv = decode_shares(parts, decoding)
+        context_tokens = self._context_tokens
+        alike, kv = batch.decode_shares(context_tokens)
         elapsed_ns, prompts, tokens = self._rate
-        bare_seconds = parts.seconds
-        if decoding == 1 or not elapsed_ns or prompts * bare_seconds * NS <= elapsed_ns * READING_SHARE_MIN:
+        bare_seconds = batch.bare_seconds(context_tokens)
+        if batch.decoding == 1 or not elapsed_ns or prompts * bare_seconds * NS <= elapsed_ns * READING_SHARE_MIN:
             return alike, kv / context_tokens
-        budget = max(profile.chunk_tokens - decoding, 1)
+        budget = batch.budget_tokens
         # The mean step, if prompts filled the steps they are in: of those a share f = full steps a second × the mean step, which
         # is longer the more of them there are. How full they are hardly matters to that.
         full_per_second = tokens / elapsed_ns * NS / budget
-        more_seconds = profile.step_seconds(decoding, context_tokens, budget) - bare_seconds
+        more_seconds = batch.seconds(context_tokens, budget) - bare_seconds
         idle = 1 - full_per_second * more_seconds
-        share = min(1.0, full_per_second * bare_seconds / idle) if idle > 0 else 1.0
+        share = 1.0
+        if idle > 0:
+            share = full_per_second * bare_seconds / idle
+            if share > 1.0:
+                share = 1.0
         mean_ns = (bare_seconds + share * more_seconds) * NS
         # What they do is come one by one, so that the steps in which none has come are fewer (Poisson), and the others hold less.
-        share = max(1 - exp(-prompts / elapsed_ns * mean_ns), share)
-        chunk = min(budget, max(1, round(tokens / elapsed_ns * mean_ns / share)))
-        beside_alike, beside_kv = self._beside_a_prompt(profile, parts, chunk)
+        poisson = 1 - exp(-prompts / elapsed_ns * mean_ns)
+        if poisson > share:
+            share = poisson
+        chunk = round(tokens / elapsed_ns * mean_ns / share) or 1
+        beside_alike, beside_kv = self._beside_a_prompt(batch, chunk if chunk < budget else budget)
         return (1 - share) * alike + share * beside_alike, ((1 - share) * kv + share * beside_kv) / context_tokens
 
-    def _beside_a_prompt(self, profile: EngineProfile, parts: StepParts, chunk: int) -> tuple[float, float]:
+    def _beside_a_prompt(self, batch: BatchSteps, chunk: int) -> tuple[float, float]:
         """Of a step with so many tokens of one prompt, what those that decode pay alike, and what they pay by their caches:
         what `step_shares` says, without its lists (this runs for every request)."""
-        decoding = self._decoding
-        overhead, decoders, weight, kv, compute, _, experts, decoder_experts = parts
-        prompt_compute = profile.compute_seconds_per_token * chunk
-        alike_weight = weight - experts
-        own_experts = 0.0
-        if experts:
-            experts = profile.experts_seconds(decoding * profile.verified_tokens + chunk)
-            touched = decoding * decoder_experts + profile.experts_seconds(chunk)
-            own_experts = experts * decoder_experts / touched
-            weight = alike_weight + experts
-        rest = max(weight + kv, compute + prompt_compute) - weight
-        added = min(prompt_seconds(weight, kv, compute, prompt_compute), rest)
-        by_cache = 1.0 if weight + kv >= compute + prompt_compute else weight / (compute + prompt_compute - kv)
+        decoding, alike_weight, compute = batch.decoding, batch.weight_seconds, batch.compute_seconds
+        kv = batch.kv_seconds_per_token * self._context_tokens
+        prompt_compute = batch.compute_seconds_per_token * chunk
+        weight, own_experts = alike_weight, 0.0
+        if batch.has_experts:
+            experts, alone = batch.touched_seconds(chunk)
+            each = batch.experts_each_seconds
+            own_experts = experts * each / (decoding * each + alone)
+            weight += experts
+        added = prompt_seconds(weight, kv, compute, prompt_compute)
+        own = batch.alike_seconds / (decoding + 1) + own_experts + batch.decoders_seconds / decoding
+        whole_compute = compute + prompt_compute
+        if weight + kv >= whole_compute:  # the bytes take longer to the end: all that is left goes by caches
+            return own, kv - added if added < kv else 0.0
+        rest = whole_compute - weight
+        if added > rest:
+            added = rest
+        by_cache = weight / (whole_compute - kv)
         kv, compute = kv * by_cache, compute * (1 - by_cache)
         scale = (rest - added) / (kv + compute) if kv + compute else 0.0
-        own = (overhead + alike_weight) / (decoding + 1) + own_experts
-        own += (decoders + compute * scale) / decoding
-        return own, kv * scale
+        return own + compute * scale / decoding, kv * scale
 
 
 def _whole(seconds: float) -> int:
-    return min(max(round(seconds * NS), 1), WEIGHT_MAX)
+    weight = round(seconds * NS)
+    return weight if 1 <= weight <= WEIGHT_MAX else (1 if weight < 1 else WEIGHT_MAX)

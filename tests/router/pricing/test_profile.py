@@ -130,3 +130,15 @@ def test_a_changed_copy_works_its_figures_out_anew() -> None:
     before = H100_8B.target_share_seconds
     alone = H100_8B.model_copy(update={"sequences_target": 1})
     assert alone.target_share_seconds > before == H100_8B.target_share_seconds
+
+
+@given(profiles, st.integers(0, 256), st.integers(0, 10**6), st.integers(1, 10_000))
+def test_steps_worked_out_for_a_batch_take_what_any_step_takes(
+    profile: EngineProfile, decoding: int, context_tokens: int, prefill_tokens: int
+) -> None:
+    batch = profile.batch_steps(decoding)
+    with_prompt = profile.step_seconds(decoding, context_tokens, prefill_tokens)
+    assert batch.seconds(context_tokens, prefill_tokens) == pytest.approx(with_prompt, rel=1e-9)
+    assert batch.bare_seconds(context_tokens) == pytest.approx(
+        profile.step_seconds(decoding, context_tokens, 0), rel=1e-9
+    )

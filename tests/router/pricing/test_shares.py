@@ -10,7 +10,6 @@ from priced_engines import H100_8B
 from load.engine import StepMember
 from load.engine.shares import shapley_seconds, shares_of_step, step_of
 from router.pricing.profile import Speculation
-from router.pricing.shares import decode_shares
 
 SPECULATING = H100_8B.model_copy(
     update={"speculation": Speculation(draft_tokens=4, acceptance_ratio=0.7, draft_seconds=1e-3)}
@@ -52,7 +51,6 @@ def test_the_rule_comes_near_shapleys_value(prompts: tuple[int, ...]) -> None:
 @given(st.lists(st.integers(1, 50_000), min_size=1, max_size=300), st.booleans())
 def test_what_one_decode_pays_is_the_rule_for_steps_without_prompts(contexts: list[int], is_speculating: bool) -> None:
     profile = SPECULATING if is_speculating else H100_8B
-    parts = profile.step_parts(len(contexts), sum(contexts), 0)
     shares = shares_of_step(profile, [StepMember(context, 0, 0) for context in contexts])
-    alike, by_caches = decode_shares(parts, len(contexts))
+    alike, by_caches = profile.batch_steps(len(contexts)).decode_shares(sum(contexts))
     assert alike + by_caches * contexts[0] / sum(contexts) == pytest.approx(shares[0], rel=1e-9)

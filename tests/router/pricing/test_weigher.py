@@ -112,7 +112,7 @@ def test_the_unit_does_not_depend_on_how_many_are_there() -> None:
     for position in range(32):
         at = position * 100 * MS
         weigher.open(str(position), H100_8B, at, 10, 200)
-        paid = weigher._prompt_seconds(weigher._seats[str(position)], 0, 0)
+        paid = weigher._prompt_seconds(weigher._seats[str(position)], H100_8B.batch_steps(position), 0, 0)
         weighed = weigher.first_token(str(position), at + 6 * MS, paid)
         assert weighed is not None
         weights.append(weighed.weight)
@@ -167,10 +167,9 @@ def test_beside_a_prompt_a_decode_pays_what_the_rule_says(
     engine = profile_named(profile)
     weigher = Weigher()
     weigher._decoding, weigher._context_tokens = decoding, context_tokens
-    bare = engine.step_parts(decoding, context_tokens, 0)
     full = engine.step_parts(decoding, context_tokens, chunk)
     told = step_shares(full, decoding, (engine.step_parts(0, 0, chunk),))
-    own, by_caches = weigher._beside_a_prompt(engine, bare, chunk)
+    own, by_caches = weigher._beside_a_prompt(engine.batch_steps(decoding), chunk)
     expected = told.alike_overhead_seconds + told.decode_weight_seconds
     expected += (full.decoders_seconds + told.compute_seconds) / decoding
     assert own == pytest.approx(expected, rel=1e-9)
