@@ -79,6 +79,7 @@ class Attempt:
             facts.completion_tokens_estimate,
             self.opened_ns,
             is_streaming=is_streaming,
+            cached_tokens=candidate.cached_tokens,
         )
         self._ticket = fleet.enter(facts.replica, max(facts.prompt_tokens_estimate - candidate.cached_tokens, 0))
 

@@ -29,10 +29,18 @@ from router.pricing.shares import decode_shares, prompt_seconds
 from router.pricing.weights import WEIGHT_MAX
 
 NS = 1e9
+# Weights in a second of a step: whole numbers, and the read of a token's cache may take a few nanoseconds.
+# A step takes virtual time on by (those that share what all need alike) ÷ (those that decode), so that is what it is multiplied
+# by where some of them do not share; and while none does, by 1 ÷ (those that decode).
+UNITS = NS * 2**10
 # From dispatch to the next step the one under way must end: half of it on average.
 STEP_UNDER_WAY = 0.5
-# An attempt that has paid too much before its first token still pays this share of its decode.
-DECODE_SHARE_MIN = 0.1
+# How many of its prompt tokens an attempt really computes, of those that it was said to, is learnt from those that ended: each
+# counts for a twentieth, as in the rate of prompts. Estimates are not so far off that one could not be held to this.
+COMPUTED_WEIGHT = 0.05
+COMPUTED_RATIO_MAX = 4.0
+# First tokens of one step come within this part of the shortest step that it may have been.
+WITHIN_STEP = 0.9
 # What the rate of prompts is remembered of: each attempt counts for 5 % less than the next one.
 RATE_DECAY = 0.95
 # Below this share of steps that hold prompts, a decode weighs what it does in a step without any.
@@ -45,10 +53,13 @@ ROWS_MAX = 1024
 
 
 class Weighed(NamedTuple):
-    """weight: 1..WEIGHT_MAX, from here on; growth: of it in a nanosecond per weight of virtual time, 0..WEIGHT_MAX."""
+    """What `ReplicaMeter.reweigh` is told. weight, growth: of the cache; shared: of what all that decode pay alike; settled: what
+    the prompt took and has not paid, nanoseconds, negative where it paid too much."""
 
     weight: int
     growth: int
+    shared: int
+    settled: int
 
 
 class _Seat:
@@ -63,14 +74,21 @@ class _Seat:
         "decode_context_tokens",
         "endings",
         "is_decoding",
+        "is_sharer",
+        "opened_ns",
         "profile",
         "prompt_tokens",
+        "read_seconds",
         "steps",
+        "told_tokens",
     )
 
-    def __init__(self, profile: EngineProfile, prompt_tokens: int, context_tokens: int, completion_tokens: int) -> None:
+    def __init__(
+        self, profile: EngineProfile, at_ns: int, prompt_tokens: int, context_tokens: int, completion_tokens: int
+    ) -> None:
         own = prompt_tokens if prompt_tokens > 1 else 1
         self.profile = profile
+        self.opened_ns = at_ns
         self.prompt_tokens = own
         self.context_tokens = context_tokens if context_tokens > own else own
         self.completion_tokens = completion_tokens if completion_tokens > 1 else 1
@@ -82,7 +100,8 @@ class _Seat:
         if speculation is not None:
             self.steps = max(1.0, self.steps / speculation.tokens_per_step)
         self.endings = max(1, round(ENDING / self.steps))
-        self.is_decoding = False
+        self.is_decoding = self.is_sharer = False
+        self.read_seconds = 0.0
 
 
 class _Log:
@@ -121,13 +140,33 @@ class Weigher:
     Events of attempts that are not open change nothing. Times are nanoseconds of any one clock.
     """
 
-    __slots__ = ("_arrivals", "_context_tokens", "_decoding", "_endings", "_last_ns", "_rate", "_seats", "_waiting")
+    __slots__ = (
+        "_arrivals",
+        "_bare_ns",
+        "_computed_ratio",
+        "_context_tokens",
+        "_decoding",
+        "_endings",
+        "_last_ns",
+        "_rate",
+        "_read_count",
+        "_read_ns",
+        "_read_tokens",
+        "_seats",
+        "_sharers",
+        "_waiting",
+    )
 
     def __init__(self) -> None:
         self._seats: dict[str, _Seat] = {}
         self._decoding = 0
         self._context_tokens = 0  # of those that decode
         self._endings = 0  # theirs
+        self._sharers = 0  # those of them whose first token was seen
+        self._computed_ratio = 1.0
+        # The last step that read prompts to their ends: when its first tokens came, what it held of those prompts, and how long
+        # a step without any was at that time.
+        self._read_ns = self._read_tokens = self._read_count = self._bare_ns = 0
         self._waiting = _Log()  # prompts that are not read yet
         self._arrivals = _Log()  # prompts that have come, ever
         self._last_ns: int | None = None
@@ -144,11 +183,18 @@ class Weigher:
         context_tokens: int | None = None,
         is_streaming: bool = True,
     ) -> int:
-        """prompt_tokens: to be computed; context_tokens: with what is cached, the same when None; completion_tokens:
-        expected. Returns the weight until the first token, or for good when nobody will tell of one (not is_streaming)."""
+        """prompt_tokens: to be computed, as far as is known; context_tokens: with what is cached, the same when None;
+        completion_tokens: expected. Returns the weight until the first token, or for good when nobody will tell of one (not
+        is_streaming)."""
+        computed_ratio = self._computed_ratio
         seat = _Seat(
-            profile, prompt_tokens, prompt_tokens if context_tokens is None else context_tokens, completion_tokens
+            profile,
+            at_ns,
+            prompt_tokens if computed_ratio == 1.0 else round(prompt_tokens * computed_ratio),
+            prompt_tokens if context_tokens is None else context_tokens,
+            completion_tokens,
         )
+        seat.told_tokens = prompt_tokens
         self._seats[attempt_id] = seat
         decoding, own_tokens = self._decoding, seat.prompt_tokens
         budget = max(profile.chunk_tokens - decoding, 1)
@@ -179,12 +225,12 @@ class Weigher:
             steps_until_read += unseen_seconds / profile.decode_steps(decoding).seconds(self._context_tokens, 1, 0)
         if is_streaming:
             self._waiting.add(at_ns, seat.prompt_tokens, 1)
-            return _whole(seconds / steps_until_read * max(decoding, 1))
+            return _whole(seconds / steps_until_read * (UNITS * (decoding or 1) / (self._sharers or 1)))
         self._decode(seat)
         decode_steps = seat.steps
         alike_seconds, kv_seconds = self._decode_shares(seat)
         seconds += (alike_seconds + kv_seconds * seat.decode_context_tokens) * decode_steps
-        return _whole(seconds / (steps_until_read + decode_steps) * self._decoding)
+        return _whole(seconds / (steps_until_read + decode_steps) * (UNITS * self._decoding / (self._sharers or 1)))
 
     def first_token(self, attempt_id: str, at_ns: int, paid_seconds: float) -> Weighed | None:
         """paid_seconds: what it has paid so far, in seconds of the replica's time. Returns the weight from here to the end,
@@ -200,29 +246,62 @@ class Weigher:
             if there[0] <= tokens:
                 break
             tokens, count = there
-        is_full = decoding + count > profile.sequences_max or self._context_tokens + tokens > profile.kv_capacity_tokens
-        seconds = self._prompt_seconds(seat, 0, 0) if is_full else self._prompt_seconds(seat, tokens, count)
+        is_same_step = at_ns < self._read_ns + self._bare_ns
+        if decoding + count > profile.sequences_max or self._context_tokens + tokens > profile.kv_capacity_tokens:
+            # Of those that waited few have found room. Those before it whose first tokens have just come were in its step.
+            tokens, count = seat.prompt_tokens, 1
+            if is_same_step:
+                tokens, count = tokens + self._read_tokens, count + self._read_count
+        budget, last_tokens = profile.chunk_tokens - decoding, seat.prompt_tokens
+        if last_tokens > budget > 0:
+            last_tokens = last_tokens % budget or budget
+        if is_same_step:
+            self._read_tokens += last_tokens
+            self._read_count += 1
+        else:
+            self._read_ns, self._read_tokens, self._read_count = at_ns, last_tokens, 1
+        seconds, elapsed_seconds = self._prompt_seconds(seat, tokens, count), (at_ns - seat.opened_ns) / NS
+        if seconds > elapsed_seconds:  # it cannot have taken more than all there was since it came
+            seconds = elapsed_seconds
         self._waiting.add(at_ns, -seat.prompt_tokens, -1)
         self._decode(seat)
+        self._sharers += 1
+        seat.is_sharer = True
         decoding = self._decoding
         alike_seconds, kv_seconds = self._decode_shares(seat)
-        first_seconds = alike_seconds + kv_seconds * seat.context_tokens
-        settled = first_seconds + (seconds - paid_seconds) / seat.steps
-        growth = kv_seconds * profile.tokens_per_step * decoding * decoding * NS
+        read_seconds = seconds - alike_seconds - profile.prefill_overhead_seconds
+        seat.read_seconds = read_seconds if read_seconds > 0 else 0.0
+        unit = UNITS * decoding / self._sharers
+        weight = kv_seconds * unit
+        growth = int(weight * profile.tokens_per_step * unit / NS)
+        settled = int((seconds - paid_seconds) * NS)
         return Weighed(
-            _whole(max(settled, first_seconds * DECODE_SHARE_MIN) * decoding), min(round(growth), WEIGHT_MAX)
+            _whole(weight * seat.context_tokens),
+            growth if growth < WEIGHT_MAX else WEIGHT_MAX,
+            _whole(alike_seconds * decoding * UNITS),
+            settled if settled > -WEIGHT_MAX else -WEIGHT_MAX,
         )
 
-    def close(self, attempt_id: str, at_ns: int) -> None:
+    def close(self, attempt_id: str, at_ns: int, computed_tokens: int | None = None) -> int:
+        """computed_tokens: how many of its prompt were, as the engine says at the end. Returns what it was charged too much at
+        its first token, for prompt tokens that were cached after all: nanoseconds."""
         seat = self._seats.pop(attempt_id, None)
         if seat is None:
-            return
+            return 0
         if seat.is_decoding:
             self._decoding -= 1
+            self._sharers -= seat.is_sharer
             self._context_tokens -= seat.decode_context_tokens
             self._endings -= seat.endings
         else:
             self._waiting.add(at_ns, -seat.prompt_tokens, -1)
+        if computed_tokens is None:
+            return 0
+        computed_ratio = min(computed_tokens / max(seat.told_tokens, 1), COMPUTED_RATIO_MAX)
+        self._computed_ratio += COMPUTED_WEIGHT * (computed_ratio - self._computed_ratio)
+        if computed_tokens >= seat.prompt_tokens:
+            return 0
+        return int(seat.read_seconds * (1 - computed_tokens / seat.prompt_tokens) * NS)
 
     def _decode(self, seat: _Seat) -> None:
         seat.is_decoding = True
@@ -291,7 +370,8 @@ class Weigher:
         alike, kv = decode_shares(parts, decoding)
         elapsed_ns, prompts, tokens = self._rate
         bare_seconds = parts.seconds
-        if decoding == 1 or not elapsed_ns or prompts * bare_seconds * NS <= elapsed_ns * READING_SHARE_MIN:
+        self._bare_ns = int(bare_seconds * NS * WITHIN_STEP)
+        if decoding == 1 or elapsed_ns < 1 or prompts * bare_seconds * NS <= elapsed_ns * READING_SHARE_MIN:
             return alike, kv / context_tokens
         budget = max(profile.chunk_tokens - decoding, 1)
         # The mean step, if prompts filled the steps they are in: of those a share f = full steps a second × the mean step, which
@@ -330,5 +410,6 @@ class Weigher:
         return own, kv * scale
 
 
-def _whole(seconds: float) -> int:
-    return min(max(round(seconds * NS), 1), WEIGHT_MAX)
+def _whole(units: float) -> int:
+    whole = int(units) + 1
+    return whole if whole < WEIGHT_MAX else WEIGHT_MAX
