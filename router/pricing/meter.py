@@ -223,7 +223,7 @@ class ReplicaMeter:
         self._book(at_ns)
         owed = attempt.owed(self._virtual, self._hand)
         if self._ahead:
-            uncovered = min(self._ahead, attempt.ahead)
+            uncovered = attempt.ahead if attempt.ahead < self._ahead else self._ahead
             self._ahead -= uncovered
             owed -= uncovered
             attempt.ahead -= uncovered
@@ -259,7 +259,9 @@ class ReplicaMeter:
         self._bill += cost
         grains = cost << GRAIN_BITS
         if self._ahead:
-            made_up = min(self._ahead, grains - (grains >> USUAL_WAY_BITS))
+            made_up = grains - (grains >> USUAL_WAY_BITS)
+            if made_up > self._ahead:
+                made_up = self._ahead
             self._ahead -= made_up
             grains -= made_up
         self._pass(grains)

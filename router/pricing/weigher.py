@@ -142,7 +142,7 @@ class Weigher:
 
     __slots__ = (
         "_arrivals",
-        "_bare_ns",
+        "_bare_seconds",
         "_computed_ratio",
         "_context_tokens",
         "_decoding",
@@ -166,7 +166,8 @@ class Weigher:
         self._computed_ratio = 1.0
         # The last step that read prompts to their ends: when its first tokens came, what it held of those prompts, and how long
         # a step without any was at that time.
-        self._read_ns = self._read_tokens = self._read_count = self._bare_ns = 0
+        self._read_ns = self._read_tokens = self._read_count = 0
+        self._bare_seconds = 0.0
         self._waiting = _Log()  # prompts that are not read yet
         self._arrivals = _Log()  # prompts that have come, ever
         self._last_ns: int | None = None
@@ -222,7 +223,7 @@ class Weigher:
         steps_until_read = steps + room_steps + STEP_UNDER_WAY
         unseen_seconds = profile.request_overhead_seconds + profile.request_seconds_per_token * seat.context_tokens
         if decoding and unseen_seconds:  # the others' steps go by before the scheduler has seen it
-            steps_until_read += unseen_seconds / profile.decode_steps(decoding).seconds(self._context_tokens, 1, 0)
+            steps_until_read += unseen_seconds / self._bare_seconds
         if is_streaming:
             self._waiting.add(at_ns, seat.prompt_tokens, 1)
             return _whole(seconds / steps_until_read * (UNITS * (decoding or 1) / (self._sharers or 1)))
@@ -246,7 +247,7 @@ class Weigher:
             if there[0] <= tokens:
                 break
             tokens, count = there
-        is_same_step = at_ns < self._read_ns + self._bare_ns
+        is_same_step = at_ns - self._read_ns < self._bare_seconds * WITHIN_STEP * NS
         if decoding + count > profile.sequences_max or self._context_tokens + tokens > profile.kv_capacity_tokens:
             # Of those that waited few have found room. Those before it whose first tokens have just come were in its step.
             tokens, count = seat.prompt_tokens, 1
@@ -370,14 +371,14 @@ class Weigher:
         alike, kv = decode_shares(parts, decoding)
         elapsed_ns, prompts, tokens = self._rate
         bare_seconds = parts.seconds
-        self._bare_ns = int(bare_seconds * NS * WITHIN_STEP)
+        self._bare_seconds = bare_seconds
         if decoding == 1 or elapsed_ns < 1 or prompts * bare_seconds * NS <= elapsed_ns * READING_SHARE_MIN:
             return alike, kv / context_tokens
         budget = max(profile.chunk_tokens - decoding, 1)
         # The mean step, if prompts filled the steps they are in: of those a share f = full steps a second × the mean step, which
         # is longer the more of them there are. How full they are hardly matters to that.
         full_per_second = tokens / elapsed_ns * NS / budget
-        more_seconds = profile.step_seconds(decoding, context_tokens, budget) - bare_seconds
+        more_seconds = self._full_seconds(profile, parts, budget) - bare_seconds
         idle = 1 - full_per_second * more_seconds
         share = min(1.0, full_per_second * bare_seconds / idle) if idle > 0 else 1.0
         mean_ns = (bare_seconds + share * more_seconds) * NS
@@ -386,6 +387,17 @@ class Weigher:
         chunk = min(budget, max(1, round(tokens / elapsed_ns * mean_ns / share)))
         beside_alike, beside_kv = self._beside_a_prompt(profile, parts, chunk)
         return (1 - share) * alike + share * beside_alike, ((1 - share) * kv + share * beside_kv) / context_tokens
+
+    def _full_seconds(self, profile: EngineProfile, parts: StepParts, chunk: int) -> float:
+        """`EngineProfile.step_seconds` of these with so many prompt tokens besides."""
+        memory_seconds = parts.weight_read_seconds + parts.kv_read_seconds
+        if parts.experts_seconds:
+            tokens = self._decoding * profile.verified_tokens + chunk
+            memory_seconds += profile.experts_seconds(tokens) - parts.experts_seconds
+        compute_seconds = parts.compute_seconds + profile.compute_seconds_per_token * chunk
+        unhidden_seconds = parts.overhead_seconds + parts.decoders_seconds + profile.prefill_overhead_seconds
+        longer = memory_seconds if memory_seconds > compute_seconds else compute_seconds
+        return unhidden_seconds + profile.token_seconds * chunk + longer
 
     def _beside_a_prompt(self, profile: EngineProfile, parts: StepParts, chunk: int) -> tuple[float, float]:
         """Of a step with so many tokens of one prompt, what those that decode pay alike, and what they pay by their caches:
