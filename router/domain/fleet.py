@@ -100,12 +100,19 @@ class Backend:
 
 @immutable
 class Load:
-    """Work in flight on one replica: attempts, prompt tokens not yet prefilled, tokens of context in decode."""
+    """Work in flight on one replica: attempts, prompt tokens not yet prefilled, tokens of context in decode.
+
+    endings, renewed_tokens: in a million steps of a completion token each, how many of the attempts would end, and how many
+    prompt tokens would have to be computed if one like it came for each that ends; of those whose completion is expected to be
+    so long. 0: not known.
+    """
 
     attempts: int = 0
     prefill_tokens: int = 0
     decoding: int = 0
     context_tokens: int = 0
+    endings: int = 0
+    renewed_tokens: int = 0
 
 
 IDLE = Load()

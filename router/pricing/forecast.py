@@ -5,7 +5,8 @@ differ the larger is believed, and what is known of other people's work only by 
 never zero. A scrape too old to believe is for the caller to leave out.
 
 Assumes vLLM's scheduler: prompts are prefilled first come, first served, in chunks beside the decoding sequences, which go
-on meanwhile. Work that arrives later is unknown and left out.
+on meanwhile. Of work that arrives later nothing is known, so the present load is taken to stay: for each attempt that ends
+another like it comes, and its prompt is read beside those that decode.
 """
 
 from typing import NamedTuple
@@ -14,14 +15,20 @@ from router.domain.fleet import Load, Scrape
 from router.pricing.mix import CHAT
 from router.pricing.profile import EngineProfile
 
+MILLION = 1_000_000
+CHAT_ENDINGS = MILLION // CHAT.completion_tokens
+
 
 class Occupancy(NamedTuple):
-    """All work on one replica. prefill_tokens: of the `prefilling` attempts, not yet done. context_tokens: in decode."""
+    """All work on one replica. prefill_tokens: of the `prefilling` attempts, not yet done. context_tokens: in decode. endings,
+    renewed_tokens: as a `Load` has them."""
 
     decoding: int
     prefilling: int
     context_tokens: int
     prefill_tokens: int
+    endings: int = 0
+    renewed_tokens: int = 0
 
 
 def occupancy(profile: EngineProfile, load: Load, scrape: Scrape | None) -> Occupancy:
@@ -31,12 +38,15 @@ def occupancy(profile: EngineProfile, load: Load, scrape: Scrape | None) -> Occu
     if prefilling < 0:
         prefilling = 0
     if scrape is None:
-        return Occupancy(decoding, prefilling, context_tokens, prefill_tokens)
+        return Occupancy(decoding, prefilling, context_tokens, prefill_tokens, load.endings, load.renewed_tokens)
+    endings, renewed_tokens = load.endings, load.renewed_tokens
     ours, waiting, kv_usage_ratio = scrape.ours, scrape.waiting or 0, scrape.kv_usage_ratio
     foreign = (scrape.running or 0) + waiting - ours.attempts
     if foreign > 0:
         # What of it waits is not decoding; our own waiting attempts are among those waiting.
         foreign_waiting = min(max(waiting - max(ours.attempts - ours.decoding, 0), 0), foreign) if waiting else 0
+        endings += foreign * CHAT_ENDINGS
+        renewed_tokens += foreign * CHAT_ENDINGS * CHAT.prompt_tokens
         prefilling += foreign_waiting
         prefill_tokens += foreign_waiting * CHAT.prompt_tokens
         decoding += foreign - foreign_waiting
@@ -47,7 +57,7 @@ def occupancy(profile: EngineProfile, load: Load, scrape: Scrape | None) -> Occu
         foreign_tokens = held_tokens - ours.context_tokens - ours.prefill_tokens
         if foreign_tokens > 0:
             context_tokens += foreign_tokens
-    return Occupancy(decoding, prefilling, context_tokens, prefill_tokens)
+    return Occupancy(decoding, prefilling, context_tokens, prefill_tokens, endings, renewed_tokens)
 
 
 def forecast_ttft_seconds(
@@ -123,7 +133,7 @@ class Pace:
     def __init__(self, profile: EngineProfile, busy: Occupancy) -> None:
         self.profile = profile
         self.busy = busy
-        decoding, prefilling, context_tokens, ahead_tokens = busy
+        decoding, prefilling, context_tokens, ahead_tokens, _, _ = busy
         # One read of the profile: those of a pydantic instance are dear, and this is made anew whenever a load changes.
         (
             step_overhead_seconds, weight_read_seconds, kv_read_seconds_per_token, compute_seconds_per_token, chunk_tokens,
@@ -188,7 +198,8 @@ class Pace:
         return seconds + self._step_seconds(tokens) if tokens else seconds
 
     def tpot_seconds(self, prompt_tokens: float, completion_tokens: float) -> float:
-        """A step with all that is there now, by then in decode, and this request half way through its completion."""
+        """A step with all that is there now, by then in decode, and this request half way through its completion; and what it
+        takes longer on average for the prompts that come meanwhile."""
         if self._decode is None:
             self._decode = self._decode_parts()
         fixed_seconds, memory_seconds, arithmetic_seconds, room_tokens, seconds_per_token = self._decode
@@ -201,12 +212,13 @@ class Pace:
         the bytes, the arithmetic; the room for its context, and what reading a token of it takes."""
         profile, busy = self.profile, self.busy
         engine = profile.figures
-        sequences = min(busy.decoding + busy.prefilling + 1, engine.sequences_max)
+        sequences = self._sequences()
         computed = sequences * engine.verified_tokens
         context_tokens = min(busy.context_tokens + busy.prefill_tokens, engine.kv_capacity_tokens)
         fixed_seconds = engine.step_overhead_seconds + engine.sequence_seconds * sequences + engine.draft_seconds
         memory_seconds = profile.read_seconds(computed) + engine.kv_read_seconds_per_token * context_tokens
         tokens_per_step = profile.tokens_per_step
+        fixed_seconds += self._coming_seconds(sequences, context_tokens)
         return (
             (fixed_seconds + engine.token_seconds * computed) / tokens_per_step,
             memory_seconds / tokens_per_step,
@@ -215,11 +227,42 @@ class Pace:
             engine.kv_read_seconds_per_token / tokens_per_step,
         )
 
+    def _sequences(self) -> int:
+        """Those that run when this request does: all that are there, and it, as far as there are places and blocks."""
+        busy, engine = self.busy, self.profile.figures
+        sequences = busy.decoding + busy.prefilling + 1
+        tokens = busy.context_tokens + busy.prefill_tokens
+        if tokens > engine.kv_capacity_tokens:
+            sequences = int(sequences * engine.kv_capacity_tokens / tokens) or 1
+        return sequences if sequences < engine.sequences_max else engine.sequences_max
+
+    def _coming_seconds(self, sequences: int, context_tokens: int) -> float:
+        """What a step of so many takes longer, on average over all steps, for the prompts that come as others end."""
+        profile, busy = self.profile, self.busy
+        if not busy.renewed_tokens:
+            return 0.0
+        present = busy.decoding + busy.prefilling
+        running = present if present < sequences else sequences
+        a_step = profile.tokens_per_step / MILLION * running / present
+        tokens = busy.renewed_tokens * a_step
+        budget = max(profile.chunk_tokens - sequences, 1)
+        # Prompts come one by one; what is longer than a step fills several.
+        chunk = min(max(busy.renewed_tokens / busy.endings, 1.0), budget) if busy.endings else budget
+        longer = profile.step_seconds(sequences, context_tokens, round(chunk))
+        return min(tokens / chunk, 1.0) * (longer - profile.step_seconds(sequences, context_tokens, 0))
+
     def _until_one_ends(self) -> float:
         """Until one of the sequences that decode is done."""
         if self._ending_seconds < 0:
-            decoding = min(self.busy.decoding, self.profile.sequences_max)
-            self._ending_seconds = self._step_seconds(0) * CHAT.completion_tokens / decoding if decoding else 0.0
+            profile, busy = self.profile, self.busy
+            decoding = min(busy.decoding, profile.sequences_max)
+            if busy.endings:
+                context_tokens = min(busy.context_tokens, profile.kv_capacity_tokens)
+                step = self._step_seconds(0) + self._coming_seconds(decoding, context_tokens)
+                running = busy.endings * decoding / (busy.decoding + busy.prefilling) * profile.tokens_per_step
+                self._ending_seconds = step * MILLION / running if decoding else 0.0
+            else:
+                self._ending_seconds = self._step_seconds(0) * CHAT.completion_tokens / decoding if decoding else 0.0
         return self._ending_seconds
 
     def _step_seconds(self, prefill_tokens: int) -> float:

@@ -11,8 +11,10 @@ from router.domain.fleet import Load, Scrape
 from router.pricing.cost import TOKENS_PER_RATE, rates_for
 from router.pricing.drift import Drift
 from router.pricing.forecast import Occupancy, Pace, occupancy, tpot_seconds, ttft_seconds
+from router.pricing.mix import CHAT
 from router.pricing.price import LeasedPrice, MeteredPrice, Price
 from router.pricing.profile import EngineProfile
+from router.pricing.shares import decode_shares, prompt_arithmetic_seconds, prompt_cost_seconds
 from router.pricing.standard import (
     SECONDS_PER_HOUR,
     TARGET_UTILIZATION_RATIO,
@@ -20,7 +22,6 @@ from router.pricing.standard import (
     operating_point,
     standard_rates,
 )
-from router.pricing.weights import prefill_step_seconds
 
 # On an idle lease a request adds no cost but energy. An H100 draws 1.73 kW all in (SemiAnalysis, 2026); at $0.146 a kWh that
 # is 7 % of $3.78 an hour, less what it draws when idle. Never 0: between two idle replicas the smaller job still wins.
@@ -138,11 +139,12 @@ class Outlook(Pace):
     is forecast here. marginal_rate: nano-dollars for an engine-second (`Lease.engine_seconds`) now, π × scarcity.
     """
 
-    __slots__ = ("lease", "load", "marginal_rate", "tpot_ratio", "ttft_ratio")
+    __slots__ = ("_share", "lease", "load", "marginal_rate", "tpot_ratio", "ttft_ratio")
 
     def __init__(self, lease: Lease, load: Load, scrape: Scrape | None, drift: Drift | None = None) -> None:
         busy = occupancy(lease.profile, load, scrape)
         super().__init__(lease.profile, busy)
+        self._share: tuple[float, float] | None = None
         self.lease = lease
         self.load = load
         self.marginal_rate = scarcity(lease.profile, lease.point, busy) * lease.nanousd_per_second
@@ -167,16 +169,31 @@ class Outlook(Pace):
         ttft_seconds: float,
         tpot_seconds: float,
     ) -> int:
-        """What the meter would charge if the present load stayed: over the forecast prefill and decode, the request's share of
-        all weight × π. It falls as the batch grows."""
-        lease = self.lease
-        prefill = prefill_step_seconds(lease.profile, prompt_tokens - cached_tokens)
-        decode = lease.decode_seconds(prompt_tokens, completion_tokens)
-        others = _weight_of_others(lease.profile, lease.share_seconds, self.busy)
-        seconds = completion_tokens * tpot_seconds * decode / (decode + others)
-        if prefill:
-            seconds += ttft_seconds * prefill / (prefill + others)
+        """What the meter would charge if the present load stayed: what the request takes of the steps that read its prompt and of
+        those that decode it, × π. It falls as the batch grows. Alone, all of its time is its own."""
+        lease, busy, profile = self.lease, self.busy, self.profile
+        if not busy.decoding and not busy.prefilling:
+            return round((ttft_seconds + completion_tokens * tpot_seconds) * lease.nanousd_per_second)
+        if self._share is None:
+            self._share = self._decode_share()
+        alike_seconds, seconds_per_token = self._share
+        context_tokens = prompt_tokens + completion_tokens / 2
+        seconds = completion_tokens * (alike_seconds + seconds_per_token * context_tokens) * self.tpot_ratio
+        uncached_tokens = int(prompt_tokens - cached_tokens)
+        if uncached_tokens > 0:
+            arithmetic_seconds = prompt_arithmetic_seconds(profile, uncached_tokens, int(prompt_tokens))
+            seconds += self.tpot_ratio * prompt_cost_seconds(
+                profile, self._sequences() - 1, busy.context_tokens, uncached_tokens, arithmetic_seconds
+            )
         return round(seconds * lease.nanousd_per_second)
+
+    def _decode_share(self) -> tuple[float, float]:
+        """Of a completion token: what each of those that decode pays alike, and what for each token of its context, seconds."""
+        profile, busy = self.profile, self.busy
+        sequences = self._sequences()
+        context_tokens = min(busy.context_tokens + busy.prefill_tokens + CHAT.prompt_tokens, profile.kv_capacity_tokens)
+        alike_seconds, kv_seconds = decode_shares(profile.step_parts(sequences, context_tokens, 0), sequences)
+        return alike_seconds / profile.tokens_per_step, kv_seconds / context_tokens / profile.tokens_per_step
 
 
 @lru_cache(maxsize=256)
@@ -245,13 +262,3 @@ def _delay(ratio: float, limit: float) -> float:
         return 1.0
     slack_ratio = (limit - ratio) / (limit - 1) if limit > 1 else 0.0
     return 1 / max(slack_ratio, SLACK_RATIO_MIN)
-
-
-def _weight_of_others(profile: EngineProfile, share_seconds: float, busy: Occupancy) -> float:
-    """Sum of the weights of what is there, in seconds of a step (`weights.py` over all of it at once). share_seconds: the
-    profile's `target_share_seconds`."""
-    prefill_tokens = min(busy.prefill_tokens, busy.prefilling * profile.chunk_tokens)
-    weight = busy.decoding * share_seconds + profile.kv_read_seconds_per_token * busy.context_tokens
-    if prefill_tokens:
-        weight += prefill_tokens * profile.prompt_token_seconds + busy.prefilling * profile.prefill_overhead_seconds
-    return weight

@@ -19,7 +19,7 @@ their context, so that many steps can be added up at once.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from router.pricing.profile import StepParts
+from router.pricing.profile import EngineProfile, StepParts
 
 
 class StepShares(NamedTuple):
@@ -59,6 +59,50 @@ def decode_shares(parts: StepParts, decoding: int) -> tuple[float, float]:
     by_compute = (1 - weight / (compute - kv)) * compute
     scale = (compute - weight) / (by_cache + by_compute)
     return alike + scale * by_compute / decoding, scale * by_cache
+
+
+def prompt_arithmetic_seconds(profile: EngineProfile, tokens: int, context_tokens: int) -> float:
+    """Of so many prompt tokens at the end of a context, themselves included."""
+    pairs = tokens * (context_tokens - tokens) + tokens * (tokens + 1) // 2
+    return profile.compute_seconds_per_token * tokens + profile.attention_seconds_per_pair * pairs
+
+
+def prompt_cost_seconds(
+    profile: EngineProfile,
+    decoding: int,
+    context_tokens: float,
+    own: int,
+    compute_seconds: float,
+    tokens: float = 0,
+    count: float = 0,
+) -> float:
+    """What a prompt of `own` tokens costs in all, read beside so many that decode, in steps that hold `tokens` of `count`
+    prompts, its own included. compute_seconds: its arithmetic."""
+    budget = profile.chunk_tokens - decoding
+    chunk = own if own < budget else max(budget, 1)
+    beside = int(tokens) - chunk if tokens < budget else budget - chunk
+    if beside < 0:
+        beside = 0
+    prompts = 1.0
+    if beside and count > 1 and tokens > own:
+        prompts += beside * (count - 1) / (tokens - own)
+    weight_seconds = alike_seconds = profile.weight_read_seconds
+    verified_tokens = profile.verified_tokens
+    kv_seconds = profile.kv_read_seconds_per_token * context_tokens
+    others_seconds = profile.compute_seconds_per_token * (decoding * verified_tokens + beside)
+    experts_seconds = 0.0
+    if profile.expert_read_seconds:  # all that the step touches, in proportion to what each would touch alone
+        weight_seconds += profile.experts_seconds(decoding * verified_tokens + chunk + beside)
+        alone = profile.experts_seconds(chunk)
+        others = decoding * profile.experts_seconds(verified_tokens)
+        if prompts > 1:
+            others += (prompts - 1) * profile.experts_seconds(beside / (prompts - 1))
+        experts_seconds = (weight_seconds - alike_seconds) * alone / (alone + others)
+    own_seconds = compute_seconds * chunk / own
+    seconds = prompt_seconds(weight_seconds, kv_seconds, others_seconds, own_seconds)
+    seconds += (profile.step_overhead_seconds + alike_seconds) / (decoding + prompts) + experts_seconds
+    seconds += profile.token_seconds * chunk + profile.prefill_overhead_seconds / prompts
+    return seconds * own / chunk
 
 
 def _mean_excess(start: float, slope: float) -> float:

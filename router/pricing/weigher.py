@@ -25,7 +25,7 @@ from math import ceil, exp
 from typing import NamedTuple
 
 from router.pricing.profile import EngineProfile, StepParts
-from router.pricing.shares import decode_shares, prompt_seconds
+from router.pricing.shares import decode_shares, prompt_arithmetic_seconds, prompt_cost_seconds, prompt_seconds
 from router.pricing.weights import WEIGHT_MAX
 
 NS = 1e9
@@ -93,8 +93,7 @@ class _Seat:
         self.context_tokens = context_tokens if context_tokens > own else own
         self.completion_tokens = completion_tokens if completion_tokens > 1 else 1
         self.decode_context_tokens = self.context_tokens + self.completion_tokens // 2
-        pairs = own * (self.context_tokens - own) + own * (own + 1) // 2
-        self.compute_seconds = profile.compute_seconds_per_token * own + profile.attention_seconds_per_pair * pairs
+        self.compute_seconds = prompt_arithmetic_seconds(profile, own, self.context_tokens)
         speculation = profile.speculation
         self.steps = float(self.completion_tokens)
         if speculation is not None:
@@ -217,9 +216,12 @@ class Weigher:
         steps = ceil(ahead_tokens / budget)
         room_steps = self._steps_until_room(seat)
         if room_steps:  # then they come in one by one, as others end
-            seconds = self._prompt_seconds(seat, 0, 0)
+            tokens, count = 0, 0.0
         else:
-            seconds = self._prompt_seconds(seat, ahead_tokens - (steps - 1) * budget, waiting_count / steps + 1)
+            tokens, count = ahead_tokens - (steps - 1) * budget, waiting_count / steps + 1
+        seconds = prompt_cost_seconds(
+            profile, decoding, self._context_tokens, own_tokens, seat.compute_seconds, tokens, count
+        )
         steps_until_read = steps + room_steps + STEP_UNDER_WAY
         unseen_seconds = profile.request_overhead_seconds + profile.request_seconds_per_token * seat.context_tokens
         if decoding and unseen_seconds:  # the others' steps go by before the scheduler has seen it
@@ -261,7 +263,10 @@ class Weigher:
             self._read_count += 1
         else:
             self._read_ns, self._read_tokens, self._read_count = at_ns, last_tokens, 1
-        seconds, elapsed_seconds = self._prompt_seconds(seat, tokens, count), (at_ns - seat.opened_ns) / NS
+        seconds = prompt_cost_seconds(
+            profile, decoding, self._context_tokens, seat.prompt_tokens, seat.compute_seconds, tokens, count
+        )
+        elapsed_seconds = (at_ns - seat.opened_ns) / NS
         if seconds > elapsed_seconds:  # it cannot have taken more than all there was since it came
             seconds = elapsed_seconds
         self._waiting.add(at_ns, -seat.prompt_tokens, -1)
@@ -333,35 +338,6 @@ class Weigher:
         if places <= 0 and tokens <= 0:
             return 0.0
         return max(places, tokens / self._context_tokens * decoding) * ENDING / self._endings
-
-    def _prompt_seconds(self, seat: _Seat, tokens: float, count: float) -> float:
-        """What its prompt costs, read in steps that hold `tokens` of `count` prompts, its own included."""
-        profile, decoding, own = seat.profile, self._decoding, seat.prompt_tokens
-        budget = profile.chunk_tokens - decoding
-        chunk = own if own < budget else max(budget, 1)
-        beside = int(tokens) - chunk if tokens < budget else budget - chunk
-        if beside < 0:
-            beside = 0
-        prompts = 1.0
-        if beside and count > 1 and tokens > own:
-            prompts += beside * (count - 1) / (tokens - own)
-        weight_seconds = alike_seconds = profile.weight_read_seconds
-        verified_tokens = profile.verified_tokens
-        kv_seconds = profile.kv_read_seconds_per_token * self._context_tokens
-        others_seconds = profile.compute_seconds_per_token * (decoding * verified_tokens + beside)
-        experts_seconds = 0.0
-        if profile.expert_read_seconds:  # all that the step touches, in proportion to what each would touch alone
-            weight_seconds += profile.experts_seconds(decoding * verified_tokens + chunk + beside)
-            alone = profile.experts_seconds(chunk)
-            others = decoding * profile.experts_seconds(verified_tokens)
-            if prompts > 1:
-                others += (prompts - 1) * profile.experts_seconds(beside / (prompts - 1))
-            experts_seconds = (weight_seconds - alike_seconds) * alone / (alone + others)
-        own_seconds = seat.compute_seconds * chunk / own
-        seconds = prompt_seconds(weight_seconds, kv_seconds, others_seconds, own_seconds)
-        seconds += (profile.step_overhead_seconds + alike_seconds) / (decoding + prompts) + experts_seconds
-        seconds += profile.token_seconds * chunk + profile.prefill_overhead_seconds / prompts
-        return seconds * own / chunk
 
     def _decode_shares(self, seat: _Seat) -> tuple[float, float]:
         """What it pays of a step beside its cache, and for every token of that, in seconds: on average over steps with and
