@@ -102,9 +102,8 @@ class Backend:
 class Load:
     """Work in flight on one replica: attempts, prompt tokens not yet prefilled, tokens of context in decode.
 
-    endings, renewed_tokens: in a million steps of a completion token each, how many of the attempts would end, and how many
-    prompt tokens would have to be computed if one like it came for each that ends; of those whose completion is expected to be
-    so long. 0: not known.
+    endings, renewed_tokens: in a million steps of a completion token each, how many of those in decode would end, and how many
+    prompt tokens would have to be computed if one like it came for each that ends. 0: not known.
     """
 
     attempts: int = 0

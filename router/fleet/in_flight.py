@@ -42,7 +42,7 @@ class InFlight:
         endings = MILLION // completion_tokens if completion_tokens > 0 else 0
         renewed_tokens = MILLION * prompt_tokens // completion_tokens if completion_tokens > 0 else 0
         ticket = Ticket(self, replica_id, prompt_tokens, endings, renewed_tokens)
-        self._add(replica_id, 1, prompt_tokens, 0, 0, endings, renewed_tokens)
+        self._add(replica_id, 1, prompt_tokens, 0, 0)
         return ticket
 
     def _add(
@@ -84,8 +84,8 @@ class InFlight:
             load.prefill_tokens,
             load.decoding + others,
             load.context_tokens + context_tokens,
-            load.endings + (load.endings // load.attempts * others if load.attempts else 0),
-            load.renewed_tokens + (load.renewed_tokens // load.attempts * others if load.attempts else 0),
+            load.endings + (load.endings // load.decoding * others if load.decoding else 0),
+            load.renewed_tokens + (load.renewed_tokens // load.decoding * others if load.decoding else 0),
         )
 
 
@@ -116,9 +116,13 @@ class Ticket:
         """Prefill is over; from now on the attempt decodes on this much context (again, with more, as it grows)."""
         if self._in_flight is None:
             return
-        begins = 0 if self._is_decoding else 1
         grown = context_tokens - self._context_tokens
-        self._in_flight._add(self.replica_id, 0, -self._prefill_tokens, begins, grown)
+        if self._is_decoding:
+            self._in_flight._add(self.replica_id, 0, 0, 0, grown)
+        else:
+            self._in_flight._add(
+                self.replica_id, 0, -self._prefill_tokens, 1, grown, self._endings, self._renewed_tokens
+            )
         self._prefill_tokens = 0
         self._context_tokens = context_tokens
         self._is_decoding = True
@@ -127,16 +131,10 @@ class Ticket:
         """The attempt is over. A second call does nothing."""
         in_flight, self._in_flight = self._in_flight, None
         if in_flight is not None:
-            decoding = 1 if self._is_decoding else 0
-            in_flight._add(
-                self.replica_id,
-                -1,
-                -self._prefill_tokens,
-                -decoding,
-                -self._context_tokens,
-                -self._endings,
-                -self._renewed_tokens,
-            )
+            if self._is_decoding:
+                in_flight._add(self.replica_id, -1, 0, -1, -self._context_tokens, -self._endings, -self._renewed_tokens)
+            else:
+                in_flight._add(self.replica_id, -1, -self._prefill_tokens, 0, 0)
 
     def __enter__(self) -> Self:
         return self

@@ -37,6 +37,9 @@ def occupancy(profile: EngineProfile, load: Load, scrape: Scrape | None) -> Occu
     prefilling = load.attempts - decoding
     if prefilling < 0:
         prefilling = 0
+    if load.endings and (scrape is None or scrape.kv_usage_ratio is None):
+        # Those that decode are half way through their completions.
+        context_tokens += MILLION * decoding // load.endings * decoding // 2
     if scrape is None:
         return Occupancy(decoding, prefilling, context_tokens, prefill_tokens, load.endings, load.renewed_tokens)
     endings, renewed_tokens = load.endings, load.renewed_tokens
@@ -45,11 +48,11 @@ def occupancy(profile: EngineProfile, load: Load, scrape: Scrape | None) -> Occu
     if foreign > 0:
         # What of it waits is not decoding; our own waiting attempts are among those waiting.
         foreign_waiting = min(max(waiting - max(ours.attempts - ours.decoding, 0), 0), foreign) if waiting else 0
-        endings += foreign * CHAT_ENDINGS
-        renewed_tokens += foreign * CHAT_ENDINGS * CHAT.prompt_tokens
         prefilling += foreign_waiting
         prefill_tokens += foreign_waiting * CHAT.prompt_tokens
         decoding += foreign - foreign_waiting
+        endings += (foreign - foreign_waiting) * CHAT_ENDINGS
+        renewed_tokens += (foreign - foreign_waiting) * CHAT_ENDINGS * CHAT.prompt_tokens
         if kv_usage_ratio is None:
             context_tokens += round((foreign - foreign_waiting) * CHAT.context_tokens)
     if kv_usage_ratio is not None:
@@ -189,6 +192,8 @@ class Pace:
         endings = _endings_awaited(self.profile, busy, tokens)
         if endings:
             seconds += endings * self._until_one_ends()
+            if busy.endings:  # meanwhile, the prompts ahead are read
+                tokens -= busy.prefill_tokens
         chunk_tokens = max(engine.chunk_tokens - min(busy.decoding, engine.sequences_max), 1)
         full_steps, tokens = divmod(tokens, chunk_tokens)
         if full_steps:
@@ -210,11 +215,11 @@ class Pace:
     def _decode_parts(self) -> tuple[float, float, float, int, float]:
         """Of a completion token with one sequence more than now, all but that one's context: what hides behind nothing, moving
         the bytes, the arithmetic; the room for its context, and what reading a token of it takes."""
-        profile, busy = self.profile, self.busy
+        profile = self.profile
         engine = profile.figures
         sequences = self._sequences()
         computed = sequences * engine.verified_tokens
-        context_tokens = min(busy.context_tokens + busy.prefill_tokens, engine.kv_capacity_tokens)
+        context_tokens = self._context_tokens(sequences)
         fixed_seconds = engine.step_overhead_seconds + engine.sequence_seconds * sequences + engine.draft_seconds
         memory_seconds = profile.read_seconds(computed) + engine.kv_read_seconds_per_token * context_tokens
         tokens_per_step = profile.tokens_per_step
@@ -236,6 +241,16 @@ class Pace:
             sequences = int(sequences * engine.kv_capacity_tokens / tokens) or 1
         return sequences if sequences < engine.sequences_max else engine.sequences_max
 
+    def _context_tokens(self, sequences: int) -> int:
+        """That so many of those that are there hold, when they decode."""
+        busy = self.busy
+        tokens = busy.context_tokens + busy.prefill_tokens
+        present = busy.decoding + busy.prefilling
+        if sequences < present:
+            tokens = tokens * sequences // present
+        kv_capacity_tokens = self.profile.kv_capacity_tokens
+        return tokens if tokens < kv_capacity_tokens else kv_capacity_tokens
+
     def _coming_seconds(self, sequences: int, context_tokens: int) -> float:
         """What a step of so many takes longer, on average over all steps, for the prompts that come as others end."""
         profile, busy = self.profile, self.busy
@@ -243,8 +258,7 @@ class Pace:
             return 0.0
         present = busy.decoding + busy.prefilling
         running = present if present < sequences else sequences
-        a_step = profile.tokens_per_step / MILLION * running / present
-        tokens = busy.renewed_tokens * a_step
+        tokens = busy.renewed_tokens / MILLION * profile.tokens_per_step * running / busy.decoding
         budget = max(profile.chunk_tokens - sequences, 1)
         # Prompts come one by one; what is longer than a step fills several.
         chunk = min(max(busy.renewed_tokens / busy.endings, 1.0), budget) if busy.endings else budget
@@ -259,8 +273,8 @@ class Pace:
             if busy.endings:
                 context_tokens = min(busy.context_tokens, profile.kv_capacity_tokens)
                 step = self._step_seconds(0) + self._coming_seconds(decoding, context_tokens)
-                running = busy.endings * decoding / (busy.decoding + busy.prefilling) * profile.tokens_per_step
-                self._ending_seconds = step * MILLION / running if decoding else 0.0
+                running = busy.endings * decoding / busy.decoding * profile.tokens_per_step
+                self._ending_seconds = step * MILLION / running
             else:
                 self._ending_seconds = self._step_seconds(0) * CHAT.completion_tokens / decoding if decoding else 0.0
         return self._ending_seconds
@@ -280,5 +294,7 @@ def _endings_awaited(profile: EngineProfile, busy: Occupancy, tokens: int) -> fl
     tokens_over = busy.context_tokens + tokens - profile.kv_capacity_tokens
     if for_slots <= 0 and tokens_over <= 0:
         return 0.0
-    for_tokens = min(tokens_over * busy.decoding / max(busy.context_tokens, 1), busy.decoding)
+    for_tokens = tokens_over * busy.decoding / max(busy.context_tokens, 1)
+    if not busy.endings:  # of those that come in meanwhile and end nothing is known
+        for_tokens = min(for_tokens, busy.decoding)
     return max(for_slots, for_tokens)

@@ -189,9 +189,8 @@ class Outlook(Pace):
 
     def _decode_share(self) -> tuple[float, float]:
         """Of a completion token: what each of those that decode pays alike, and what for each token of its context, seconds."""
-        profile, busy = self.profile, self.busy
-        sequences = self._sequences()
-        context_tokens = min(busy.context_tokens + busy.prefill_tokens + CHAT.prompt_tokens, profile.kv_capacity_tokens)
+        profile, sequences = self.profile, self._sequences()
+        context_tokens = self._context_tokens(sequences) or CHAT.prompt_tokens
         alike_seconds, kv_seconds = decode_shares(profile.step_parts(sequences, context_tokens, 0), sequences)
         return alike_seconds / profile.tokens_per_step, kv_seconds / context_tokens / profile.tokens_per_step
 
