@@ -54,6 +54,7 @@ class InFlight:
         context_tokens: int,
         endings: int = 0,
         renewed_tokens: int = 0,
+        cached_tokens: int = 0,
     ) -> None:
         load = self._loads.get(replica_id, IDLE)
         attempts += load.attempts
@@ -67,6 +68,7 @@ class InFlight:
                 load.context_tokens + context_tokens,
                 load.endings + endings,
                 load.renewed_tokens + renewed_tokens,
+                load.cached_tokens + cached_tokens,
             )
         if self._elsewhere:
             self._put_together(replica_id)
@@ -86,6 +88,7 @@ class InFlight:
             load.context_tokens + context_tokens,
             load.endings + (load.endings // load.decoding * others if load.decoding else 0),
             load.renewed_tokens + (load.renewed_tokens // load.decoding * others if load.decoding else 0),
+            load.cached_tokens + (load.cached_tokens // load.decoding * others if load.decoding else 0),
         )
 
 
@@ -93,6 +96,7 @@ class Ticket:
     """One attempt's part of the counts; a context manager that leaves at its end, however that comes about."""
 
     __slots__ = (
+        "_cached_tokens",
         "_context_tokens",
         "_endings",
         "_in_flight",
@@ -109,7 +113,7 @@ class Ticket:
         self._in_flight: InFlight | None = in_flight  # None once it has left
         self._prefill_tokens = prompt_tokens
         self._context_tokens = 0
-        self._endings, self._renewed_tokens = endings, renewed_tokens
+        self._endings, self._renewed_tokens, self._cached_tokens = endings, renewed_tokens, 0
         self._is_decoding = False
 
     def first_token(self, context_tokens: int) -> None:
@@ -120,9 +124,11 @@ class Ticket:
         if self._is_decoding:
             self._in_flight._add(self.replica_id, 0, 0, 0, grown)
         else:
+            prefilled, cached_tokens = self._prefill_tokens, max(context_tokens - self._prefill_tokens, 0)
             self._in_flight._add(
-                self.replica_id, 0, -self._prefill_tokens, 1, grown, self._endings, self._renewed_tokens
+                self.replica_id, 0, -prefilled, 1, grown, self._endings, self._renewed_tokens, cached_tokens
             )
+            self._cached_tokens = cached_tokens
         self._prefill_tokens = 0
         self._context_tokens = context_tokens
         self._is_decoding = True
@@ -132,7 +138,8 @@ class Ticket:
         in_flight, self._in_flight = self._in_flight, None
         if in_flight is not None:
             if self._is_decoding:
-                in_flight._add(self.replica_id, -1, 0, -1, -self._context_tokens, -self._endings, -self._renewed_tokens)
+                ends = -self._endings, -self._renewed_tokens, -self._cached_tokens
+                in_flight._add(self.replica_id, -1, 0, -1, -self._context_tokens, *ends)
             else:
                 in_flight._add(self.replica_id, -1, -self._prefill_tokens, 0, 0)
 

@@ -21,7 +21,7 @@ CHAT_ENDINGS = MILLION // CHAT.completion_tokens
 
 class Occupancy(NamedTuple):
     """All work on one replica. prefill_tokens: of the `prefilling` attempts, not yet done. context_tokens: in decode. endings,
-    renewed_tokens: as a `Load` has them."""
+    renewed_tokens, cached_tokens: as a `Load` has them."""
 
     decoding: int
     prefilling: int
@@ -29,6 +29,7 @@ class Occupancy(NamedTuple):
     prefill_tokens: int
     endings: int = 0
     renewed_tokens: int = 0
+    cached_tokens: int = 0
 
 
 def occupancy(profile: EngineProfile, load: Load, scrape: Scrape | None) -> Occupancy:
@@ -41,7 +42,9 @@ def occupancy(profile: EngineProfile, load: Load, scrape: Scrape | None) -> Occu
         # Those that decode are half way through their completions.
         context_tokens += MILLION * decoding // load.endings * decoding // 2
     if scrape is None:
-        return Occupancy(decoding, prefilling, context_tokens, prefill_tokens, load.endings, load.renewed_tokens)
+        return Occupancy(
+            decoding, prefilling, context_tokens, prefill_tokens, load.endings, load.renewed_tokens, load.cached_tokens
+        )
     endings, renewed_tokens = load.endings, load.renewed_tokens
     ours, waiting, kv_usage_ratio = scrape.ours, scrape.waiting or 0, scrape.kv_usage_ratio
     foreign = (scrape.running or 0) + waiting - ours.attempts
@@ -57,10 +60,10 @@ def occupancy(profile: EngineProfile, load: Load, scrape: Scrape | None) -> Occu
             context_tokens += round((foreign - foreign_waiting) * CHAT.context_tokens)
     if kv_usage_ratio is not None:
         held_tokens = int(kv_usage_ratio * profile.figures.kv_capacity_tokens)
-        foreign_tokens = held_tokens - ours.context_tokens - ours.prefill_tokens
+        foreign_tokens = held_tokens + ours.cached_tokens - ours.context_tokens - ours.prefill_tokens
         if foreign_tokens > 0:
             context_tokens += foreign_tokens
-    return Occupancy(decoding, prefilling, context_tokens, prefill_tokens, endings, renewed_tokens)
+    return Occupancy(decoding, prefilling, context_tokens, prefill_tokens, endings, renewed_tokens, load.cached_tokens)
 
 
 def forecast_ttft_seconds(
@@ -136,13 +139,14 @@ class Pace:
     def __init__(self, profile: EngineProfile, busy: Occupancy) -> None:
         self.profile = profile
         self.busy = busy
-        decoding, prefilling, context_tokens, ahead_tokens, _, _ = busy
+        decoding, prefilling, context_tokens, ahead_tokens, _, _, cached_tokens = busy
         # One read of the profile: those of a pydantic instance are dear, and this is made anew whenever a load changes.
         (
             step_overhead_seconds, weight_read_seconds, kv_read_seconds_per_token, compute_seconds_per_token, chunk_tokens,
             sequences_max, kv_capacity_tokens, _, expert_read_seconds, expert_miss_ratio, token_seconds, sequence_seconds,
             prefill_overhead_seconds, start_seconds, _, draft_seconds, verified_tokens,
         ) = profile.figures  # fmt: skip
+        kv_capacity_tokens += cached_tokens  # they are read by each that shares them, and are there once
         near_tokens = kv_capacity_tokens - context_tokens
         if context_tokens > kv_capacity_tokens:
             context_tokens = kv_capacity_tokens
@@ -228,7 +232,7 @@ class Pace:
             (fixed_seconds + engine.token_seconds * computed) / tokens_per_step,
             memory_seconds / tokens_per_step,
             engine.compute_seconds_per_token * computed / tokens_per_step,
-            engine.kv_capacity_tokens - context_tokens,
+            self._readable_tokens() - context_tokens,
             engine.kv_read_seconds_per_token / tokens_per_step,
         )
 
@@ -236,7 +240,7 @@ class Pace:
         """Those that run when this request does: all that are there, and it, as far as there are places and blocks."""
         busy, engine = self.busy, self.profile.figures
         sequences = busy.decoding + busy.prefilling + 1
-        tokens = busy.context_tokens + busy.prefill_tokens
+        tokens = busy.context_tokens + busy.prefill_tokens - busy.cached_tokens
         if tokens > engine.kv_capacity_tokens:
             sequences = int(sequences * engine.kv_capacity_tokens / tokens) or 1
         return sequences if sequences < engine.sequences_max else engine.sequences_max
@@ -248,8 +252,11 @@ class Pace:
         present = busy.decoding + busy.prefilling
         if sequences < present:
             tokens = tokens * sequences // present
-        kv_capacity_tokens = self.profile.kv_capacity_tokens
-        return tokens if tokens < kv_capacity_tokens else kv_capacity_tokens
+        return min(tokens, self._readable_tokens())
+
+    def _readable_tokens(self) -> int:
+        """That all sequences can hold together: what they share counts for each."""
+        return self.profile.kv_capacity_tokens + self.busy.cached_tokens
 
     def _coming_seconds(self, sequences: int, context_tokens: int) -> float:
         """What a step of so many takes longer, on average over all steps, for the prompts that come as others end."""
@@ -271,7 +278,7 @@ class Pace:
             profile, busy = self.profile, self.busy
             decoding = min(busy.decoding, profile.sequences_max)
             if busy.endings:
-                context_tokens = min(busy.context_tokens, profile.kv_capacity_tokens)
+                context_tokens = min(busy.context_tokens, self._readable_tokens())
                 step = self._step_seconds(0) + self._coming_seconds(decoding, context_tokens)
                 running = busy.endings * decoding / busy.decoding * profile.tokens_per_step
                 self._ending_seconds = step * MILLION / running
@@ -282,7 +289,7 @@ class Pace:
     def _step_seconds(self, prefill_tokens: int) -> float:
         profile, busy = self.profile, self.busy
         decoding = min(busy.decoding, profile.sequences_max)
-        return profile.step_seconds(decoding, min(busy.context_tokens, profile.kv_capacity_tokens), prefill_tokens)
+        return profile.step_seconds(decoding, min(busy.context_tokens, self._readable_tokens()), prefill_tokens)
 
 
 def _endings_awaited(profile: EngineProfile, busy: Occupancy, tokens: int) -> float:
@@ -291,10 +298,11 @@ def _endings_awaited(profile: EngineProfile, busy: Occupancy, tokens: int) -> fl
     Of n sequences that take C steps each, one ends every C ÷ n steps.
     """
     for_slots = busy.decoding + busy.prefilling + 1 - profile.sequences_max
-    tokens_over = busy.context_tokens + tokens - profile.kv_capacity_tokens
+    held_tokens = busy.context_tokens - busy.cached_tokens
+    tokens_over = held_tokens + tokens - profile.kv_capacity_tokens
     if for_slots <= 0 and tokens_over <= 0:
         return 0.0
-    for_tokens = tokens_over * busy.decoding / max(busy.context_tokens, 1)
+    for_tokens = tokens_over * busy.decoding / max(held_tokens, 1)
     if not busy.endings:  # of those that come in meanwhile and end nothing is known
         for_tokens = min(for_tokens, busy.decoding)
     return max(for_slots, for_tokens)

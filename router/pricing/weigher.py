@@ -100,7 +100,7 @@ class _Seat:
             self.steps = max(1.0, self.steps / speculation.tokens_per_step)
         self.endings = max(1, round(ENDING / self.steps))
         self.is_decoding = self.is_sharer = False
-        self.read_seconds = 0.0
+        self.read_seconds, self.told_tokens = 0.0, 0
 
 
 class _Log:
