@@ -25,7 +25,6 @@ from router.ledger.address import configured_address
 from router.ledger.journals import BEAT_SECONDS, Journals, WorkerJournal
 from router.ledger.opening import open_ledger
 from router.ledger.shared import SharedLedger
-from router.ledger.store import LedgerStore
 from router.ledger.writer import BatchedLedger
 
 log = structlog.get_logger("jeton.books")
@@ -54,7 +53,7 @@ class Books:
         on_charge: Callable[[Charge], None],
     ) -> None:
         self._now_ns = now_ns
-        self.store: LedgerStore
+        self.store: BatchedLedger | WorkerJournal
         self.journal: WorkerJournal | None = None
         self.keeper: Bookkeeper | None = None
         if config.accountant is AccountantPlace.ALONE:
@@ -62,7 +61,10 @@ class Books:
         else:
             address = configured_address(config, password)
             name = f"{socket.gethostname()[:40]}-{os.getpid()}"
-            self.store = self.journal = WorkerJournal(address, now_ns, name, commit_seconds=config.commit_seconds)
+            spool = config.spool.path, config.spool.bytes_max
+            self.store = self.journal = WorkerJournal(
+                address, now_ns, name, commit_seconds=config.commit_seconds, spool=spool
+            )
         self.accountant = Accountant(self.store)
         if config.accountant is AccountantPlace.INSIDE:
             self.keeper = bookkeeper(config, password, now_ns, on_charge)
@@ -88,7 +90,7 @@ class Books:
     @property
     def spool(self) -> tuple[int, int] | None:
         """Bytes that wait in a local spool, and those there is room for; None without one."""
-        return self.store.spool if isinstance(self.store, BatchedLedger) else None
+        return self.store.spool
 
     def totals(self) -> Totals:
         """The ledger's totals as of the last time they were posted."""

@@ -1,9 +1,9 @@
 """A worker's side of a shared ledger: what it sees is reported, and booked by the accountant, who may be elsewhere.
 
 To the worker this is a store like the others: it takes the events of attempts, and lets the leases and charges go that its own
-estimate of the same fold comes to (`accountant.py` runs on it unchanged). The event loop appends to a list; a thread writes,
-as `sqlite.py` does, and *beats* when there is nothing to write: it says up to when all is told, what is in flight here, and
-hears what is in flight elsewhere.
+estimate of the same fold comes to (`accountant.py` runs on it unchanged). The event loop appends to a list; a thread puts it on
+a shelf (`report_shelf.py`), as `writer.py` does, and *beats* when there is nothing to write: it says up to when all is told,
+what is in flight here, and hears what is in flight elsewhere.
 
 What is appended after a beat is never of a time before it. A worker that was silent for so long that it was taken for dead
 finds that out with its next transaction, and goes on under another name: its attempts were closed as lost by then, and what it
@@ -16,8 +16,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import orjson
 import structlog
@@ -26,10 +26,10 @@ from router.domain.attempt import Charge
 from router.domain.totals import NOTHING, Totals
 from router.ledger import rows, workers
 from router.ledger.address import Address
-from router.ledger.batch import PRICE_COLUMNS, WRITE_PRICE
-from router.ledger.database import Database, Engine, transaction
-from router.ledger.schema import open_reader, open_shared, turns_of
-from router.ledger.spending import prepare_spending, read_spent
+from router.ledger.database import Database
+from router.ledger.report_shelf import Beat, ReportShelf
+from router.ledger.schema import open_reader
+from router.ledger.spending import read_spent
 from router.ledger.store import Checkpoint, Correction, Event, EventKind, Lease, LedgerError, Recovery, SpentQuestion
 from router.ledger.workers import Told, WorkerState, read_told
 from router.ledger.writer import CLOSE_SECONDS, EVENTS_WAITING_MAX, RETRY_SECONDS
@@ -38,17 +38,16 @@ log = structlog.get_logger(__name__)
 
 # How far behind the accountant may be of what workers see: time is booked up to the oldest beat.
 BEAT_SECONDS = 0.2
-# What another worker has said of its work in flight is believed for so long.
-ELSEWHERE_NS = 2 * 10**9
+# How long the ledger may take to say whether it has booked another's.
+BOOKED_SECONDS_MAX = 5.0
 REPORTED = frozenset({EventKind.OPENED, EventKind.FIRST_TOKEN, EventKind.CLOSED})
 
 
 class WorkerJournal:
     """A `LedgerStore` that keeps no books. now_ns: the clock that events are timed by. name: for people, a part of the
-    worker's own. Opening raises LedgerError.
+    worker's own. spool: as the shelf's. Opening raises LedgerError.
 
-    elsewhere: attempts in flight at each replica, of the other workers that live; swapped whole. lease_prices: the ids of the
-    prices by which leases ran when it was opened.
+    lease_prices: the ids of the prices by which leases ran when it was opened.
     """
 
     def __init__(
@@ -59,25 +58,17 @@ class WorkerJournal:
         commit_seconds: float = 0.02,
         events_waiting_max: int = EVENTS_WAITING_MAX,
         beat_seconds: float = BEAT_SECONDS,
+        spool: tuple[Path, int] | None = None,
     ) -> None:
         self._now_ns = now_ns
-        self._name = name
         self._commit_seconds = commit_seconds
         self._events_waiting_max = events_waiting_max
         self._beat_seconds = beat_seconds
-        self._address = address
-        self._turns = turns_of(address)
         self._seq = self._committed_seq = 0
         self._told_ns = now_ns()
-        self.elsewhere: Mapping[str, int] = {}
         self._in_flight: Mapping[str, int] = {}
-        self._database: Database | None = None
-        database = self._database = open_shared(address)
-        with self._turns, transaction(database):
-            self.ledger_id = prepare_spending(database)
-            self.worker = self._register(database, self._told_ns)
-        running = database.execute("SELECT DISTINCT price_id FROM leases WHERE ended_ns IS NULL")
-        self.lease_prices = frozenset(price_id for (price_id,) in running)
+        self._shelf = ReportShelf(address, name, self._told_ns, spool)
+        self.ledger_id, self.lease_prices = self._shelf.ledger_id, self._shelf.lease_prices
         self._lock = threading.Lock()  # held for a few list operations at a time, never across a commit
         self._waiting: list[tuple[int, Event, Charge | None]] = []
         self._prices: dict[str, str] = {}
@@ -102,6 +93,25 @@ class WorkerJournal:
     @property
     def position(self) -> int:
         return self._seq
+
+    @property
+    def worker(self) -> str:
+        """The name by which it is known."""
+        return self._shelf.worker
+
+    @property
+    def identity(self) -> str:
+        """The name by which it began, whatever it is known by now."""
+        return self._shelf.identity
+
+    @property
+    def elsewhere(self) -> Mapping[str, int]:
+        """Attempts in flight at each replica, of the other workers that live."""
+        return self._shelf.elsewhere
+
+    @property
+    def spool(self) -> tuple[int, int] | None:
+        return self._shelf.spool
 
     def tell(self, in_flight: Mapping[str, int]) -> None:
         """What is in flight here now, by replica, for the next beat."""
@@ -141,7 +151,7 @@ class WorkerJournal:
 
     async def committed(self, seq: int, timeout_seconds: float) -> None:
         if self._committed_seq < seq:
-            await self._ask(lambda _: self._committed_seq >= seq or None, timeout_seconds)
+            await self._ask(lambda: self._committed_seq >= seq or None, timeout_seconds)
 
     async def published(self, timeout_seconds: float) -> Totals:
         return NOTHING
@@ -163,21 +173,34 @@ class WorkerJournal:
                 database.rollback()
             return amounts, int(booked_seq)
 
-        found: tuple[list[int], int] = await self._ask(read, timeout_seconds)
+        found: tuple[list[int], int] = await self._ask(partial(self._shelf.ask, read), timeout_seconds)
         return found
+
+    async def is_booked(self, worker: str) -> bool:
+        """Whether all that another process saw, which is gone, is in the ledger. Raises LedgerError, TimeoutError."""
+        if self._shelf.has_spooled(worker):
+            return False
+
+        def read(database: Database) -> tuple[bool]:
+            database.begin_reading()
+            try:
+                return (workers.is_booked(database, worker),)
+            finally:
+                database.rollback()
+
+        (is_it,) = await self._ask(partial(self._shelf.ask, read), BOOKED_SECONDS_MAX)
+        return bool(is_it)
 
     def close(self) -> None:
         self._closing.set()
         self._hurry.set()
         self._work.set()
         self._thread.join()
-        if self._database is not None:
-            self._database.close()
-        self._turns.close()
+        self._shelf.close()
         if self._waiting:
             raise LedgerError(f"{len(self._waiting)} events could not be written at shutdown ({self._failure})")
 
-    async def _ask(self, answer: Callable[[Database], Any], timeout_seconds: float) -> Any:
+    async def _ask(self, answer: Callable[[], Any], timeout_seconds: float) -> Any:
         loop = asyncio.get_running_loop()
         asked = _Asked(answer, loop)
         with self._lock:
@@ -218,61 +241,26 @@ class WorkerJournal:
         self._failure = error
 
     def _flush(self, *, is_closing: bool) -> None:
-        """One transaction: what waits, and how far all is told."""
+        """Together: what waits, and how far all is told."""
         with self._lock:
             taken, prices = self._waiting[:], dict(self._prices)
             watermark_ns = self._told_ns = max(self._now_ns(), self._told_ns)
-        details = [
-            (seq, event, rows.closing_json(charge, event.at_ns) if charge is not None else None)
+        reports = [
+            workers.report_members(seq, event, rows.closing_json(charge, event.at_ns) if charge is not None else None)
             for seq, event, charge in taken
         ]
-        reported_seq = taken[-1][0] if taken else self._committed_seq
-        beat = {
-            "watermark_ns": watermark_ns,
-            "seq": reported_seq,
-            "in_flight": orjson.dumps({} if is_closing else self._in_flight).decode(),
-            "state": (WorkerState.LEFT if is_closing else WorkerState.LIVE).value,
-        }
-        database, worker = self._connected(), self.worker
-        try:
-            with self._turns, transaction(database):
-                for price in prices.items():
-                    database.execute(WRITE_PRICE, dict(zip(PRICE_COLUMNS, rows.price_row(*price), strict=True)))
-                if not database.execute(workers.BEAT, beat | {"worker": worker}).rowcount:
-                    worker = self._register(database, watermark_ns)
-                    database.execute(workers.BEAT, beat | {"worker": worker})
-                told = [workers.report_row(worker, *one) for one in details]
-                database.insert_new("reports", workers.REPORT_COLUMNS, told)
-                elsewhere = workers.read_elsewhere(database, worker, watermark_ns - ELSEWHERE_NS)
-        except database.error:
-            if database.engine is Engine.POSTGRESQL:  # another session, next time: this one may be gone
-                self._database = None
-                with contextlib.suppress(Exception):
-                    database.close()
-            raise
-        if worker != self.worker:
-            log.error("was silent for too long and taken for dead; goes on as another", was=self.worker, is_now=worker)
-            self.worker = worker
+        in_flight: Mapping[str, int] = {} if is_closing else self._in_flight
+        state = WorkerState.LEFT if is_closing else WorkerState.LIVE
+        self._shelf.put(reports, prices, Beat(watermark_ns, orjson.dumps(in_flight).decode(), state))
         if self._failure is not None:
             log.warning("journal is written again", events=len(taken))
             self._failure = None
-        self.elsewhere = elsewhere
         with self._lock:
             del self._waiting[: len(taken)]
             for price_id in prices:
                 del self._prices[price_id]
-            self._committed_seq = reported_seq
-
-    def _connected(self) -> Database:
-        if self._database is None:
-            self._database = open_shared(self._address)
-        return self._database
-
-    def _register(self, database: Database, at_ns: int) -> str:
-        """A row of its own, under a name that nobody had. What was told before was told by another."""
-        worker = f"{self._name}-{uuid4().hex[:12]}"
-        database.execute(workers.REGISTER, {"worker": worker, "at_ns": at_ns, "seq": self._committed_seq})
-        return worker
+            if taken:
+                self._committed_seq = taken[-1][0]
 
     def _answer(self) -> None:
         """Whoever waits for a commit, or asks the tables."""
@@ -280,7 +268,7 @@ class WorkerJournal:
             asked, self._asked = self._asked, []
         for one in asked:
             try:
-                answer = one.answer(self._connected())
+                answer = one.answer()
             except Exception as error:
                 one.tell(partial(one.fail, error))
                 continue
@@ -296,7 +284,7 @@ class _Asked:
 
     __slots__ = ("answer", "future", "loop")
 
-    def __init__(self, answer: Callable[[Database], Any], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, answer: Callable[[], Any], loop: asyncio.AbstractEventLoop) -> None:
         self.answer = answer
         self.loop = loop
         self.future: asyncio.Future[Any] = loop.create_future()

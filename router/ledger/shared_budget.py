@@ -1,31 +1,31 @@
 """Budgets that several workers share, in Redis: claims go there, grants come back (`shared_budget.lua` has the law).
 
 A worker that has its ledger to itself is known by that ledger's id, so that one that was killed and comes back takes up its own
-share. One that is silent
-for longer than `RECLAIM_SECONDS` is taken for dead by whoever notices, and its share is given back; a worker that hears
-nothing for `SHARE_SECONDS`, which is less, no longer spends its own. Both are measured on monotonic clocks by the count of
+share. One that is
+known to be dead, because its supervisor has seen its end, has its share freed as soon as its ledger has booked all that it spent
+(`bursar.py`). One that is only silent may be frozen, or cut off from Redis and still at work: after `RECLAIM_SECONDS` it is taken
+for dead by whoever notices, and its share is given back; a worker that hears nothing for `SHARE_SECONDS`, which is less, no
+longer spends its own. Both are measured on monotonic clocks by the count of
 claims alone: a wall clock that jumps, here or at Redis, gives nothing out twice.
 
 After a fail-over or a restart (another `run_id`, or none that is known) Redis may have lost what it was told. Workers tell it
 again with their next claims, and nobody is given more for `REBUILD_SECONDS`, in which all that live have told.
 
-Redis is never waited for longer than its time-out, and after a failure not at all for `RETRY_SECONDS`.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from importlib.resources import files
 from typing import Any, Protocol
 from urllib.parse import quote
 
 import structlog
-from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import NoScriptError
 
 from router.config.stores import RedisConfig
 from router.domain.budget import Budget, Period
 from router.ledger.budget import Claim, Grant
+from router.redis_link import RedisAway, RedisLink
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +33,6 @@ log = structlog.get_logger(__name__)
 REBUILD_SECONDS = 3.0
 SHARE_SECONDS = 300.0
 RECLAIM_SECONDS = 330.0
-RETRY_SECONDS = 1.0
 # How long a period's hash is kept after its last claim: until the period is over, and then some for people to look at.
 KEPT_SECONDS = {Period.DAY: 3 * 86_400, Period.MONTH: 40 * 86_400, Period.TOTAL: 0}
 
@@ -58,7 +57,7 @@ class SharedBudgets(Protocol):
 
     @property
     def is_away(self) -> bool: ...
-    async def claim(self, claims: Sequence[tuple[Budget, Claim]]) -> list[Grant]: ...
+    async def claim(self, claims: Sequence[tuple[Budget, Claim]], dead: Collection[str] = ()) -> list[Grant]: ...
     async def leave(self, claims: Sequence[tuple[Budget, Claim]]) -> None: ...
     async def close(self) -> None: ...
 
@@ -75,22 +74,13 @@ class RedisBudgets:
         *,
         worker: str = "",
     ) -> None:
-        self._redis: Redis[str] = Redis.from_url(  # type: ignore[type-arg, unused-ignore]
-            config.url,
-            username=config.username,
-            password=password or None,
-            socket_timeout=config.timeout_seconds,
-            socket_connect_timeout=config.timeout_seconds,
-            retry=None,
-            max_connections=2,
-            decode_responses=True,
-        )
+        without = "budgets go on with the shares that are here"
+        self._link = RedisLink(config, password, without, clock, connections_max=2, decodes=True)
+        self._redis = self._link.redis
         self._ledger = ledger
         self._worker = worker or ledger
         self._clock = clock
         self._claim_sha = self._reclaim_sha = ""
-        self._retry_at = 0.0
-        self._is_failing = False
         self._claimed: set[str] = set()  # hashes that this process has told of itself
         # Of each hash, the others' counts of claims and since when they have not moved.
         self._seen: dict[str, dict[str, tuple[str, float]]] = {}
@@ -98,22 +88,24 @@ class RedisBudgets:
     @property
     def is_away(self) -> bool:
         """Not to be asked now."""
-        return self._clock() < self._retry_at
+        return self._link.is_away
 
-    async def claim(self, claims: Sequence[tuple[Budget, Claim]]) -> list[Grant]:
-        """One round trip for all of them. Raises SharedAway."""
+    async def claim(self, claims: Sequence[tuple[Budget, Claim]], dead: Collection[str] = ()) -> list[Grant]:
+        """One round trip for all of them. dead: workers that cannot spend any more, and all that they spent is in the claims;
+        what is left of their shares is freed. Raises SharedAway."""
+
+        async def asked() -> list[Grant]:
+            try:
+                return await self._asked(claims, dead)
+            except NoScriptError:
+                self._claim_sha = ""  # a server that was started since
+                raise
+
         try:
-            return await self._asked(claims)
-        except NoScriptError:
-            self._claim_sha = ""  # a server that was started since
-        except RedisTimeoutError as error:
-            raise self._failed(error) from None
-        except (RedisError, OSError):
-            pass  # the connection was idle and is gone, perhaps: once more, on another
-        try:
-            return await self._asked(claims)
-        except (RedisError, OSError) as error:
-            raise self._failed(error) from None
+            return await self._link.ask(asked)
+        except RedisAway as away:
+            self._claim_sha = ""
+            raise SharedAway(str(away)) from None
 
     async def leave(self, claims: Sequence[tuple[Budget, Claim]]) -> None:
         """Give all shares back for good; the claims hold what may not be given back yet."""
@@ -125,19 +117,16 @@ class RedisBudgets:
             await pipeline.execute()
 
     async def close(self) -> None:
-        await self._redis.aclose()
+        await self._link.aclose()
 
-    async def _asked(self, claims: Sequence[tuple[Budget, Claim]]) -> list[Grant]:
+    async def _asked(self, claims: Sequence[tuple[Budget, Claim]], dead: Collection[str]) -> list[Grant]:
         if not self._claim_sha:
             self._reclaim_sha = str(await self._redis.script_load(RECLAIM))
             self._claim_sha = str(await self._redis.script_load(CLAIM))
         async with self._redis.pipeline(transaction=False) as pipeline:
             for budget, claim in claims:
-                self._put(pipeline, budget, claim)
+                self._put(pipeline, budget, claim, dead)
             answers = await pipeline.execute()
-        if self._is_failing:
-            self._is_failing = False
-            log.warning("redis answers again")
         grants = []
         for (budget, claim), answer in zip(claims, answers, strict=True):
             key = _key(budget, claim)
@@ -147,7 +136,7 @@ class RedisBudgets:
             grants.append(Grant(share, spent, shares, is_rebuilding=answer[3] == "1"))
         return grants
 
-    def _put(self, pipeline: Any, budget: Budget, claim: Claim) -> None:
+    def _put(self, pipeline: Any, budget: Budget, claim: Claim, dead: Collection[str]) -> None:
         key = _key(budget, claim)
         pipeline.evalsha(
             self._claim_sha,
@@ -165,6 +154,7 @@ class RedisBudgets:
             str(KEPT_SECONDS[budget.period]),
             str(round(REBUILD_SECONDS * 1000)),
             self._ledger,
+            *dead,
         )
 
     async def _bury(self, key: str, told: Sequence[str]) -> None:
@@ -177,16 +167,8 @@ class RedisBudgets:
             fresh[other] = count, since_seconds
             if now_seconds - since_seconds > RECLAIM_SECONDS:
                 log.warning("another worker is silent; its share of a budget is given back", worker=other, budget=key)
-                await self._redis.evalsha(self._reclaim_sha, 1, key, other, count)  # type: ignore[misc, unused-ignore]
+                await self._redis.evalsha(self._reclaim_sha, 1, key, other, count)
         self._seen[key] = fresh
-
-    def _failed(self, error: Exception) -> SharedAway:
-        self._claim_sha = ""
-        self._retry_at = self._clock() + RETRY_SECONDS
-        if not self._is_failing:
-            self._is_failing = True
-            log.warning("redis does not answer; budgets go on with the shares that are here", error=str(error)[:200])
-        return SharedAway(str(error))
 
 
 def _key(budget: Budget, claim: Claim) -> str:

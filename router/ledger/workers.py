@@ -29,6 +29,17 @@ class WorkerState(StrEnum):
     SILENT = "silent"
 
 
+def renamed(worker: str) -> str:
+    """The next name of a process that was taken for dead under this one: a, a~2, a~3, …"""
+    identity, _, number = worker.partition("~")
+    return f"{identity}~{int(number or 1) + 1}"
+
+
+def is_of(worker: str, identity: str) -> bool:
+    """Whether a process that began under this name is meant."""
+    return worker.partition("~")[0] == identity
+
+
 class Worker(NamedTuple):
     """watermark_ns: up to then all is reported. beats: how often it was heard of. in_flight: attempts by replica, as JSON."""
 
@@ -63,7 +74,8 @@ class Told:
     prices: Mapping[str, str]
 
 
-REPORT_COLUMNS = ("worker", "seq", "subject", "kind", "at_ns", "detail")
+REPORT_MEMBERS = ("seq", "subject", "kind", "at_ns", "detail")
+REPORT_COLUMNS = ("worker", *REPORT_MEMBERS)
 CORRECTION_COLUMNS = ("seq", "booked_ns", "corrected_nanousd", *rows.CHARGE_COLUMNS)
 WORKER_COLUMNS = ", ".join(Worker._fields)
 REGISTER = f"""
@@ -71,7 +83,7 @@ INSERT INTO workers ({WORKER_COLUMNS}) VALUES (:worker, '{WorkerState.LIVE}', :a
 """
 BEAT = f"""
 UPDATE workers SET watermark_ns = :watermark_ns, beats = beats + 1, reported_seq = :seq, in_flight = :in_flight, state = :state
-WHERE worker = :worker AND state = '{WorkerState.LIVE}'
+WHERE worker = :worker AND state = '{WorkerState.LIVE}' RETURNING booked_seq
 """
 OTHERS = f"""
 SELECT in_flight FROM workers WHERE worker <> :worker AND state = '{WorkerState.LIVE}' AND watermark_ns > :since_ns
@@ -90,12 +102,12 @@ INSERT INTO corrections ({", ".join(CORRECTION_COLUMNS)}) VALUES ({MARKS}) ON CO
 """
 
 
-def report_row(worker: str, seq: int, event: Event, closing: str | None) -> tuple[Any, ...]:
-    """closing: `rows.closing_json` of a closed event."""
+def report_members(seq: int, event: Event, closing: str | None) -> tuple[Any, ...]:
+    """By REPORT_MEMBERS. closing: `rows.closing_json` of a closed event."""
     detail, opening = closing, event.detail
     if isinstance(opening, Opening):
         detail = orjson.dumps((opening.is_streaming, orjson.Fragment(rows.opening_json(opening)))).decode()
-    return worker, seq, event.subject, event.kind.value, event.at_ns, detail
+    return seq, event.subject, event.kind.value, event.at_ns, detail
 
 
 def report_from_row(seq: int, subject: str, kind: str, at_ns: int, detail: str | None) -> Report:
@@ -142,6 +154,24 @@ def read_told(database: Database, taken: Mapping[str, int], known_prices: Mappin
         if row is not None:
             prices[price_id] = row[0]
     return Told(workers, reports, frozenset(has_more), prices)
+
+
+def is_booked(database: Database, identity: str) -> bool:
+    """Whether the ledger has all that a process that is gone has told, and nothing of it is open."""
+    names = [(one.worker, one) for one in read_workers(database) if is_of(one.worker, identity)]
+    if any(one.state == WorkerState.LIVE or one.booked_seq < one.reported_seq for _, one in names):
+        return False
+    return not any(
+        database.execute(
+            """
+            SELECT 1 FROM journal AS opened WHERE seq >= (SELECT open_from_seq FROM position) AND worker = :worker
+            AND kind = 'opened' AND NOT EXISTS (SELECT 1 FROM journal WHERE subject = opened.subject AND kind = 'closed')
+            LIMIT 1
+            """,
+            {"worker": worker},
+        ).fetchone()
+        for worker, _ in names
+    )
 
 
 def unbooked_reports(database: Database) -> int:

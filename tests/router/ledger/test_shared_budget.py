@@ -15,6 +15,7 @@ from router.domain.budget import LIMIT_NANOUSD_MAX, Budget, Period, span_at
 from router.ledger import shared_budget
 from router.ledger.budget import Budgets, Claim, Grant, Hold, Spent
 from router.ledger.shared_budget import PREFIX, REBUILDING_KEY, RedisBudgets, SharedAway
+from router.redis_link import RETRY_SECONDS
 
 DAY = span_at(Period.DAY, 1_790_000_000 * 10**9)
 BUDGET = Budget("acme", "", Period.DAY, 1000)
@@ -173,6 +174,24 @@ async def test_a_worker_that_was_taken_for_dead_has_only_what_it_holds(workers: 
     assert (await claim(a, share=900, held=20)).share_nanousd == 20
 
 
+async def test_a14_the_share_of_a_worker_that_is_known_to_be_dead_is_freed_with_what_it_spent(
+    workers: Workers, direct: "Redis"
+) -> None:
+    """What it spent and what is left of its share change places in one step: at no moment is there more than the limit."""
+    a, b, c = (workers.start(name, ledger="shared") for name in "abc")
+    await claim(a, more=900)
+    await claim(b)
+    assert (await claim(c, more=500)).share_nanousd == 100
+    [grant] = await b.claim(
+        [(BUDGET, Claim(DAY, 350, 0, 0, 1000))], dead=["a"]
+    )  # 350 of a's 900 were spent, and are booked
+    assert grant == Grant(1000 - 350 - 100, 0, 100)
+    [key] = direct.keys(f"{PREFIX}:acme*")
+    assert not {"l:a", "b:a"} & direct.hgetall(key).keys()
+    [again] = await c.claim([(BUDGET, Claim(DAY, 350, 0, 100, 1000))], dead=["a"])
+    assert again.share_nanousd == 100, "told twice, it frees nothing twice"
+
+
 async def test_f28_redis_wall_clock_has_no_say_in_who_lives(workers: Workers, direct: "Redis") -> None:
     """Nothing that is given out depends on a time of Redis': the fields of a share have none, and no key of a budget that
     runs expires within its period."""
@@ -231,13 +250,13 @@ async def test_f22_f23_redis_that_is_away_is_not_waited_for(tmp_path: Path) -> N
         assert await seconds_until_away() < 0.3
         assert a.is_away, "and is not asked again for a while"
         server.resume()
-        clock.seconds += shared_budget.RETRY_SECONDS
+        clock.seconds += RETRY_SECONDS
         assert not a.is_away
         await claim(a)
         server.kill()
         assert await seconds_until_away() < 0.3
         server.start()
-        clock.seconds += shared_budget.RETRY_SECONDS
+        clock.seconds += RETRY_SECONDS
         assert (await claim(a, share=5)).is_rebuilding, "another run"
         await a.close()
 

@@ -1,0 +1,267 @@
+"""Workers on a PostgreSQL that goes away: they go on, and what they saw is booked once, whoever is there to tell it."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+from audited import assert_audit_is_clean, assert_what_is_told_is_the_audits
+from bookkeeping import CLOUD_PRICE, EDGE_PRICE, FLEET, LARGE, PRICES, PROFILES, SMALL, answered, facts
+from busy_workers import Busy, booked_events, take_up, until
+from ledgers import SPOOL_BYTES_MAX, Place
+from postgres_server import PostgresServer
+
+from router.accountant import Accountant
+from router.bookkeeper import Bookkeeper
+from router.errors import Unavailable
+from router.ledger.journals import Journals, WorkerJournal
+from router.ledger.schema import open_shared
+from router.ledger.shared import SharedLedger
+from router.ledger.store import LedgerError
+from router.ledger.workers import WorkerState
+
+PATIENCE_SECONDS = 60.0
+
+
+class Worker:
+    """In this process, on the wall clock."""
+
+    def __init__(self, place: Place, name: str, spool_bytes_max: int = SPOOL_BYTES_MAX) -> None:
+        self.journal = WorkerJournal(
+            place.address, time.time_ns, name, commit_seconds=0.001, spool=(place.directory / "spool", spool_bytes_max)
+        )
+        self.accountant = Accountant(self.journal)
+        self.accountant.set_fleet(FLEET, PRICES, PROFILES, time.time_ns())
+
+    def serve(self, name: str, requests: int, *, left_open: int = 0) -> None:
+        for number in range(requests):
+            of, price = (LARGE, CLOUD_PRICE) if number % 2 else (SMALL, EDGE_PRICE)
+            one = facts(f"{name}{number}", of, replica=number % len(of.replicas))
+            self.accountant.open(one, of, price, 100, 50, time.time_ns())
+            if number >= left_open:
+                self.accountant.close(one.attempt_id, answered(), time.time_ns())
+
+    def write(self) -> None:
+        asyncio.run(self.journal.committed(self.journal.position, PATIENCE_SECONDS))
+
+    @property
+    def spooled_bytes(self) -> int:
+        assert self.journal.spool is not None
+        return self.journal.spool[0]
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[PostgresServer]:
+    """That of this file: each test has a database of its own, and leaves the server running."""
+    server = PostgresServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def place(own_server: PostgresServer, tmp_path: Path) -> Iterator[Place]:
+    made = Place(own_server.database(), tmp_path)
+    with closing(open_shared(made.address)):
+        pass  # there it is
+    yield made
+    asyncio.run(take_up(made.address))
+    assert assert_what_is_told_is_the_audits(made.address).open_attempts == 0
+    assert made.rows("SELECT count(*) FROM reports") == [(0,)]
+
+
+def statuses(place: Place) -> dict[str, str]:
+    return dict(place.rows("SELECT request_id, status FROM charges"))
+
+
+def test_what_a_worker_sees_while_postgresql_is_away_is_told_when_it_is_back(
+    own_server: PostgresServer, place: Place
+) -> None:
+    worker = Worker(place, "w")
+    worker.serve("before", 4, left_open=2)
+    worker.write()
+    own_server.kill()
+    worker.serve("away", 6, left_open=2)
+    worker.write()
+    assert worker.spooled_bytes > 0
+    assert worker.accountant.is_accepting, "what is in the spool is written down"
+    with pytest.raises(LedgerError, match="away"):
+        asyncio.run(worker.journal.spent([], PATIENCE_SECONDS))
+    own_server.start_again()
+    until(lambda: not worker.spooled_bytes)
+    worker.serve("after", 2)
+    worker.journal.close()
+    asyncio.run(take_up(place.address))
+    assert statuses(place) == {
+        **{f"before{n}": "lost" if n < 2 else "ok" for n in range(4)},
+        **{f"away{n}": "lost" if n < 2 else "ok" for n in range(6)},
+        **{f"after{n}": "ok" for n in range(2)},
+    }
+
+
+async def test_a_scrape_while_the_ledger_is_away_shows_what_there_was(own_server: PostgresServer, place: Place) -> None:
+    keeper = Bookkeeper(
+        Journals(place.address), lambda: SharedLedger(place.address), time.time_ns, silence_seconds=PATIENCE_SECONDS
+    )
+    keeper.set_fleet(FLEET, PRICES, PROFILES)
+    keeping = asyncio.create_task(keeper.keep())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not keeper.is_leading:
+            await asyncio.sleep(0.01)
+        before = await keeper.posted(PATIENCE_SECONDS)
+        assert before.leases
+        await asyncio.to_thread(own_server.kill)
+        away = await keeper.posted()
+        assert away.leases.keys() == before.leases.keys()
+        await asyncio.to_thread(own_server.start_again)
+        while not keeper.is_leading or (await keeper.posted()).at_ns <= away.at_ns:
+            await asyncio.sleep(0.01)
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+    await keeper.close()
+
+
+@pytest.mark.parametrize("is_noticed", [False, True])
+def test_what_a_dead_worker_left_in_its_spool_is_told_by_the_next_that_starts(
+    own_server: PostgresServer, place: Place, is_noticed: bool
+) -> None:
+    dead = Worker(place, "dead")
+    dead.serve("before", 2, left_open=2)
+    dead.write()
+    own_server.kill()
+    for number in range(2):
+        dead.accountant.close(f"before{number}.1", answered(), time.time_ns())
+    dead.serve("away", 2)
+    dead.write()
+    dead.journal.close()  # it could not say that it leaves
+    with pytest.raises(LedgerError, match="cannot be opened"):
+        Worker(place, "early")
+    own_server.start_again()
+    if is_noticed:  # its open attempts are closed as lost by then
+        asyncio.run(take_up(place.address))
+        assert set(statuses(place).values()) == {"lost"}
+    following = Worker(place, "next")
+    assert following.spooled_bytes == 0
+    following.journal.close()
+    asyncio.run(take_up(place.address))
+    told = {f"{word}{n}": "ok" for word in ("before", "away") for n in range(2)}
+    corrected = dict(place.rows("SELECT request_id, status FROM corrections"))
+    assert statuses(place) | corrected == told
+    assert set(corrected) == ({"before0", "before1"} if is_noticed else set())
+    assert place.rows("SELECT count(*) FROM workers WHERE state = 'live'") == [(0,)]
+
+
+def test_a14_a_dead_worker_is_not_booked_while_its_spool_has_something_to_tell(
+    own_server: PostgresServer, place: Place
+) -> None:
+    living, dead = Worker(place, "living"), Worker(place, "dead")
+    own_server.kill()
+    dead.serve("away", 2)
+    dead.write()
+    dead.journal.close()
+    own_server.start_again()
+
+    def is_back() -> bool:
+        with suppress(LedgerError):
+            asyncio.run(living.journal.spent([], PATIENCE_SECONDS))
+            return True
+        return False
+
+    def is_booked() -> bool:
+        return asyncio.run(living.journal.is_booked(dead.journal.identity))
+
+    until(is_back)
+    asyncio.run(take_up(place.address))
+    assert place.rows("SELECT count(*) FROM charges") == [(0,)]
+    assert not is_booked()
+    Worker(place, "next").journal.close()
+    asyncio.run(take_up(place.address))
+    assert is_booked()
+    assert statuses(place) == {"away0": "ok", "away1": "ok"}
+    living.journal.close()
+
+
+def test_workers_have_a_spool_each_and_take_one_that_is_free(place: Place) -> None:
+    first, second = Worker(place, "a"), Worker(place, "b")
+    assert {path.name for path in place.directory.glob("spool.?")} == {"spool.0", "spool.1"}
+    first.journal.close()
+    third = Worker(place, "c")
+    assert {path.name for path in place.directory.glob("spool.?")} == {"spool.0", "spool.1"}
+    for worker in (second, third):
+        worker.journal.close()
+
+
+def test_a_spool_of_another_ledger_is_refused(own_server: PostgresServer, place: Place) -> None:
+    worker = Worker(place, "w")
+    own_server.kill()
+    worker.serve("away", 2)
+    worker.write()
+    worker.journal.close()
+    own_server.start_again()
+    other = Place(own_server.database(), place.directory)
+    with closing(open_shared(other.address)), pytest.raises(LedgerError, match="belongs to another ledger"):
+        Worker(other, "w")
+    Worker(place, "w").journal.close()
+    assert statuses(place) == {} or set(statuses(place)) == {"away0", "away1"}
+
+
+def test_f31_a_workers_spool_that_is_full_refuses_metered_attempts_and_keeps_the_rest(
+    own_server: PostgresServer, place: Place
+) -> None:
+    worker = Worker(place, "w", spool_bytes_max=2**15)
+    own_server.kill()
+    served = 0
+    while worker.accountant.is_accepting:
+        worker.serve(f"r{served}-", 1)
+        served += 1
+        time.sleep(0.002)
+    with pytest.raises(Unavailable):
+        worker.accountant.open(facts("refused", LARGE), LARGE, CLOUD_PRICE, 100, 50, time.time_ns())
+    worker.serve("leased", 1)
+    assert 0 < worker.spooled_bytes <= 2**15
+    own_server.start_again()
+    until(lambda: worker.accountant.is_accepting and not worker.spooled_bytes)
+    worker.write()
+    worker.journal.close()
+    asyncio.run(take_up(place.address))
+    assert len(statuses(place)) == served + 1
+
+
+@pytest.mark.timeout(300)
+def test_f30_a13_postgresql_killed_and_frozen_under_two_workers_loses_nothing_and_doubles_nothing(
+    own_server: PostgresServer, place: Place
+) -> None:
+    busy = [Busy(place, seed) for seed in (1, 2)]
+    said: list[tuple[str, str]] = []
+    try:
+        for goes, comes in ((own_server.kill, own_server.start_again), (own_server.freeze, own_server.thaw)):
+            until(lambda: all(one.heard("told") for one in busy))  # a start needs PostgreSQL
+            goes()
+            marks = {one: one.heard("durable") for one in busy}
+            until(lambda marks=marks: all(one.heard("durable") > mark + 5 for one, mark in marks.items()))
+            victim = busy.pop(0)
+            victim.kill()  # what it has is in its spool
+            said += victim.said()
+            comes()
+            busy.append(Busy(place, 10 + len(said)))
+            booked = booked_events(place)
+            until(lambda booked=booked: booked_events(place) > booked + 20)
+            assert_audit_is_clean(place.address)
+        for one in busy:
+            one.kill()
+            said += one.said()
+    finally:
+        for one in busy:
+            with suppress(ProcessLookupError):
+                one.process.kill()
+            one.process.wait()
+    Worker(place, "last").journal.close()  # tells what they left in theirs
+    asyncio.run(take_up(place.address))
+    found = statuses(place)
+    corrected = {request_id for (request_id,) in place.rows("SELECT request_id FROM corrections")}
+    assert {name.rpartition(".")[0] for word, name in said if word == "durable"} <= found.keys()
+    told = {name.rpartition(".")[0] for word, name in said if word == "told"}
+    assert told
+    assert {name for name in told if found[name] != "ok"} <= corrected
+    assert place.rows(f"SELECT count(*) FROM workers WHERE state = '{WorkerState.LIVE}'") == [(0,)]
