@@ -127,6 +127,8 @@ class Supervisor:
         try:
             code = await self._ended(process, slot)
             self._tell_of_death(worker)
+            if self._ending.is_set() and code == -signal.SIGTERM and not worker.name:
+                return 0  # it was still starting, so there was nothing to drain
             return code
         finally:
             hearing.cancel()

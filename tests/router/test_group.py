@@ -25,7 +25,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 from redis_server import RedisServer, redis_server
 
-from router.group import Member
+from router.group import Member, Supervisor
 
 WORKERS = 4
 CLIENTS = 8
@@ -225,6 +225,16 @@ def test_workers_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
         process.wait()
     until(lambda: not any(map(is_alive, workers)))
     assert "the supervisor is gone" in (tmp_path / "log").read_text()
+
+
+async def test_a_worker_that_was_still_starting_at_the_end_is_no_failure() -> None:
+    supervisor = Supervisor(lambda *_: ("sleep", "1000"), 1, "127.0.0.1", 0, drain_seconds=PATIENCE_SECONDS)
+    running = asyncio.create_task(supervisor.run())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not supervisor._running:
+            await asyncio.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert await running == 0
 
 
 async def test_a_worker_ends_whose_supervisor_was_killed_before_it_had_read_what_the_worker_said(
