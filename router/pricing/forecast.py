@@ -303,6 +303,8 @@ def _endings_awaited(profile: EngineProfile, busy: Occupancy, tokens: int) -> fl
     if for_slots <= 0 and tokens_over <= 0:
         return 0.0
     for_tokens = tokens_over * busy.decoding / max(held_tokens, 1)
-    if not busy.endings:  # of those that come in meanwhile and end nothing is known
-        for_tokens = min(for_tokens, busy.decoding)
+    # When all have ended that it may wait for there is room: without word of endings, those that decode now.
+    most = busy.decoding + busy.prefilling if busy.endings else busy.decoding
+    if for_tokens > most:
+        for_tokens = most
     return max(for_slots, for_tokens)
