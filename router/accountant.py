@@ -22,6 +22,7 @@ from router.charging import OpenAttempt, charge_of, lost_charge
 from router.domain.attempt import AttemptEnd, AttemptFacts, Charge
 from router.domain.fleet import Backend, Billing
 from router.domain.totals import Account, Totals
+from router.domain.usage import UsageSource
 from router.errors import Unavailable
 from router.leases import Leases, RunningLease
 from router.ledger.store import Checkpoint, Event, EventKind, LedgerStore, Opened, Opening
@@ -152,10 +153,11 @@ class Accountant:
         at_ns: int,
         *,
         is_streaming: bool = True,
+        cached_tokens: int = 0,
     ) -> None:
         """The attempt is about to be dispatched.
 
-        prompt_tokens: not cached, as far as is known; completion_tokens: expected, all choices together.
+        prompt_tokens, and cached_tokens of them: expected; completion_tokens: expected, all choices together.
         is_streaming: whether `first_token` will be told; without it one mean weight stands for prefill and decode.
 
         Raises Unavailable for a metered backend while the ledger is not accepting. On a leased one such an attempt goes on,
@@ -173,7 +175,9 @@ class Accountant:
             self.unrecorded_attempts += 1
             self._attempts[attempt_id] = attempt
             return
-        self._enter(attempt, prompt_tokens, completion_tokens, at_ns, is_streaming=is_streaming)
+        self._enter(
+            attempt, prompt_tokens, completion_tokens, at_ns, is_streaming=is_streaming, cached_tokens=cached_tokens
+        )
 
     def _attempt(
         self, facts: AttemptFacts, billing: Billing, price: Price | None, at_ns: int, worker: str = ""
@@ -192,6 +196,7 @@ class Accountant:
         at_ns: int,
         *,
         is_streaming: bool,
+        cached_tokens: int = 0,
         number: int = 0,
     ) -> None:
         """Into the meter of its replica and the journal. number: of the report that tells of it."""
@@ -207,7 +212,13 @@ class Accountant:
             profile, weight = attempt.basis.profile, WEIGHT_WITHOUT_PROFILE
             if profile is not None:
                 weight = lease.weigher.open(
-                    attempt_id, profile, at_ns, prompt_tokens, completion_tokens, is_streaming=is_streaming
+                    attempt_id,
+                    profile,
+                    at_ns,
+                    max(prompt_tokens - cached_tokens, 0),
+                    completion_tokens,
+                    context_tokens=prompt_tokens,
+                    is_streaming=is_streaming,
                 )
             lease.meter.open(attempt_id, weight, at_ns)
             lease_id = lease.lease_id
@@ -240,11 +251,23 @@ class Accountant:
         at_ns = lease.meter.last_ns
         weighed = lease.weigher.first_token(attempt_id, at_ns, lease.meter.occupied_seconds(attempt_id))
         if weighed is not None:
-            weight, growth = weighed
-            lease.meter.reweigh(attempt_id, weight, at_ns, growth)
+            weight, growth, shared, settled = weighed
+            lease.meter.reweigh(attempt_id, weight, at_ns, growth, shared, settled)
             attempt.prefill_nanousd = lease.meter.accrued(attempt_id)
             prefill, kind = attempt.prefill_nanousd if number else None, EventKind.FIRST_TOKEN
-            event = Event(attempt_id, kind, at_ns, lease.lease_id, weight, prefill, growth, attempt.worker, number)
+            event = Event(
+                attempt_id,
+                kind,
+                at_ns,
+                lease.lease_id,
+                weight,
+                prefill,
+                growth,
+                attempt.worker,
+                number,
+                shared,
+                settled,
+            )
             self._store.append((event,))
 
     def close(self, attempt_id: str, end: AttemptEnd, at_ns: int, number: int = 0) -> Charge:
@@ -255,13 +278,16 @@ class Accountant:
         attempt = self._attempts.pop(attempt_id, None)
         if attempt is None:
             return self._closed[attempt_id]
-        lease, cost = attempt.lease, None
+        lease, cost, given_back = attempt.lease, None, 0
         if lease is not None:
-            cost = lease.meter.close(attempt_id, at_ns)
-            lease.weigher.close(attempt_id, lease.meter.last_ns)
+            usage, computed_tokens = end.usage, None
+            if usage.source is UsageSource.PROVIDER and usage.prompt_tokens:
+                computed_tokens = usage.prompt_tokens - usage.cached_tokens
+            given_back = lease.weigher.close(attempt_id, max(at_ns, lease.meter.last_ns), computed_tokens)
+            cost = lease.meter.close(attempt_id, at_ns, given_back)
         charge = charge_of(attempt, end, cost, at_ns)
         if attempt.seq is not None:
-            self._write(charge, lease, attempt.worker, number)
+            self._write(charge, lease, attempt.worker, number, given_back)
         self._closed[attempt_id] = charge
         if len(self._closed) > CLOSED_REMEMBERED:
             self._closed.popitem(last=False)
@@ -269,14 +295,16 @@ class Accountant:
 
     # The ledger
 
-    def _write(self, charge: Charge, lease: RunningLease | None, worker: str = "", number: int = 0) -> None:
+    def _write(
+        self, charge: Charge, lease: RunningLease | None, worker: str = "", number: int = 0, given_back: int = 0
+    ) -> None:
         """The charge with the event that led to it and the lease that it moved, all in one transaction."""
         attempt_id, kind = charge.facts.attempt_id, EventKind.CLOSED
         if lease is None:
             self._store.append((Event(attempt_id, kind, charge.ended_ns, worker=worker, number=number),), charge)
             return
         at_ns = lease.meter.last_ns
-        events = [Event(attempt_id, kind, at_ns, lease.lease_id, worker=worker, number=number)]
+        events = [Event(attempt_id, kind, at_ns, lease.lease_id, given_back, worker=worker, number=number)]
         if (released := self._leases.ended(lease, at_ns)) is not None:
             events.append(released)
         self._store.append(events, charge, lease.row())

@@ -79,8 +79,13 @@ class Attempt:
             facts.completion_tokens_estimate,
             self.opened_ns,
             is_streaming=is_streaming,
+            cached_tokens=candidate.cached_tokens,
         )
-        self._ticket = fleet.enter(facts.replica, max(facts.prompt_tokens_estimate - candidate.cached_tokens, 0))
+        self._ticket = fleet.enter(
+            facts.replica,
+            max(facts.prompt_tokens_estimate - candidate.cached_tokens, 0),
+            facts.completion_tokens_estimate,
+        )
 
     async def durable(self) -> None:
         """On a metered backend nothing is dispatched before the journal says so on disk: it will be billed by others."""

@@ -25,9 +25,9 @@ from router.ledger.rows import (
     charge_from_row,
     closing_from_json,
     event_from_row,
-    growth_from_text,
     opening_from_json,
     price_row,
+    reweighing_from_text,
     terms_from_json,
 )
 from router.ledger.store import Correction, Event, EventKind, Lease, Opening, Terms
@@ -250,7 +250,7 @@ class Derivation:
             return
         opened.has_first_token = True
         if (lease := self._lease(seq, event)) is not None:
-            lease.meter.reweigh(event.subject, event.amount, event.at_ns, growth_from_text(detail))
+            lease.meter.reweigh(event.subject, event.amount, event.at_ns, *reweighing_from_text(detail))
 
     def _closed(self, seq: int, event: Event, detail: str | None, stored: Stored) -> Charge | None:
         attempt_id = event.subject
@@ -265,7 +265,7 @@ class Derivation:
         if lease_id != event.lease_id:
             self._event_is_off(seq, event, f"is on lease {event.lease_id}, was opened on {lease_id}")
         if event.lease_id and (lease := self._lease(seq, event)) is not None:
-            cost = lease.meter.close(attempt_id, event.at_ns)
+            cost = lease.meter.close(attempt_id, event.at_ns, event.amount)
             self._keep(lease)
         opening = None if opened is None else opened.opening
         if (opening is None or closing is None) and (charge := stored()) is not None:

@@ -135,8 +135,10 @@ class Leases:
 def _replay(meter: ReplicaMeter, tail: Iterable[Event]) -> None:
     apply: Mapping[EventKind, Callable[[Event], object]] = {
         EventKind.OPENED: lambda event: meter.open(event.subject, event.amount, event.at_ns),
-        EventKind.FIRST_TOKEN: lambda event: meter.reweigh(event.subject, event.amount, event.at_ns, event.growth),
-        EventKind.CLOSED: lambda event: meter.close(event.subject, event.at_ns),
+        EventKind.FIRST_TOKEN: lambda event: meter.reweigh(
+            event.subject, event.amount, event.at_ns, event.growth, event.shared, event.settled
+        ),
+        EventKind.CLOSED: lambda event: meter.close(event.subject, event.at_ns, event.amount),
     }
     for event in tail:
         apply[event.kind](event)

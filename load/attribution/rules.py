@@ -44,10 +44,13 @@ def metered(
             meter.advance(at_ns)
             weighed = weigher.first_token(name, at_ns, meter.occupied_seconds(name))
             if weighed is not None:
-                meter.reweigh(name, weighed.weight, at_ns, weighed.growth)
+                meter.reweigh(name, weighed.weight, at_ns, *weighed[1:])
         else:
-            charges[position] = (meter.close(name, at_ns) or 0) / NS
-            weigher.close(name, at_ns)
+            computed = None
+            if request.sequence.first_token_seconds is not None:
+                computed = request.work.prompt_tokens - request.sequence.cached_tokens
+            given_back = weigher.close(name, at_ns, computed)
+            charges[position] = (meter.close(name, at_ns, given_back) or 0) / NS
     return charges
 
 

@@ -9,15 +9,16 @@ import click
 from load.attribution.command import PROFILES
 from load.attribution.mixes import CONCURRENCIES, MIXES
 from load.profiles import profile_named
-from load.quotes.table import SEED, Row, page, table
+from load.quotes.table import SEEDS, Row, page, table
+from router.profiles import shipped
 
 
 @click.command()
 @click.option("--profile", "names", multiple=True, default=PROFILES, show_default=True, help="Repeatable.")
 @click.option("--clients", multiple=True, type=click.IntRange(1), default=CONCURRENCIES, show_default=True)
-@click.option("--seed", default=SEED, show_default=True)
+@click.option("--seed", "seeds", multiple=True, type=int, default=SEEDS, show_default=True, help="Repeatable.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the page here, too.")
-def quotes(names: tuple[str, ...], clients: tuple[int, ...], seed: int, out: Path | None) -> None:
+def quotes(names: tuple[str, ...], clients: tuple[int, ...], seeds: tuple[int, ...], out: Path | None) -> None:
     """Simulate mixes of requests, and hold each quote against what came of it: median errors of TTFT, TPOT, standard and
     allocated cost."""
     try:
@@ -31,11 +32,15 @@ def quotes(names: tuple[str, ...], clients: tuple[int, ...], seed: int, out: Pat
             f"  standard {one.standard:6.1%}  allocated {one.allocated:6.1%}{'' if one.holds else '  beyond the goal'}"
         )
 
-    found = table(profiles, MIXES, clients, seed=seed, on_row=show)
-    show(found.pooled)
-    show(found.expected)
+    found = {}
+    for seed in seeds:
+        click.echo(f"seed {seed}")
+        found[seed] = table(profiles, MIXES, clients, seed=seed, on_row=show)
+        show(found[seed].pooled)
+        show(found[seed].expected)
     if out is not None:
-        text = page(found, date=datetime.now(UTC).date().isoformat(), version=version("jeton"))
+        today, data = datetime.now(UTC).date().isoformat(), shipped().about["data"]
+        text = page(found, date=today, version=version("jeton"), data=data)
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text, encoding="utf-8")
         click.echo(f"written to {out}")

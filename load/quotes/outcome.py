@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from load.attribution.mixes import Mix
 from load.attribution.rules import NANOUSD_PER_HOUR, NS, metered
 from load.attribution.run import Outcome, Seen, run
-from router.domain.fleet import Load
+from router.domain.fleet import IDLE
 from router.domain.usage import Usage
+from router.fleet.in_flight import InFlight, Ticket
 from router.pricing.price import LeasedPrice, Purchase
 from router.pricing.profile import EngineProfile
 from router.pricing.quote import Appraisal, Lease
 from router.pricing.standard import standard_cost
 
 # A dollar a second: quotes and charges in nano-dollars are nanoseconds of the replica.
+REPLICA = "here"
 PRICE = LeasedPrice("a-dollar-a-second", NANOUSD_PER_HOUR, Purchase.ON_DEMAND)
 
 
@@ -69,26 +71,18 @@ def _appraisals(profile: EngineProfile, outcome: Outcome, expected_tokens: float
     """What the router forecast for each request when it was sent, from its work in flight at that moment."""
     lease = Lease(PRICE, profile)
     found: list[Appraisal] = []
-    attempts = prefill_tokens = decoding = context_tokens = 0
-    is_decoding: set[int] = set()
+    in_flight = InFlight()
+    tickets: dict[int, Ticket] = {}
     for _, seen, position in outcome.events:
         work, sequence = outcome.requests[position].work, outcome.requests[position].sequence
         if seen is Seen.OPENED:
             tokens = float(sequence.completion_tokens) if expected_tokens is None else expected_tokens
-            load = Load(attempts, prefill_tokens, decoding, context_tokens)
+            load = in_flight.loads.get(REPLICA, IDLE)
             found.append(lease.appraise(load, None, work.prompt_tokens, tokens, sequence.cached_tokens))
-            attempts += 1
-            prefill_tokens += work.prompt_tokens - sequence.cached_tokens
+            uncached_tokens = work.prompt_tokens - sequence.cached_tokens
+            tickets[position] = in_flight.enter(REPLICA, uncached_tokens, round(tokens))
         elif seen is Seen.FIRST_TOKEN:
-            is_decoding.add(position)
-            prefill_tokens -= work.prompt_tokens - sequence.cached_tokens
-            decoding += 1
-            context_tokens += work.prompt_tokens
+            tickets[position].first_token(work.prompt_tokens)
         else:
-            attempts -= 1
-            if position in is_decoding:
-                decoding -= 1
-                context_tokens -= work.prompt_tokens
-            else:
-                prefill_tokens -= work.prompt_tokens - sequence.cached_tokens
+            tickets.pop(position).leave()
     return found

@@ -122,7 +122,7 @@ class SimulatedReplica:
         at_ns = meter.last_ns
         weighed = self.weigher.first_token(attempt_id, at_ns, meter.occupied_seconds(attempt_id))
         if weighed is not None:
-            meter.reweigh(attempt_id, weighed.weight, at_ns, weighed.growth)
+            meter.reweigh(attempt_id, weighed.weight, at_ns, *weighed[1:])
 
     def closed(self, attempt_id: str, now_seconds: float) -> int | None:
         """What it cost, nano-dollars; None on a metered backend."""

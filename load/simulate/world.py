@@ -372,7 +372,9 @@ class World:
             candidate,
             one,
             one.price,
-            self.decider.fleet.enter(one.name, max(0, estimate - candidate.cached_tokens)),
+            self.decider.fleet.enter(
+                one.name, max(0, estimate - candidate.cached_tokens), round(candidate.completion_tokens)
+            ),
             EngineSequence(
                 journey.prompt_tokens - journey.known_cached_tokens, completion_tokens, self._hashes(journey, arrival)
             ),

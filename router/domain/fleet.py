@@ -100,12 +100,20 @@ class Backend:
 
 @immutable
 class Load:
-    """Work in flight on one replica: attempts, prompt tokens not yet prefilled, tokens of context in decode."""
+    """Work in flight on one replica: attempts, prompt tokens not yet prefilled, tokens of context in decode.
+
+    endings, renewed_tokens: in a million steps of a completion token each, how many of those in decode would end, and how many
+    prompt tokens would have to be computed if one like it came for each that ends. 0: not known. cached_tokens: of the context,
+    those that are thought to have been cached, and so to take no room of their own.
+    """
 
     attempts: int = 0
     prefill_tokens: int = 0
     decoding: int = 0
     context_tokens: int = 0
+    endings: int = 0
+    renewed_tokens: int = 0
+    cached_tokens: int = 0
 
 
 IDLE = Load()

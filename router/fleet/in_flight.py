@@ -10,6 +10,8 @@ from typing import Self
 
 from router.domain.fleet import IDLE, Load
 
+MILLION = 1_000_000
+
 
 class InFlight:
     """The counts. `loads` is a live view by replica id, to be read only; a replica that is not in it is idle. `all_loads` has the
@@ -35,13 +37,25 @@ class InFlight:
             self._put_together(replica_id)
         self.all_loads = self._together
 
-    def enter(self, replica_id: str, prompt_tokens: int) -> "Ticket":
-        """An attempt starts at the replica, its prompt still to be prefilled."""
-        ticket = Ticket(self, replica_id, prompt_tokens)
+    def enter(self, replica_id: str, prompt_tokens: int, completion_tokens: int = 0) -> "Ticket":
+        """An attempt starts at the replica, its prompt still to be prefilled. completion_tokens: expected; 0: not known."""
+        endings = MILLION // completion_tokens if completion_tokens > 0 else 0
+        renewed_tokens = MILLION * prompt_tokens // completion_tokens if completion_tokens > 0 else 0
+        ticket = Ticket(self, replica_id, prompt_tokens, endings, renewed_tokens)
         self._add(replica_id, 1, prompt_tokens, 0, 0)
         return ticket
 
-    def _add(self, replica_id: str, attempts: int, prefill_tokens: int, decoding: int, context_tokens: int) -> None:
+    def _add(
+        self,
+        replica_id: str,
+        attempts: int,
+        prefill_tokens: int,
+        decoding: int,
+        context_tokens: int,
+        endings: int = 0,
+        renewed_tokens: int = 0,
+        cached_tokens: int = 0,
+    ) -> None:
         load = self._loads.get(replica_id, IDLE)
         attempts += load.attempts
         if attempts == 0:
@@ -52,13 +66,16 @@ class InFlight:
                 load.prefill_tokens + prefill_tokens,
                 load.decoding + decoding,
                 load.context_tokens + context_tokens,
+                load.endings + endings,
+                load.renewed_tokens + renewed_tokens,
+                load.cached_tokens + cached_tokens,
             )
         if self._elsewhere:
             self._put_together(replica_id)
 
     def _put_together(self, replica_id: str) -> None:
         """Ours and others'. Of an attempt elsewhere nothing but its being there is known: it is taken to decode, on the context
-        that ours have on average; the replica's own metrics know better."""
+        that ours have on average, and to end as they do; the replica's own metrics know better."""
         load, others = self._loads.get(replica_id, IDLE), self._elsewhere.get(replica_id, 0)
         if not load.attempts and not others:
             self._together.pop(replica_id, None)
@@ -69,28 +86,49 @@ class InFlight:
             load.prefill_tokens,
             load.decoding + others,
             load.context_tokens + context_tokens,
+            load.endings + (load.endings // load.decoding * others if load.decoding else 0),
+            load.renewed_tokens + (load.renewed_tokens // load.decoding * others if load.decoding else 0),
+            load.cached_tokens + (load.cached_tokens // load.decoding * others if load.decoding else 0),
         )
 
 
 class Ticket:
     """One attempt's part of the counts; a context manager that leaves at its end, however that comes about."""
 
-    __slots__ = ("_context_tokens", "_in_flight", "_is_decoding", "_prefill_tokens", "replica_id")
+    __slots__ = (
+        "_cached_tokens",
+        "_context_tokens",
+        "_endings",
+        "_in_flight",
+        "_is_decoding",
+        "_prefill_tokens",
+        "_renewed_tokens",
+        "replica_id",
+    )
 
-    def __init__(self, in_flight: InFlight, replica_id: str, prompt_tokens: int) -> None:
+    def __init__(
+        self, in_flight: InFlight, replica_id: str, prompt_tokens: int, endings: int = 0, renewed_tokens: int = 0
+    ) -> None:
         self.replica_id = replica_id
         self._in_flight: InFlight | None = in_flight  # None once it has left
         self._prefill_tokens = prompt_tokens
         self._context_tokens = 0
+        self._endings, self._renewed_tokens, self._cached_tokens = endings, renewed_tokens, 0
         self._is_decoding = False
 
     def first_token(self, context_tokens: int) -> None:
         """Prefill is over; from now on the attempt decodes on this much context (again, with more, as it grows)."""
         if self._in_flight is None:
             return
-        begins = 0 if self._is_decoding else 1
         grown = context_tokens - self._context_tokens
-        self._in_flight._add(self.replica_id, 0, -self._prefill_tokens, begins, grown)
+        if self._is_decoding:
+            self._in_flight._add(self.replica_id, 0, 0, 0, grown)
+        else:
+            prefilled, cached_tokens = self._prefill_tokens, max(context_tokens - self._prefill_tokens, 0)
+            self._in_flight._add(
+                self.replica_id, 0, -prefilled, 1, grown, self._endings, self._renewed_tokens, cached_tokens
+            )
+            self._cached_tokens = cached_tokens
         self._prefill_tokens = 0
         self._context_tokens = context_tokens
         self._is_decoding = True
@@ -99,8 +137,11 @@ class Ticket:
         """The attempt is over. A second call does nothing."""
         in_flight, self._in_flight = self._in_flight, None
         if in_flight is not None:
-            decoding = 1 if self._is_decoding else 0
-            in_flight._add(self.replica_id, -1, -self._prefill_tokens, -decoding, -self._context_tokens)
+            if self._is_decoding:
+                ends = -self._endings, -self._renewed_tokens, -self._cached_tokens
+                in_flight._add(self.replica_id, -1, 0, -1, -self._context_tokens, *ends)
+            else:
+                in_flight._add(self.replica_id, -1, -self._prefill_tokens, 0, 0)
 
     def __enter__(self) -> Self:
         return self

@@ -71,7 +71,7 @@ class Fleet:
         health = {replica_id: self._book.health(replica_id, now) for replica_id in replicas}
         self.snapshot = Snapshot(by_name, health, scrapes, tiers)
 
-    def enter(self, replica_id: str, prompt_tokens: int) -> Ticket:
+    def enter(self, replica_id: str, prompt_tokens: int, completion_tokens: int = 0) -> Ticket:
         """An attempt starts: hold the ticket with `with`. At a replica that is due for its trial, this attempt is
         it."""
         health = self.snapshot.health.get(replica_id)
@@ -79,7 +79,7 @@ class Fleet:
             now = self.clock()
             if self._book.begin_trial(replica_id, now):
                 self._judge(replica_id, now)
-        return self._in_flight.enter(replica_id, prompt_tokens)
+        return self._in_flight.enter(replica_id, prompt_tokens, completion_tokens)
 
     def succeeded(self, replica_id: str) -> None:
         """An attempt ended well, or through no fault of the replica after it had answered well."""

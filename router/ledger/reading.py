@@ -46,7 +46,8 @@ def read_recovery(database: Database) -> Recovery:
         ):
             event = rows.event_from_row(tuple(members[:-1]))
             if event.kind is EventKind.FIRST_TOKEN:
-                event = event._replace(growth=rows.growth_from_text(members[-1]))
+                growth, shared, settled = rows.reweighing_from_text(members[-1])
+                event = event._replace(growth=growth, shared=shared, settled=settled)
             if seq > state_seqs.get(event.lease_id, seq):
                 tail[event.lease_id].append(event)
     openings: dict[str, Opened] = {}

@@ -169,9 +169,14 @@ def event_from_row(row: tuple[Any, ...]) -> Event:
     return Event(subject, EventKind(kind), at_ns, lease_id, amount)
 
 
-def growth_from_text(detail: str | None) -> int:
-    """Of a first_token's detail: an older jeton wrote none, and its weights did not grow. Raises ValueError."""
-    return 0 if detail is None else int(detail.partition(" ")[0])
+def reweighing_from_text(detail: str | None) -> tuple[int, int, int]:
+    """Of a first_token's detail: growth, shared weight, settlement. An older jeton wrote down less, and what it did not write
+    down there was not. Raises ValueError."""
+    if detail is None:
+        return 0, 0, 0
+    growth, *more = map(int, detail.partition(" ")[0].split(","))
+    shared, settled = more or (0, 0)
+    return growth, shared, settled
 
 
 def prefill_from_text(detail: str | None) -> int | None:
@@ -181,10 +186,11 @@ def prefill_from_text(detail: str | None) -> int | None:
 
 
 def first_token_text(event: Event) -> str | None:
-    """How the weight grows from then on, and what had been run up."""
+    """How the weight grows from then on, its shared part, what was settled, and what had been run up."""
+    told = f"{event.growth},{event.shared},{event.settled}"
     if isinstance(event.detail, int):
-        return f"{event.growth} {event.detail}"
-    return str(event.growth) if event.growth else None
+        return f"{told} {event.detail}"
+    return told if event.growth or event.shared or event.settled else None
 
 
 def opening_json(opening: Opening) -> str:

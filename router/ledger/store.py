@@ -49,11 +49,12 @@ class Event(NamedTuple):
 
     subject: the attempt id; for a lease's events the lease id (a reprice's carries its time too: it may happen often).
     lease_id: of the meter that books it, "" on a metered backend.
-    amount: the weight of an opened or first_token, the nano-dollars an hour of a leased or repriced, else 0.
+    amount: the weight of an opened or first_token, the nanoseconds that a closed is given back, the nano-dollars an hour of a
+    leased or repriced, else 0.
     detail: of an opened, what is known of the attempt; of a leased or repriced, its terms; of a first_token that a worker has
     told, what the attempt had run up by then, nano-dollars. A closed or corrected event's is written down too, but handed
     over as the charge.
-    growth: of a first_token's weight (`pricing/meter.py`); written down as its detail.
+    growth, shared, settled: of a first_token's weight (`pricing/meter.py`); written down as its detail.
     worker, number: who has told it, and as which of its reports (`journals.py`); "" where the process that keeps the books
     saw it happen itself.
     """
@@ -67,6 +68,8 @@ class Event(NamedTuple):
     growth: int = 0
     worker: str = ""
     number: int = 0
+    shared: int = 0
+    settled: int = 0
 
 
 @immutable

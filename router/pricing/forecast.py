@@ -5,8 +5,8 @@ differ the larger is believed, and what is known of other people's work only by 
 never zero. A scrape too old to believe is for the caller to leave out.
 
 Assumes vLLM's scheduler: prompts are prefilled first come, first served, in chunks beside the decoding sequences, which go
-on meanwhile. Work that arrives later is unknown: for the time to the first token it is left out, for the time per token after it
-as much is taken to come as ends.
+on meanwhile. Of work that arrives later nothing is known, so the present load is taken to stay: for each attempt that ends
+another like it comes, and its prompt is read beside those that decode.
 """
 
 from typing import NamedTuple
@@ -15,14 +15,21 @@ from router.domain.fleet import Load, Scrape
 from router.pricing.mix import CHAT
 from router.pricing.profile import EngineProfile
 
+MILLION = 1_000_000
+CHAT_ENDINGS = MILLION // CHAT.completion_tokens
+
 
 class Occupancy(NamedTuple):
-    """All work on one replica. prefill_tokens: of the `prefilling` attempts, not yet done. context_tokens: in decode."""
+    """All work on one replica. prefill_tokens: of the `prefilling` attempts, not yet done. context_tokens: in decode. endings,
+    renewed_tokens, cached_tokens: as a `Load` has them."""
 
     decoding: int
     prefilling: int
     context_tokens: int
     prefill_tokens: int
+    endings: int = 0
+    renewed_tokens: int = 0
+    cached_tokens: int = 0
 
 
 def occupancy(profile: EngineProfile, load: Load, scrape: Scrape | None) -> Occupancy:
@@ -31,8 +38,14 @@ def occupancy(profile: EngineProfile, load: Load, scrape: Scrape | None) -> Occu
     prefilling = load.attempts - decoding
     if prefilling < 0:
         prefilling = 0
+    if load.endings and (scrape is None or scrape.kv_usage_ratio is None):
+        # Those that decode are half way through their completions.
+        context_tokens += MILLION * decoding // load.endings * decoding // 2
     if scrape is None:
-        return Occupancy(decoding, prefilling, context_tokens, prefill_tokens)
+        return Occupancy(
+            decoding, prefilling, context_tokens, prefill_tokens, load.endings, load.renewed_tokens, load.cached_tokens
+        )
+    endings, renewed_tokens = load.endings, load.renewed_tokens
     ours, waiting, kv_usage_ratio = scrape.ours, scrape.waiting or 0, scrape.kv_usage_ratio
     foreign = (scrape.running or 0) + waiting - ours.attempts
     if foreign > 0:
@@ -41,14 +54,16 @@ def occupancy(profile: EngineProfile, load: Load, scrape: Scrape | None) -> Occu
         prefilling += foreign_waiting
         prefill_tokens += foreign_waiting * CHAT.prompt_tokens
         decoding += foreign - foreign_waiting
+        endings += (foreign - foreign_waiting) * CHAT_ENDINGS
+        renewed_tokens += (foreign - foreign_waiting) * CHAT_ENDINGS * CHAT.prompt_tokens
         if kv_usage_ratio is None:
             context_tokens += round((foreign - foreign_waiting) * CHAT.context_tokens)
     if kv_usage_ratio is not None:
         held_tokens = int(kv_usage_ratio * profile.figures.kv_capacity_tokens)
-        foreign_tokens = held_tokens - ours.context_tokens - ours.prefill_tokens
+        foreign_tokens = held_tokens + ours.cached_tokens - ours.context_tokens - ours.prefill_tokens
         if foreign_tokens > 0:
             context_tokens += foreign_tokens
-    return Occupancy(decoding, prefilling, context_tokens, prefill_tokens)
+    return Occupancy(decoding, prefilling, context_tokens, prefill_tokens, endings, renewed_tokens, load.cached_tokens)
 
 
 def forecast_ttft_seconds(
@@ -124,13 +139,14 @@ class Pace:
     def __init__(self, profile: EngineProfile, busy: Occupancy) -> None:
         self.profile = profile
         self.busy = busy
-        decoding, prefilling, context_tokens, ahead_tokens = busy
+        decoding, prefilling, context_tokens, ahead_tokens, _, _, cached_tokens = busy
         # One read of the profile: those of a pydantic instance are dear, and this is made anew whenever a load changes.
         (
             step_overhead_seconds, weight_read_seconds, kv_read_seconds_per_token, compute_seconds_per_token, chunk_tokens,
             sequences_max, kv_capacity_tokens, _, expert_read_seconds, expert_miss_ratio, token_seconds, sequence_seconds,
             prefill_overhead_seconds, start_seconds, _, draft_seconds, verified_tokens,
         ) = profile.figures  # fmt: skip
+        kv_capacity_tokens += cached_tokens  # they are read by each that shares them, and are there once
         near_tokens = kv_capacity_tokens - context_tokens
         if context_tokens > kv_capacity_tokens:
             context_tokens = kv_capacity_tokens
@@ -164,7 +180,7 @@ class Pace:
             self.experts_seconds *= expert_miss_ratio**ahead_tokens
         self._chunk_seconds = 0.0
         self._ending_seconds = -1.0
-        self._decode: tuple[int, float, float, float, int, float] | None = None
+        self._decode: tuple[float, float, float, int, float] | None = None
 
     def ttft_seconds(self, uncached_prompt_tokens: float) -> float:
         """What a request waits before it is scheduled, half of the step under way, a free slot, then the prompts ahead and our
@@ -180,6 +196,8 @@ class Pace:
         endings = _endings_awaited(self.profile, busy, tokens)
         if endings:
             seconds += endings * self._until_one_ends()
+            if busy.endings:  # meanwhile, the prompts ahead are read
+                tokens -= busy.prefill_tokens
         chunk_tokens = max(engine.chunk_tokens - min(busy.decoding, engine.sequences_max), 1)
         full_steps, tokens = divmod(tokens, chunk_tokens)
         if full_steps:
@@ -188,76 +206,90 @@ class Pace:
             seconds += full_steps * self._chunk_seconds
         return seconds + self._step_seconds(tokens) if tokens else seconds
 
-    def tpot_seconds(self, prompt_tokens: float, completion_tokens: float, cached_ratio: float = 0.0) -> float:
-        """A step with all that is there now, by then in decode, and this request half way through its completion; and with what
-        is read meanwhile of the prompts of those that take the place of the ones that end.
-
-        Each of the others ends within a completion's length of steps, and another comes: taken to be like those that are there
-        (their context, less half a completion; no longer than chat, though, for of longer ones most is usually cached), and as
-        long as this one. cached_ratio: what of its prompt is cached already, 0–1, as it then is of theirs.
-        """
-        sequences, fixed_seconds, memory_seconds, arithmetic_seconds, others_tokens = self._step_parts(
-            prompt_tokens, completion_tokens
-        )
-        engine, others = self.profile.figures, sequences - 1
-        come_tokens = min(others_tokens - completion_tokens / 2, CHAT.prompt_tokens) * (1 - cached_ratio)
-        if others and come_tokens > 0 and completion_tokens >= 1:
-            prefill_tokens = others * self.profile.tokens_per_step * come_tokens / completion_tokens
-            prefill_tokens = min(prefill_tokens, max(engine.chunk_tokens - sequences * engine.verified_tokens, 0))
-            prefilling = min(prefill_tokens / min(come_tokens, engine.chunk_tokens), 1.0)
-            fixed_seconds += engine.token_seconds * prefill_tokens + engine.prefill_overhead_seconds * prefilling
-            arithmetic_seconds += prefill_tokens * (
-                engine.compute_seconds_per_token + engine.attention_seconds_per_pair * come_tokens / 2
-            )
-        longer = memory_seconds if memory_seconds > arithmetic_seconds else arithmetic_seconds
-        return (fixed_seconds + longer) / self.profile.tokens_per_step
-
-    def tpot_seconds_of_present(self, prompt_tokens: float, completion_tokens: float) -> float:
-        """The same if nobody else came: what a share of the present load is reckoned by."""
-        _, fixed_seconds, memory_seconds, arithmetic_seconds, _ = self._step_parts(prompt_tokens, completion_tokens)
-        return (fixed_seconds + max(memory_seconds, arithmetic_seconds)) / self.profile.tokens_per_step
-
-    def _step_parts(self, prompt_tokens: float, completion_tokens: float) -> tuple[int, float, float, float, float]:
-        """Of a step that decodes this request, too: its sequences; what hides behind nothing, moving the bytes, the arithmetic;
-        the context of each of the others."""
+    def tpot_seconds(self, prompt_tokens: float, completion_tokens: float) -> float:
+        """A step with all that is there now, by then in decode, and this request half way through its completion; and what it
+        takes longer on average for the prompts that come meanwhile."""
         if self._decode is None:
             self._decode = self._decode_parts()
-        sequences, fixed_seconds, memory_seconds, arithmetic_seconds, room_tokens, others_tokens = self._decode
-        own_tokens = int(prompt_tokens + completion_tokens / 2)
-        kv_seconds = self.profile.figures.kv_read_seconds_per_token
-        memory_seconds += kv_seconds * (own_tokens if own_tokens < room_tokens else room_tokens)
-        return sequences, fixed_seconds, memory_seconds, arithmetic_seconds, others_tokens
+        fixed_seconds, memory_seconds, arithmetic_seconds, room_tokens, seconds_per_token = self._decode
+        context_tokens = int(prompt_tokens + completion_tokens / 2)
+        memory_seconds += (context_tokens if context_tokens < room_tokens else room_tokens) * seconds_per_token
+        return fixed_seconds + (memory_seconds if memory_seconds > arithmetic_seconds else arithmetic_seconds)
 
-    def _decode_parts(self) -> tuple[int, float, float, float, int, float]:
-        """Of a step with one sequence more than now: how many they are; all but that one's context, as what hides behind nothing,
-        moving the bytes, and the arithmetic; the room for its context; the context of each of the others."""
-        profile, busy = self.profile, self.busy
+    def _decode_parts(self) -> tuple[float, float, float, int, float]:
+        """Of a completion token with one sequence more than now, all but that one's context: what hides behind nothing, moving
+        the bytes, the arithmetic; the room for its context, and what reading a token of it takes."""
+        profile = self.profile
         engine = profile.figures
-        sequences = min(busy.decoding + busy.prefilling + 1, engine.sequences_max)
+        sequences = self._sequences()
         computed = sequences * engine.verified_tokens
-        context_tokens = min(busy.context_tokens + busy.prefill_tokens, engine.kv_capacity_tokens)
+        context_tokens = self._context_tokens(sequences)
         fixed_seconds = engine.step_overhead_seconds + engine.sequence_seconds * sequences + engine.draft_seconds
         memory_seconds = profile.read_seconds(computed) + engine.kv_read_seconds_per_token * context_tokens
+        tokens_per_step = profile.tokens_per_step
+        fixed_seconds += self._coming_seconds(sequences, context_tokens)
         return (
-            sequences,
-            fixed_seconds + engine.token_seconds * computed,
-            memory_seconds,
-            engine.compute_seconds_per_token * computed,
-            engine.kv_capacity_tokens - context_tokens,
-            context_tokens / max(busy.decoding + busy.prefilling, 1),
+            (fixed_seconds + engine.token_seconds * computed) / tokens_per_step,
+            memory_seconds / tokens_per_step,
+            engine.compute_seconds_per_token * computed / tokens_per_step,
+            self._readable_tokens() - context_tokens,
+            engine.kv_read_seconds_per_token / tokens_per_step,
         )
+
+    def _sequences(self) -> int:
+        """Those that run when this request does: all that are there, and it, as far as there are places and blocks."""
+        busy, engine = self.busy, self.profile.figures
+        sequences = busy.decoding + busy.prefilling + 1
+        tokens = busy.context_tokens + busy.prefill_tokens - busy.cached_tokens
+        if tokens > engine.kv_capacity_tokens:
+            sequences = int(sequences * engine.kv_capacity_tokens / tokens) or 1
+        return sequences if sequences < engine.sequences_max else engine.sequences_max
+
+    def _context_tokens(self, sequences: int) -> int:
+        """That so many of those that are there hold, when they decode."""
+        busy = self.busy
+        tokens = busy.context_tokens + busy.prefill_tokens
+        present = busy.decoding + busy.prefilling
+        if sequences < present:
+            tokens = tokens * sequences // present
+        return min(tokens, self._readable_tokens())
+
+    def _readable_tokens(self) -> int:
+        """That all sequences can hold together: what they share counts for each."""
+        return self.profile.kv_capacity_tokens + self.busy.cached_tokens
+
+    def _coming_seconds(self, sequences: int, context_tokens: int) -> float:
+        """What a step of so many takes longer, on average over all steps, for the prompts that come as others end."""
+        profile, busy = self.profile, self.busy
+        if not busy.renewed_tokens:
+            return 0.0
+        present = busy.decoding + busy.prefilling
+        running = present if present < sequences else sequences
+        tokens = busy.renewed_tokens / MILLION * profile.tokens_per_step * running / busy.decoding
+        budget = max(profile.chunk_tokens - sequences, 1)
+        # Prompts come one by one; what is longer than a step fills several.
+        chunk = min(max(busy.renewed_tokens / busy.endings, 1.0), budget) if busy.endings else budget
+        longer = profile.step_seconds(sequences, context_tokens, round(chunk))
+        return min(tokens / chunk, 1.0) * (longer - profile.step_seconds(sequences, context_tokens, 0))
 
     def _until_one_ends(self) -> float:
         """Until one of the sequences that decode is done."""
         if self._ending_seconds < 0:
-            decoding = min(self.busy.decoding, self.profile.sequences_max)
-            self._ending_seconds = self._step_seconds(0) * CHAT.completion_tokens / decoding if decoding else 0.0
+            profile, busy = self.profile, self.busy
+            decoding = min(busy.decoding, profile.sequences_max)
+            if busy.endings:
+                context_tokens = min(busy.context_tokens, self._readable_tokens())
+                step = self._step_seconds(0) + self._coming_seconds(decoding, context_tokens)
+                running = busy.endings * decoding / busy.decoding * profile.tokens_per_step
+                self._ending_seconds = step * MILLION / running
+            else:
+                self._ending_seconds = self._step_seconds(0) * CHAT.completion_tokens / decoding if decoding else 0.0
         return self._ending_seconds
 
     def _step_seconds(self, prefill_tokens: int) -> float:
         profile, busy = self.profile, self.busy
         decoding = min(busy.decoding, profile.sequences_max)
-        return profile.step_seconds(decoding, min(busy.context_tokens, profile.kv_capacity_tokens), prefill_tokens)
+        return profile.step_seconds(decoding, min(busy.context_tokens, self._readable_tokens()), prefill_tokens)
 
 
 def _endings_awaited(profile: EngineProfile, busy: Occupancy, tokens: int) -> float:
@@ -266,8 +298,13 @@ def _endings_awaited(profile: EngineProfile, busy: Occupancy, tokens: int) -> fl
     Of n sequences that take C steps each, one ends every C ÷ n steps.
     """
     for_slots = busy.decoding + busy.prefilling + 1 - profile.sequences_max
-    tokens_over = busy.context_tokens + tokens - profile.kv_capacity_tokens
+    held_tokens = busy.context_tokens - busy.cached_tokens
+    tokens_over = held_tokens + tokens - profile.kv_capacity_tokens
     if for_slots <= 0 and tokens_over <= 0:
         return 0.0
-    for_tokens = min(tokens_over * busy.decoding / max(busy.context_tokens, 1), busy.decoding)
+    for_tokens = tokens_over * busy.decoding / max(held_tokens, 1)
+    # When all have ended that it may wait for there is room: without word of endings, those that decode now.
+    most = busy.decoding + busy.prefilling if busy.endings else busy.decoding
+    if for_tokens > most:
+        for_tokens = most
     return max(for_slots, for_tokens)

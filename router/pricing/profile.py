@@ -305,7 +305,7 @@ class DecodeSteps:
 
 class BatchSteps:
     """Steps that decode the same number of sequences, beside prompts or not, for whoever asks for many of them one by one: what
-    `EngineProfile.step_seconds` and `shares.decode_shares` say, but for the last bit, all that is fixed worked out before.
+    `EngineProfile.step_seconds` and `shares.step_shares` say, but for the last bit, all that is fixed worked out before.
 
     Seconds but where said otherwise. budget_tokens: of prompts, that such a step holds, at least 1; room_tokens: the same, and
     negative where it holds none. weight: without experts; alike: overhead and weight, which all in the step need alike;
@@ -314,15 +314,15 @@ class BatchSteps:
     """
 
     __slots__ = (
-        "_bare_alike", "_bare_weight", "_computed", "_profile", "_unhidden", "alike_seconds", "budget_tokens", "compute_seconds",
+        "_bare_alike", "_bare_weight", "_computed", "_unhidden", "alike_seconds", "budget_tokens", "compute_seconds",
         "compute_seconds_per_token", "decoders_seconds", "decoding", "experts_each_seconds", "has_experts",
-        "kv_seconds_per_token", "prefill_seconds", "room_tokens", "token_seconds", "unseen_seconds", "unseen_seconds_per_token",
-        "weight_seconds",
+        "kv_seconds_per_token", "prefill_seconds", "profile", "room_tokens", "token_seconds", "unseen_seconds",
+        "unseen_seconds_per_token", "weight_seconds",
     )  # fmt: skip
 
     def __init__(self, profile: EngineProfile, decoding: int) -> None:
         parts = profile.step_parts(decoding, 0, 0)
-        self._profile = profile
+        self.profile = profile
         self._computed = decoding * profile.verified_tokens
         self._unhidden = parts.overhead_seconds + parts.decoders_seconds
         self._bare_weight = parts.weight_read_seconds
@@ -347,7 +347,7 @@ class BatchSteps:
         """Of a step that prefills so many tokens, at least one."""
         memory = self.weight_seconds + self.kv_seconds_per_token * context_tokens
         if self.has_experts:
-            memory += self._profile.experts_seconds(self._computed + prefill_tokens)
+            memory += self.profile.experts_seconds(self._computed + prefill_tokens)
         compute = self.compute_seconds + self.compute_seconds_per_token * prefill_tokens
         unhidden = self._unhidden + self.prefill_seconds + self.token_seconds * prefill_tokens
         return unhidden + (memory if memory > compute else compute)
@@ -369,10 +369,11 @@ class BatchSteps:
         scale = (compute - weight) / (by_cache + by_compute)
         return self._bare_alike + scale * by_compute / self.decoding, scale * by_cache
 
-    def touched_seconds(self, prompt_tokens: int) -> tuple[float, float]:
-        """Reading the experts that it touches with so many tokens of a prompt, and those that the prompt alone would."""
-        experts_seconds = self._profile.experts_seconds
-        return experts_seconds(self._computed + prompt_tokens), experts_seconds(prompt_tokens)
+    def touched_seconds(self, prompt_tokens: int, beside_tokens: int = 0) -> tuple[float, float]:
+        """Reading the experts that it touches with so many tokens of a prompt and of others beside it; and those that the prompt
+        alone would."""
+        experts_seconds = self.profile.experts_seconds
+        return experts_seconds(self._computed + prompt_tokens + beside_tokens), experts_seconds(prompt_tokens)
 
 
 GIGA = 1e9

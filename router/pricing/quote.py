@@ -11,8 +11,10 @@ from router.domain.fleet import Load, Scrape
 from router.pricing.cost import TOKENS_PER_RATE, rates_for
 from router.pricing.drift import Drift
 from router.pricing.forecast import Occupancy, Pace, occupancy, tpot_seconds, ttft_seconds
+from router.pricing.mix import CHAT
 from router.pricing.price import LeasedPrice, MeteredPrice, Price
 from router.pricing.profile import EngineProfile
+from router.pricing.shares import prompt_arithmetic_seconds, prompt_cost_seconds
 from router.pricing.standard import (
     SECONDS_PER_HOUR,
     TARGET_UTILIZATION_RATIO,
@@ -20,7 +22,6 @@ from router.pricing.standard import (
     operating_point,
     standard_rates,
 )
-from router.pricing.weights import prefill_step_seconds
 
 # On an idle lease a request adds no cost but energy. An H100 draws 1.73 kW all in (SemiAnalysis, 2026); at $0.146 a kWh that
 # is 7 % of $3.78 an hour, less what it draws when idle. Never 0: between two idle replicas the smaller job still wins.
@@ -49,7 +50,6 @@ class Lease:
     __slots__ = (
         "_completion_seconds",
         "_context_seconds",
-        "_kv_read_seconds",
         "_prompt_seconds",
         "cache_saving_seconds",
         "nanousd_per_second",
@@ -57,7 +57,6 @@ class Lease:
         "profile",
         "purchase",
         "rates",
-        "share_seconds",
     )
 
     def __init__(self, price: LeasedPrice, profile: EngineProfile) -> None:
@@ -66,13 +65,11 @@ class Lease:
         self.nanousd_per_second = price.nanousd_per_hour / SECONDS_PER_HOUR
         self.rates = standard_rates(price, profile)
         self.point = point = operating_point(profile)
-        self.share_seconds = profile.target_share_seconds
         self.cache_saving_seconds = point.prompt_seconds - point.cached_seconds
-        self._kv_read_seconds = profile.kv_read_seconds_per_token
         self._prompt_seconds = point.prompt_seconds
-        # Of `decode_seconds`, what a completion token takes of the engine: at all, and for each token of its context.
-        self._completion_seconds = point.scale / point.tokens_per_step * self.share_seconds
-        self._context_seconds = point.scale / point.tokens_per_step * self._kv_read_seconds
+        # What a completion token takes of the engine: at all, and for each token of its context.
+        self._completion_seconds = point.scale / point.tokens_per_step * profile.target_share_seconds
+        self._context_seconds = point.scale / point.tokens_per_step * profile.kv_read_seconds_per_token
 
     def engine_seconds(self, prompt_tokens: float, completion_tokens: float, cached_tokens: float = 0.0) -> float:
         """What a request adds to the engine's work, at the operating point, with its own context.
@@ -110,10 +107,9 @@ class Lease:
         the forecasts, and so on how long the request would pay its share."""
         outlook = Outlook(self, load, scrape, drift)
         ttft_seconds = outlook.ttft_seconds(prompt_tokens - cached_tokens)
-        cached_ratio = cached_tokens / prompt_tokens if prompt_tokens else 0.0
-        tpot_seconds = outlook.tpot_seconds(prompt_tokens, completion_tokens, cached_ratio)
+        tpot_seconds = outlook.tpot_seconds(prompt_tokens, completion_tokens)
         quote = Quote(
-            outlook.allocated_nanousd(prompt_tokens, completion_tokens, cached_tokens, ttft_seconds),
+            outlook.allocated_nanousd(prompt_tokens, completion_tokens, cached_tokens),
             self.standard_nanousd(prompt_tokens, completion_tokens, cached_tokens),
             round(self.engine_seconds(prompt_tokens, completion_tokens, cached_tokens) * outlook.marginal_rate),
         )
@@ -127,10 +123,6 @@ class Lease:
             seconds += completion_tokens * tpot_seconds(profile, NO_WORK, prompt_tokens, completion_tokens)
         return seconds * self.nanousd_per_second
 
-    def decode_seconds(self, prompt_tokens: float, completion_tokens: float) -> float:
-        """`weights.decode_step_seconds`, of which most does not change between two requests."""
-        return self.share_seconds + self._kv_read_seconds * (prompt_tokens + completion_tokens / 2)
-
 
 class Outlook(Pace):
     """One leased replica under the work that it has: what holds for every request until that changes.
@@ -139,11 +131,12 @@ class Outlook(Pace):
     is forecast here. marginal_rate: nano-dollars for an engine-second (`Lease.engine_seconds`) now, π × scarcity.
     """
 
-    __slots__ = ("lease", "load", "marginal_rate", "tpot_ratio", "ttft_ratio")
+    __slots__ = ("_share", "lease", "load", "marginal_rate", "tpot_ratio", "ttft_ratio")
 
     def __init__(self, lease: Lease, load: Load, scrape: Scrape | None, drift: Drift | None = None) -> None:
         busy = occupancy(lease.profile, load, scrape)
         super().__init__(lease.profile, busy)
+        self._share: tuple[float, float] | None = None
         self.lease = lease
         self.load = load
         self.marginal_rate = scarcity(lease.profile, lease.point, busy) * lease.nanousd_per_second
@@ -152,35 +145,42 @@ class Outlook(Pace):
     def ttft_seconds(self, uncached_prompt_tokens: float) -> float:
         return super().ttft_seconds(uncached_prompt_tokens) * self.ttft_ratio
 
-    def tpot_seconds(self, prompt_tokens: float, completion_tokens: float, cached_ratio: float = 0.0) -> float:
-        return super().tpot_seconds(prompt_tokens, completion_tokens, cached_ratio) * self.tpot_ratio
-
-    def tpot_seconds_of_present(self, prompt_tokens: float, completion_tokens: float) -> float:
-        return super().tpot_seconds_of_present(prompt_tokens, completion_tokens) * self.tpot_ratio
+    def tpot_seconds(self, prompt_tokens: float, completion_tokens: float) -> float:
+        return super().tpot_seconds(prompt_tokens, completion_tokens) * self.tpot_ratio
 
     @property
     def fill_ratio(self) -> float:
         """Sequences there ÷ the operating point's."""
         return (self.busy.decoding + self.busy.prefilling) / self.lease.point.sequences
 
-    def allocated_nanousd(
-        self,
-        prompt_tokens: float,
-        completion_tokens: float,
-        cached_tokens: float,
-        ttft_seconds: float,
-    ) -> int:
-        """What the meter would charge if the present load stayed: over the forecast prefill and decode, the request's share of
-        all weight × π. It falls as the batch grows."""
-        lease = self.lease
-        prefill = prefill_step_seconds(lease.profile, prompt_tokens - cached_tokens)
-        decode = lease.decode_seconds(prompt_tokens, completion_tokens)
-        others = _weight_of_others(lease.profile, lease.share_seconds, self.busy)
-        tpot_seconds = self.tpot_seconds_of_present(prompt_tokens, completion_tokens)
-        seconds = completion_tokens * tpot_seconds * decode / (decode + others)
-        if prefill:
-            seconds += ttft_seconds * prefill / (prefill + others)
+    def allocated_nanousd(self, prompt_tokens: float, completion_tokens: float, cached_tokens: float) -> int:
+        """What the meter would charge if the present load stayed: what the request takes of the steps that read its prompt and of
+        those that decode it, × π. It falls as the batch grows. Alone, all of its time is its own."""
+        lease, busy, profile = self.lease, self.busy, self.profile
+        if not busy.decoding and not busy.prefilling:
+            seconds = self.ttft_seconds(prompt_tokens - cached_tokens)
+            seconds += completion_tokens * self.tpot_seconds(prompt_tokens, completion_tokens)
+            return round(seconds * lease.nanousd_per_second)
+        if self._share is None:
+            self._share = self._decode_share()
+        alike_seconds, seconds_per_token = self._share
+        context_tokens = prompt_tokens + completion_tokens / 2
+        seconds = completion_tokens * (alike_seconds + seconds_per_token * context_tokens) * self.tpot_ratio
+        uncached_tokens = int(prompt_tokens - cached_tokens)
+        if uncached_tokens > 0:
+            arithmetic_seconds = prompt_arithmetic_seconds(profile, uncached_tokens, int(prompt_tokens))
+            batch = profile.batch_steps(self._sequences() - 1)
+            seconds += self.tpot_ratio * prompt_cost_seconds(
+                batch, busy.context_tokens, uncached_tokens, arithmetic_seconds
+            )
         return round(seconds * lease.nanousd_per_second)
+
+    def _decode_share(self) -> tuple[float, float]:
+        """Of a completion token: what each of those that decode pays alike, and what for each token of its context, seconds."""
+        profile, sequences = self.profile, self._sequences()
+        context_tokens = self._context_tokens(sequences) or CHAT.prompt_tokens
+        alike_seconds, kv_seconds = profile.batch_steps(sequences).decode_shares(context_tokens)
+        return alike_seconds / profile.tokens_per_step, kv_seconds / context_tokens / profile.tokens_per_step
 
 
 @lru_cache(maxsize=256)
@@ -249,13 +249,3 @@ def _delay(ratio: float, limit: float) -> float:
         return 1.0
     slack_ratio = (limit - ratio) / (limit - 1) if limit > 1 else 0.0
     return 1 / max(slack_ratio, SLACK_RATIO_MIN)
-
-
-def _weight_of_others(profile: EngineProfile, share_seconds: float, busy: Occupancy) -> float:
-    """Sum of the weights of what is there, in seconds of a step (`weights.py` over all of it at once). share_seconds: the
-    profile's `target_share_seconds`."""
-    prefill_tokens = min(busy.prefill_tokens, busy.prefilling * profile.chunk_tokens)
-    weight = busy.decoding * share_seconds + profile.kv_read_seconds_per_token * busy.context_tokens
-    if prefill_tokens:
-        weight += prefill_tokens * profile.prompt_token_seconds + busy.prefilling * profile.prefill_overhead_seconds
-    return weight

@@ -19,7 +19,7 @@ their context, so that many steps can be added up at once.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from router.pricing.profile import StepParts
+from router.pricing.profile import BatchSteps, EngineProfile, StepParts
 
 
 class StepShares(NamedTuple):
@@ -58,6 +58,44 @@ def prompt_seconds(weight_read: float, kv_read: float, others_compute: float, ow
         excess = positive * positive / (2 * abs(slope))
     without = slope - weight_read
     return excess - without * without / (2 * slope) if without > 0 else excess
+
+
+def prompt_arithmetic_seconds(profile: EngineProfile, tokens: int, context_tokens: int) -> float:
+    """Of so many prompt tokens at the end of a context, themselves included."""
+    pairs = tokens * (context_tokens - tokens) + tokens * (tokens + 1) // 2
+    return profile.compute_seconds_per_token * tokens + profile.attention_seconds_per_pair * pairs
+
+
+def prompt_cost_seconds(
+    batch: BatchSteps, context_tokens: float, own: int, compute_seconds: float, tokens: float = 0, count: float = 0
+) -> float:
+    """What a prompt of `own` tokens costs in all, read beside those that decode, in steps that hold `tokens` of `count` prompts,
+    its own included. compute_seconds: its arithmetic."""
+    budget = batch.room_tokens
+    chunk = own if own < budget else (budget if budget > 1 else 1)
+    beside = int(tokens) - chunk if tokens < budget else budget - chunk
+    if beside < 0:
+        beside = 0
+    prompts = 1.0
+    if beside and count > 1 and tokens > own:
+        prompts += beside * (count - 1) / (tokens - own)
+    weight_seconds, experts_seconds = batch.weight_seconds, 0.0
+    if batch.has_experts:  # all that the step touches, in proportion to what each would touch alone
+        touched_seconds, alone = batch.touched_seconds(chunk, beside)
+        others = batch.decoding * batch.experts_each_seconds
+        if prompts > 1:
+            others += (prompts - 1) * batch.profile.experts_seconds(beside / (prompts - 1))
+        experts_seconds = touched_seconds * alone / (alone + others)
+        weight_seconds += touched_seconds
+    seconds = prompt_seconds(
+        weight_seconds,
+        batch.kv_seconds_per_token * context_tokens,
+        batch.compute_seconds + batch.compute_seconds_per_token * beside,
+        compute_seconds * chunk / own,
+    )
+    seconds += batch.alike_seconds / (batch.decoding + prompts) + experts_seconds
+    seconds += batch.token_seconds * chunk + batch.prefill_seconds / prompts
+    return seconds * own / chunk
 
 
 def step_shares(parts: StepParts, decoding: int, prompts: Sequence[StepParts]) -> StepShares:

@@ -25,14 +25,22 @@ from math import ceil, exp
 from typing import NamedTuple
 
 from router.pricing.profile import BatchSteps, EngineProfile
-from router.pricing.shares import prompt_seconds
+from router.pricing.shares import prompt_arithmetic_seconds, prompt_cost_seconds, prompt_seconds
 from router.pricing.weights import WEIGHT_MAX
 
 NS = 1e9
+# Weights in a second of a step: whole numbers, and the read of a token's cache may take a few nanoseconds.
+# A step takes virtual time on by (those that share what all need alike) ÷ (those that decode), so that is what it is multiplied
+# by where some of them do not share; and while none does, by 1 ÷ (those that decode).
+UNITS = NS * 2**10
 # From dispatch to the next step the one under way must end: half of it on average.
 STEP_UNDER_WAY = 0.5
-# An attempt that has paid too much before its first token still pays this share of its decode.
-DECODE_SHARE_MIN = 0.1
+# How many of its prompt tokens an attempt really computes, of those that it was said to, is learnt from those that ended: each
+# counts for a twentieth, as in the rate of prompts. Estimates are not so far off that one could not be held to this.
+COMPUTED_WEIGHT = 0.05
+COMPUTED_RATIO_MAX = 4.0
+# First tokens of one step come within this part of the shortest step that it may have been.
+WITHIN_STEP = 0.9
 # What the rate of prompts is remembered of: each attempt counts for 5 % less than the next one.
 RATE_DECAY = 0.95
 # Below this share of steps that hold prompts, a decode weighs what it does in a step without any.
@@ -45,10 +53,13 @@ ROWS_MAX = 1024
 
 
 class Weighed(NamedTuple):
-    """weight: 1..WEIGHT_MAX, from here on; growth: of it in a nanosecond per weight of virtual time, 0..WEIGHT_MAX."""
+    """What `ReplicaMeter.reweigh` is told. weight, growth: of the cache; shared: of what all that decode pay alike; settled: what
+    the prompt took and has not paid, nanoseconds, negative where it paid too much."""
 
     weight: int
     growth: int
+    shared: int
+    settled: int
 
 
 class _Seat:
@@ -63,26 +74,33 @@ class _Seat:
         "decode_context_tokens",
         "endings",
         "is_decoding",
+        "is_sharer",
+        "opened_ns",
         "profile",
         "prompt_tokens",
+        "read_seconds",
         "steps",
+        "told_tokens",
     )
 
-    def __init__(self, profile: EngineProfile, prompt_tokens: int, context_tokens: int, completion_tokens: int) -> None:
+    def __init__(
+        self, profile: EngineProfile, at_ns: int, prompt_tokens: int, context_tokens: int, completion_tokens: int
+    ) -> None:
         own = prompt_tokens if prompt_tokens > 1 else 1
         self.profile = profile
+        self.opened_ns = at_ns
         self.prompt_tokens = own
         self.context_tokens = context_tokens if context_tokens > own else own
         self.completion_tokens = completion_tokens if completion_tokens > 1 else 1
         self.decode_context_tokens = self.context_tokens + self.completion_tokens // 2
-        pairs = own * (self.context_tokens - own) + own * (own + 1) // 2
-        self.compute_seconds = profile.compute_seconds_per_token * own + profile.attention_seconds_per_pair * pairs
+        self.compute_seconds = prompt_arithmetic_seconds(profile, own, self.context_tokens)
         speculation = profile.speculation
         self.steps = float(self.completion_tokens)
         if speculation is not None:
             self.steps = max(1.0, self.steps / speculation.tokens_per_step)
         self.endings = max(1, round(ENDING / self.steps))
-        self.is_decoding = False
+        self.is_decoding = self.is_sharer = False
+        self.read_seconds, self.told_tokens = 0.0, 0
 
 
 class _Log:
@@ -121,13 +139,34 @@ class Weigher:
     Events of attempts that are not open change nothing. Times are nanoseconds of any one clock.
     """
 
-    __slots__ = ("_arrivals", "_context_tokens", "_decoding", "_endings", "_last_ns", "_rate", "_seats", "_waiting")
+    __slots__ = (
+        "_arrivals",
+        "_bare_seconds",
+        "_computed_ratio",
+        "_context_tokens",
+        "_decoding",
+        "_endings",
+        "_last_ns",
+        "_rate",
+        "_read_count",
+        "_read_ns",
+        "_read_tokens",
+        "_seats",
+        "_sharers",
+        "_waiting",
+    )
 
     def __init__(self) -> None:
         self._seats: dict[str, _Seat] = {}
         self._decoding = 0
         self._context_tokens = 0  # of those that decode
         self._endings = 0  # theirs
+        self._sharers = 0  # those of them whose first token was seen
+        self._computed_ratio = 1.0
+        # The last step that read prompts to their ends: when its first tokens came, what it held of those prompts, and how long
+        # a step without any was at that time.
+        self._read_ns = self._read_tokens = self._read_count = 0
+        self._bare_seconds = 0.0
         self._waiting = _Log()  # prompts that are not read yet
         self._arrivals = _Log()  # prompts that have come, ever
         self._last_ns: int | None = None
@@ -144,11 +183,18 @@ class Weigher:
         context_tokens: int | None = None,
         is_streaming: bool = True,
     ) -> int:
-        """prompt_tokens: to be computed; context_tokens: with what is cached, the same when None; completion_tokens:
-        expected. Returns the weight until the first token, or for good when nobody will tell of one (not is_streaming)."""
+        """prompt_tokens: to be computed, as far as is known; context_tokens: with what is cached, the same when None;
+        completion_tokens: expected. Returns the weight until the first token, or for good when nobody will tell of one (not
+        is_streaming)."""
+        computed_ratio = self._computed_ratio
         seat = _Seat(
-            profile, prompt_tokens, prompt_tokens if context_tokens is None else context_tokens, completion_tokens
+            profile,
+            at_ns,
+            prompt_tokens if computed_ratio == 1.0 else round(prompt_tokens * computed_ratio),
+            prompt_tokens if context_tokens is None else context_tokens,
+            completion_tokens,
         )
+        seat.told_tokens = prompt_tokens
         self._seats[attempt_id] = seat
         decoding, own_tokens, waiting = self._decoding, seat.prompt_tokens, self._waiting
         batch = profile.batch_steps(decoding)
@@ -171,22 +217,23 @@ class Weigher:
         steps = 1 if ahead_tokens <= budget else ceil(ahead_tokens / budget)
         room_steps = self._steps_until_room(seat) if decoding else 0.0
         if room_steps:  # then they come in one by one, as others end
-            seconds = self._prompt_seconds(seat, batch, 0, 0)
+            tokens, count = 0, 0.0
         else:
-            seconds = self._prompt_seconds(seat, batch, ahead_tokens - (steps - 1) * budget, waiting_count / steps + 1)
+            tokens, count = ahead_tokens - (steps - 1) * budget, waiting_count / steps + 1
+        seconds = prompt_cost_seconds(batch, self._context_tokens, own_tokens, seat.compute_seconds, tokens, count)
         steps_until_read = steps + room_steps + STEP_UNDER_WAY
         if decoding:
             unseen_seconds = batch.unseen_seconds + batch.unseen_seconds_per_token * seat.context_tokens
             if unseen_seconds:  # the others' steps go by before the scheduler has seen it
-                steps_until_read += unseen_seconds / batch.bare_seconds(self._context_tokens)
+                steps_until_read += unseen_seconds / self._bare_seconds
         if is_streaming:
             waiting.add(at_ns, own_tokens, 1)
-            return _whole(seconds / steps_until_read * (decoding or 1))
+            return _whole(seconds / steps_until_read * (UNITS * (decoding or 1) / (self._sharers or 1)))
         self._decode(seat)
         decode_steps = seat.steps
         alike_seconds, kv_seconds = self._decode_shares(profile.batch_steps(self._decoding))
         seconds += (alike_seconds + kv_seconds * seat.decode_context_tokens) * decode_steps
-        return _whole(seconds / (steps_until_read + decode_steps) * self._decoding)
+        return _whole(seconds / (steps_until_read + decode_steps) * (UNITS * self._decoding / (self._sharers or 1)))
 
     def first_token(self, attempt_id: str, at_ns: int, paid_seconds: float) -> Weighed | None:
         """paid_seconds: what it has paid so far, in seconds of the replica's time. Returns the weight from here to the end,
@@ -204,32 +251,63 @@ class Weigher:
             if there[0] <= tokens:
                 break
             tokens, count = there
-        is_full = decoding + count > profile.sequences_max or context_tokens + tokens > profile.kv_capacity_tokens
-        seconds = (
-            self._prompt_seconds(seat, batch, 0, 0) if is_full else self._prompt_seconds(seat, batch, tokens, count)
-        )
+        is_same_step = at_ns - self._read_ns < self._bare_seconds * WITHIN_STEP * NS
+        if decoding + count > profile.sequences_max or context_tokens + tokens > profile.kv_capacity_tokens:
+            # Of those that waited few have found room. Those before it whose first tokens have just come were in its step.
+            tokens, count = own_tokens, 1
+            if is_same_step:
+                tokens, count = tokens + self._read_tokens, count + self._read_count
+        budget, last_tokens = batch.room_tokens, own_tokens
+        if last_tokens > budget > 0:
+            last_tokens = last_tokens % budget or budget
+        if is_same_step:
+            self._read_tokens += last_tokens
+            self._read_count += 1
+        else:
+            self._read_ns, self._read_tokens, self._read_count = at_ns, last_tokens, 1
+        seconds = prompt_cost_seconds(batch, context_tokens, own_tokens, seat.compute_seconds, tokens, count)
+        elapsed_seconds = (at_ns - seat.opened_ns) / NS
+        if seconds > elapsed_seconds:  # it cannot have taken more than all there was since it came
+            seconds = elapsed_seconds
         waiting.add(at_ns, -own_tokens, -1)
         self._decode(seat)
+        self._sharers += 1
+        seat.is_sharer = True
         decoding += 1
         alike_seconds, kv_seconds = self._decode_shares(profile.batch_steps(decoding))
-        first_seconds = alike_seconds + kv_seconds * seat.context_tokens
-        settled = first_seconds + (seconds - paid_seconds) / seat.steps
-        least = first_seconds * DECODE_SHARE_MIN
-        growth = round(kv_seconds * profile.tokens_per_step * decoding * decoding * NS)
+        read_seconds = seconds - alike_seconds - profile.prefill_overhead_seconds
+        seat.read_seconds = read_seconds if read_seconds > 0 else 0.0
+        unit = UNITS * decoding / self._sharers
+        weight = kv_seconds * unit
+        growth = int(weight * profile.tokens_per_step * unit / NS)
+        settled = int((seconds - paid_seconds) * NS)
         return Weighed(
-            _whole((settled if settled > least else least) * decoding), growth if growth < WEIGHT_MAX else WEIGHT_MAX
+            _whole(weight * seat.context_tokens),
+            growth if growth < WEIGHT_MAX else WEIGHT_MAX,
+            _whole(alike_seconds * decoding * UNITS),
+            settled if settled > -WEIGHT_MAX else -WEIGHT_MAX,
         )
 
-    def close(self, attempt_id: str, at_ns: int) -> None:
+    def close(self, attempt_id: str, at_ns: int, computed_tokens: int | None = None) -> int:
+        """computed_tokens: how many of its prompt were, as the engine says at the end. Returns what it was charged too much at
+        its first token, for prompt tokens that were cached after all: nanoseconds."""
         seat = self._seats.pop(attempt_id, None)
         if seat is None:
-            return
+            return 0
         if seat.is_decoding:
             self._decoding -= 1
+            self._sharers -= seat.is_sharer
             self._context_tokens -= seat.decode_context_tokens
             self._endings -= seat.endings
         else:
             self._waiting.add(at_ns, -seat.prompt_tokens, -1)
+        if computed_tokens is None:
+            return 0
+        computed_ratio = min(computed_tokens / max(seat.told_tokens, 1), COMPUTED_RATIO_MAX)
+        self._computed_ratio += COMPUTED_WEIGHT * (computed_ratio - self._computed_ratio)
+        if computed_tokens >= seat.prompt_tokens:
+            return 0
+        return int(seat.read_seconds * (1 - computed_tokens / seat.prompt_tokens) * NS)
 
     def _decode(self, seat: _Seat) -> None:
         seat.is_decoding = True
@@ -261,45 +339,14 @@ class Weigher:
             return 0.0
         return max(places, tokens / self._context_tokens * decoding) * ENDING / self._endings
 
-    def _prompt_seconds(self, seat: _Seat, batch: BatchSteps, tokens: float, count: float) -> float:
-        """What its prompt costs, read in steps that hold `tokens` of `count` prompts, its own included, beside those that
-        decode."""
-        own, budget = seat.prompt_tokens, batch.room_tokens
-        chunk = own if own < budget else (budget if budget > 1 else 1)
-        beside = int(tokens) - chunk if tokens < budget else budget - chunk
-        if beside < 0:
-            beside = 0
-        prompts = 1.0
-        if beside and count > 1 and tokens > own:
-            prompts += beside * (count - 1) / (tokens - own)
-        weight_seconds, experts_seconds = batch.weight_seconds, 0.0
-        if batch.has_experts:  # all that the step touches, in proportion to what each would touch alone
-            profile, decoding = seat.profile, batch.decoding
-            alone = profile.experts_seconds(chunk)
-            others = decoding * batch.experts_each_seconds
-            if prompts > 1:
-                others += (prompts - 1) * profile.experts_seconds(beside / (prompts - 1))
-            touched_seconds = profile.experts_seconds(decoding * profile.verified_tokens + chunk + beside)
-            experts_seconds = touched_seconds * alone / (alone + others)
-            weight_seconds += touched_seconds
-        seconds = prompt_seconds(
-            weight_seconds,
-            batch.kv_seconds_per_token * self._context_tokens,
-            batch.compute_seconds + batch.compute_seconds_per_token * beside,
-            seat.compute_seconds * chunk / own,
-        )
-        seconds += batch.alike_seconds / (batch.decoding + prompts) + experts_seconds
-        seconds += batch.token_seconds * chunk + batch.prefill_seconds / prompts
-        return seconds * own / chunk
-
     def _decode_shares(self, batch: BatchSteps) -> tuple[float, float]:
         """What it pays of a step beside its cache, and for every token of that, in seconds: on average over steps with and
         without prompts, at the rate that those come."""
         context_tokens = self._context_tokens
         alike, kv = batch.decode_shares(context_tokens)
         elapsed_ns, prompts, tokens = self._rate
-        bare_seconds = batch.bare_seconds(context_tokens)
-        if batch.decoding == 1 or not elapsed_ns or prompts * bare_seconds * NS <= elapsed_ns * READING_SHARE_MIN:
+        self._bare_seconds = bare_seconds = batch.bare_seconds(context_tokens)
+        if batch.decoding == 1 or elapsed_ns < 1 or prompts * bare_seconds * NS <= elapsed_ns * READING_SHARE_MIN:
             return alike, kv / context_tokens
         budget = batch.budget_tokens
         # The mean step, if prompts filled the steps they are in: of those a share f = full steps a second × the mean step, which
@@ -347,6 +394,6 @@ class Weigher:
         return own + compute * scale / decoding, kv * scale
 
 
-def _whole(seconds: float) -> int:
-    weight = round(seconds * NS)
-    return weight if 1 <= weight <= WEIGHT_MAX else (1 if weight < 1 else WEIGHT_MAX)
+def _whole(units: float) -> int:
+    whole = int(units) + 1
+    return whole if whole < WEIGHT_MAX else WEIGHT_MAX

@@ -9,9 +9,9 @@ at any concurrency: alone, a decoding attempt pays for the whole step; in a batc
 
 from router.pricing.profile import EngineProfile
 
-# Weights divide a bill (`meter.py`); they are in nanoseconds of a step to be whole numbers, and this is 18 minutes: no step
-# takes as long. The meter's bound on its residue needs a bound on weights.
-WEIGHT_MAX = 2**40
+# Weights divide a bill (`meter.py`); they are in 2⁻¹⁰ of a nanosecond of a step to be whole numbers, and this is 18 minutes: no
+# step takes as long. The meter's bound on its residue needs a bound on weights.
+WEIGHT_MAX = 2**50
 
 
 def prefill_step_seconds(profile: EngineProfile, uncached_prompt_tokens: float) -> float:

@@ -61,16 +61,14 @@ class Prospect(Candidate):
         if self._outlook is None:
             return METERED_TPOT_SECONDS
         ask = self._offer[1]
-        return self._outlook.tpot_seconds(ask.prompt_tokens, ask.completion_tokens, ask.cached_ratio)
+        return self._outlook.tpot_seconds(ask.prompt_tokens, ask.completion_tokens)
 
     @property
     def allocated_nanousd(self) -> int:
-        outlook, ask, cached_tokens = self._outlook, self._offer[1], self.cached_tokens
+        ask, outlook = self._offer[1], self._outlook
         if outlook is None:
             return _metered_nanousd(*self._offer, self.cached_tokens)
-        # Without the network and the replica's silence, for which nobody pays.
-        ttft_seconds = outlook.ttft_seconds(ask.prompt_tokens - cached_tokens)
-        return outlook.allocated_nanousd(ask.prompt_tokens, ask.completion_tokens, cached_tokens, ttft_seconds)
+        return outlook.allocated_nanousd(ask.prompt_tokens, ask.completion_tokens, self.cached_tokens)
 
     @property
     def standard_nanousd(self) -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,12 +14,15 @@ from router.fleet.in_flight import InFlight, Ticket
 
 def test_an_attempt_counts_as_prefill_and_then_as_decode() -> None:
     in_flight = InFlight()
-    with in_flight.enter("a/0", 300) as ticket:
+    with in_flight.enter("a/0", 300, 200) as ticket:
         assert in_flight.loads["a/0"] == Load(attempts=1, prefill_tokens=300)
         ticket.first_token(310)
-        assert in_flight.loads["a/0"] == Load(attempts=1, decoding=1, context_tokens=310)
+        decodes = Load(
+            attempts=1, decoding=1, context_tokens=310, endings=5000, renewed_tokens=1_500_000, cached_tokens=10
+        )
+        assert in_flight.loads["a/0"] == decodes
         ticket.first_token(350)
-        assert in_flight.loads["a/0"] == Load(attempts=1, decoding=1, context_tokens=350)
+        assert in_flight.loads["a/0"] == replace(decodes, context_tokens=350)
     assert not in_flight.loads
 
 
@@ -42,19 +46,30 @@ class Bookkeeping(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.in_flight = InFlight()
-        self.there: dict[Ticket, tuple[str, int, int | None]] = {}
+        self.there: dict[Ticket, tuple[str, int, int | None, Load]] = {}
 
-    @rule(target=tickets, replica=st.sampled_from(["a/0", "a/1", "b/0"]), tokens=st.integers(0, 10**6))
-    def enter(self, replica: str, tokens: int) -> Ticket:
-        ticket = self.in_flight.enter(replica, tokens)
-        self.there[ticket] = (replica, tokens, None)
+    @rule(
+        target=tickets,
+        replica=st.sampled_from(["a/0", "a/1", "b/0"]),
+        tokens=st.integers(0, 10**6),
+        completion=st.integers(0, 10**4),
+    )
+    def enter(self, replica: str, tokens: int, completion: int) -> Ticket:
+        ticket = self.in_flight.enter(replica, tokens, completion)
+        renewal = (
+            Load(endings=10**6 // completion, renewed_tokens=10**6 * tokens // completion) if completion else Load()
+        )
+        self.there[ticket] = (replica, tokens, None, renewal)
         return ticket
 
     @rule(ticket=tickets, tokens=st.integers(0, 10**6))
     def first_token(self, ticket: Ticket, tokens: int) -> None:
         ticket.first_token(tokens)
         if ticket in self.there:
-            self.there[ticket] = (self.there[ticket][0], 0, tokens)
+            replica, prefill, context, renewal = self.there[ticket]
+            if context is None:
+                renewal = replace(renewal, cached_tokens=max(tokens - prefill, 0))
+            self.there[ticket] = (replica, 0, tokens, renewal)
 
     @rule(ticket=tickets)
     def leave(self, ticket: Ticket) -> None:
@@ -68,7 +83,7 @@ class Bookkeeping(RuleBasedStateMachine):
     @invariant()
     def loads_are_the_sums_of_those_who_are_there(self) -> None:
         expected: dict[str, Load] = {}
-        for replica, prefill, context in self.there.values():
+        for replica, prefill, context, renewal in self.there.values():
             load = expected.get(replica, Load())
             decodes = context is not None
             expected[replica] = Load(
@@ -76,6 +91,9 @@ class Bookkeeping(RuleBasedStateMachine):
                 load.prefill_tokens + prefill,
                 load.decoding + decodes,
                 load.context_tokens + (context or 0),
+                load.endings + decodes * renewal.endings,
+                load.renewed_tokens + decodes * renewal.renewed_tokens,
+                load.cached_tokens + renewal.cached_tokens,
             )
         assert dict(self.in_flight.loads) == expected
 
@@ -124,12 +142,12 @@ def test_work_of_other_workers_is_seen_beside_our_own_and_never_counted_as_ours(
     in_flight = InFlight()
     in_flight.hear({"a/0": 3, "b/0": 2})
     with in_flight.enter("a/0", 300) as ticket:
-        ticket.first_token(310)
-        assert in_flight.all_loads["a/0"] == Load(attempts=4, decoding=4, context_tokens=4 * 310)
+        ticket.first_token(300)
+        assert in_flight.all_loads["a/0"] == Load(attempts=4, decoding=4, context_tokens=4 * 300)
         assert in_flight.all_loads["b/0"] == Load(attempts=2, decoding=2)
         assert in_flight.all_loads.get("c/0") is None
         assert dict(in_flight.all_loads).keys() == {"a/0", "b/0"}
-        assert in_flight.loads == {"a/0": Load(attempts=1, decoding=1, context_tokens=310)}
+        assert in_flight.loads == {"a/0": Load(attempts=1, decoding=1, context_tokens=300)}
         before = in_flight.all_loads["b/0"]
         ticket.first_token(400)
         assert in_flight.all_loads["a/0"].context_tokens == 4 * 400

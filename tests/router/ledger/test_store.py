@@ -13,6 +13,7 @@ from ledgers import Place
 from router.domain.attempt import AttemptStatus
 from router.domain.totals import Account, Line, LineTotal
 from router.domain.usage import UsageSource
+from router.ledger.rows import reweighing_from_text
 from router.ledger.schema import VERSION, open_reader
 from router.ledger.store import Event, EventKind, LedgerError
 from router.ledger.writer import BatchedLedger
@@ -96,13 +97,27 @@ def test_closing_commits_what_waits(place: Place) -> None:
     store.close()
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (None, (0, 0, 0)),
+        ("7", (7, 0, 0)),
+        ("7 19", (7, 0, 0)),
+        ("7,11,-13", (7, 11, -13)),
+        ("7,11,-13 19", (7, 11, -13)),
+    ],
+)
+def test_what_any_jeton_wrote_of_a_first_token_is_read(text: str | None, told: tuple[int, int, int]) -> None:
+    assert reweighing_from_text(text) == told
+
+
 def test_recovery_brings_leases_with_their_tail_and_openings_without_their_end(place: Place) -> None:
     store = place.open()
     store.append([opened("before")])
     store.checkpoint(checkpoint(lease(state={"saved": "1"}), open_from_seq=1))
     done = charge("done")
     store.append([opened("done")])
-    store.append([Event("done.1", EventKind.FIRST_TOKEN, 2, "lease", 50, growth=7)])
+    store.append([Event("done.1", EventKind.FIRST_TOKEN, 2, "lease", 50, growth=7, shared=11, settled=-13)])
     store.append([closed(done)], done, lease(at_ns=5, bill_nanousd=9))
     store.append([opened("after")])
     store.close()
@@ -118,7 +133,8 @@ def test_recovery_brings_leases_with_their_tail_and_openings_without_their_end(p
         ("done.1", EventKind.CLOSED),
         ("after.1", EventKind.OPENED),
     ]
-    assert [event.growth for event in recovery.tail["lease"]] == [0, 7, 0, 0]
+    told = [(event.growth, event.shared, event.settled) for event in recovery.tail["lease"]]
+    assert told == [(0, 0, 0), (7, 11, -13), (0, 0, 0), (0, 0, 0)]
     assert {name: one.opening for name, one in recovery.openings.items()} == {
         "before.1": opened("before").detail,
         "after.1": opened("after").detail,

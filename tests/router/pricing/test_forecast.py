@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from priced_engines import H100_8B
 
 from router.domain.fleet import IDLE, Load, Scrape
+from router.fleet.in_flight import InFlight
 from router.pricing.forecast import Occupancy, Pace, forecast_tpot_seconds, forecast_ttft_seconds, occupancy
 from router.pricing.mix import CHAT
 from router.pricing.profile import Speculation
@@ -60,9 +61,45 @@ def test_tpot_is_a_step_with_this_request_in_it() -> None:
 
 
 def test_the_batch_is_never_taken_for_larger_than_the_engine_allows() -> None:
-    crowd = decoding(10_000)
-    expected = H100_8B.step_seconds(H100_8B.sequences_max, H100_8B.kv_capacity_tokens, 0)
-    assert forecast_tpot_seconds(H100_8B, crowd, None, 500) == pytest.approx(expected)
+    most = H100_8B.step_seconds(H100_8B.sequences_max, H100_8B.kv_capacity_tokens, 0)
+    assert forecast_tpot_seconds(H100_8B, decoding(10_000), None, 500) <= most
+    short = Load(attempts=10_000, decoding=10_000, context_tokens=100_000)
+    context_tokens = 10 * H100_8B.sequences_max + 500 + CHAT.completion_tokens // 2
+    expected = H100_8B.step_seconds(H100_8B.sequences_max, context_tokens, 0)
+    assert forecast_tpot_seconds(H100_8B, short, None, 500) == pytest.approx(expected)
+
+
+def busy_with(attempts: int, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> Load:
+    """Attempts alike, all in decode, whose completions are expected to be so long."""
+    in_flight = InFlight()
+    for _ in range(attempts):
+        in_flight.enter("here", prompt_tokens - cached_tokens, completion_tokens).first_token(prompt_tokens)
+    return in_flight.loads["here"]
+
+
+def test_the_prompts_that_come_as_others_end_make_steps_longer() -> None:
+    """32 that take 100 steps each: in every third step one ends, and another's prompt is read beside the rest."""
+    renewed = forecast_tpot_seconds(H100_8B, busy_with(32, 2000, 100), None, 2000, 100)
+    context_tokens = 32 * 2050 + 2050
+    longer = H100_8B.step_seconds(33, context_tokens, 2000) - H100_8B.step_seconds(33, context_tokens, 0)
+    bare = H100_8B.step_seconds(33, context_tokens, 0)
+    assert renewed == pytest.approx(bare + longer * 32 / 100, rel=0.02)
+    cached = forecast_tpot_seconds(H100_8B, busy_with(32, 2000, 100, cached_tokens=1990), None, 2000, 100)
+    assert cached < bare + longer * 32 / 100 / 10, "of a prompt that is cached next to nothing is read"
+
+
+def test_blocks_that_are_shared_take_room_once() -> None:
+    shared = busy_with(250, 2000, 200, cached_tokens=1900)
+    own = busy_with(250, 2000, 200)
+    assert shared.context_tokens > H100_8B.kv_capacity_tokens > shared.context_tokens - shared.cached_tokens
+    assert forecast_ttft_seconds(H100_8B, shared, None, 100) < forecast_ttft_seconds(H100_8B, own, None, 100) / 5
+
+
+def test_how_long_a_place_is_awaited_is_what_those_who_hold_one_are_expected_to_take() -> None:
+    def awaited(completion_tokens: int) -> float:
+        return forecast_ttft_seconds(H100_8B, busy_with(H100_8B.sequences_max, 100, completion_tokens), None, 100)
+
+    assert awaited(2000) > 5 * awaited(200)
 
 
 def test_without_a_scrape_our_own_work_is_what_there_is() -> None:
@@ -154,22 +191,6 @@ def test_the_step_that_a_prompt_waits_for_is_the_profile_s(
     steps = full * profile.step_seconds(sequences, context_tokens, chunk)
     steps += profile.step_seconds(sequences, context_tokens, rest) if rest else 0.0
     assert Pace(profile, busy).ttft_seconds(tokens) == pytest.approx(awaited + steps)
-
-
-def test_a_token_waits_for_the_prompts_that_take_the_place_of_those_that_end() -> None:
-    """Thirty-two that each hold 1,000 + 100 tokens, of 200 to come: each is followed by a prompt of 1,000 within 200 steps."""
-    profile = H100_8B.model_copy(update={"token_seconds": 1e-6})  # which hides behind nothing
-    pace = Pace(profile, Occupancy(32, 0, 32 * 1100, 0))
-    present = pace.tpot_seconds_of_present(1000, 200)
-    assert present == pytest.approx(profile.step_seconds(33, 33 * 1100, 0))
-    assert pace.tpot_seconds(1000, 200) == pytest.approx(profile.step_seconds(33, 33 * 1100, 32 * 1000 // 200))
-    # What is cached is not read again, of the others as of this one.
-    assert present < pace.tpot_seconds(1000, 200, cached_ratio=0.5) < pace.tpot_seconds(1000, 200)
-    assert pace.tpot_seconds(1000, 200, cached_ratio=1.0) == present
-    # Alone there is nobody whose place is taken.
-    assert Pace(H100_8B, Occupancy(0, 0, 0, 0)).tpot_seconds(1000, 200) == pytest.approx(
-        H100_8B.step_seconds(1, 1100, 0)
-    )
 
 
 @given(st.integers(0, 255), st.integers(1, 255), st.integers(1, 20_000))

@@ -1,6 +1,7 @@
 """The meter: every nano-dollar of a lease ends in exactly one place."""
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -36,14 +37,29 @@ def recorded(steps: list[tuple[EventKind, int, str, int]]) -> list[MeterEvent]:
     at_ns, script = START_NS, []
     for kind, gap_ns, name, amount in steps:
         at_ns += gap_ns
-        growth = growth_of(amount) if kind is EventKind.REWEIGH else 0
-        script.append(MeterEvent(kind, at_ns, name, amount, growth))
+        if kind is EventKind.CLOSE:
+            amount = GIVEN_BACK[(gap_ns + len(name) + len(script)) % len(GIVEN_BACK)]
+        more = (growth_of(amount), shared_of(amount), settled_of(amount)) if kind is EventKind.REWEIGH else ()
+        script.append(MeterEvent(kind, at_ns, name, amount, *more))
     return script
+
+
+GIVEN_BACK = (0, 0, 1, 10**9, WEIGHT_MAX)
 
 
 def growth_of(weight: int) -> int:
     """Of a reweigh in a script: some do not grow, some a little, some beyond all bounds."""
     return (0, weight // 100, WEIGHT_MAX - weight)[weight % 3]
+
+
+def shared_of(weight: int) -> int:
+    """Of a reweigh in a script: some share nothing, some a little, some all that there is."""
+    return (0, weight // 10, 0, WEIGHT_MAX)[weight % 4]
+
+
+def settled_of(weight: int) -> int:
+    """Of a reweigh in a script, nanoseconds: some settle nothing, some a little, some ask for the moon; either way."""
+    return (0, weight, -weight, 10**10, -(10**10), WEIGHT_MAX, -WEIGHT_MAX)[weight % 7]
 
 
 def is_first(script: list[MeterEvent], index: int) -> bool:
@@ -91,6 +107,79 @@ def test_a_weight_that_grows_pays_for_it_as_virtual_time_goes() -> None:
     assert_balanced(meter)
 
 
+def test_a_shared_weight_is_divided_by_those_who_share_whatever_their_own_weights() -> None:
+    meter = ReplicaMeter(3_600 * USD, START_NS)  # a dollar a second
+    meter.open("a.1", 1, START_NS)
+    meter.open("b.1", 1, START_NS)
+    meter.reweigh("a.1", 300, START_NS, shared=600)
+    meter.reweigh("b.1", 100, START_NS, shared=600)
+    assert meter.close("b.1", START_NS + NS_PER_SECOND) == USD * 400 // 1000  # of 600 + 300 + 100
+    # Alone it pays all; with two more that share and weigh nothing to speak of, a third of what is shared.
+    for name in ("c.1", "d.1"):
+        meter.open(name, 1, START_NS + NS_PER_SECOND)
+        meter.reweigh(name, 1, START_NS + NS_PER_SECOND, shared=600)
+    assert meter.close("a.1", START_NS + 2 * NS_PER_SECOND) == pytest.approx(USD * 600 / 1000 + USD * 500 / 902, abs=2)
+    assert_balanced(meter)
+
+
+def test_virtual_time_goes_on_by_steps_however_many_share() -> None:
+    """A weight that grows has grown alike after as many steps, of whatever length they are."""
+    grown = []
+    for others in (0, 3, 63):
+        meter = ReplicaMeter(3_600 * USD, START_NS)
+        names = [f"r{number}.1" for number in range(others + 1)]
+        for name in names:
+            meter.open(name, 1, START_NS)
+            meter.reweigh(name, 10**6, START_NS, growth=5 * 10**6 if name == "r0.1" else 0, shared=10**9)
+        before = meter._attempts["r0.1"].weight_at(meter._virtual)
+        steps, step_ns = 10, 10**9 + (others + 1) * 10**6
+        meter.advance(START_NS + steps * step_ns)
+        grown.append(meter._attempts["r0.1"].weight_at(meter._virtual) / before)
+    assert grown == pytest.approx([51.0] * 3, rel=0.03)
+
+
+def test_what_is_settled_is_charged_and_the_others_are_spared_as_much() -> None:
+    meter = ReplicaMeter(3_600 * USD, START_NS)
+    meter.open("waits.1", 1, START_NS)
+    meter.open("goes.1", 10**6, START_NS)
+    meter.reweigh("waits.1", 10**6, START_NS + 10 * NS_PER_SECOND, settled=4 * NS_PER_SECOND)
+    assert meter.accrued("waits.1") == pytest.approx(4 * USD, rel=1e-4)
+    assert_balanced(meter)
+    # All but a sixteenth of the money makes up for it until it has; then both pay alike.
+    made_up = 4 * 16 / 15
+    ends_seconds = 20
+    expected = 4 + made_up / 16 / 2 + (ends_seconds - 10 - made_up) / 2
+    assert meter.close("waits.1", START_NS + ends_seconds * NS_PER_SECOND) == pytest.approx(expected * USD, rel=1e-4)
+    assert meter.close("goes.1", START_NS + ends_seconds * NS_PER_SECOND) == pytest.approx(
+        (20 - expected) * USD, rel=1e-4
+    )
+
+
+def test_who_ends_before_the_bill_has_come_to_what_it_settled_pays_no_more_than_was_billed() -> None:
+    meter = ReplicaMeter(3_600 * USD, START_NS)
+    meter.open("a.1", 1, START_NS)
+    meter.open("b.1", 1, START_NS)
+    meter.reweigh("a.1", 1, START_NS + 2 * NS_PER_SECOND, settled=1000 * NS_PER_SECOND)
+    assert sum(meter.accrued_nanousd.values()) <= meter.bill_nanousd
+    assert meter.close("a.1", START_NS + 2 * NS_PER_SECOND) == USD
+    assert meter.close("b.1", START_NS + 4 * NS_PER_SECOND) == 3 * USD
+    assert meter.residue == 0
+
+
+def test_what_is_given_back_goes_to_the_others_at_once_and_to_nobody_when_there_are_none() -> None:
+    meter = ReplicaMeter(3_600 * USD, START_NS)
+    meter.open("a.1", 3, START_NS)
+    meter.reweigh("a.1", 3, START_NS + NS_PER_SECOND, settled=-NS_PER_SECOND)
+    assert meter.accrued("a.1") == USD
+    meter.open("b.1", 1, START_NS + NS_PER_SECOND)
+    meter.open("c.1", 3, START_NS + NS_PER_SECOND)
+    assert meter.close("a.1", START_NS + NS_PER_SECOND, given_back=NS_PER_SECOND * 4 // 5) == USD // 5
+    assert meter.accrued_nanousd == {"b.1": USD // 5, "c.1": USD * 3 // 5}
+    assert meter.close("c.1", START_NS + NS_PER_SECOND, given_back=10**15) == 0
+    assert meter.close("b.1", START_NS + NS_PER_SECOND, given_back=10**15) == USD * 4 // 5
+    assert meter.idle_nanousd == 0
+
+
 def test_what_grows_alone_pays_for_all_of_it() -> None:
     meter = ReplicaMeter(3_600 * USD, START_NS)
     meter.open("r.1", 5, START_NS)
@@ -108,10 +197,10 @@ def test_a_meter_that_an_older_jeton_saved_goes_on_as_it_would_have() -> None:
     meter.reweigh("a.1", 11, START_NS + 12_345)
     meter.advance(START_NS + 99_991)
     state = meter.state()
-    old = {name: value for name, value in state.items() if name != "grain_bits"}
+    old = {name: value for name, value in state.items() if name not in ("grain_bits", "hand", "ahead")}
     old["pot"] = str(int(state["pot"]) >> 80)
     old["open"] = {
-        name: [weight, since, str(int(grains) >> 80)] for name, (weight, since, grains, _) in state["open"].items()
+        name: [weight, since, str(int(grains) >> 80)] for name, (weight, since, grains, *_) in state["open"].items()
     }
     restored = ReplicaMeter.restore(old)  # type: ignore[arg-type]
     assert restored.state() == state
@@ -183,9 +272,7 @@ def test_the_fold_over_what_was_recorded_gives_the_live_charges(
     charges: dict[str, int] = {}
     for event in recorded(steps):
         live.advance(event.at_ns - 1)  # ticks are not journalled
-        journal.append(
-            MeterEvent(event.kind, max(event.at_ns, live.last_ns), event.attempt_id, event.amount, event.growth)
-        )
+        journal.append(replace(event, at_ns=max(event.at_ns, live.last_ns)))
         charges |= fold(live, [event])
     audited = ReplicaMeter(rate, START_NS)
     assert fold(audited, journal) == charges
@@ -312,12 +399,13 @@ def test_a_weight_out_of_bounds_is_refused(weight: int) -> None:
         meter.reweigh("r.1", weight, START_NS)
 
 
-@pytest.mark.parametrize("growth", [-1, WEIGHT_MAX + 1])
-def test_a_growth_out_of_bounds_is_refused(growth: int) -> None:
+@pytest.mark.parametrize("name", ["growth", "shared", "settled"])
+@pytest.mark.parametrize("amount", [-WEIGHT_MAX - 1, WEIGHT_MAX + 1])
+def test_what_comes_with_a_weight_and_is_out_of_bounds_is_refused(name: str, amount: int) -> None:
     meter = ReplicaMeter(USD, START_NS)
     meter.open("r.1", 1, START_NS)
-    with pytest.raises(ValueError, match="growth"):
-        meter.reweigh("r.1", 1, START_NS, growth)
+    with pytest.raises(ValueError, match=f"{'settlement' if name == 'settled' else name}.* {amount}"):
+        meter.reweigh("r.1", 1, START_NS, **{name: amount})
 
 
 def test_a_negative_price_is_refused() -> None:

@@ -15,7 +15,8 @@ from router.pricing.mix import CHAT
 from router.pricing.price import ContextTier, LeasedPrice, MeteredPrice, Purchase, TokenRates
 from router.pricing.quote import IDLE_SCARCITY, Lease, quote, scarcity
 from router.pricing.standard import TARGET_UTILIZATION_RATIO, operating_point, standard_cost
-from router.pricing.weights import decode_step_seconds, prefill_step_seconds
+from router.pricing.weigher import Weigher
+from router.pricing.weights import decode_step_seconds
 
 PROMPT, COMPLETION = CHAT.prompt_tokens, CHAT.completion_tokens
 CLOUD = MeteredPrice("c", TokenRates(150_000_000, 75_000_000, 150_000_000, 600_000_000))
@@ -81,22 +82,32 @@ def test_alone_on_a_replica_a_request_is_allocated_all_of_its_time() -> None:
     assert h100(IDLE, 1000, 200).allocated_nanousd == pytest.approx(seconds * 3_780_000_000 / 3600, abs=1)
 
 
-def weight(step_seconds: float) -> int:
-    return round(step_seconds * 1e9)
-
-
 @pytest.mark.parametrize("others", [1, 16, 64])
 def test_the_allocated_quote_is_what_the_meter_charges_when_the_forecast_comes_true(others: int) -> None:
     load = decoding(others)
-    ttft_ns = round(forecast_ttft_seconds(H100_8B, load, None, 1000) * 1e9)
-    decode_ns = round(200 * forecast_tpot_seconds(H100_8B, load, None, 1000, 200) * 1e9)
-    meter = ReplicaMeter(H100_HOUR.nanousd_per_hour, 0)
+    meter, weigher = ReplicaMeter(H100_HOUR.nanousd_per_hour, 0), Weigher()
+
+    def event(name: str, at_seconds: float, *, prompt_tokens: int = 0) -> int:
+        at_ns = round(at_seconds * 1e9)
+        meter.advance(at_ns)
+        if prompt_tokens:
+            meter.open(name, weigher.open(name, H100_8B, at_ns, prompt_tokens, 200), at_ns)
+        else:
+            weighed = weigher.first_token(name, at_ns, meter.occupied_seconds(name))
+            assert weighed is not None
+            meter.reweigh(name, weighed.weight, at_ns, *weighed[1:])
+        return at_ns
+
     for number in range(others):
-        meter.open(f"other{number}.1", weight(decode_step_seconds(H100_8B, CHAT.context_tokens, 0)), 0)
-    meter.open("r.1", weight(prefill_step_seconds(H100_8B, 1000)), 0)
-    meter.reweigh("r.1", weight(decode_step_seconds(H100_8B, 1000, 200)), ttft_ns)
-    charge = meter.close("r.1", ttft_ns + decode_ns)
-    assert h100(load, 1000, 200).allocated_nanousd == pytest.approx(charge, rel=1e-3)
+        event(f"other{number}.1", number / 20, prompt_tokens=round(CHAT.context_tokens) - 200)
+        event(f"other{number}.1", number / 20 + 0.045)
+    comes_seconds = others / 20 + 0.1
+    event("r.1", comes_seconds, prompt_tokens=1000)
+    begins_seconds = comes_seconds + forecast_ttft_seconds(H100_8B, load, None, 1000)
+    event("r.1", begins_seconds)
+    ends_seconds = begins_seconds + 200 * forecast_tpot_seconds(H100_8B, load, None, 1000, 200)
+    charge = meter.close("r.1", round(ends_seconds * 1e9))
+    assert h100(load, 1000, 200).allocated_nanousd == pytest.approx(charge, rel=0.1)
 
 
 def test_the_allocated_quote_falls_as_the_batch_grows() -> None:

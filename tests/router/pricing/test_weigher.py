@@ -8,7 +8,7 @@ from priced_engines import H100_8B
 from load.profiles import profile_named
 from router.pricing.meter import ReplicaMeter
 from router.pricing.shares import step_shares
-from router.pricing.weigher import Weighed, Weigher
+from router.pricing.weigher import UNITS, Weighed, Weigher
 from router.pricing.weights import WEIGHT_MAX
 
 MS = 1_000_000
@@ -23,39 +23,54 @@ def alone_in_decode(completion_tokens: int = 200) -> Weighed:
     return weighed
 
 
+UNITS_PER_NS = 2**10
+
+
 def test_alone_in_decode_an_attempt_weighs_its_whole_step_which_grows_with_its_cache() -> None:
-    weight, growth = alone_in_decode()
-    assert weight == pytest.approx(H100_8B.step_seconds(1, 1000, 0) * 1e9, rel=1e-3)
-    assert weight + 200 * growth == pytest.approx(H100_8B.step_seconds(1, 1200, 0) * 1e9, rel=1e-3)
-    assert growth > 0
+    weight, growth, shared, _ = alone_in_decode()
+    assert shared + weight == pytest.approx(H100_8B.step_seconds(1, 1000, 0) * UNITS, rel=1e-3)
+    assert weight == pytest.approx(1000 * H100_8B.kv_read_seconds_per_token * UNITS, rel=1e-3)
+    # A nanosecond per weight goes by in as many steps.
+    assert growth == pytest.approx(weight / 1000 * UNITS_PER_NS, rel=1e-3)
 
 
 def test_how_long_a_completion_is_expected_to_be_is_no_matter_once_it_has_begun() -> None:
     assert alone_in_decode(2000) == pytest.approx(alone_in_decode(20), rel=0.001)
 
 
-def test_in_a_batch_a_weight_has_grown_by_a_tokens_read_when_as_many_steps_have_gone_by_as_its_virtual_time_says() -> (
-    None
-):
-    weigher, meter, name = Weigher(), ReplicaMeter(3_600 * 10**9, 0), ""
-    for position in range(16):
-        name = str(position)
-        meter.open(name, weigher.open(name, H100_8B, 0, 1000, 400), 0)
-    for position in range(16):
-        weigher._decode(weigher._seats[str(position)])
-        weigher._seats[str(position)].is_decoding = False
-    at_ns = 100 * MS
-    for position in range(16):
-        weigher._decoding, weigher._context_tokens = 15, 15 * 1200
-        weighed = weigher.first_token(str(position), at_ns, 0.0)
-        assert weighed is not None
-        meter.reweigh(str(position), weighed.weight, at_ns, weighed.growth)
-    steps = 100
-    ends_ns = at_ns + round(H100_8B.decode_steps(16).seconds(16 * 1000, steps, 16) * 1e9)
+def in_a_batch(sequences: int, *, whole_ones: int = 0) -> tuple[Weigher, ReplicaMeter]:
+    """All of 1,000 tokens, in decode since 100 ms; whole_ones: of which no first token is seen, beside them."""
+    weigher, meter = Weigher(), ReplicaMeter(3_600 * 10**9, 0)
+    for position in range(sequences):
+        meter.open(str(position), weigher.open(str(position), H100_8B, 0, 1000, 400), 0)
+    for turn in range(2):  # all are weighed as if all others were there
+        for position in range(whole_ones if turn else 0):
+            name = f"whole-{position}"
+            meter.open(
+                name, weigher.open(name, H100_8B, 100 * MS, 1, 400, is_streaming=False, context_tokens=1000), 100 * MS
+            )
+        for position in range(sequences):
+            name = str(position)
+            if weigher._seats[name].is_decoding:
+                weigher._seats[name].is_decoding = weigher._seats[name].is_sharer = False
+                weigher._decoding, weigher._sharers = weigher._decoding - 1, weigher._sharers - 1
+                weigher._context_tokens -= weigher._seats[name].decode_context_tokens
+                weigher._waiting.add(100 * MS, 1000, 1)
+            weighed = weigher.first_token(name, 100 * MS, 0.0)
+            assert weighed is not None
+            meter.reweigh(name, weighed.weight, 100 * MS, weighed.growth, weighed.shared)
+    return weigher, meter
+
+
+@pytest.mark.parametrize("whole_ones", [0, 8])
+def test_in_a_batch_a_weight_grows_by_a_tokens_read_in_every_step(whole_ones: int) -> None:
+    _, meter = in_a_batch(16, whole_ones=whole_ones)
+    steps, decoding = 100, 16 + whole_ones
+    ends_ns = 100 * MS + round(H100_8B.decode_steps(decoding).seconds(decoding * 1000, steps, decoding) * 1e9)
+    before = meter._attempts["3"].weight_at(meter._virtual)
     meter.advance(ends_ns)
-    of_one = H100_8B.kv_read_seconds_per_token * 16 * 1e9
-    grown = meter._attempts[name].weight_at(meter._virtual) / 2**80 - weighed.weight
-    assert grown == pytest.approx(steps * of_one, rel=0.1)
+    grown = meter._attempts["3"].weight_at(meter._virtual) / before - 1
+    assert grown == pytest.approx(steps / 1000, rel=0.15)  # whole ones weigh what they do on average
 
 
 def test_a_prompt_behind_others_weighs_less_because_it_waits_longer() -> None:
@@ -92,17 +107,62 @@ def test_for_how_long_a_place_is_waited_for_is_what_those_who_hold_one_are_expec
     assert waiting(theirs=200, own=200) > 10 * waiting(theirs=20_000, own=200)
 
 
-def test_what_was_not_paid_before_the_first_token_is_paid_after_it() -> None:
-    def weight(paid_seconds: float) -> int:
+def test_what_was_not_paid_before_the_first_token_is_settled_at_it() -> None:
+    def settled(paid_seconds: float, *, at_ns: int = 50 * MS) -> int:
         weigher = Weigher()
         weigher.open("a", H100_8B, 0, 4000, 100)
-        made = weigher.first_token("a", 50 * MS, paid_seconds)
+        made = weigher.first_token("a", at_ns, paid_seconds)
         assert made is not None
-        return made.weight
+        return made.settled
 
-    # 10 ms over 100 steps: 0.1 ms a step.
-    assert weight(0.0) - weight(0.010) == pytest.approx(0.010 / 100 * 1e9, abs=2)
-    assert weight(100.0) >= 1
+    took_ns = settled(0.0, at_ns=1000 * MS)
+    assert took_ns == pytest.approx(H100_8B.step_seconds(0, 0, 4000) * 1e9, rel=0.05)
+    assert settled(0.010, at_ns=1000 * MS) == pytest.approx(took_ns - 10 * MS, abs=2)
+    assert settled(10.0, at_ns=1000 * MS) == pytest.approx(took_ns - 10_000 * MS, abs=2)
+    assert settled(0.0, at_ns=2 * MS) == 2 * MS, "it cannot have taken more than all there was"
+
+
+def test_where_the_cache_is_full_those_of_one_step_are_taken_to_have_been_read_together() -> None:
+    """A short prompt beside the end of a long one pays for arithmetic; by itself it would hide behind the weights."""
+
+    def settled(apart_ns: int) -> int:
+        weigher = Weigher()
+        for position in range(H100_8B.sequences_max - 1):
+            weigher.open(str(position), H100_8B, position, 100, 200)
+            weigher.first_token(str(position), 100 * MS + position, 0.0)
+        for name, tokens in (("long", 4000), ("short", 50), ("another", 50)):
+            weigher.open(name, H100_8B, 200 * MS, tokens, 200)
+        weigher.first_token("long", 2000 * MS, 0.0)
+        made = weigher.first_token("short", 2000 * MS + apart_ns, 0.0)
+        assert made is not None
+        return made.settled
+
+    assert settled(0) > 1.5 * settled(1000 * MS)
+
+
+def test_what_was_charged_for_prompt_tokens_that_were_cached_after_all_is_given_back() -> None:
+    def given_back(computed_tokens: int | None) -> int:
+        weigher = Weigher()
+        weigher.open("a", H100_8B, 0, 4000, 100)
+        weigher.first_token("a", 1000 * MS, 0.0)
+        return weigher.close("a", 2000 * MS, computed_tokens)
+
+    assert given_back(None) == given_back(4000) == given_back(5000) == 0
+    by_tokens_ns = 4000 * H100_8B.compute_seconds_per_token * 1e9
+    assert given_back(1000) == pytest.approx(by_tokens_ns * 3 / 4, rel=0.1)
+
+
+def test_how_much_of_prompts_is_computed_is_learnt_from_those_that_ended() -> None:
+    weigher = Weigher()
+    untaught = weigher.open("first", H100_8B, 0, 4000, 100)
+    for number in range(100):
+        weigher.open(str(number), H100_8B, 1000 * MS * (number + 1), 4000, 100)
+        weigher.close(str(number), 1000 * MS * (number + 1), 400)
+    weigher.close("first", 200_000 * MS)
+    taught = weigher.open("next", H100_8B, 201_000 * MS, 4000, 100)
+    exact = Weigher().open("next", H100_8B, 0, 400, 100, context_tokens=4000)
+    assert taught == pytest.approx(exact, rel=0.05)
+    assert untaught > 2 * taught
 
 
 def test_the_unit_does_not_depend_on_how_many_are_there() -> None:
@@ -112,10 +172,9 @@ def test_the_unit_does_not_depend_on_how_many_are_there() -> None:
     for position in range(32):
         at = position * 100 * MS
         weigher.open(str(position), H100_8B, at, 10, 200)
-        paid = weigher._prompt_seconds(weigher._seats[str(position)], H100_8B.batch_steps(position), 0, 0)
-        weighed = weigher.first_token(str(position), at + 6 * MS, paid)
+        weighed = weigher.first_token(str(position), at + 6 * MS, 0.0)
         assert weighed is not None
-        weights.append(weighed.weight)
+        weights.append(weighed.shared)
     assert max(weights) < 1.1 * min(weights)
 
 
@@ -150,7 +209,10 @@ def test_every_weight_is_one_that_the_meter_accepts_and_nothing_is_left_behind(
             assert 1 <= weight <= WEIGHT_MAX
         elif move == "f":
             weighed = weigher.first_token(opened[completion % len(opened)], at, paid)
-            assert weighed is None or (1 <= weighed.weight <= WEIGHT_MAX and 0 <= weighed.growth <= WEIGHT_MAX)
+            if weighed is not None:
+                meter = ReplicaMeter(10**9, 0)
+                meter.open("any", 1, 0)
+                meter.reweigh("any", weighed.weight, 0, *weighed[1:])  # or it would raise
         else:
             weigher.close(opened.pop(), at)
     for name in [*opened, *opened]:
