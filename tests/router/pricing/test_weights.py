@@ -5,22 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from priced_engines import H100_8B
 
-from router.pricing.weights import decode_step_seconds, prefill_step_seconds
-
-
-def test_a_prefill_takes_the_arithmetic_of_what_one_step_holds() -> None:
-    assert prefill_step_seconds(H100_8B, 1000) == pytest.approx(1000 * H100_8B.compute_seconds_per_token)
-    assert prefill_step_seconds(H100_8B, 1_000_000) == prefill_step_seconds(H100_8B, H100_8B.chunk_tokens)
-
-
-def test_a_prefill_takes_what_hides_behind_nothing_too() -> None:
-    slow = H100_8B.model_copy(update={"token_seconds": 1e-6, "prefill_overhead_seconds": 1e-3})
-    added = prefill_step_seconds(slow, 1000) - prefill_step_seconds(H100_8B, 1000)
-    assert added == pytest.approx(1000 * 1e-6 + 1e-3)
-
-
-def test_a_prompt_that_is_all_cached_takes_nothing() -> None:
-    assert prefill_step_seconds(H100_8B, 0) == 0
+from router.pricing.weights import decode_step_seconds
 
 
 def test_a_decode_takes_its_share_of_the_step_its_own_context_and_its_token() -> None:
