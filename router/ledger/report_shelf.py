@@ -282,18 +282,16 @@ def _tell(
         "in_flight": beat.in_flight,
         "state": beat.state.value,
     }
-    booked = database.execute(workers.BEAT, members | {"worker": worker}).fetchone()
-    if booked is None:
-        worker = workers.renamed(worker)
+    while (booked := database.execute(workers.BEAT, members | {"worker": worker}).fetchone()) is None:
+        worker = workers.renamed(worker)  # or it was already, and nobody knows: then it is found
         _register(database, worker, beat.watermark_ns, reports[0][0] - 1 if reports else seq)
-        booked = database.execute(workers.BEAT, members | {"worker": worker}).fetchone()
     told = [(worker, *report) for report in reports if report[0] > booked[0]]
     database.insert_new("reports", workers.REPORT_COLUMNS, told)
     return worker
 
 
 def _register(database: Database, worker: str, at_ns: int, seq: int) -> None:
-    """A row of its own, under a name that nobody had. What was told before `seq` was told by another."""
+    """A row of its own, unless it has one. What was told up to `seq` was told by another."""
     database.execute(workers.REGISTER, {"worker": worker, "at_ns": at_ns, "seq": seq})
 
 

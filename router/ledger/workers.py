@@ -80,9 +80,12 @@ CORRECTION_COLUMNS = ("seq", "booked_ns", "corrected_nanousd", *rows.CHARGE_COLU
 WORKER_COLUMNS = ", ".join(Worker._fields)
 REGISTER = f"""
 INSERT INTO workers ({WORKER_COLUMNS}) VALUES (:worker, '{WorkerState.LIVE}', :at_ns, :at_ns, 0, :seq, :seq, '{{}}')
+ON CONFLICT DO NOTHING
 """
+# A spool that has but prices takes nothing back of what was told.
 BEAT = f"""
-UPDATE workers SET watermark_ns = :watermark_ns, beats = beats + 1, reported_seq = :seq, in_flight = :in_flight, state = :state
+UPDATE workers SET watermark_ns = :watermark_ns, beats = beats + 1, in_flight = :in_flight, state = :state,
+    reported_seq = CASE WHEN reported_seq > :seq THEN reported_seq ELSE :seq END
 WHERE worker = :worker AND state = '{WorkerState.LIVE}' RETURNING booked_seq
 """
 OTHERS = f"""

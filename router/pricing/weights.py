@@ -1,7 +1,7 @@
 """What an attempt takes up of an engine step in a typical batch while it decodes.
 
-This is for the price of a class of tokens, which is reckoned for a replica that is known by numbers alone. What an attempt is metered with comes from
-`weigher.py`, which knows who else is there at each of its events.
+This is for the price of a class of tokens, of a replica that is known by numbers alone. What an attempt is metered with comes
+from `weigher.py`, which knows who else is there at each of its events.
 
 It is measured in the time the step's resources are taken up, which is what makes the ratio of output to input right at any
 concurrency: alone, a decoding attempt pays for the whole step; in a batch it pays for its share of the weights read.

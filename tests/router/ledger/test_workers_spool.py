@@ -4,8 +4,10 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
 from audited import assert_audit_is_clean, assert_what_is_told_is_the_audits
 from bookkeeping import CLOUD_PRICE, EDGE_PRICE, FLEET, LARGE, PRICES, PROFILES, SMALL, answered, facts
@@ -19,6 +21,7 @@ from router.errors import Unavailable
 from router.ledger.journals import Journals, WorkerJournal
 from router.ledger.schema import open_shared
 from router.ledger.shared import SharedLedger
+from router.ledger.spool import SpoolFile
 from router.ledger.store import LedgerError
 from router.ledger.workers import WorkerState
 
@@ -180,6 +183,91 @@ def test_a14_a_dead_worker_is_not_booked_while_its_spool_has_something_to_tell(
     assert is_booked()
     assert statuses(place) == {"away0": "ok", "away1": "ok"}
     living.journal.close()
+
+
+def once_each(place: Place) -> list[tuple[str, str, int]]:
+    """What was booked of each request, and how often; corrections apart."""
+    return place.rows("SELECT request_id, status, count(*) FROM charges GROUP BY 1, 2 ORDER BY 1")
+
+
+@pytest.mark.parametrize("is_noticed", [False, True])
+def test_f30_what_a_process_told_of_a_spool_and_could_not_take_out_of_it_is_booked_once(
+    own_server: PostgresServer, place: Place, is_noticed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It dies between the commit and the removal, and so does the next; if the first was taken for dead, each under its name."""
+    dead = Worker(place, "dead")
+    dead.serve("before", 2)
+    dead.write()
+    own_server.kill()
+    dead.serve("away", 40)
+    dead.write()
+    dead.journal.close()
+    own_server.start_again()
+    if is_noticed:
+        asyncio.run(take_up(place.address))
+
+    class Died(BaseException):
+        pass
+
+    def die(*_: object) -> None:
+        raise Died
+
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(SpoolFile, "remove", die)
+            with pytest.raises(Died):
+                Worker(place, "dies too")
+    following = Worker(place, "next")
+    assert following.spooled_bytes == 0
+    following.journal.close()
+    asyncio.run(take_up(place.address))
+    expected = [f"{word}{n}" for word, many in (("before", 2), ("away", 40)) for n in range(many)]
+    assert once_each(place) == [(name, "ok", 1) for name in sorted(expected)]
+    assert place.rows("SELECT * FROM corrections") == []
+
+
+def test_f30_a_new_name_whose_commit_was_not_confirmed_is_found_again(place: Place) -> None:
+    worker = Worker(place, "w")
+    worker.serve("before", 2)
+    worker.write()
+    database = worker.journal._shelf._database
+    assert database is not None
+    commit = database.commit
+
+    def commit_and_break() -> None:
+        ((names,),) = place.rows("SELECT count(*) FROM workers")
+        commit()
+        if place.rows("SELECT count(*) FROM workers") != [(names,)]:  # it was renamed
+            raise psycopg.OperationalError("the answer is lost")
+
+    database.commit = commit_and_break  # type: ignore[method-assign]
+    asyncio.run(take_up(place.address))
+    worker.serve("after", 4)
+    worker.write()
+    until(lambda: not worker.spooled_bytes)
+    until(lambda: worker.journal.worker.endswith("~2"))
+    worker.journal.close()
+    asyncio.run(take_up(place.address))
+    assert statuses(place) == {f"{word}{n}": "ok" for word, many in (("before", 2), ("after", 4)) for n in range(many)}
+    assert place.rows("SELECT count(*) FROM workers") == [(2,)]
+
+
+def test_f30_a_spool_that_has_but_prices_takes_nothing_back_of_what_was_told(
+    own_server: PostgresServer, place: Place
+) -> None:
+    dead = Worker(place, "dead")
+    dead.serve("told", 4)
+    dead.write()
+    own_server.kill()
+    dearer = replace(EDGE_PRICE, price_id="dearer", nanousd_per_hour=2 * EDGE_PRICE.nanousd_per_hour)
+    dead.accountant.set_fleet(FLEET, {**PRICES, SMALL.name: dearer}, PROFILES, time.time_ns())
+    until(lambda: dead.spooled_bytes > 0)
+    dead.journal.close()
+    own_server.start_again()
+    Worker(place, "next").journal.close()
+    asyncio.run(take_up(place.address))
+    assert statuses(place) == {f"told{n}": "ok" for n in range(4)}
+    assert place.rows("SELECT count(*) FROM prices WHERE price_id = 'dearer'") == [(1,)]
 
 
 def test_workers_have_a_spool_each_and_take_one_that_is_free(place: Place) -> None:
