@@ -17,7 +17,15 @@ HERE = Path(__file__).parents[2] / "deploy" / "config" / "capacity"
 EXAMPLES = sorted(file.stem for file in HERE.glob("*.yaml") if file.stem != "prices")
 DAY = date(2026, 11, 26)
 ENVIRONMENT = {"CLOUD_API_KEY": "none"}
-FULL = Load(attempts=250, prefill_tokens=0, decoding=250, context_tokens=400_000)
+# 250 that decode completions of 200 tokens to prompts of 1,500, and 80 such prompts that wait.
+FULL = Load(
+    attempts=330,
+    prefill_tokens=80 * 1500,
+    decoding=250,
+    context_tokens=400_000,
+    endings=250 * 1_000_000 // 200,
+    renewed_tokens=250 * 1_000_000 // 200 * 1500,
+)
 LIMITED = Health(False, "rate limited by the backend", 99.0, HealthState.LIMITED)
 LEAVING = Health(False, "is being taken away", 0.0, HealthState.LEAVING)
 
