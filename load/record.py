@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 
 from load.traces.formats import charges, columns
-from router.commands.ledger_address import AddressType, address_in_file
 from router.config_source import ConfigRefused
 from router.ledger.address import Address
 from router.ledger.history import Filters, read_history
 from router.ledger.store import LedgerError
+from router.ledger_address import AddressType, address_in_file
 
 TIME_FORMATS = ("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S")
 

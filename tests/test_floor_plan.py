@@ -246,6 +246,7 @@ JOINTS = {
     "router.departures": (DOMAIN, "router.fleet"),
     "router.app": ("router",),
     "router.accounting": ("router",),
+    "router.ledger_address": ("router.config", "router.config_source", "router.ledger"),
     "router.commands": ("router", "policies"),
     "router.__main__": ("router",),
     "load": ("router", "policies"),

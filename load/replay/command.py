@@ -17,12 +17,12 @@ from load.replay.recorded import recorded
 from load.replay.run import Player, Replayed
 from load.simulate.scenario import PolicyChoice
 from load.simulate.table import over_seeds
-from router.commands.ledger_address import AddressType, address_in_file
 from router.config_shape import check_shape
 from router.config_source import ConfigRefused, read_source
 from router.ledger.address import Address
 from router.ledger.history import Filters, read_history
 from router.ledger.store import LedgerError
+from router.ledger_address import AddressType, address_in_file
 from router.pricing.book import PriceBook
 
 TIME_FORMATS = ("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S")

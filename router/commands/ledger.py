@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from router.commands.ledger_address import AddressType, address_in_file
 from router.commands.ledger_audit import audit_ledger, rebuild_ledger
 from router.commands.ledger_budgets import list_budgets
 from router.commands.ledger_prune import prune_ledger
@@ -25,6 +24,7 @@ from router.ledger.address import Address
 from router.ledger.history import HAVE_LEASES, Filters, SumBy, SumRow, grand_total, read_history
 from router.ledger.rows import CHARGE_COLUMNS, charge_from_row
 from router.ledger.store import LedgerError
+from router.ledger_address import AddressType, address_in_file
 from router.telemetry.moved import series_moved
 
 NS_PER_SECOND = 10**9

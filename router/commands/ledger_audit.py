@@ -8,12 +8,12 @@ import httpx
 import orjson
 
 from router.audit import Audit, LeaseAccount, audit
-from router.commands.ledger_address import AddressType
 from router.derivation import Finding
 from router.domain.money import usd_text
 from router.domain.periods import month_text
 from router.ledger.address import Address
 from router.ledger.store import LedgerError
+from router.ledger_address import AddressType
 from router.rebuild import rebuild
 
 FINDINGS_SHOWN = 100

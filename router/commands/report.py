@@ -14,7 +14,6 @@ from pathlib import Path
 
 import click
 
-from router.commands.ledger_address import AddressType, address_in
 from router.config import RouterConfig
 from router.config.stores import LedgerConfig
 from router.config_shape import check_shape
@@ -24,6 +23,7 @@ from router.domain.periods import HOURS_PER_DAY, Leased
 from router.ledger.address import Address
 from router.ledger.periods import Period, Periods, read_periods
 from router.ledger.store import LedgerError
+from router.ledger_address import AddressType, address_in
 from router.pricing.book import LeasedPrice, LeaseRow, OwnedRow, PriceBook
 from router.pricing.price import Purchase
 from router.reporting import page
