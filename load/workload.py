@@ -18,8 +18,6 @@ from load.draws import Draws, Mix
 from load.emulator import language
 from load.traces import DATA, Arrival, Trace
 
-__all__ = ["Mix", "TimedRequest", "Workload", "read_prompts", "timed_requests"]
-
 PROMPTS = DATA / "prompts.csv.gz"
 
 # Contexts of requests that share nothing are stretches of one long text, from a place of their own each.

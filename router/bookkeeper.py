@@ -40,6 +40,8 @@ POST_SECONDS = 1.0
 REPORTS_AT_ONCE = 2_000
 # Between two looks at the event loop: some milliseconds.
 REPORTS_IN_A_ROW = 50
+# More than a supervisor remembers (`group.py`), and few enough to be looked through for every worker.
+DEAD_REMEMBERED = 128
 # At the end somebody else may lead; so often is looked whether he books what we have told.
 CLOSE_LOOKS_MAX = 20
 # Where the ledger cannot write as fast as workers tell, telling waits: reports are safe where they are.
@@ -96,7 +98,8 @@ class Bookkeeper:
         self._taken: dict[str, int] = {}  # by worker, the last report that was read
         self._heard: dict[str, tuple[int, float]] = {}  # by worker, its beats and since when there were no more
         self._booked: dict[str, int] = {}  # by worker, what the store was told last
-        self._dead: set[str] = set()  # the names by which processes began that have ended
+        # The names by which processes began that have ended: the latest, for those before are buried.
+        self._dead: deque[str] = deque(maxlen=DEAD_REMEMBERED)
         self._folded_ns = 0
         self._posted_at = 0.0
         self._round = asyncio.Lock()
@@ -278,7 +281,7 @@ class Bookkeeper:
 
     def hear_of_death(self, worker: str) -> None:
         """This process has ended, and will say nothing more."""
-        self._dead.add(worker)
+        self._dead.append(worker)
 
     def _silent(self, workers: Sequence[Worker]) -> list[str]:
         """Those that live by their own word, and are dead, or were not heard of for too long."""

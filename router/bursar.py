@@ -144,6 +144,9 @@ class Bursar:
             except Exception as error:  # the ledger is away, perhaps: what it has is not known
                 log.debug("a dead worker's share is not freed yet", worker=worker, error=str(error))
             await asyncio.sleep(BURY_SECONDS)
+        log.warning(
+            "a dead worker's share is left to run out: the ledger has not said that all is booked", worker=worker
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -14,7 +14,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +30,16 @@ import click
 import uvloop
 import yaml
 
-from load.bench.policies import FLEET, FLEET_PRICES, OBJECTIVES, read_outcomes
+from load.bench.policies import FLEET, FLEET_PRICES, OBJECTIVES, free_port, quantile, read_outcomes
 from load.demo.components import Component
 from load.demo.fleet import CLOUD_API_KEY, read_fleet, router_config
+from load.draws import Mix
 from load.drive.outcome import Outcome
 from load.drive.process import Target
 from load.drive.run import drive
 from load.drive.schedule import sessions
 from load.traces import read_trace, shaping
-from load.workload import Mix, Workload, read_prompts
+from load.workload import Workload, read_prompts
 from router.access.keys import new_api_key
 from router.config_file import PEPPER
 from router.config_shape import check_shape
@@ -311,8 +312,6 @@ def quality_of(workload: Workload, outcomes: Sequence[Outcome], small_ratio: flo
 
 
 def version_of(contender: Contender, peers_bin: Path) -> str:
-    from importlib.metadata import distributions, version
-
     if contender.kind == "jeton":
         return version("jeton")
     name = {"litellm": "litellm", "sglang": "sglang-router"}[contender.kind]
@@ -378,17 +377,6 @@ def markdown(rows: Sequence[Row], speed: float) -> str:
     if any(row.lag_p99 > LAG_SECONDS_MAX for row in rows):
         lines += ["", "¹ The client fell behind its schedule: these times mean little."]
     return "\n".join(lines) + "\n"
-
-
-def quantile(ordered: Sequence[float], share: float) -> float:
-    return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else 0.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 if __name__ == "__main__":

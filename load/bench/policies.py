@@ -31,11 +31,12 @@ import yaml
 
 from load.demo.components import Component
 from load.demo.fleet import CLOUD_API_KEY, read_fleet, router_config
+from load.draws import Mix
 from load.drive.client import ask
 from load.drive.outcome import CUT_OFF, Outcome
 from load.drive.result import Objectives
 from load.traces import DATA, read_trace
-from load.workload import Mix, TimedRequest, Workload, read_prompts, timed_requests
+from load.workload import TimedRequest, Workload, read_prompts, timed_requests
 from router.access.keys import new_api_key
 from router.config_file import PEPPER, load
 from router.ledger.history import Filters, SumBy, read_history
@@ -88,8 +89,8 @@ class Result:
             f"{self.bought_usd * 1000 / count:.3f}",
             f"{self.charged_usd * 1000 / count:.3f}",
             f"{bill_usd / max(self.tokens, 1) * 1e6:.3f}",
-            f"{_quantile(ttfts, 0.5):.2f} s",
-            f"{_quantile(ttfts, 0.99):.2f} s",
+            f"{quantile(ttfts, 0.5):.2f} s",
+            f"{quantile(ttfts, 0.99):.2f} s",
             f"{sum(OBJECTIVES.are_met_by(one) for _, one in self.outcomes) / count:.1%}",
             f"{quality / max(best, 1):.1%}",
             f"{sum(one.tier == 'small' for _, one in answered) / max(len(answered), 1):.0%}",
@@ -98,7 +99,7 @@ class Result:
 
     @property
     def lag_seconds_p99(self) -> float:
-        return _quantile(sorted(one.sent_seconds - one.scheduled_seconds for _, one in self.outcomes), 0.99)
+        return quantile(sorted(one.sent_seconds - one.scheduled_seconds for _, one in self.outcomes), 0.99)
 
 
 @click.command()
@@ -150,7 +151,7 @@ async def measure(name: str, policy: str, parameters: Mapping[str, Any], seconds
             (directory / "router.yaml").write_text(json.dumps(config), encoding="utf-8")
             shutil.copy(FLEET_PRICES, directory)
             per_hour_usd = _leases_usd_per_hour(directory / "router.yaml", environment)
-            port = _free_port()
+            port = free_port()
             serving = (sys.executable, "-m", "router", "serve", "--host", HOST, "--port", str(port))
             async with Component.running("router", directory, *serving, environment=environment) as router:
                 url = f"http://{HOST}:{port}"
@@ -269,14 +270,14 @@ def page(results: Sequence[Result], right: Mapping[str, tuple[int, int]], second
     return "\n".join(lines) + "\n"
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def _quantile(ordered: Sequence[float], share: float) -> float:
+def quantile(ordered: Sequence[float], share: float) -> float:
     return ordered[min(math.ceil(share * len(ordered)), len(ordered)) - 1] if ordered else math.nan
 
 

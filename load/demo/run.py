@@ -22,8 +22,9 @@ from load.demo.fleet import CLOUD_API_KEY, PRICES, places, read_fleet, router_co
 from load.demo.screen import Screen
 from load.demo.summary import summarize
 from load.demo.traffic import Traffic
+from load.draws import Mix
 from load.traces import read_trace
-from load.workload import Mix, Workload, read_prompts, timed_requests
+from load.workload import Workload, read_prompts, timed_requests
 from router.access.keys import new_api_key
 from router.config_file import PEPPER
 

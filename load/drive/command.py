@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from load.draws import Mix
 from load.drive.outcome import Outcome
 from load.drive.process import Target
 from load.drive.result import Objectives, figures, rows
@@ -21,7 +22,7 @@ from load.drive.schedule import Session, sessions
 from load.drive.verdict import objections
 from load.report import pages
 from load.traces import AZURE_CONVERSATION, Trace, read_trace, shaping, synthetic
-from load.workload import Mix, Workload, read_prompts
+from load.workload import Workload, read_prompts
 from router.config_shape import check_shape
 from router.config_source import ConfigRefused, read_source
 from router.domain.usage import Usage

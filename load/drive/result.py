@@ -32,13 +32,16 @@ class Objectives:
         """By an answer that really finished. What was not seen (TTFT of a whole answer) is taken to be its end."""
         if not outcome.is_ok:
             return False
-        ttft = outcome.ttft_seconds
-        measured = (
-            (outcome.latency_seconds if ttft is None else ttft, self.ttft_seconds_max),
-            (outcome.tpot_seconds or 0.0, self.tpot_seconds_max),
-            (outcome.latency_seconds, self.latency_seconds_max),
+        ttft, latency = outcome.ttft_seconds, outcome.latency_seconds
+        return self.are_kept(latency if ttft is None else ttft, outcome.tpot_seconds or 0.0, latency)
+
+    def are_kept(self, ttft_seconds: float, tpot_seconds: float, latency_seconds: float) -> bool:
+        """tpot_seconds: 0 where there was but one token."""
+        return (
+            (self.ttft_seconds_max is None or ttft_seconds <= self.ttft_seconds_max)
+            and (self.tpot_seconds_max is None or tpot_seconds <= self.tpot_seconds_max)
+            and (self.latency_seconds_max is None or latency_seconds <= self.latency_seconds_max)
         )
-        return all(limit is None or value <= limit for value, limit in measured)
 
 
 def spread_of(values: Sequence[float], unit: str) -> dict[str, Any]:

@@ -4,8 +4,7 @@ A formula bounds from below what each way costs (it looks at means), so they are
 those whose bound is already dearer than what has been found.
 """
 
-import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import NamedTuple
@@ -187,9 +186,9 @@ def _best(found: Sequence[Plan], wanted: int) -> list[Plan]:
 
 def _by_bound(
     demand: Demand, objectives: Objectives, builds: Sequence[Build], offers: Sequence[GpuOffer]
-) -> Iterator[tuple[float, Build, GpuOffer]]:
+) -> list[tuple[float, Build, GpuOffer]]:
     """Every way to build and pay with what it costs a day at least, the cheapest bound first."""
-    heap: list[tuple[float, int, Build, GpuOffer]] = []
+    found: list[tuple[float, Build, GpuOffer]] = []
     for build in builds:
         if not is_good_enough(build.quality, demand):
             continue
@@ -202,7 +201,5 @@ def _by_bound(
             is_serverless = offer.way is Way.SERVERLESS
             replicas = demand.requests_per_second / most if is_serverless else ceil(demand.peak_per_second / most)
             bound = replicas * build.gpus * offer.usd_per_gpu_hour * HOURS_PER_DAY
-            heapq.heappush(heap, (bound, len(heap), build, offer))
-    while heap:
-        bound, _, build, offer = heapq.heappop(heap)
-        yield bound, build, offer
+            found.append((bound, build, offer))
+    return sorted(found, key=lambda one: one[0])

@@ -152,7 +152,7 @@ class _Run:
             self.ask(ended + wait_seconds, ask, user)
 
     def _trial(self) -> Trial:
-        trial, wanted = Trial(), self._objectives
+        trial = Trial()
         first_counted = self._warmup_ratio * self._asked
         last_before = 0.0
         for number, at_seconds, ended, sequence in self._ended:
@@ -171,11 +171,7 @@ class _Run:
             trial.cached_tokens += sequence.cached_tokens
             trial.completion_tokens += produced
             trial.preemptions += sequence.preemptions
-            trial.met += (
-                (wanted.ttft_seconds_max is None or ttft <= wanted.ttft_seconds_max)
-                and (wanted.tpot_seconds_max is None or tpot <= wanted.tpot_seconds_max)
-                and (wanted.latency_seconds_max is None or latency <= wanted.latency_seconds_max)
-            )
+            trial.met += self._objectives.are_kept(ttft, tpot, latency)
             trial.began_seconds = min(trial.began_seconds, at_seconds)
             trial.ended_seconds = max(trial.ended_seconds, ended)
         return trial

@@ -22,10 +22,9 @@ from router.config_source import ConfigRefused, read_source
 from router.ledger.address import Address
 from router.ledger.history import Filters, read_history
 from router.ledger.store import LedgerError
-from router.ledger_address import AddressType, address_in_file
+from router.ledger_options import MOMENT, AddressType, address_in_file, moment_ns
 from router.pricing.book import PriceBook
 
-TIME_FORMATS = ("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S")
 # What a provider runs is not known; this answers about as quickly as large models in the cloud do.
 METERED_PROFILE = "h100x4-llama-3.1-70b-bf16"
 MOVES_SHOWN = 8
@@ -37,8 +36,8 @@ MOVES_SHOWN = 8
 @click.option("--policy", "name", default=None, help="Another policy; the configuration's where left out.")
 @click.option("--parameters", default="{}", show_default=True, help="Its parameters, a JSON object.")
 @click.option("--prices", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Another price book.")
-@click.option("--from", "since", type=click.DateTime(TIME_FORMATS), help="The beginning (UTC); the ledger's.")
-@click.option("--to", "until", type=click.DateTime(TIME_FORMATS), help="The end, exclusive (UTC); now when left out.")
+@click.option("--from", "since", type=MOMENT, help="The beginning (UTC); the ledger's.")
+@click.option("--to", "until", type=MOMENT, help="The end, exclusive (UTC); now when left out.")
 @click.option(
     "--attempts-max",
     type=click.IntRange(1),
@@ -76,7 +75,7 @@ def replay(
     Both runs are simulated over the configured fleet, so their difference is the policy's or the prices', and how far the first
     is from what was recorded says how far to believe it.
     """
-    filters = Filters(since_ns=_ns(since), until_ns=_ns(until))
+    filters = Filters(since_ns=moment_ns(since), until_ns=moment_ns(until))
     try:
         with read_history(address or address_in_file(config)) as history:
             charges = history.charges(filters, attempts_max)
@@ -120,6 +119,8 @@ def replay(
     moved: Counter[tuple[str, str]] = sum(map(table.moves, before, after), Counter())
     for (origin, target), count in moved.most_common(MOVES_SHOWN):
         console.print(f"{count / len(seeds):,.1f} requests from {origin or 'nowhere'} to {target or 'nowhere'}")
+    if was["unpriced"]:
+        console.print(f"not in what was charged: {was['unpriced']:,.0f} requests whose cost is not known")
     for why, count in left_out.items():
         console.print(f"left out: {count:,} ({why})")
     for note in table.NOTES:
@@ -132,10 +133,6 @@ def replay(
             **table.told(was, same, other, change),
         }  # fmt: skip
         json_path.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-
-
-def _ns(moment: datetime | None) -> int | None:
-    return None if moment is None else int(moment.replace(tzinfo=UTC).timestamp()) * 10**9
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -2,13 +2,10 @@
 Pure."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-# Endpoints whose answers are generated: of others the simulation knows nothing.
-GENERATING = frozenset({"chat", "completions", "responses", "messages"})
-NS = 1e9
+from load.traces.formats.charges import GENERATING, NS, Row, by_request, completion_tokens, prompt_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +29,12 @@ class Recorded:
     ttft_seconds: float | None
 
 
-def recorded(charges: Iterable[Mapping[str, Any]]) -> tuple[list[Recorded], Counter[str]]:
-    """The requests in the order of their arrival, and how many were left out, by reason. charges: rows of the ledger, by
-    column."""
-    attempts: dict[str, list[Mapping[str, Any]]] = {}
-    for row in charges:
-        attempts.setdefault(row["request_id"], []).append(row)
-    for several in attempts.values():
-        several.sort(key=lambda row: row["number"])
+def recorded(charges: Iterable[Row]) -> tuple[list[Recorded], Counter[str]]:
+    """The requests in the order of their arrival, and how many were left out, by reason: those that were not generated, of which
+    the simulation knows nothing. charges: rows of the ledger, by column."""
     left_out: Counter[str] = Counter()
     kept = []
-    for several in attempts.values():
+    for several in by_request(charges):
         last = several[-1]
         if last["backend"] == "cache":
             left_out["answered from the response cache"] += 1
@@ -57,10 +49,10 @@ def recorded(charges: Iterable[Mapping[str, Any]]) -> tuple[list[Recorded], Coun
     return [_recorded(several, began_ns) for several in kept], left_out
 
 
-def _recorded(several: Sequence[Mapping[str, Any]], began_ns: int) -> Recorded:
+def _recorded(several: Sequence[Row], began_ns: int) -> Recorded:
     first, last = several[0], several[-1]
     costs = [row["cost_nanousd"] for row in several]
-    prompt_tokens = last["prompt_tokens"] or last["prompt_tokens_estimate"]
+    tokens = prompt_tokens(last)
     first_token_ns = last["first_token_ns"]
     return Recorded(
         seconds=(first["opened_ns"] - began_ns) / NS,
@@ -70,10 +62,10 @@ def _recorded(several: Sequence[Mapping[str, Any]], began_ns: int) -> Recorded:
         category=last["category"],
         is_streaming=first_token_ns is not None,
         is_ok=last["status"] == "ok",
-        prompt_tokens=max(1, prompt_tokens),
+        prompt_tokens=tokens,
         prompt_tokens_estimate=last["prompt_tokens_estimate"],
-        cached_tokens=min(last["cached_tokens"], max(0, prompt_tokens - 1)),
-        completion_tokens=max(1, last["completion_tokens"] or last["completion_tokens_estimate"]),
+        cached_tokens=min(last["cached_tokens"], tokens - 1),
+        completion_tokens=completion_tokens(last),
         completion_tokens_estimate=last["completion_tokens_estimate"],
         cost_nanousd=None if None in costs else sum(costs),
         ttft_seconds=None if first_token_ns is None else (first_token_ns - first["opened_ns"]) / NS,

@@ -15,6 +15,7 @@ from load.workload import read_prompts
 from router.classify.classifier import Classifier
 from router.config_file import load
 from router.domain.fleet import Billing
+from router.domain.usage import Usage
 from router.pricing.book import PriceBook
 from router.selection.loader import load_policy
 
@@ -25,6 +26,20 @@ class Replayed:
 
     done: Simulation
     routes: Mapping[int, str]
+
+
+class _Routes:
+    """Where each request was answered."""
+
+    def __init__(self) -> None:
+        self.by_number: dict[int, str] = {}
+
+    def closed(
+        self, attempt: Attempt, usage: Usage, cost_nanousd: int, now_seconds: float, *, is_answered: bool
+    ) -> None:
+        if is_answered:
+            journey = attempt.journey
+            self.by_number[journey.session[journey.turn].number] = attempt.replica.backend.name
 
 
 class Player:
@@ -74,16 +89,11 @@ class Player:
             raise ValueError(str(error)) from error
 
     def play(self, choice: PolicyChoice, seed: int, *, at_other_prices: bool = False) -> Replayed:
-        routes: dict[int, str] = {}
-
-        def note(attempt: Attempt) -> None:
-            journey = attempt.journey
-            routes[journey.session[journey.turn].number] = attempt.replica.backend.name
-
+        routes = _Routes()
         laboratory = self._other if at_other_prices else self._laboratory
         asks = RecordedAsks(self._requests, self._predictions, seed=seed)
-        done = laboratory.simulate_these(choice, seed, asks, self._sessions(), note)
-        return Replayed(done, routes)
+        done = laboratory.simulate_these(choice, seed, asks, self._sessions(), routes)
+        return Replayed(done, routes.by_number)
 
     def _sessions(self) -> Iterator[Session]:
         for number, one in enumerate(self._requests):

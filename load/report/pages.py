@@ -174,11 +174,15 @@ def driven(
         (f"{found['request_count']['avg']:,}", "requests answered"),
         (f"{found['error_request_count']['avg']:,}", "failed"),
         (f"${cost['total']:,.4f}" if cost["requests_with_known_cost"] else "–", "cost, as far as it was told"),
-        (f"{found['time_to_first_token'].get('p99', 0):,.0f} ms", "TTFT p99"),
+        (f"{ttft['p99']:,.0f} ms" if "p99" in (ttft := found["time_to_first_token"]) else "–", "TTFT p99"),
     ]
     if "goodput" in found:
         cells.append((f"{found['goodput']['avg']:.2f}/s", "goodput"))
     has_cost = any(map(any, dollars.values()))
+    unknown = sum(one.cost_nanousd is None for one in good)
+    told = FROM_OUTSIDE + (
+        f" Of {unknown:,} answers nobody told what they cost: they are not in it." if unknown else ""
+    )
     errors = [[kind, f"{count:,}"] for kind, count in found["errors"].items()]
     by_place = [[name, f"{count:,}"] for name, count in found["backends"].items()]
     return page(
@@ -186,7 +190,7 @@ def driven(
         subtitle,
         [
             _cells(cells) + warned,
-            _section("Cost over time", plots.over_time(step, dollars, "cost"), _soft(FROM_OUTSIDE)) if has_cost else "",
+            _section("Cost over time", plots.over_time(step, dollars, "cost"), _soft(told)) if has_cost else "",
             _section("Answers over time", plots.over_time(step, answers, "answers", unit="answers")),
             _section("Latency", plots.cumulative(curves, "latency", objectives.ttft_seconds_max)),
             _section("Figures", table(heads, lines, left=1)),

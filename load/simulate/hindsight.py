@@ -69,7 +69,11 @@ class Witness:
         self._users: Counter[int] = Counter()
         self._answered: list[tuple[Attempt, tuple[float | None, ...]]] = []
 
-    def __call__(self, attempt: Attempt) -> None:
+    def closed(
+        self, attempt: Attempt, usage: Usage, cost_nanousd: int, now_seconds: float, *, is_answered: bool
+    ) -> None:
+        if not is_answered:
+            return
         self._users.update(attempt.sequence.block_hashes)
         if attempt.journey.due_seconds >= self._warmup_seconds:
             self._answered.append((attempt, self._qualities(attempt.journey)))

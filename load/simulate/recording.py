@@ -73,7 +73,7 @@ class Recorder:
     @classmethod
     def of(cls, world: World) -> "Recorder":
         recorder = cls(world, world.until_seconds / SLICES)
-        world.observer = recorder
+        world.observers.append(recorder)
         for number in range(1, SLICES + 1):
             world.at(number * recorder.step_seconds, recorder._look)
         return recorder
@@ -81,14 +81,16 @@ class Recorder:
     def _look(self) -> None:
         self._leased.append(self.world.paid(self.world.now_seconds))
 
-    def closed(self, attempt: Attempt, usage: Usage, cost_nanousd: int, now_seconds: float) -> None:
+    def closed(
+        self, attempt: Attempt, usage: Usage, cost_nanousd: int, now_seconds: float, *, is_answered: bool
+    ) -> None:
         pool, price = attempt.replica.backend.pool.name, attempt.price
         if not isinstance(price, LeasedPrice):
             at = int(now_seconds / self.step_seconds)
             if at < SLICES:
                 self._bought[pool][at] += cost_nanousd
             return
-        if not usage.completion_tokens:  # it bought nothing
+        if not is_answered:  # it bought nothing
             return
         cost = standard_cost(price, attempt.replica.profile, usage)
         self._spread(self._standard[pool], cost, attempt.sequence.arrived_seconds, now_seconds)

@@ -102,15 +102,28 @@ class SimulatedReplica:
             self.meter.reprice(price.nanousd_per_hour, max(int(now_seconds * NS), self.meter.last_ns))
 
     def opened(
-        self, attempt_id: str, now_seconds: float, prompt_tokens: int, completion_tokens: int, *, is_streaming: bool
+        self,
+        attempt_id: str,
+        now_seconds: float,
+        prompt_tokens: int,
+        completion_tokens: int,
+        *,
+        cached_tokens: int,
+        is_streaming: bool,
     ) -> None:
-        """The attempt is dispatched. completion_tokens: expected."""
+        """The attempt is dispatched. prompt_tokens, and cached_tokens of them; completion_tokens: expected."""
         self.open_attempts += 1
         if self.meter is None:
             return
         at_ns = max(int(now_seconds * NS), self.meter.last_ns)
         weight = self.weigher.open(
-            attempt_id, self.profile, at_ns, prompt_tokens, completion_tokens, is_streaming=is_streaming
+            attempt_id,
+            self.profile,
+            at_ns,
+            max(prompt_tokens - cached_tokens, 0),
+            completion_tokens,
+            context_tokens=prompt_tokens,
+            is_streaming=is_streaming,
         )
         self.meter.open(attempt_id, weight, at_ns)
 
@@ -124,15 +137,15 @@ class SimulatedReplica:
         if weighed is not None:
             meter.reweigh(attempt_id, weighed.weight, at_ns, *weighed[1:])
 
-    def closed(self, attempt_id: str, now_seconds: float) -> int | None:
-        """What it cost, nano-dollars; None on a metered backend."""
+    def closed(self, attempt_id: str, now_seconds: float, computed_tokens: int | None) -> int | None:
+        """What it cost, nano-dollars; None on a metered backend. computed_tokens: of its prompt, as the usage says; None where
+        there is none."""
         self.open_attempts -= 1
         meter = self.meter
         if meter is None:
             return None
-        cost = meter.close(attempt_id, int(now_seconds * NS))
-        self.weigher.close(attempt_id, meter.last_ns)
-        return cost
+        at_ns = max(int(now_seconds * NS), meter.last_ns)
+        return meter.close(attempt_id, at_ns, self.weigher.close(attempt_id, at_ns, computed_tokens))
 
     def end(self, now_seconds: float) -> None:
         """Its lease is over. What is still open keeps what it owes."""

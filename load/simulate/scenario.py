@@ -19,13 +19,14 @@ from load.drive.result import Objectives
 from load.drive.schedule import Session, Turn, sessions
 from load.profiles import profile_named
 from load.simulate.asks import Asks
-from load.simulate.attempt import Attempt, Journey
+from load.simulate.attempt import Journey
 from load.simulate.decider import Decider, Price
 from load.simulate.happenings import FailureConfig, PreemptionConfig, PriceChangeConfig, schedule
 from load.simulate.hindsight import Bounds, Place, Witness, bounds
+from load.simulate.network import Network
 from load.simulate.scaling import Scaler, ScalingConfig
 from load.simulate.tally import Tally
-from load.simulate.world import Asker, Bill, Network, World
+from load.simulate.world import Asker, Bill, Observer, World
 from load.traces import AZURE_CONVERSATION, Arrival, Trace, read_trace, shaping, synthetic
 from load.workload import read_prompts
 from router.classify.classifier import Classifier
@@ -228,10 +229,11 @@ class Laboratory:
         look_on: told of the world before it begins.
         has_bounds: with what the same answers must have cost, which takes scipy, and some 2 kB a request.
         """
+        world, tally = self._world(choice, seed)
         witness = None
         if has_bounds:
             witness = Witness(self._qualities, block_tokens=BLOCK_TOKENS, warmup_seconds=self.scenario.warmup_seconds)
-        world, tally = self._world(choice, seed, witness)
+            world.observers.append(witness)
         look_on(world)
         with _seldom_collecting():
             world.run(self.sessions(seed))
@@ -239,7 +241,7 @@ class Laboratory:
         found = None
         if witness is not None:
             found = bounds(witness.served(), self._places(world, bill), tally.quality, bill.ended_seconds)
-        return Simulation(tally, bill, found, world.happened, world.decisions, world.now_seconds)
+        return Simulation(tally, bill, found, world.happened, world.decisions, world.answered_seconds)
 
     def simulate_these(
         self,
@@ -247,13 +249,14 @@ class Laboratory:
         seed: int,
         asks: Asker,
         these: Iterator[Session],
-        serve: Callable[[Attempt], None] | None = None,
+        observer: Observer,
     ) -> "Simulation":
-        """Requests that are not the scenario's. serve: told of every answer."""
-        world, tally = self._world(choice, seed, serve, asks)
+        """Requests that are not the scenario's."""
+        world, tally = self._world(choice, seed, asks)
+        world.observers.append(observer)
         with _seldom_collecting():
             world.run(these)
-        return Simulation(tally, world.bill(), None, world.happened, world.decisions, world.now_seconds)
+        return Simulation(tally, world.bill(), None, world.happened, world.decisions, world.answered_seconds)
 
     def _qualities(self, journey: Journey) -> tuple[float | None, ...]:
         """Of the request at each backend; None where it is out of the question."""
@@ -280,9 +283,7 @@ class Laboratory:
             for backend in self._deployment.backends
         ]
 
-    def _world(
-        self, choice: PolicyChoice, seed: int, serve: Callable[[Attempt], None] | None, asks: Asker | None = None
-    ) -> tuple[World, Tally]:
+    def _world(self, choice: PolicyChoice, seed: int, asks: Asker | None = None) -> tuple[World, Tally]:
         scenario, deployment = self.scenario, deploy(self.loaded, self.day)
         block_tokens = 0 if scenario.rate is not None else self._base.block_tokens
         wanted = scenario.objectives
@@ -323,7 +324,6 @@ class Laboratory:
             check_seconds=config.health.interval_seconds,
             block_tokens=BLOCK_TOKENS,
             seed=seed,
-            serve=serve,
         )
         schedule(
             world,

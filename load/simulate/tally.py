@@ -135,12 +135,7 @@ class Tally:
         self.latency.add(latency)
         if completion_tokens > 1:
             self.tpot.add(tpot)
-        wanted = self.objectives
-        self.met += (
-            (wanted.ttft_seconds_max is None or ttft <= wanted.ttft_seconds_max)
-            and (wanted.tpot_seconds_max is None or tpot <= wanted.tpot_seconds_max)
-            and (wanted.latency_seconds_max is None or latency <= wanted.latency_seconds_max)
-        )
+        self.met += self.objectives.are_kept(ttft, tpot, latency)
 
     @property
     def duration_seconds(self) -> float:

@@ -10,7 +10,7 @@ Deterministic: two events of one time keep the order in which they came about.
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
@@ -21,7 +21,9 @@ from load.drive.schedule import Session, due_seconds
 from load.engine import EngineSequence
 from load.simulate.asks import Ask
 from load.simulate.attempt import Attempt, Journey
+from load.simulate.blocks import BlockNames
 from load.simulate.decider import Decider, Price
+from load.simulate.network import Network
 from load.simulate.replica import SimulatedReplica
 from load.simulate.tally import Tally
 from load.traces import Arrival
@@ -53,23 +55,13 @@ class Bill:
     ended_seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
-    """exists: round trips and the time of HTTP and tokenizer are there; without, requests are at the engine at once.
-
-    router_seconds: what a request takes in the router itself. jitter: a way takes this much more on average, 0 for none; the
-    excess is exponential, so that some take much longer.
-    """
-
-    exists: bool = True
-    router_seconds: float = 0.0
-    jitter: float = 0.0
-
-
 class Observer(Protocol):
     """Looks on, and changes nothing."""
 
-    def closed(self, attempt: Attempt, usage: Usage, cost_nanousd: int, now_seconds: float) -> None: ...
+    def closed(
+        self, attempt: Attempt, usage: Usage, cost_nanousd: int, now_seconds: float, *, is_answered: bool
+    ) -> None:
+        """An attempt is over. is_answered: with a whole answer; else its replica failed."""
 
 
 class Asker(Protocol):
@@ -84,7 +76,7 @@ class World:
     """backends: with their replicas at the start. prices, profiles: by backend. A metered backend works as its profile says,
     which is the provider's own affair: the router does not know it. decider_on: makes the deciding part on a clock.
 
-    serve: told of every answer, where a bound is wanted (`hindsight.py`).
+    observers: told of every attempt that is over.
     prices_seen: every price of a backend, in the order in which they were in force.
     happened: what befell the fleet, how often. now_seconds: simulated.
     """
@@ -102,12 +94,10 @@ class World:
         until_seconds: float,
         block_tokens: int = 16,
         trace_block_tokens: int = 0,
-        network: Network = Network(),
+        network: Network,
         check_seconds: float = 2.0,
         seed: int = 0,
-        serve: Callable[[Attempt], None] | None = None,
     ) -> None:
-        self._serve = serve
         self.until_seconds = until_seconds
         self.now_seconds = self.answered_seconds = 0.0
         self.backends = {backend.name: backend for backend in backends}
@@ -121,9 +111,8 @@ class World:
         self._jitter = Random(f"{seed}/network")
         self._check_seconds = check_seconds
         self._block_tokens = block_tokens
-        self._trace_block_tokens = trace_block_tokens
+        self._block_names = BlockNames(asks.common_tokens, block_tokens, trace_block_tokens)
         self._seeds = count(seed)
-        self._instructions: dict[str, Sequence[int]] = {}
         self.replicas: dict[str, SimulatedReplica] = {}
         self._replicas_max: Counter[str] = Counter()
         for backend in self.backends.values():
@@ -136,7 +125,7 @@ class World:
         self._order = count()
         self.decisions = 0
         self.happened: Counter[str] = Counter()
-        self.observer: Observer | None = None
+        self.observers: list[Observer] = []
         self.decider = decider_on(lambda: self.now_seconds)
 
     def run(self, sessions: Iterator[Session]) -> None:
@@ -376,10 +365,19 @@ class World:
                 one.name, max(0, estimate - candidate.cached_tokens), round(candidate.completion_tokens)
             ),
             EngineSequence(
-                journey.prompt_tokens - journey.known_cached_tokens, completion_tokens, self._hashes(journey, arrival)
+                journey.prompt_tokens - journey.known_cached_tokens,
+                completion_tokens,
+                self._block_names.of(journey, arrival),
             ),
         )
-        one.opened(attempt.id, now, estimate, round(candidate.completion_tokens), is_streaming=request.is_streaming)
+        one.opened(
+            attempt.id,
+            now,
+            estimate,
+            round(candidate.completion_tokens),
+            cached_tokens=candidate.cached_tokens,
+            is_streaming=request.is_streaming,
+        )
         self.decider.sent(one.name, request)
         if self._network.exists:
             profile = one.profile
@@ -422,11 +420,7 @@ class World:
         self._arm(one)
 
     def _way_seconds(self, one: SimulatedReplica) -> float:
-        """One way between router and replica."""
-        if not self._network.exists:
-            return 0.0
-        seconds = one.backend.pool.rtt_seconds / 2
-        return seconds * (1 + self._jitter.expovariate(1 / self._network.jitter)) if self._network.jitter else seconds
+        return self._network.way_seconds(one.backend.pool.rtt_seconds, self._jitter)
 
     def _hear_first(self, attempt: Attempt) -> None:
         if attempt.is_over:
@@ -445,7 +439,7 @@ class World:
             sequence.prompt_tokens + known, sequence.produced_tokens, cached_tokens=sequence.cached_tokens + known
         )
         self.decider.fleet.succeeded(one.name)
-        cost = self._close(attempt, usage)
+        cost = self._close(attempt, usage, is_answered=True)
         self.answered_seconds = now
         if journey.due_seconds >= self._warmup_seconds:
             first = attempt.first_seconds
@@ -461,8 +455,6 @@ class World:
                 is_metered=one.meter is None,
                 quality=attempt.candidate.quality,
             )
-        if self._serve is not None:
-            self._serve(attempt)
         session, turn = journey.session, journey.turn + 1
         if turn < len(session):
             due = due_seconds(session[turn], now)
@@ -477,7 +469,7 @@ class World:
         has_begun = sequence.first_token_seconds is not None and journey.request.is_streaming
         if fault != "leaving":
             self.decider.fleet.failed(one.name, fault)
-        cost = self._close(attempt, Usage(0, 0))
+        cost = self._close(attempt, Usage(0, 0), is_answered=False)
         if journey.due_seconds >= self._warmup_seconds:
             self._tally.lost_nanousd += cost
         if has_begun:
@@ -500,44 +492,22 @@ class World:
             self._tally.retries += 1
         self._attempt(journey)
 
-    def _close(self, attempt: Attempt, usage: Usage) -> int:
-        """The attempt is over, however. What it cost."""
+    def _close(self, attempt: Attempt, usage: Usage, *, is_answered: bool) -> int:
+        """The attempt is over, however. What it cost, nano-dollars."""
         attempt.is_over = True
         attempt.ticket.leave()
         one = attempt.replica
-        cost = one.closed(attempt.id, self.now_seconds)
-        if isinstance(attempt.price, MeteredPrice):
+        computed_tokens = usage.prompt_tokens - usage.cached_tokens if usage.prompt_tokens else None
+        cost = one.closed(attempt.id, self.now_seconds, computed_tokens)
+        if cost is None:
+            assert isinstance(attempt.price, MeteredPrice)
             cost = list_cost(attempt.price, usage)
         if one.goes_when_idle and one.open_attempts == 0:
             self._remove(one)
-        if self.observer is not None:
-            self.observer.closed(attempt, usage, cost or 0, self.now_seconds)
-        return cost or 0
+        for observer in self.observers:
+            observer.closed(attempt, usage, cost, self.now_seconds, is_answered=is_answered)
+        return cost
 
     def _refuse(self, why: str, due_seconds: float) -> None:
         if due_seconds >= self._warmup_seconds:
             self._tally.refused[why] += 1
-
-    def _instruction(self, tenant: str) -> Sequence[int]:
-        """Names of the blocks that every prompt of the tenant begins with."""
-        blocks = self._instructions.get(tenant)
-        if blocks is None:
-            blocks = [hash((tenant, at)) for at in range(self._asks.common_tokens // self._block_tokens)]
-            self._instructions[tenant] = blocks
-        return blocks
-
-    def _hashes(self, journey: Journey, arrival: Arrival) -> Sequence[int]:
-        """Names of the prompt's whole blocks in the engine's size, each for all before it; tenants share none. Where the trace
-        has no blocks, a session's text is one stretch that each turn has more of; prompts that share nothing else begin with the
-        same instruction."""
-        tenant, size = journey.request.tenant, self._block_tokens
-        if not arrival.blocks and not arrival.session:
-            return self._instruction(tenant) if journey.has_context else ()
-        whole = arrival.prompt_tokens // size
-        if arrival.blocks:
-            ids, each = list(arrival.block_ids()), self._trace_block_tokens
-            return [
-                hash((tenant, ids[at * size // each], at * size % each))
-                for at in range(min(whole, len(ids) * each // size))
-            ]
-        return [hash((tenant, journey.session[0].number, at)) for at in range(whole)]

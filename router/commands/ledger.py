@@ -24,14 +24,13 @@ from router.ledger.address import Address
 from router.ledger.history import HAVE_LEASES, Filters, SumBy, SumRow, grand_total, read_history
 from router.ledger.rows import CHARGE_COLUMNS, charge_from_row
 from router.ledger.store import LedgerError
-from router.ledger_address import AddressType, address_in_file
+from router.ledger_options import MOMENT, AddressType, address_in_file, moment_ns
 from router.telemetry.moved import series_moved
 
 NS_PER_SECOND = 10**9
 NS_PER_MILLISECOND = 10**6
 UNKNOWN = "unknown"
 PIPE_COLUMNS = 1000
-TIME_FORMATS = ("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S")
 
 Row = Mapping[str, str]
 
@@ -66,8 +65,8 @@ ledger.add_command(list_budgets)
 def _filter_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--csv", "as_csv", is_flag=True, help="CSV on standard output, amounts in US dollars."),
-        click.option("--until", type=click.DateTime(TIME_FORMATS), help="Ended before (UTC)."),
-        click.option("--since", type=click.DateTime(TIME_FORMATS), help="Ended at or after (UTC)."),
+        click.option("--until", type=MOMENT, help="Ended before (UTC)."),
+        click.option("--since", type=MOMENT, help="Ended at or after (UTC)."),
         click.option("--backend", default="", help="Of this backend only."),
         click.option("--pool", default="", help="Of this pool only."),
         click.option("--tenant", default="", help="Of this tenant only."),
@@ -200,11 +199,7 @@ class _told_plainly:
 
 
 def _filters(tenant: str, pool: str, backend: str, since: datetime | None, until: datetime | None) -> Filters:
-    return Filters(tenant, pool, backend, _ns(since), _ns(until))
-
-
-def _ns(moment: datetime | None) -> int | None:
-    return None if moment is None else int(moment.replace(tzinfo=UTC).timestamp()) * NS_PER_SECOND
+    return Filters(tenant, pool, backend, moment_ns(since), moment_ns(until))
 
 
 def _time_text(at_ns: int) -> str:

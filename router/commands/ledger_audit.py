@@ -13,7 +13,7 @@ from router.domain.money import usd_text
 from router.domain.periods import month_text
 from router.ledger.address import Address
 from router.ledger.store import LedgerError
-from router.ledger_address import AddressType
+from router.ledger_options import AddressType
 from router.rebuild import rebuild
 
 FINDINGS_SHOWN = 100

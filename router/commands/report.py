@@ -23,7 +23,7 @@ from router.domain.periods import HOURS_PER_DAY, Leased
 from router.ledger.address import Address
 from router.ledger.periods import Period, Periods, read_periods
 from router.ledger.store import LedgerError
-from router.ledger_address import AddressType, address_in
+from router.ledger_options import MOMENT, AddressType, address_in
 from router.pricing.book import LeasedPrice, LeaseRow, OwnedRow, PriceBook
 from router.pricing.price import Purchase
 from router.reporting import page
@@ -32,7 +32,6 @@ from router.reporting.focus import COLUMNS, Row, focus_rows, restated
 from router.reporting.focus_rules import broken_rules
 from router.reporting.report import Report, as_json, build
 
-TIME_FORMATS = ("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S")
 PLACES = ("pool", "backend", "replica", "billing", "outcome")
 ALL_HOURS = 10**9  # more than there are: one row for the whole period
 PARTS = ("useful", "thin", "idle", "lost", "unrated", "in_flight", "bill")
@@ -52,8 +51,8 @@ class Background:
 @click.command()
 @click.option("--ledger", "address", type=AddressType(), help="The ledger's file, or the URL of its database.")
 @click.option("--config", type=click.Path(path_type=Path), default=Path("router.yaml"), show_default=True)
-@click.option("--from", "since", type=click.DateTime(TIME_FORMATS), help="The first hour (UTC); the ledger's first.")
-@click.option("--to", "until", type=click.DateTime(TIME_FORMATS), help="The end, exclusive (UTC); now when left out.")
+@click.option("--from", "since", type=MOMENT, help="The first hour (UTC); the ledger's first.")
+@click.option("--to", "until", type=MOMENT, help="The end, exclusive (UTC); now when left out.")
 @click.option(
     "--output", type=click.Path(path_type=Path), default=Path("jeton-report"), show_default=True,
     help="Files are named after it: .html, .json and .focus.csv.",

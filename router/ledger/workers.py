@@ -161,8 +161,8 @@ def read_told(database: Database, taken: Mapping[str, int], known_prices: Mappin
 
 def is_booked(database: Database, identity: str) -> bool:
     """Whether the ledger has all that a process that is gone has told, and nothing of it is open."""
-    names = [(one.worker, one) for one in read_workers(database) if is_of(one.worker, identity)]
-    if any(one.state == WorkerState.LIVE or one.booked_seq < one.reported_seq for _, one in names):
+    its = [one for one in read_workers(database) if is_of(one.worker, identity)]
+    if any(one.state == WorkerState.LIVE or one.booked_seq < one.reported_seq for one in its):
         return False
     return not any(
         database.execute(
@@ -171,9 +171,9 @@ def is_booked(database: Database, identity: str) -> bool:
             AND kind = 'opened' AND NOT EXISTS (SELECT 1 FROM journal WHERE subject = opened.subject AND kind = 'closed')
             LIMIT 1
             """,
-            {"worker": worker},
+            {"worker": one.worker},
         ).fetchone()
-        for worker, _ in names
+        for one in its
     )
 
 

@@ -7,13 +7,14 @@ of a step, divided by weights, goes where its time went. Three things make that 
   the step under way, for the prompts before it, for a place or for blocks when the replica is full. It weighs what its prompt
   costs, divided by the steps until it is read, so a queue of prompts does not pay for what it does not use yet.
 - **Accounts are settled at the first token.** By then it is known how long it took, which prompts were waiting when its step
-  began, and what the attempt has paid. The difference to what its prompt cost is spread over the decode that is expected.
-- **Weights are multiples of a step's overhead and weight read.** These are shared alike by all that decode, however many come
-  and go later, so in that unit an attempt's main part does not depend on the moment it was weighed at. (They are kept in
-  nanoseconds of a step × sequences in it, to be whole numbers.)
-- **A decode's weight grows with its cache.** Nobody knows how long a completion will be, but every step adds its tokens. In
-  that unit all weights together are a step × the sequences in it, so that virtual time, nanoseconds per weight, goes by one
-  for as many steps as there are sequences (`meter.py`).
+  began, and what the attempt has paid. The difference to what its prompt cost is charged, or given back, at once.
+- **What all that decode need alike is a shared weight.** A step's overhead and the read of the weights are divided by however
+  many come and go later (`meter.py`), so an attempt's main part does not depend on the moment it was weighed at.
+- **A decode's own weight grows with its cache.** Nobody knows how long a completion will be, but every step adds its tokens.
+  All weights together are a step × the sequences in it, so that virtual time, nanoseconds per weight, goes by one for as many
+  steps as there are sequences.
+- **What is cached is learnt.** How much of its prompt an attempt really computed is told with its usage: what it was charged too
+  much is given back, and the next prompts are expected to be computed in the same part.
 
 Errors against the engine's truth, beside other rules: `docs/attribution-errors.md`. An attempt of which no first token will
 be seen has one weight: what all of it costs, by its steps. Pure bookkeeping, O(1) an event (what is remembered of the queue
@@ -29,9 +30,9 @@ from router.pricing.shares import prompt_arithmetic_seconds, prompt_cost_seconds
 from router.pricing.weights import WEIGHT_MAX
 
 NS = 1e9
-# Weights in a second of a step: whole numbers, and the read of a token's cache may take a few nanoseconds.
-# A step takes virtual time on by (those that share what all need alike) ÷ (those that decode), so that is what it is multiplied
-# by where some of them do not share; and while none does, by 1 ÷ (those that decode).
+# Weights in a second of a step: whole numbers, and the read of a token's cache may take a few nanoseconds. A step takes virtual
+# time on by (those that share what all need alike) ÷ (those that decode), so that is what it is multiplied by where some of them
+# do not share; and while none does, by 1 ÷ (those that decode).
 UNITS = NS * 2**10
 # From dispatch to the next step the one under way must end: half of it on average.
 STEP_UNDER_WAY = 0.5
@@ -134,7 +135,7 @@ class _Log:
 
 
 class Weigher:
-    """Weights of one replica's attempts, in nanoseconds of a step times the sequences that decode, 1..WEIGHT_MAX.
+    """Weights of one replica's attempts, in UNITS of a step times the sequences that decode, 1..WEIGHT_MAX.
 
     Events of attempts that are not open change nothing. Times are nanoseconds of any one clock.
     """
@@ -215,7 +216,7 @@ class Weigher:
         self._arrivals.add(at_ns, own_tokens, 1)
         self._remember(at_ns, own_tokens)
         steps = 1 if ahead_tokens <= budget else ceil(ahead_tokens / budget)
-        room_steps = self._steps_until_room(seat) if decoding else 0.0
+        room_steps = self._steps_until_room(seat) if decoding else 0.0  # where none decodes, none makes room
         if room_steps:  # then they come in one by one, as others end
             tokens, count = 0, 0.0
         else:
@@ -236,8 +237,8 @@ class Weigher:
         return _whole(seconds / (steps_until_read + decode_steps) * (UNITS * self._decoding / (self._sharers or 1)))
 
     def first_token(self, attempt_id: str, at_ns: int, paid_seconds: float) -> Weighed | None:
-        """paid_seconds: what it has paid so far, in seconds of the replica's time. Returns the weight from here to the end,
-        and how it grows; None when it is not open, or has one weight for good."""
+        """paid_seconds: what it has paid so far, in seconds of the replica's time. Returns its weights from here to the end and
+        what it settles; None when it is not open, or has one weight for good."""
         seat = self._seats.get(attempt_id)
         if seat is None or seat.is_decoding:
             return None
@@ -285,7 +286,7 @@ class Weigher:
             _whole(weight * seat.context_tokens),
             growth if growth < WEIGHT_MAX else WEIGHT_MAX,
             _whole(alike_seconds * decoding * UNITS),
-            settled if settled > -WEIGHT_MAX else -WEIGHT_MAX,
+            settled if -WEIGHT_MAX < settled < WEIGHT_MAX else WEIGHT_MAX if settled > 0 else -WEIGHT_MAX,
         )
 
     def close(self, attempt_id: str, at_ns: int, computed_tokens: int | None = None) -> int:
@@ -331,8 +332,6 @@ class Weigher:
         take different times, 1 ÷ C is the mean of theirs.
         """
         profile, decoding = seat.profile, self._decoding
-        if not decoding:
-            return 0.0
         places = len(self._seats) - profile.sequences_max
         tokens = self._context_tokens + self._waiting.tokens + seat.prompt_tokens - profile.kv_capacity_tokens
         if places <= 0 and tokens <= 0:

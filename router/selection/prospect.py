@@ -141,10 +141,9 @@ def appraise(site: Site, seats: Iterable[Seat], ask: Ask, sight: Sight, candidat
                     cached = 0
                 nanousd = _metered_nanousd(site, ask, cached) + egress_nanousd
         else:
-            outlook = seat.outlook
-            if is_stale:
+            if is_stale:  # which may take the outlook away
                 reach_seconds = rtt_seconds + seat.silent_seconds(sight.now_seconds, sight.fresh_from)
-                outlook = seat.outlook
+            outlook = seat.outlook
             if outlook is None or outlook.load is not load:
                 outlook = seat.look(lease, load)
             if near_tokens <= outlook.near_tokens and not cached:  # `Pace` has the formula

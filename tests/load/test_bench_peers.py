@@ -5,9 +5,10 @@ import pytest
 from load.bench.peers import CONTENDERS, Row, cells, litellm_config, markdown, quality_of, row_of
 from load.bench.policies import FLEET, read_outcomes
 from load.demo.fleet import read_fleet
+from load.draws import Mix
 from load.drive.outcome import Outcome
 from load.traces import Arrival, Trace
-from load.workload import Mix, Workload, read_prompts
+from load.workload import Workload, read_prompts
 
 FLEET_READ = read_fleet(FLEET)
 PLACES = [(pool, backend) for pool in FLEET_READ["pools"] for backend in pool["backends"] for _ in backend["replicas"]]

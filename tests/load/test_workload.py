@@ -6,9 +6,10 @@ from itertools import islice, pairwise, takewhile
 
 import pytest
 
+from load.draws import Mix
 from load.emulator.language import chat_prompt, encode
 from load.traces import Arrival, Trace, read_trace
-from load.workload import LIBRARY_TOKENS, Mix, TimedRequest, Workload, read_prompts, timed_requests
+from load.workload import LIBRARY_TOKENS, TimedRequest, Workload, read_prompts, timed_requests
 
 MIX = Mix(models={"auto": 3, "pinned": 1}, tenants={"a": 1, "b": 1}, streaming_ratio=0.5)
 QUESTIONS = read_prompts()

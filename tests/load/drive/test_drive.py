@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from load.__main__ import main
+from load.draws import Mix
 from load.drive.process import Target
 from load.drive.run import drive
 from load.drive.schedule import sessions
@@ -19,7 +20,7 @@ from load.emulator.fleet import EmulatedFleet
 from load.emulator.replica import Replica
 from load.emulator.spec import ReplicaSpec
 from load.traces import Arrival, Trace
-from load.workload import Mix, Workload, read_prompts
+from load.workload import Workload, read_prompts
 
 QUICK = Mix({"small": 1.0}, {"": 1.0}, streaming_ratio=0.5)
 

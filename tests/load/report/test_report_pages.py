@@ -96,3 +96,17 @@ def test_a_run_of_which_nothing_came_is_a_page_all_the_same() -> None:
     outcomes = [outcome(0, error="connect")]
     found = figures(outcomes, Objectives(), warmup_seconds=0)
     check(pages.driven("a run", "somewhere", outcomes, found, [], Objectives(), 0))
+
+
+def test_answers_whose_cost_is_not_known_are_counted_beside_the_plot() -> None:
+    outcomes = [outcome(number, cost_nanousd=None if number < 3 else 1_000_000) for number in range(9)]
+    found = figures(outcomes, Objectives(), warmup_seconds=0)
+    assert "Of 3 answers nobody told what they cost" in pages.driven(
+        "a run", "there", outcomes, found, [], Objectives(), 0
+    )
+
+
+def test_a_time_that_was_not_seen_is_not_zero() -> None:
+    outcomes = [outcome(number, error="timeout") for number in range(4)]
+    found = figures(outcomes, Objectives(), warmup_seconds=0)
+    assert "<b>–</b><span>TTFT p99</span>" in pages.driven("a run", "there", outcomes, found, [], Objectives(), 0)

@@ -1,6 +1,7 @@
-"""Which ledger a command reads: the one named on the command line, or the configuration's."""
+"""Which ledger a command reads, and of what time: as named on the command line, or the configuration's."""
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ from pydantic import ValidationError
 from router.config.stores import LedgerConfig
 from router.config_source import read_source
 from router.ledger.address import Address, address_from_text, configured_address
+
+MOMENT = click.DateTime(("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"))
+NS_PER_SECOND = 10**9
 
 
 class AddressType(click.ParamType[Address]):
@@ -38,3 +42,8 @@ def address_in_file(path: Path) -> Address:
         return address_in(LedgerConfig.model_validate(told))
     except ValidationError:
         raise click.ClickException(f"{path}: `ledger` does not say where it is; `jeton check` tells why") from None
+
+
+def moment_ns(moment: datetime | None) -> int | None:
+    """Of one that was named, which is UTC: nanoseconds since the epoch."""
+    return None if moment is None else int(moment.replace(tzinfo=UTC).timestamp()) * NS_PER_SECOND
