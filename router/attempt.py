@@ -31,6 +31,7 @@ class Attempt:
     """facts.prompt_tokens_estimate and facts.completion_tokens_estimate stand in where the backend does not say.
 
     stream: set once there is one; it knows what was made when the attempt is cut short. charge: None while open.
+    outlasts_client: its client has left, and it is read on for what it used: that is what a success is then worth.
     """
 
     __slots__ = (
@@ -44,6 +45,7 @@ class Attempt:
         "facts",
         "first_token_ns",
         "opened_ns",
+        "outlasts_client",
         "stream",
     )
 
@@ -66,6 +68,7 @@ class Attempt:
         self.stream: Stream | None = None
         self.charge: Charge | None = None
         self.first_token_ns: int | None = None
+        self.outlasts_client = False
         self._fleet = fleet
         self._accountant = accountant
         self._now_ns = now_ns
@@ -101,7 +104,10 @@ class Attempt:
         """A real finish. Without usage that can be true the tokens are estimated, and flagged."""
         if self.charge is None:
             self._fleet.succeeded(self.facts.replica)
-        return self._close(AttemptStatus.OK, usage or self._estimate(completion_tokens_estimate), "", 200)
+        usage = usage or self._estimate(completion_tokens_estimate)
+        if self.outlasts_client:
+            return self._close(AttemptStatus.CANCELLED, usage, "client_gone", 200)
+        return self._close(AttemptStatus.OK, usage, "", 200)
 
     def fail(self, failure: AttemptFailed) -> Charge:
         """The backend did not deliver. Its health hears of it; a request that it rightly refused is not its fault."""

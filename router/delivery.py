@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from router.attempt import Attempt
 from router.cohort import Cohort
-from router.conversation import Header
+from router.conversation import ClientGone, Header
 from router.dispatch.failure import AttemptFailed
 from router.dispatch.relay import Parcel, StreamRelay, header_value, read_whole
 from router.dispatch.upstream import Exchange
@@ -89,9 +89,14 @@ async def deliver_stream(work: Work, attempt: Attempt, exchange: Exchange, parce
         told = () if tape is None else (tape.header,)
         await work.call.start(200, [*STREAM_HEADERS, *_labels(attempt), *told])
         piece: bytes | None = first
+        unheard_bytes = 0
         while piece is not None:
             if tape is not None:
                 tape.add(piece)
+            if attempt.outlasts_client:
+                unheard_bytes += len(piece)
+                if unheard_bytes > work.deployment.read_on.bytes_max:
+                    raise ClientGone
             await work.call.write(piece)
             piece = await relayed.next()
         last = _shown(parcel, stream.end())

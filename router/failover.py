@@ -5,6 +5,7 @@ leaves unfinished is given up here, so that another may take over.
 """
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -16,6 +17,7 @@ from router.attempt import Attempt
 from router.bursar import Bursar
 from router.clock import Clock
 from router.cohort import Cohort
+from router.conversation import ClientGone
 from router.delivery import NotAccepted, deliver_answer, deliver_stream
 from router.dispatch.failure import AttemptFailed
 from router.dispatch.relay import Relay, is_event_stream
@@ -61,6 +63,7 @@ class Failover:
         self._retries = retries
         self._under_way: dict[Attempt, asyncio.Task[Any]] = {}
         self._given_up: set[Attempt] = set()
+        self._reading_on = 0
 
     async def dispatch(self, work: Work) -> None:
         """Try the choices in order until one answers; after the first byte there is no other."""
@@ -91,12 +94,18 @@ class Failover:
                 discarded += 1
                 assert attempt.charge is not None
                 self._record(work, attempt, attempt.charge)
+                if work.call.is_gone:  # nobody waits for a better one
+                    raise ClientGone from None
             except AttemptFailed as failure:
                 self._record(work, attempt, attempt.fail(failure))
                 # A request that the backend rightly refused is the client's affair, not the operator's.
                 say = log.info if failure.fault == "refused" else log.warning
                 say("attempt failed", **_facts_for_log(attempt), fault=failure.fault, detail=failure.refusal.detail)
-                if work.call.has_started or not (failure.is_retryable and work.body.can_be_sent_again):
+                if (
+                    work.call.has_started
+                    or work.call.is_gone
+                    or not (failure.is_retryable and work.body.can_be_sent_again)
+                ):
                     raise failure.refusal from None
                 failures.append(failure)
             except BaseException as error:
@@ -126,6 +135,8 @@ class Failover:
         try:
             await self._cohort.assemble()
             parcel = parcel_for(work, attempt, probe)
+            if attempt.candidate.backend.reads_on:
+                work.call.outlast = partial(self._read_on, work, attempt)
             exchange = await self._relay.send(attempt.candidate.replica, parcel, work.deployment.patience)
             if is_event_stream(exchange):
                 await deliver_stream(work, attempt, exchange, parcel, probe)
@@ -139,6 +150,19 @@ class Failover:
         finally:
             del self._under_way[attempt]
             self._given_up.discard(attempt)
+            work.call.outlast = None
+            if attempt.outlasts_client:
+                self._reading_on -= 1
+
+    def _read_on(self, work: Work, attempt: Attempt) -> bool:
+        """The client has left what is billed to its end: wait for that, for what it used, unless too many are waited for."""
+        bounds = work.deployment.read_on
+        if self._reading_on >= bounds.at_once_max:
+            return False
+        self._reading_on += 1
+        attempt.outlasts_client = True
+        work.deadline.deadline_seconds = min(work.deadline.deadline_seconds, time.monotonic() + bounds.seconds_max)
+        return True
 
     def _open(self, work: Work, choice: Choice, number: int, hold: Hold | None) -> Attempt:
         """Raises Unavailable when it cannot be recorded; nothing is held for it then."""
