@@ -18,7 +18,8 @@ from router.ledger.journals import Journals
 from router.ledger.shared import SharedLedger
 
 SUPPORT = Path(busy_worker.__file__)
-PATIENCE_SECONDS = 60.0
+# On two cores under a load of 28 a worker was there after 52 s, and 54 s after PostgreSQL was back the books went on.
+PATIENCE_SECONDS = 240.0
 
 
 class Busy:
