@@ -40,6 +40,7 @@ from router.price_watch import PriceWatch
 from router.pricing.drift import Drifts
 from router.pricing.profile import EngineProfile
 from router.recall import Recall
+from router.recount import Recount
 from router.reload import Reloader
 from router.selection.affinity import TOKENS_UNKNOWN_MAX, PrefixIndex
 from router.telemetry.cache import CacheCollector
@@ -116,6 +117,7 @@ class App:
         self._cache.configure(config.cache)
         self._metrics.registry.register(CacheCollector(self._cache))
         cohort = Cohort()
+        self._recount = Recount(self._relay)
         self._failover = Failover(
             self._fleet,
             self._relay,
@@ -125,6 +127,7 @@ class App:
             self._clock,
             cohort,
             RetryBudget(deployment.retries.budget_ratio, deployment.retries.budget_per_second),
+            self._recount,
         )
         self._pipeline = Pipeline(
             deployment,
@@ -195,6 +198,7 @@ class App:
             stack.push_async_callback(self._cache.aclose)
             stack.push_async_callback(self._relay.aclose)
             stack.push_async_callback(self._names.aclose)
+            await stack.enter_async_context(self._recount.running())
             stack.callback(self._strangers_names.close)
             self._scraper = self._new_scraper(self._loaded)
             stack.push_async_callback(self._close_scrapers)

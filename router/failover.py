@@ -29,8 +29,10 @@ from router.errors import BudgetRefusal, RateLimited, Refusal
 from router.fleet.state import Fleet
 from router.ledger.budget import Hold
 from router.parcels import parcel_for
+from router.recount import Recount
 from router.telemetry.metrics import Metrics
 from router.wire.acceptance import Probe
+from router.wire.prompts import tokens_estimate
 from router.work import Work
 
 log = structlog.get_logger("jeton.failover")
@@ -52,6 +54,7 @@ class Failover:
         clock: Clock,
         cohort: Cohort,
         retries: RetryBudget,
+        recount: Recount,
     ) -> None:
         self._fleet = fleet
         self._relay = relay
@@ -61,6 +64,7 @@ class Failover:
         self._clock = clock
         self._cohort = cohort
         self._retries = retries
+        self._recount = recount
         self._under_way: dict[Attempt, asyncio.Task[Any]] = {}
         self._given_up: set[Attempt] = set()
         self._reading_on = 0
@@ -109,11 +113,10 @@ class Failover:
                     raise failure.refusal from None
                 failures.append(failure)
             except BaseException as error:
-                self._record(work, attempt, attempt.cancel(work.why_cut_short(error)))
+                self._cancel(work, attempt, work.why_cut_short(error))
                 raise
             else:
-                assert attempt.charge is not None
-                self._record(work, attempt, attempt.charge)
+                self._succeeded(work, attempt)
                 return
         if over_budget is not None and not failures:
             raise over_budget
@@ -163,6 +166,25 @@ class Failover:
         attempt.outlasts_client = True
         work.deadline.deadline_seconds = min(work.deadline.deadline_seconds, time.monotonic() + bounds.seconds_max)
         return True
+
+    def _succeeded(self, work: Work, attempt: Attempt) -> None:
+        if attempt.charge is not None:
+            self._record(work, attempt, attempt.charge)
+            return
+        stream, said = attempt.stream, attempt.said
+        assert said is not None, "it was delivered without a charge"
+        estimate = stream.events if stream is not None else tokens_estimate(" ".join(said.texts))
+        self._recount.later(work, attempt, said, lambda: self._record(work, attempt, attempt.succeed(None, estimate)))
+
+    def _cancel(self, work: Work, attempt: Attempt, why: str) -> None:
+        stream = attempt.stream
+        said = attempt.said
+        if said is None and attempt.charge is None and stream is not None and stream.usage() is None:
+            said = stream.said()
+        if said is None:
+            self._record(work, attempt, attempt.cancel(why))
+        else:
+            self._recount.later(work, attempt, said, lambda: self._record(work, attempt, attempt.cancel(why)))
 
     def _open(self, work: Work, choice: Choice, number: int, hold: Hold | None) -> Attempt:
         """Raises Unavailable when it cannot be recorded; nothing is held for it then."""

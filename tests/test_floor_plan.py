@@ -205,6 +205,7 @@ JOINTS = {
         "router.recall",
         "router.work",
     ),
+    "router.recount": (DOMAIN, WIRE, "router.dispatch", "router.attempt", "router.parcels", "router.work"),
     "router.failover": (
         DOMAIN,
         WIRE,
@@ -217,8 +218,10 @@ JOINTS = {
         "router.bursar",
         "router.clock",
         "router.cohort",
+        "router.conversation",
         "router.delivery",
         "router.parcels",
+        "router.recount",
         "router.work",
     ),
     "router.pipeline": (
