@@ -27,13 +27,14 @@ class Busy:
 
     def __init__(self, place: Place, seed: int) -> None:
         self.output = place.directory / f"said-{seed}"
+        self.log = place.directory / f"log-{seed}"
         address = place.address
         ledger = address.url if isinstance(address, PostgresAddress) else str(address)
-        with self.output.open("wb") as said:
+        with self.output.open("wb") as said, self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, str(SUPPORT), ledger, str(seed), str(place.directory / "spool")],
                 stdout=said,
-                stderr=said,
+                stderr=log,
             )
 
     def leads(self) -> bool:
@@ -51,7 +52,7 @@ class Busy:
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
-        assert self.process.wait() == -signal.SIGKILL, self.output.read_text()[-3000:]
+        assert self.process.wait() == -signal.SIGKILL, self.log.read_text()[-3000:]
 
 
 def until(is_so: Callable[[], bool]) -> None:
