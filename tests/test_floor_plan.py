@@ -162,7 +162,7 @@ JOINTS = {
     "router.rebuild": (DOMAIN, "router.derivation", "router.ledger"),
     "router.bursar": (DOMAIN, "router.selection", "router.ledger", "router.clock"),
     "router.attempt": (DOMAIN, PRICING, WIRE, "router.dispatch", "router.fleet", "router.accountant"),
-    "router.group": ("router.telemetry",),
+    "router.group": ("router.telemetry", "router.orders"),
     "router.recall": (
         DOMAIN,
         PRICING,
@@ -248,6 +248,7 @@ JOINTS = {
     "router.gateway": ("router",),
     "router.api": ("router",),
     "router.admin": ("router",),
+    "router.orders": (DOMAIN, "router.fleet.health", "router.departures"),
     "router.departures": (DOMAIN, "router.fleet"),
     "router.app": ("router",),
     "router.accounting": ("router",),
