@@ -214,6 +214,8 @@ class Supervisor:
                 start(self._give(worker, said["number"], said["order"]))
             elif said["say"] == "obeyed":
                 worker.has_obeyed(said["number"], said["result"])
+            elif said["say"] == "failed":
+                worker.has_failed(said["number"])
 
     async def _gather(self, for_whom: "_Worker", asked: int) -> None:
         """Ask all of them, and tell the one that asked."""
@@ -279,7 +281,7 @@ class _Worker:
             telling.set_result(has_told)
 
     def obey(self, order: Order) -> "asyncio.Future[Any]":
-        """Becomes what came of it; cancelled when it ended before."""
+        """Becomes what came of it; cancelled when it failed, or ended before."""
         self._orders += 1
         obeying = self._obeying[self._orders] = asyncio.get_running_loop().create_future()
         self.say({"say": "obey", "number": self._orders, "order": order})
@@ -289,6 +291,11 @@ class _Worker:
         obeying = self._obeying.pop(number, None)
         if obeying is not None and not obeying.done():
             obeying.set_result(result)
+
+    def has_failed(self, number: int) -> None:
+        obeying = self._obeying.pop(number, None)
+        if obeying is not None:
+            obeying.cancel()
 
     def stop_obeying(self) -> None:
         for obeying in self._obeying.values():
@@ -356,11 +363,11 @@ class Member:
                 self._on_death(said["worker"])
             elif said["say"] == "obey":
                 try:
-                    result = self._obey_order(said["order"])
-                except Exception:  # who gave it hears that we have not obeyed
+                    told = {"say": "obeyed", "result": self._obey_order(said["order"])}
+                except Exception:
                     log.exception("an order could not be obeyed", order=said["order"])
-                else:
-                    self._say({"say": "obeyed", "number": said["number"], "result": result})
+                    told = {"say": "failed"}
+                self._say({**told, "number": said["number"]})
             elif said["say"] in ("gathered", "given"):
                 asking = self._asking.pop(said["number"], None)
                 if asking is not None and not asking.done():
