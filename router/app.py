@@ -46,6 +46,7 @@ from router.recall import Recall
 from router.recount import Recount
 from router.reload import Reloader
 from router.selection.affinity import TOKENS_UNKNOWN_MAX, PrefixIndex
+from router.shadows import Shadows
 from router.telemetry.cache import CacheCollector
 from router.telemetry.discoveries import DiscoveryCollector
 from router.telemetry.drift import DriftCollector
@@ -126,6 +127,7 @@ class App:
         self._metrics.registry.register(CacheCollector(self._cache))
         cohort = Cohort()
         self._recount = Recount(self._relay)
+        self._shadows = Shadows(self._relay)
         self._failover = Failover(
             self._fleet,
             self._relay,
@@ -136,6 +138,7 @@ class App:
             cohort,
             RetryBudget(deployment.retries.budget_ratio, deployment.retries.budget_per_second),
             self._recount,
+            self._shadows,
         )
         self._pipeline = Pipeline(
             deployment,
@@ -206,6 +209,7 @@ class App:
             stack.push_async_callback(self._relay.aclose)
             stack.push_async_callback(self._names.aclose)
             await stack.enter_async_context(self._recount.running())
+            await stack.enter_async_context(self._shadows.running())
             stack.callback(self._strangers_names.close)
             self._scraper = self._new_scraper(self._loaded)
             stack.push_async_callback(self._close_scrapers)

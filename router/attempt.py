@@ -39,6 +39,7 @@ class Attempt:
     __slots__ = (
         "_accountant",
         "_fleet",
+        "_is_shadow",
         "_now_ns",
         "_settle",
         "_ticket",
@@ -64,10 +65,11 @@ class Attempt:
         now_ns: Callable[[], int],
         *,
         is_streaming: bool,
+        is_shadow: bool = False,
         settle: Callable[[Charge], None] | None = None,
     ) -> None:
-        """settle: told the charge, once; None where no budget waits for it. Raises Unavailable when a metered attempt cannot be
-        recorded."""
+        """is_shadow: nobody waits for it, and it is booked so, however it ends. settle: told the charge, once; None where no
+        budget waits for it. Raises Unavailable when a metered attempt cannot be recorded."""
         self.facts = facts
         self.candidate = candidate
         self.stream: Stream | None = None
@@ -81,6 +83,7 @@ class Attempt:
         self._accountant = accountant
         self._now_ns = now_ns
         self._settle = settle
+        self._is_shadow = is_shadow
         self.opened_ns = now_ns()
         accountant.open(  # first, because it may refuse
             facts,
@@ -173,7 +176,7 @@ class Attempt:
     def _close(self, status: AttemptStatus, usage: Usage, fault: str, http_status: int) -> Charge:
         if self.charge is None:
             self._ticket.leave()
-            end = AttemptEnd(status, usage, fault, http_status)
+            end = AttemptEnd(AttemptStatus.SHADOW if self._is_shadow else status, usage, fault, http_status)
             self.charge = charge = self._accountant.close(self.facts.attempt_id, end, self.ended_ns or self._now_ns())
             self._fleet.metered(self.facts.replica, charge.usage.prompt_tokens + charge.usage.completion_tokens)
             if self._settle is not None:

@@ -22,7 +22,12 @@ NS_PER_SECOND = 10**9
 
 Series = tuple[str, tuple[str, ...]]
 Samples = Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
-LOST = {AttemptStatus.FAILED: "failed", AttemptStatus.LOST: "router_died", AttemptStatus.CANCELLED: "cut_short"}
+LOST = {
+    AttemptStatus.FAILED: "failed",
+    AttemptStatus.LOST: "router_died",
+    AttemptStatus.CANCELLED: "cut_short",
+    AttemptStatus.SHADOW: "shadow",
+}
 # The series that are compared, and the labels by which each is summed.
 LABELS: Mapping[str, tuple[str, ...]] = {
     "jeton_bill_usd_total": ("pool", "backend"),

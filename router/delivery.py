@@ -80,7 +80,7 @@ async def deliver_answer(
 
 async def deliver_stream(work: Work, attempt: Attempt, exchange: Exchange, parcel: Parcel, probe: Probe | None) -> None:
     """A stream: nothing goes out before the first event that means something; then piece by piece. Raises NotAccepted."""
-    attempt.stream = stream = _stream_reader(work, attempt, probe)
+    attempt.stream = stream = stream_reader(work, attempt, probe)
     relayed = StreamRelay(exchange, stream, work.deployment.patience)
     try:
         first = await relayed.first()
@@ -169,7 +169,8 @@ async def _tested(relayed: StreamRelay, probe: Probe, first: bytes) -> bytes:
     return b"".join(held)
 
 
-def _stream_reader(work: Work, attempt: Attempt, probe: Probe | None) -> Stream:
+def stream_reader(work: Work, attempt: Attempt, probe: Probe | None) -> Stream:
+    """What reads the attempt's stream, and closes it once it has told all that it used."""
     request, backend, upload = work.request, attempt.candidate.backend, work.body.upload
     if request.endpoint in (Endpoint.RESPONSES, Endpoint.MESSAGES):
         return EventedStream(endpoint=request.endpoint, model=backend.model, context_tokens=backend.context_tokens)

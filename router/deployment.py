@@ -22,6 +22,7 @@ from router.selection.affinity import PrefixIndex
 from router.selection.candidates import Finder
 from router.selection.holdout import Holdout
 from router.selection.scope import Scopes
+from router.selection.shadow import Shadow
 from router.selection.tenancy import Tenancy
 from router.selection.terms import Shedding
 from router.selection.timetable import Timetable
@@ -56,6 +57,8 @@ class Deployment:
     follows_prefixes: bool
     baseline: str
     holdout: Holdout
+    shadow: Shadow
+    shadows_at_once_max: int
     aliases: tuple[str, ...]
     tenants: tuple[str, ...]
 
@@ -120,6 +123,8 @@ def deploy(
         follows_prefixes=config.prefix_affinity and sum(len(one.replicas) for one in loaded.backends) > 1,
         baseline=config.baseline,
         holdout=Holdout(config.baseline, config.holdout_ratio),
+        shadow=Shadow(config.shadow.ratio, config.shadow.backends),
+        shadows_at_once_max=config.shadow.at_once_max,
         aliases=tuple(config.aliases),
         tenants=tuple(tenant.name for tenant in config.tenants),
     )

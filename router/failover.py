@@ -22,7 +22,7 @@ from router.delivery import NotAccepted, deliver_answer, deliver_stream
 from router.dispatch.failure import AttemptFailed
 from router.dispatch.relay import Relay, is_event_stream
 from router.dispatch.retries import RetryBudget
-from router.domain.attempt import AttemptFacts, AttemptStatus, Charge
+from router.domain.attempt import SHADOW_TENANT, AttemptFacts, AttemptStatus, Charge
 from router.domain.decision import Choice
 from router.domain.request import Endpoint
 from router.errors import BudgetRefusal, RateLimited, Refusal
@@ -30,6 +30,7 @@ from router.fleet.state import Fleet
 from router.ledger.budget import Hold
 from router.parcels import parcel_for
 from router.recount import Recount
+from router.shadows import Shadows
 from router.telemetry.metrics import Metrics
 from router.wire.acceptance import Probe
 from router.wire.prompts import tokens_estimate
@@ -55,6 +56,7 @@ class Failover:
         cohort: Cohort,
         retries: RetryBudget,
         recount: Recount,
+        shadows: Shadows,
     ) -> None:
         self._fleet = fleet
         self._relay = relay
@@ -65,6 +67,7 @@ class Failover:
         self._cohort = cohort
         self._retries = retries
         self._recount = recount
+        self._shadows = shadows
         self._under_way: dict[Attempt, asyncio.Task[Any]] = {}
         self._given_up: set[Attempt] = set()
         self._reading_on = 0
@@ -117,6 +120,8 @@ class Failover:
                 raise
             else:
                 self._succeeded(work, attempt)
+                if work.deployment.shadow.is_on:
+                    self._cast_shadow(work, attempt)
                 return
         if over_budget is not None and not failures:
             raise over_budget
@@ -176,6 +181,17 @@ class Failover:
         estimate = stream.events if stream is not None else tokens_estimate(" ".join(said.texts))
         self._recount.later(work, attempt, said, lambda: self._record(work, attempt, attempt.succeed(None, estimate)))
 
+    def _cast_shadow(self, work: Work, attempt: Attempt) -> None:
+        facts, choices = attempt.facts, work.decision.choices
+        choice = work.deployment.shadow.choice(facts.request_id, choices, facts.backend)
+        if choice is not None and work.body.can_be_sent_again:
+            number = facts.number + 1
+            self._shadows.cast(
+                work,
+                lambda: self._open(work, choice, number, hold=None, is_shadow=True),
+                lambda shadow, charge: self._record(work, shadow, charge),
+            )
+
     def _cancel(self, work: Work, attempt: Attempt, why: str) -> None:
         stream = attempt.stream
         said = attempt.said
@@ -186,17 +202,18 @@ class Failover:
         else:
             self._recount.later(work, attempt, said, lambda: self._record(work, attempt, attempt.cancel(why)))
 
-    def _open(self, work: Work, choice: Choice, number: int, hold: Hold | None) -> Attempt:
-        """Raises Unavailable when it cannot be recorded; nothing is held for it then."""
+    def _open(self, work: Work, choice: Choice, number: int, hold: Hold | None, *, is_shadow: bool = False) -> Attempt:
+        """Raises Unavailable when it cannot be recorded; nothing is held for it then. A shadow nobody has asked for: it is in
+        nobody's budget, and no arm of what is measured."""
         request, decision, candidate = work.request, work.decision, choice.candidate
         facts = AttemptFacts(
             attempt_id=f"{request.request_id}.{number}",
             request_id=request.request_id,
             number=number,
-            tenant=request.tenant,
-            api_key_name=request.api_key_name,
+            tenant=SHADOW_TENANT if is_shadow else request.tenant,
+            api_key_name="" if is_shadow else request.api_key_name,
             endpoint=ENDPOINT_NAMES[request.endpoint],
-            asked_model=request.model,
+            asked_model="" if is_shadow else request.model,
             pool=candidate.backend.pool.name,
             backend=candidate.backend.name,
             replica=candidate.replica.id,
@@ -219,6 +236,7 @@ class Failover:
                 self._accountant,
                 self._clock.now_ns,
                 is_streaming=request.is_streaming,
+                is_shadow=is_shadow,
                 settle=partial(self._bursar.settle, hold) if hold is not None else None,
             )
         except BaseException:

@@ -206,6 +206,15 @@ JOINTS = {
         "router.work",
     ),
     "router.recount": (DOMAIN, WIRE, "router.dispatch", "router.attempt", "router.parcels", "router.work"),
+    "router.shadows": (
+        DOMAIN,
+        WIRE,
+        "router.dispatch",
+        "router.attempt",
+        "router.delivery",
+        "router.parcels",
+        "router.work",
+    ),
     "router.failover": (
         DOMAIN,
         WIRE,
@@ -222,6 +231,7 @@ JOINTS = {
         "router.delivery",
         "router.parcels",
         "router.recount",
+        "router.shadows",
         "router.work",
     ),
     "router.pipeline": (

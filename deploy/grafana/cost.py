@@ -169,7 +169,7 @@ WHERE_IT_WENT = Row(
             unit=USD,
             decimals=6,
             text="failed: the backend did not deliver. cut_short: jeton ended it before its answer was whole (deadline, not"
-            " accepted, shutdown). router_died: jeton was gone before it knew.",
+            " accepted, shutdown). router_died: jeton was gone before it knew. shadow: nobody waited for it.",
             width=THIRD,
             floor=None,
         ),

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, SecretStr
 
 from router.config.fleet import PoolConfig
 from router.config.profiles import AnyProfileConfig
-from router.config.routing import AliasConfig, PolicyConfig, PolicyRuleConfig, SheddingConfig
+from router.config.routing import AliasConfig, PolicyConfig, PolicyRuleConfig, ShadowConfig, SheddingConfig
 from router.config.section import Shape
 from router.config.server import AdminConfig, LogConfig, MediaConfig, ServerConfig
 from router.config.stores import CacheConfig, LedgerConfig, RedisConfig, RepeatsConfig
@@ -53,6 +53,7 @@ class RouterConfig(Shape):
     holdout_ratio: float = Field(
         default=0.0, ge=0, le=0.5, description="share of `auto` sent to the baseline, to measure"
     )
+    shadow: ShadowConfig = ShadowConfig()
     carbon_grams_per_kwh: dict[str, CarbonGrams] = Field(default={}, description="of electricity, by a pool's region")
     tiers: tuple[str, ...] = Field(default=("small", "large"), min_length=1, description="weakest first")
     prices: Path = Path("prices.yaml")

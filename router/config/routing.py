@@ -43,3 +43,14 @@ class SheddingConfig(Shape):
 
     sheddable_wait_seconds: float = Field(default=2.0, gt=0)
     standard_wait_seconds: float = Field(default=60.0, gt=0)
+
+
+class ShadowConfig(Shape):
+    """Requests that are put to a second backend as well, once they are answered; what that answers is thrown away.
+
+    ratio: share of the requests that have been answered. backends: where they may go; left out: wherever the request might have.
+    """
+
+    ratio: float = Field(default=0.0, ge=0, le=1)
+    backends: tuple[str, ...] = ()
+    at_once_max: int = Field(default=8, ge=1, description="of each worker; beyond them a request has no shadow")

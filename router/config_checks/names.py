@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from router.config.tenants import ApiKeyConfig
 from router.config_checks.reading import Reading, refuse_repeated
 from router.config_source import Finding, Place
+from router.domain.attempt import SHADOW_TENANT
 from router.domain.fleet import CACHE
 
 
@@ -44,6 +45,13 @@ def check_name_of_the_cache(reading: Reading) -> Iterator[Finding]:
         if name == CACHE:
             what = f"the {kind} `{CACHE}` has the name under which answers from the response cache are booked"
             yield reading.source.finding(place, what, "give it another name")
+
+
+def check_name_of_the_shadows(reading: Reading) -> Iterator[Finding]:
+    for position, tenant in enumerate(reading.config.tenants):
+        if tenant.name == SHADOW_TENANT:
+            what = f"the tenant `{SHADOW_TENANT}` has the name under which shadows of requests are booked"
+            yield reading.source.finding(("tenants", position, "name"), what, "give it another name")
 
 
 def hidden_models(reading: Reading) -> Iterator[Finding]:

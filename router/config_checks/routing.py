@@ -61,3 +61,9 @@ def serves(alias: AliasConfig, pool: PoolConfig, backend: BackendConfig) -> bool
         and (not alias.backends or backend.name in alias.backends)
         and (not alias.models or backend.model in alias.models)
     )
+
+
+def check_shadow(reading: Reading) -> Iterator[Finding]:
+    names = [backend.name for _, _, backend in reading.backends()]
+    for position, name in enumerate(reading.config.shadow.backends):
+        yield from refuse_unknown(reading, ("shadow", "backends", position), "backend", name, names)

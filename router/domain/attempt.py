@@ -8,12 +8,13 @@ from router.domain.usage import Usage, UsageSource
 
 class AttemptStatus(StrEnum):
     """ok: a real finish. cancelled: the client left, or got another's answer because this one was not good enough (a cascade's).
-    failed: the backend did not deliver. lost: we died before knowing."""
+    failed: the backend did not deliver. lost: we died before knowing. shadow: nobody waited for it, however it ended."""
 
     OK = "ok"
     CANCELLED = "cancelled"
     FAILED = "failed"
     LOST = "lost"
+    SHADOW = "shadow"
 
 
 class Outcome(StrEnum):
@@ -25,12 +26,15 @@ class Outcome(StrEnum):
     FAILED = "failed"
     CUT_SHORT = "cut_short"
     ROUTER_DIED = "router_died"
+    SHADOW = "shadow"
 
     @property
     def is_lost(self) -> bool:
         return self not in (Outcome.SERVED, Outcome.CLIENT_GONE)
 
 
+# The tenant that shadows are booked to; no other may be called so.
+SHADOW_TENANT = "shadow"
 # The fault of an attempt whose client left.
 CLIENT_GONE = "client_gone"
 
@@ -43,6 +47,8 @@ def outcome_of(status: AttemptStatus, fault: str) -> Outcome:
             return Outcome.FAILED
         case AttemptStatus.LOST:
             return Outcome.ROUTER_DIED
+        case AttemptStatus.SHADOW:
+            return Outcome.SHADOW
         case AttemptStatus.CANCELLED:
             return Outcome.CLIENT_GONE if fault == CLIENT_GONE else Outcome.CUT_SHORT
 

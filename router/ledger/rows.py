@@ -78,7 +78,8 @@ LINE_COLUMNS = (*LINE_KEYS, *LineTotal._fields)
 # Of a charge, as `outcome_of` in `domain/attempt.py` has it.
 OUTCOME = f"""
 CASE WHEN status = '{AttemptStatus.OK}' THEN '{Outcome.SERVED}' WHEN status = '{AttemptStatus.LOST}' THEN '{Outcome.ROUTER_DIED}'
-WHEN status = '{AttemptStatus.FAILED}' THEN '{Outcome.FAILED}' WHEN fault = '{CLIENT_GONE}' THEN '{Outcome.CLIENT_GONE}'
+WHEN status = '{AttemptStatus.FAILED}' THEN '{Outcome.FAILED}' WHEN status = '{AttemptStatus.SHADOW}' THEN '{Outcome.SHADOW}'
+WHEN fault = '{CLIENT_GONE}' THEN '{Outcome.CLIENT_GONE}'
 ELSE '{Outcome.CUT_SHORT}' END
 """
 IS_LOST = f"{OUTCOME} IN ({', '.join(repr(one.value) for one in Outcome if one.is_lost)})"

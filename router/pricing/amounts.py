@@ -82,11 +82,11 @@ def standard_amount(basis: Basis, usage: Usage) -> int | None:
 def baseline_amount(facts: AttemptFacts, status: AttemptStatus, baseline: Basis, usage: Usage, cost: int) -> int | None:
     """What the baseline would have cost, so that baseline − cost is what routing saved, nano-dollars; None: not known.
 
-    Served by the baseline itself, an attempt saves nothing. One that failed would not have been made there: the saving is
-    net of it. Both models are taken to need the same tokens: the classifier predicts one length for all (the mean over the models
-    of its outcomes), so it knows nothing of the baseline's own.
+    Served by the baseline itself, an attempt saves nothing. One that failed would not have been made there, nor a shadow: the
+    saving is net of it. Both models are taken to need the same tokens: the classifier predicts one length for all (the mean over
+    the models of its outcomes), so it knows nothing of the baseline's own.
     """
-    if status is AttemptStatus.FAILED:
+    if status in (AttemptStatus.FAILED, AttemptStatus.SHADOW):
         return 0
     if facts.baseline == facts.backend:
         return cost

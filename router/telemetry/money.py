@@ -27,6 +27,7 @@ WHY_LOST = {
     AttemptStatus.FAILED: Outcome.FAILED,
     AttemptStatus.LOST: Outcome.ROUTER_DIED,
     AttemptStatus.CANCELLED: Outcome.CUT_SHORT,
+    AttemptStatus.SHADOW: Outcome.SHADOW,
 }
 
 COUNTERFACTUAL, HOLDOUT = "counterfactual", "holdout"
@@ -112,7 +113,7 @@ def _families(sums: _Sums) -> Iterator[Metric]:
         "jeton_lost_usd",
         "Cost of attempts that bought no answer, a part of jeton_cost_usd_total, allocated. failed: the backend did not deliver,"
         " whether or not another then did. cut_short: ended by us before an answer was whole (deadline, not accepted, shutdown)."
-        " router_died: open when its router died. A client that left got what it stayed for.",
+        " router_died: open when its router died. shadow: nobody waited for it. A client that left got what it stayed for.",
         (*BY_PLACE, "why"),
         sums.lost,
         usd,

@@ -115,6 +115,7 @@ ENDS = (
     AttemptEnd(AttemptStatus.FAILED, Usage(100, 7), "reset", 200),
     AttemptEnd(AttemptStatus.CANCELLED, Usage(100, 3), "client_gone"),
     *(AttemptEnd(AttemptStatus.CANCELLED, Usage(100, 9), why) for why in ("deadline", "not_accepted", "shutdown")),
+    *(AttemptEnd(AttemptStatus.SHADOW, Usage(100, 5), why) for why in ("", "http_500")),
 )
 
 
@@ -154,9 +155,9 @@ def test_a02_every_dollar_of_a_bill_is_useful_thin_idle_or_lost_and_only_one_of_
     assert 0 <= residue <= len(totals.leases) * len(SMALL.replicas)
     assert whole.unrated == 0
     assert whole.useful + whole.thin + whole.idle + whole.lost + residue == sum(totals.bills().values())
-    lost = {"failed": 0, "cut_short": 0, "router_died": whole.lost}
+    lost = {"failed": 0, "cut_short": 0, "shadow": 0, "router_died": whole.lost}
     for charge in by_end.values():
-        why = {"failed": "failed", "cancelled": "cut_short"}.get(charge.status.value, "")
+        why = {"failed": "failed", "cancelled": "cut_short", "shadow": "shadow"}.get(charge.status.value, "")
         if why and charge.fault != "client_gone":
             lost[why] += charge.cost_nanousd or 0
             lost["router_died"] -= charge.cost_nanousd or 0

@@ -602,6 +602,18 @@ PRICE_REFUSALS = {
         "redis}",
         "there is no `redis` to keep answers in; add it, or use memory",
     ),
+    "a tenant named as shadows are": Refusal(
+        "name: blue",
+        "name: shadow",
+        "shadow",
+        "the tenant `shadow` has the name under which shadows of requests are booked; give it another name",
+    ),
+    "a shadow at a backend that is not there": Refusal(
+        "baseline: big",
+        "baseline: big\nshadow: {ratio: 0.1, backends: [tyni]}",
+        "tyni",
+        "there is no backend named `tyni`; there is `big`, `bought`, `tiny`",
+    ),
     "a backend named as recalled answers are": Refusal(
         "name: tiny",
         "name: cache",

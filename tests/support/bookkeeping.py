@@ -213,7 +213,7 @@ def assert_ledger_is_consistent(address: Address, *, is_quiet: bool = False) -> 
         parts = database.execute(
             f"SELECT {line}, count(*), count(*) - count(cost_nanousd), {', '.join(f'sum({name})' for name in tokens)},"
             " coalesce(sum(cost_nanousd), 0), coalesce(sum(standard_nanousd), 0),"
-            " coalesce(sum(baseline_nanousd - cost_nanousd), 0), coalesce(sum(CASE WHEN status IN ('failed', 'lost')"
+            " coalesce(sum(baseline_nanousd - cost_nanousd), 0), coalesce(sum(CASE WHEN status IN ('failed', 'lost', 'shadow')"
             " OR (status = 'cancelled' AND fault <> 'client_gone') THEN cost_nanousd END), 0)"
             f" FROM charges GROUP BY {line} ORDER BY {line}"
         ).fetchall()

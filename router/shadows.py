@@ -1,0 +1,100 @@
+"""Requests that are put to a second backend once the client has its answer, whose answers are thrown away.
+
+The client never waits for one, and nothing of it reaches a budget: it is booked to a tenant of its own, `shadow`, as money that
+bought no answer. What goes wrong with one is told to the fleet as of any attempt. Those beyond so many at once are left out, and
+all that are under way when the router ends are ended.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+
+from router.attempt import Attempt
+from router.delivery import ANSWER_BYTES_MAX, stream_reader
+from router.dispatch.failure import AttemptFailed
+from router.dispatch.relay import Relay, StreamRelay, is_event_stream, read_whole
+from router.domain.attempt import Charge
+from router.errors import Refusal
+from router.parcels import parcel_for
+from router.wire.answers import read_answer
+from router.work import Work
+
+log = structlog.get_logger("jeton.shadows")
+
+
+class Shadows:
+    """For one event loop."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+        self._running: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            for task in self._running:
+                task.cancel()
+            await asyncio.gather(*self._running, return_exceptions=True)
+
+    def cast(self, work: Work, open_: Callable[[], Attempt], record: Callable[[Attempt, Charge], None]) -> None:
+        """open_: the attempt; raises Refusal where it cannot be recorded. record: what came of it."""
+        if len(self._running) >= work.deployment.shadows_at_once_max:
+            return
+        task = asyncio.get_running_loop().create_task(self._run(work, open_, record))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _run(self, work: Work, open_: Callable[[], Attempt], record: Callable[[Attempt, Charge], None]) -> None:
+        try:
+            attempt = open_()
+        except Refusal as refusal:
+            log.info("no shadow", why=refusal.detail or refusal.message)
+            return
+        try:
+            async with asyncio.timeout(work.deployment.total_seconds):
+                await attempt.durable()
+                charge = await self._ask(work, attempt)
+        except AttemptFailed as failure:
+            charge = attempt.fail(failure)
+        except Refusal:
+            charge = attempt.cancel("refused_here")
+        except TimeoutError:
+            charge = attempt.cancel("deadline")
+        except asyncio.CancelledError:
+            record(attempt, attempt.cancel("shutdown"))
+            raise
+        record(attempt, charge)
+
+    async def _ask(self, work: Work, attempt: Attempt) -> Charge:
+        backend, patience = attempt.candidate.backend, work.deployment.patience
+        exchange = await self._relay.send(attempt.candidate.replica, parcel_for(work, attempt, None), patience)
+        if is_event_stream(exchange):
+            attempt.stream = stream = stream_reader(work, attempt, None)
+            relayed = StreamRelay(exchange, stream, patience)
+            try:
+                await relayed.first()
+                attempt.first_token()
+                while await relayed.next() is not None:
+                    pass
+                stream.end()
+            finally:
+                relayed.release()
+            return attempt.succeed(stream.usage(), stream.events)
+        try:
+            body = await read_whole(exchange, patience.first_byte_seconds, ANSWER_BYTES_MAX)
+        finally:
+            exchange.release()
+        answer = read_answer(
+            work.request.endpoint,
+            body,
+            model=backend.model,
+            context_tokens=backend.context_tokens,
+            choices=work.request.choices,
+        )
+        if answer.fault:
+            raise AttemptFailed.from_answer(answer.fault)
+        return attempt.succeed(answer.usage, answer.completion_tokens_estimate)
