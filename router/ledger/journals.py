@@ -30,7 +30,17 @@ from router.ledger.batch import PRICE_COLUMNS, WRITE_PRICE
 from router.ledger.database import Database, Engine, transaction
 from router.ledger.schema import open_reader, open_shared, turns_of
 from router.ledger.spending import prepare_spending, read_spent
-from router.ledger.store import Checkpoint, Correction, Event, EventKind, Lease, LedgerError, Recovery, SpentQuestion
+from router.ledger.store import (
+    Checkpoint,
+    Correction,
+    Event,
+    EventKind,
+    Lease,
+    LedgerError,
+    Opening,
+    Recovery,
+    SpentQuestion,
+)
 from router.ledger.workers import Told, WorkerState, read_told
 from router.ledger.writer import CLOSE_SECONDS, EVENTS_WAITING_MAX, RETRY_SECONDS
 
@@ -40,7 +50,6 @@ log = structlog.get_logger(__name__)
 BEAT_SECONDS = 0.2
 # What another worker has said of its work in flight is believed for so long.
 ELSEWHERE_NS = 2 * 10**9
-REPORTED = frozenset({EventKind.OPENED, EventKind.FIRST_TOKEN, EventKind.CLOSED})
 
 
 class WorkerJournal:
@@ -79,7 +88,7 @@ class WorkerJournal:
         running = database.execute("SELECT DISTINCT price_id FROM leases WHERE ended_ns IS NULL")
         self.lease_prices = frozenset(price_id for (price_id,) in running)
         self._lock = threading.Lock()  # held for a few list operations at a time, never across a commit
-        self._waiting: list[tuple[int, Event, Charge | None]] = []
+        self._waiting: list[bytes] = []  # events as `workers.told` writes them, from the one after the last committed on
         self._prices: dict[str, str] = {}
         self._asked: list[_Asked] = []
         self._failure: Exception | None = None
@@ -122,16 +131,40 @@ class WorkerJournal:
         lease: Lease | None = None,
         correction: Correction | None = None,
     ) -> int:
+        seq = self._seq
+        for event in events:
+            kind, opening = event.kind, event.detail
+            if isinstance(opening, Opening):
+                members = opening.facts, opening.billing, opening.price_id, opening.estimate_nanousd
+                said = opening.is_streaming, rows.opening_members(*members)
+                seq = self.report(event.subject, kind, event.at_ns, said)
+            elif kind is EventKind.FIRST_TOKEN:
+                seq = self.report(event.subject, kind, event.at_ns, None)
+            elif kind is EventKind.CLOSED and charge is not None:
+                seq = self.report_end(charge, event.at_ns)
+        return seq
+
+    def report(self, subject: str, kind: EventKind, at_ns: int, said: tuple[Any, ...] | None) -> int:
+        """Write down how an attempt begins or goes on (`workers.told`). Returns the event's position."""
         with self._lock:
-            for event in events:
-                if event.kind not in REPORTED:
-                    continue
-                self._seq += 1
-                if event.at_ns < self._told_ns:  # it began before the last beat, by microseconds
-                    event = event._replace(at_ns=self._told_ns)
-                self._told_ns = event.at_ns
-                self._waiting.append((self._seq, event, charge))
-            seq = self._seq
+            if at_ns < self._told_ns:  # it began before the last beat, by microseconds
+                at_ns = self._told_ns
+            self._told_ns = at_ns
+            self._waiting.append(workers.told(subject, kind._value_, at_ns, said))
+            self._seq = seq = self._seq + 1
+        if not self._work.is_set():
+            self._work.set()
+        return seq
+
+    def report_end(self, charge: Charge, at_ns: int) -> int:
+        """Write down how an attempt ended. Returns the event's position."""
+        with self._lock:
+            if at_ns < self._told_ns:
+                at_ns = self._told_ns
+            self._told_ns = at_ns
+            said = rows.closing_members(charge, at_ns)
+            self._waiting.append(workers.told(charge.facts.attempt_id, EventKind.CLOSED._value_, at_ns, said))
+            self._seq = seq = self._seq + 1
         if not self._work.is_set():
             self._work.set()
         return seq
@@ -222,11 +255,7 @@ class WorkerJournal:
         with self._lock:
             taken, prices = self._waiting[:], dict(self._prices)
             watermark_ns = self._told_ns = max(self._now_ns(), self._told_ns)
-        details = [
-            (seq, event, rows.closing_json(charge, event.at_ns) if charge is not None else None)
-            for seq, event, charge in taken
-        ]
-        reported_seq = taken[-1][0] if taken else self._committed_seq
+        reported_seq = self._committed_seq + len(taken)
         beat = {
             "watermark_ns": watermark_ns,
             "seq": reported_seq,
@@ -241,8 +270,8 @@ class WorkerJournal:
                 if not database.execute(workers.BEAT, beat | {"worker": worker}).rowcount:
                     worker = self._register(database, watermark_ns)
                     database.execute(workers.BEAT, beat | {"worker": worker})
-                told = [workers.report_row(worker, *one) for one in details]
-                database.insert_new("reports", workers.REPORT_COLUMNS, told)
+                made = workers.report_rows(worker, self._committed_seq + 1, taken, watermark_ns)
+                database.insert_new("reports", workers.REPORT_COLUMNS, made)
                 elsewhere = workers.read_elsewhere(database, worker, watermark_ns - ELSEWHERE_NS)
         except database.error:
             if database.engine is Engine.POSTGRESQL:  # another session, next time: this one may be gone
