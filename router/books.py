@@ -2,7 +2,7 @@
 
 Alone, the accountant that follows attempts is the one that keeps the books. With several workers it runs on a journal that is
 reported (`ledger/journals.py`), so that what it comes to is an estimate of the same fold, and a bookkeeper beside it leads
-where nobody else does, unless the accountant is a process of its own.
+where nobody else does. Where the accountant is a process of its own, what follows attempts here only reports (`reporter.py`).
 """
 
 import asyncio
@@ -27,6 +27,7 @@ from router.ledger.opening import open_ledger
 from router.ledger.shared import SharedLedger
 from router.ledger.store import LedgerStore
 from router.ledger.writer import BatchedLedger
+from router.reporter import Reporter
 
 log = structlog.get_logger("jeton.books")
 
@@ -59,11 +60,13 @@ class Books:
         self.keeper: Bookkeeper | None = None
         if config.accountant is AccountantPlace.ALONE:
             self.store = open_ledger(config, password)
+            self.accountant = Accountant(self.store)
         else:
             address = configured_address(config, password)
             name = f"{socket.gethostname()[:40]}-{os.getpid()}"
             self.store = self.journal = WorkerJournal(address, now_ns, name, commit_seconds=config.commit_seconds)
-        self.accountant = Accountant(self.store)
+            is_apart = config.accountant is AccountantPlace.APART
+            self.accountant = Reporter(self.journal) if is_apart else Accountant(self.journal)
         if config.accountant is AccountantPlace.INSIDE:
             self.keeper = bookkeeper(config, password, now_ns, on_charge)
 

@@ -74,6 +74,8 @@ class WorkerJournal:
         self._commit_seconds = commit_seconds
         self._events_waiting_max = events_waiting_max
         self._beat_seconds = beat_seconds
+        self._beat_ns = round(beat_seconds * 1e9)
+        self._hear_at_ns = 0
         self._address = address
         self._turns = turns_of(address)
         self._seq = self._committed_seq = 0
@@ -88,7 +90,7 @@ class WorkerJournal:
         running = database.execute("SELECT DISTINCT price_id FROM leases WHERE ended_ns IS NULL")
         self.lease_prices = frozenset(price_id for (price_id,) in running)
         self._lock = threading.Lock()  # held for a few list operations at a time, never across a commit
-        self._waiting: list[bytes] = []  # events as `workers.told` writes them, from the one after the last committed on
+        self._waiting: list[workers.TellsEvent] = []  # from the one after the last committed on
         self._prices: dict[str, str] = {}
         self._asked: list[_Asked] = []
         self._failure: Exception | None = None
@@ -145,12 +147,12 @@ class WorkerJournal:
         return seq
 
     def report(self, subject: str, kind: EventKind, at_ns: int, said: tuple[Any, ...] | None) -> int:
-        """Write down how an attempt begins or goes on (`workers.told`). Returns the event's position."""
+        """Write down how an attempt begins or goes on (`workers.TellsEvent`). Returns the event's position."""
         with self._lock:
             if at_ns < self._told_ns:  # it began before the last beat, by microseconds
                 at_ns = self._told_ns
             self._told_ns = at_ns
-            self._waiting.append(workers.told(subject, kind._value_, at_ns, said))
+            self._waiting.append((subject, kind._value_, at_ns, said))
             self._seq = seq = self._seq + 1
         if not self._work.is_set():
             self._work.set()
@@ -163,7 +165,7 @@ class WorkerJournal:
                 at_ns = self._told_ns
             self._told_ns = at_ns
             said = rows.closing_members(charge, at_ns)
-            self._waiting.append(workers.told(charge.facts.attempt_id, EventKind.CLOSED._value_, at_ns, said))
+            self._waiting.append((charge.facts.attempt_id, EventKind.CLOSED._value_, at_ns, said))
             self._seq = seq = self._seq + 1
         if not self._work.is_set():
             self._work.set()
@@ -272,7 +274,10 @@ class WorkerJournal:
                     database.execute(workers.BEAT, beat | {"worker": worker})
                 made = workers.report_rows(worker, self._committed_seq + 1, taken, watermark_ns)
                 database.insert_new("reports", workers.REPORT_COLUMNS, made)
-                elsewhere = workers.read_elsewhere(database, worker, watermark_ns - ELSEWHERE_NS)
+                elsewhere = self.elsewhere
+                if not taken or watermark_ns >= self._hear_at_ns:
+                    elsewhere = workers.read_elsewhere(database, worker, watermark_ns - ELSEWHERE_NS)
+                    self._hear_at_ns = watermark_ns + self._beat_ns
         except database.error:
             if database.engine is Engine.POSTGRESQL:  # another session, next time: this one may be gone
                 self._database = None

@@ -64,6 +64,10 @@ class Told:
     prices: Mapping[str, str]
 
 
+TellsEvent = tuple[str, str, int, tuple[Any, ...] | None]
+"""One event as a worker writes it down: subject, kind, at_ns, and what it says beyond that: an opened whether it is streamed and
+then `rows.opening_members`, a closed `rows.closing_members`."""
+
 # The kind of a row of `reports` that has many events, as a JSON list. So many at most: a journal that was stuck writes all
 # that waited at once.
 SEVERAL = "several"
@@ -95,19 +99,13 @@ INSERT INTO corrections ({", ".join(CORRECTION_COLUMNS)}) VALUES ({MARKS}) ON CO
 """
 
 
-def told(subject: str, kind: str, at_ns: int, said: tuple[Any, ...] | None) -> bytes:
-    """One event, to be put into a row with others. said: of an opened, whether it is streamed and then `rows.opening_members`;
-    of a closed, `rows.closing_members`."""
-    return orjson.dumps((subject, kind, at_ns, said))
-
-
-def report_rows(worker: str, first_seq: int, events: Sequence[bytes], at_ns: int) -> list[tuple[Any, ...]]:
-    """By REPORT_COLUMNS. events: as `told` writes them, from that position on; at_ns: when they were written down."""
+def report_rows(worker: str, first_seq: int, events: Sequence[TellsEvent], at_ns: int) -> list[tuple[Any, ...]]:
+    """By REPORT_COLUMNS. events: from that position on; at_ns: when they were written down."""
     made = []
     for at in range(0, len(events), EVENTS_PER_ROW):
         some = events[at : at + EVENTS_PER_ROW]
         first, last = first_seq + at, first_seq + at + len(some) - 1
-        made.append((worker, last, str(first), SEVERAL, at_ns, f"[{b','.join(some).decode()}]"))
+        made.append((worker, last, str(first), SEVERAL, at_ns, orjson.dumps(some).decode()))
     return made
 
 
