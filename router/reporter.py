@@ -1,9 +1,9 @@
-"""The accountant's stand-in in a process that is to spend nothing on books: it reports, and estimates what answers cost.
+"""The accountant's stand-in in a process that is to spend next to nothing on books: it reports, and estimates what answers cost.
 
-For workers beside a `jeton accountant` (`ledger.accountant: apart`). Attempts are opened, followed and closed as with any
-`Accountant`, and refused as there; what it does not have are leases and meters. What a leased attempt cost is an estimate
-(`pricing/estimate.py`) that answers show and budgets are settled at until the ledger has booked it; what a metered one cost is
-exact.
+For workers beside a `jeton accountant` (`ledger.accountant: apart`), and those of `jeton serve --workers`. Attempts are opened,
+followed and closed as with any `Accountant`, and refused as there; what it does not have are leases and meters. What a leased
+attempt cost is an estimate (`pricing/estimate.py`) that answers show and budgets are settled at until the ledger has booked it;
+what a metered one cost is exact.
 """
 
 from collections.abc import Iterable, Mapping

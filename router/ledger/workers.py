@@ -4,7 +4,8 @@
 silent, which the accountant finds. *Reports* are what the accountant has not booked yet: in the transaction that stores what
 follows from a report, the report goes and `booked_seq` moves, so that each is booked once, whenever who dies. What a worker
 commits together is one row, or a few: `seq` is that of its last event, `subject` says that of its first, and the row goes with
-the last of them. *Corrections* are what a worker told after it had been taken for dead, of attempts that were closed as lost by then.
+the last of them. *Corrections* are what a worker told after it had been taken for dead, of attempts that were closed as lost by
+then.
 """
 
 from collections import deque
@@ -19,7 +20,7 @@ from router.domain.immutable import immutable
 from router.ledger import rows
 from router.ledger.database import Database
 from router.ledger.spending import ADD_SPENDING
-from router.ledger.store import Correction, Event, EventKind, Opening
+from router.ledger.store import Correction, EventKind, Opening
 
 
 class WorkerState(StrEnum):

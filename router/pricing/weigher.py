@@ -205,7 +205,9 @@ class Weigher:
                 break
             tokens, count = there
         is_full = decoding + count > profile.sequences_max or context_tokens + tokens > profile.kv_capacity_tokens
-        seconds = self._prompt_seconds(seat, batch, 0, 0) if is_full else self._prompt_seconds(seat, batch, tokens, count)
+        seconds = (
+            self._prompt_seconds(seat, batch, 0, 0) if is_full else self._prompt_seconds(seat, batch, tokens, count)
+        )
         waiting.add(at_ns, -own_tokens, -1)
         self._decode(seat)
         decoding += 1

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from audited import assert_audit_is_clean
 from bookkeeping import (
@@ -37,27 +38,29 @@ from router.commands.ledger import ledger
 from router.config import LedgerConfig
 from router.domain.usage import Usage
 from router.ledger.address import Address, PostgresAddress
-from router.ledger.database import dicts
+from router.ledger.database import dicts, transaction
 from router.ledger.opening import open_ledger
 from router.ledger.schema import open_reader, open_shared
 from router.ledger.sqlite import SqliteLedger
 from router.ledger.store import LedgerError
-from router.ledger.workers import REPORT_COLUMNS, WorkerState
+from router.ledger.workers import EVENTS_PER_ROW, REPORT_COLUMNS, WorkerState, missing_reports, read_told
 from router.pricing.cost import list_cost
 from router.pricing.weigher import Weigher
 from router.rebuild import rebuild
+from router.reporter import Reporter
 
 WORKERS = 4
 
 
 class Firm:
-    """Four workers and an accountant on one ledger."""
+    """Four workers and an accountant on one ledger. Every second worker only reports: to the accountant that is all the same."""
 
     def __init__(self, address: Address, workers: int = WORKERS) -> None:
         self.address = address
         self.clock = Clock()
         self.keeping = Keeping(address, self.clock)
-        self.workers = [AtWork(address, self.clock, f"w{number}") for number in range(workers)]
+        kinds = (Accountant, Reporter)
+        self.workers = [AtWork(address, self.clock, f"w{number}", kinds[number % 2]) for number in range(workers)]
 
     async def flush(self, *, but: AtWork | None = None) -> None:
         for worker in self.workers:
@@ -281,6 +284,65 @@ async def test_what_is_told_twice_is_booked_once(firm: Firm) -> None:
     await firm.book()
     assert firm.charges().keys() == {attempt, again}
     assert firm.charges()[attempt] == before[attempt]
+
+
+async def test_rows_with_one_event_as_an_older_jeton_wrote_them_are_booked_beside_rows_with_several(firm: Firm) -> None:
+    teller = firm.workers[0]
+    attempt, later = teller.begin("r"), teller.begin("later", LARGE)
+    firm.clock.wait(0.5)
+    teller.first_token(attempt)
+    firm.clock.wait(0.5)
+    told = teller.end(attempt)
+    await teller.flush()
+    (row,) = firm.rows("SELECT * FROM reports")
+    assert (row["subject"], row["kind"], row["seq"]) == ("1", "several", 4)
+    singles = [
+        (row["worker"], number, subject, kind, at_ns, None if said is None else orjson.dumps(said).decode())
+        for number, (subject, kind, at_ns, said) in enumerate(orjson.loads(row["detail"]), 1)
+    ]
+    with closing(open_shared(firm.address)) as database, transaction(database):
+        database.execute("DELETE FROM reports")
+        database.insert_new("reports", REPORT_COLUMNS, singles)
+    teller.end(later)
+    await firm.book()
+    charges = firm.charges()
+    assert charges.keys() == {attempt, later}
+    assert charges[attempt]["cost_nanousd"] == told.cost_nanousd
+    assert firm.rows("SELECT * FROM reports") == []
+
+
+async def test_a_row_of_which_a_part_is_booked_stays_until_the_rest_is_and_the_audit_knows(firm: Firm) -> None:
+    """The accountant may die between any two of its events."""
+    teller = firm.workers[1]
+    attempts = [teller.begin(f"r{number}", LARGE) for number in range(3)]
+    await teller.flush()
+    with closing(open_shared(firm.address)) as database:
+        missing = "UPDATE workers SET booked_seq = 1 WHERE worker = :worker"
+        database.execute(missing, {"worker": teller.journal.worker})
+        assert missing_reports(database) == []
+        told = read_told(database, {}, {}, 100)
+        assert [report.subject for report in told.reports[teller.journal.worker]] == attempts[1:]
+        database.execute(missing.replace("= 1", "= 0"), {"worker": teller.journal.worker})
+        database.rollback()
+    for attempt in attempts:
+        teller.end(attempt)
+    await firm.book()
+    assert firm.charges().keys() == set(attempts)
+
+
+async def test_more_than_fits_into_a_row_is_told_in_several_and_read_a_part_at_a_time(firm: Firm) -> None:
+    teller = firm.workers[1]
+    attempts = [teller.begin(f"r{number}") for number in range(EVENTS_PER_ROW + 1)]
+    await teller.flush()
+    with closing(open_shared(firm.address)) as database:
+        told = read_told(database, {}, {}, 10)
+        database.rollback()
+    assert len(told.reports[teller.journal.worker]) == EVENTS_PER_ROW
+    assert told.has_more == {teller.journal.worker}
+    for attempt in attempts:
+        teller.end(attempt)
+    await firm.book()
+    assert firm.charges().keys() == set(attempts)
 
 
 async def test_a_change_of_the_fleet_takes_effect_where_it_belongs_in_time(firm: Firm) -> None:

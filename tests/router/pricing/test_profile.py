@@ -139,4 +139,6 @@ def test_steps_worked_out_for_a_batch_take_what_any_step_takes(
     batch = profile.batch_steps(decoding)
     with_prompt = profile.step_seconds(decoding, context_tokens, prefill_tokens)
     assert batch.seconds(context_tokens, prefill_tokens) == pytest.approx(with_prompt, rel=1e-9)
-    assert batch.bare_seconds(context_tokens) == pytest.approx(profile.step_seconds(decoding, context_tokens, 0), rel=1e-9)
+    assert batch.bare_seconds(context_tokens) == pytest.approx(
+        profile.step_seconds(decoding, context_tokens, 0), rel=1e-9
+    )
