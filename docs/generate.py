@@ -138,7 +138,7 @@ def metrics() -> str:
         "# Metrics",
         MADE,
         "What `/metrics` may hold. Money is the ledger's; labels hold names of the configuration and of jeton's own alone, never"
-        " what a client sent. [See what your tokens cost](../monitoring.md) tells how to look at them.",
+        " what a client sent. [The quick start](../quick-start.md) and [the boards](../monitoring.md) show how to look at them.",
         "",
         "| metric | kind | labels | |",
         "|---|---|---|---|",

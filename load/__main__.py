@@ -15,7 +15,7 @@ from load.emulator.reply import Style
 from load.emulator.spec import Dialect, Kind, ReplicaSpec
 from load.engine import BLOCK_TOKENS
 from load.profiles import profile_label, profile_named, profiles_in
-from load.simulate.command import compare
+from load.simulate.command import compare, simulate
 from router.pricing.profile import EngineProfile, Speculation
 
 # Of drafted tokens, where --speculative-config does not say.
@@ -30,6 +30,7 @@ def main() -> None:
 
 main.add_command(drive_command)
 main.add_command(compare)
+main.add_command(simulate)
 
 
 @main.command()

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 from pydantic import TypeAdapter
 
-from router.config import AnyProfileConfig, ModelProfileConfig, ProfileConfig
+from router.config.profiles import AnyProfileConfig, ModelProfileConfig, ProfileConfig
 from router.fleet_config import build_profile
 from router.pricing.profile import EngineProfile
 from router.profiles import shipped

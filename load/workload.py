@@ -14,8 +14,11 @@ from itertools import count, islice
 from random import Random
 from typing import Any
 
+from load.draws import Draws, Mix
 from load.emulator import language
 from load.traces import DATA, Arrival, Trace
+
+__all__ = ["Mix", "TimedRequest", "Workload", "read_prompts", "timed_requests"]
 
 PROMPTS = DATA / "prompts.csv.gz"
 
@@ -29,16 +32,6 @@ SESSION_BLOCK_TOKENS = 64
 [LINE] = language.encode("\n")
 # Texts of blocks that are kept: at 64 tokens a block some 25 MB.
 BLOCKS_KEPT = 65_536
-
-
-@dataclass(frozen=True, slots=True)
-class Mix:
-    """What is asked for and by whom, as weights; streaming_ratio: the share of requests that is streamed, 0–1, where the trace
-    does not say."""
-
-    models: Mapping[str, float]
-    tenants: Mapping[str, float]
-    streaming_ratio: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,24 +62,24 @@ class Workload:
     seed: int
     keeps_lengths: bool = False
     _library: Sequence[int] = field(init=False, repr=False, compare=False)
+    _draws: Draws = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_library", language.prose(Random(self.seed), LIBRARY_TOKENS))
+        object.__setattr__(self, "_draws", Draws(self.mix, len(self.questions), self.seed))
+        object.__setattr__(self, "_library", library(self.seed))
 
     def request(self, number: int, arrival: Arrival) -> tuple[str, dict[str, Any]]:
         """The tenant and the body of the request with this number."""
-        random, mix = Random(f"{self.seed}/{number}"), self.mix
-        tenant = arrival.tenant if arrival.tenant in mix.tenants else _drawn(mix.tenants, random)
+        draw, random = self._draws.draw(number, arrival), Random(f"{self.seed}/{number}")
         body: dict[str, Any] = {
-            "model": _drawn(mix.models, random),
-            "messages": self._messages(random.choice(self.questions), arrival, random),
+            "model": draw.model,
+            "messages": self._messages(self.questions[draw.question], arrival, random),
         }
-        streams = random.random() < mix.streaming_ratio
-        if streams if arrival.streams is None else arrival.streams:
+        if draw.is_streaming:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
         if self.keeps_lengths:
             body |= {"max_tokens": arrival.completion_tokens, "ignore_eos": True}
-        return tenant, body
+        return draw.tenant, body
 
     def _messages(self, question: str, arrival: Arrival, random: Random) -> list[dict[str, str]]:
         """A question, behind so much context that the prompt has about the recorded length in the emulated model's tokens."""
@@ -115,6 +108,12 @@ class Workload:
         return "".join(texts)
 
 
+@lru_cache(maxsize=16)
+def library(seed: int) -> Sequence[int]:
+    """The long text, as tokens."""
+    return language.prose(Random(seed), LIBRARY_TOKENS)
+
+
 def timed_requests(workload: Workload) -> Iterator[TimedRequest]:
     """Requests at the trace's times, without end: after its last arrival the trace begins again, with other questions."""
     arrivals = workload.trace.arrivals
@@ -132,7 +131,3 @@ def timed_requests(workload: Workload) -> Iterator[TimedRequest]:
 def _block(seed: int, name: object, block_tokens: int, tokens: int) -> str:
     """The first tokens of a block's text, which its name decides. It begins a line, so that no word runs across two blocks."""
     return language.decode([LINE, *language.prose(Random(f"{seed}/block {name}"), block_tokens - 1)][:tokens])
-
-
-def _drawn(weights: Mapping[str, float], random: Random) -> str:
-    return random.choices(list(weights), list(weights.values()))[0]

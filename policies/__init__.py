@@ -14,38 +14,24 @@ No clock, no randomness, no I/O: the same object runs in the router, the simulat
 between two requests lives on the instance. Nothing is registered; to add a policy, add a file.
 """
 
-from collections.abc import Callable, Iterable
-from operator import attrgetter
+from collections.abc import Iterable
 from typing import Any
 
 from router.domain.decision import Candidate
 
-_quote: Callable[[Candidate], int] = attrgetter("marginal_nanousd")
-_ttft: Callable[[Candidate], float] = attrgetter("ttft_seconds")
-_attempts: Callable[[Candidate], int] = attrgetter("load.attempts")
-_id: Callable[[Candidate], str] = attrgetter("replica.id")
-
 # Every order ends in the replica's id, so that equal candidates always come out alike. Before it come the quote and the work
-# in flight, so that equal replicas share the work. Sorts are stable, and four of them by one number each take less than half
-# of what one by four takes.
+# in flight, so that equal replicas share the work. One sort by tuples: where the first numbers differ, as they do in a busy
+# fleet, the others are not looked at.
 
 
 def cheapest_first(candidates: Iterable[Candidate]) -> list[Candidate]:
     """By what this request adds to the bill; of equals the least busy."""
-    ranked = sorted(candidates, key=_id)
-    ranked.sort(key=_ttft)
-    ranked.sort(key=_attempts)
-    ranked.sort(key=_quote)
-    return ranked
+    return sorted(candidates, key=_by_quote)
 
 
 def quickest_first(candidates: Iterable[Candidate]) -> list[Candidate]:
     """By the time to the first token; of equals the least busy."""
-    ranked = sorted(candidates, key=_id)
-    ranked.sort(key=_quote)
-    ranked.sort(key=_attempts)
-    ranked.sort(key=_ttft)
-    return ranked
+    return sorted(candidates, key=_by_ttft)
 
 
 def on_time_first(candidates: Iterable[Candidate], ttft_seconds_max: float) -> list[Candidate]:
@@ -61,6 +47,14 @@ def on_time_first(candidates: Iterable[Candidate], ttft_seconds_max: float) -> l
 def idlest_first(candidates: Iterable[Candidate]) -> list[Candidate]:
     """By attempts in flight, then prompt tokens that wait for prefill; of equals the cheapest."""
     return sorted(candidates, key=_by_load)
+
+
+def _by_quote(one: Candidate) -> tuple[Any, ...]:
+    return one.marginal_nanousd, one.load.attempts, one.ttft_seconds, one.replica.id
+
+
+def _by_ttft(one: Candidate) -> tuple[Any, ...]:
+    return one.ttft_seconds, one.load.attempts, one.marginal_nanousd, one.replica.id
 
 
 def _by_load(candidate: Candidate) -> tuple[Any, ...]:

@@ -18,9 +18,9 @@ from router.books import bookkeeper
 from router.clock import Clock
 from router.config_file import LoadedConfig
 from router.deployment import deploy
-from router.discovery import Discovery, DiscoveryResult
+from router.discovery import Discovery
 from router.reload import Reloader, ReloadResult
-from router.telemetry.discoveries import discoveries_counter
+from router.telemetry.discoveries import DiscoveryCollector
 from router.telemetry.exposition import Exposition
 from router.telemetry.keeping import KeeperCollector
 from router.telemetry.labels import Vocabulary
@@ -43,7 +43,7 @@ class Accounting:
         password = loaded.secrets.ledger_password.get_secret_value()
         self._keeper = bookkeeper(loaded.config.ledger, password, clock.now_ns, recent_prices.count)
         # Leases follow from the fleet, so whoever books them looks for its replicas, too.
-        self._discovery = Discovery(lambda: self._apply(self._loaded), self._count_discovery, time.monotonic)
+        self._discovery = Discovery(lambda: self._apply(self._loaded), time.monotonic)
         self._discovery.follow(loaded)
         self._discovery.look_first()
         self._apply(loaded)
@@ -52,7 +52,7 @@ class Accounting:
         self._registry.register(LedgersMoney(lambda: self._keeper.is_leading, money, recent_prices))
         self._registry.register(KeeperCollector(self._keeper))
         self._reloads_total = Counter(self._registry, "jeton_reloads", "Configurations read after the first.", "result")
-        self._discoveries_total = discoveries_counter(self._registry)
+        self._registry.register(DiscoveryCollector(self._discovery))
         self.asgi = FastAPI(title="jeton accountant", docs_url=None, redoc_url=None, lifespan=self._lifespan)
         self.asgi.add_api_route("/metrics", self._metrics, summary="Prometheus metrics")
         self.asgi.add_api_route("/health", self._health, summary="Is the process alive, and does it keep the books")
@@ -89,9 +89,6 @@ class Accounting:
 
     def _count(self, result: ReloadResult) -> None:
         self._reloads_total.labels(str(result)).value += 1
-
-    def _count_discovery(self, backend: str, result: DiscoveryResult) -> None:
-        self._discoveries_total.labels(backend, result.value).value += 1
 
     async def _metrics(self) -> Response:
         await self._keeper.posted()

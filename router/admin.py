@@ -20,7 +20,8 @@ from pydantic import BaseModel, Field
 from router.access.keys import ApiKeys
 from router.access.limits import WrongKeyThrottle
 from router.api import add_refusal_handlers, refusal_response
-from router.config import AdminConfig, ServerConfig, TenantConfig
+from router.config.server import AdminConfig, ServerConfig
+from router.config.tenants import TenantConfig
 from router.departures import Departures
 from router.errors import BadRequest, Refusal, Unauthenticated, UnknownReplica
 from router.server import build_server

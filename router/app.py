@@ -17,15 +17,18 @@ from router.bursar import Bursar
 from router.cache.responses import ResponseCache
 from router.classify.classifier import Classifier
 from router.clock import Clock
-from router.config import AccountantPlace, LedgerConfig
+from router.cohort import Cohort
+from router.config.stores import AccountantPlace, LedgerConfig
 from router.config_file import LoadedConfig
 from router.departures import Departures
 from router.deployment import Deployment, deploy
 from router.discovery import Discovery
 from router.dispatch.names import BackendNames, StrangersNames
 from router.dispatch.relay import Relay
+from router.dispatch.retries import RetryBudget
 from router.dispatch.watchdog import Watchdog
 from router.domain.fleet import Billing, Health, HealthState, Replica
+from router.failover import Failover
 from router.fleet.scraper import Scraper
 from router.fleet.state import Fleet
 from router.gateway import Gateway
@@ -39,6 +42,7 @@ from router.recall import Recall
 from router.reload import Reloader
 from router.selection.affinity import TOKENS_UNKNOWN_MAX, PrefixIndex
 from router.telemetry.cache import CacheCollector
+from router.telemetry.discoveries import DiscoveryCollector
 from router.telemetry.drift import DriftCollector
 from router.telemetry.gathered import Tally, tally_row
 from router.telemetry.keeping import KeeperCollector
@@ -66,7 +70,7 @@ class App:
         self._watchdog = Watchdog()
         self.drifts = Drifts()
         self._prefixes = PrefixIndex()
-        self._discovery = Discovery(self._replicas_moved, self._discovered, time.monotonic)
+        self._discovery = Discovery(self._replicas_moved, time.monotonic)
         self._discovery.follow(loaded)
         self._discovery.look_first()  # before the ledger goes on: the leases of replicas that are still there shall, too
         self._loaded = loaded = self._discovery.filled(loaded)
@@ -97,6 +101,7 @@ class App:
             shows_money=lambda: self._books.shows_money,
         )
         self._metrics.registry.register(DriftCollector(self._drift_ratios))
+        self._metrics.registry.register(DiscoveryCollector(self._discovery))
         if self._books.keeper is not None:
             self._metrics.registry.register(KeeperCollector(self._books.keeper))
         self._metrics.registry.register(SpoolCollector(lambda: self._books.spool))
@@ -108,11 +113,20 @@ class App:
         self._cache = ResponseCache(config.redis, loaded.secrets.redis_password.get_secret_value())
         self._cache.configure(config.cache)
         self._metrics.registry.register(CacheCollector(self._cache))
-        self._pipeline = Pipeline(
-            deployment,
+        cohort = Cohort()
+        self._failover = Failover(
             self._fleet,
             self._relay,
             self._accountant,
+            self._bursar,
+            self._metrics,
+            self._clock,
+            cohort,
+            RetryBudget(deployment.retries.budget_ratio, deployment.retries.budget_per_second),
+        )
+        self._pipeline = Pipeline(
+            deployment,
+            self._fleet,
             self._bursar,
             Classifier.load(),
             self._metrics,
@@ -121,6 +135,8 @@ class App:
             self._repeats,
             self._strangers_names,
             Recall(self._cache, self._accountant, self._metrics, self._clock.now_ns),
+            self._failover,
+            cohort,
         )
         self._books.set_fleet(deployment)
         api = build_api(
@@ -133,7 +149,7 @@ class App:
         self.admin: AdminDoor | None = None
         if config.admin is not None:
             self.admin = build_admin(
-                Departures(self._fleet, self._pipeline.give_up),
+                Departures(self._fleet, self._failover.give_up),
                 lambda: self._reloader.ask(),
                 admin_keys(config.admin, _pepper(loaded)),
             )
@@ -226,9 +242,6 @@ class App:
     def _replicas_moved(self) -> None:
         self.apply(self._loaded)
 
-    def _discovered(self, backend: str, result: str) -> None:
-        self._metrics.discovered(backend, result)
-
     def _feed_polled(self, feed: str, result: str) -> None:
         self._metrics.feed_polled(feed, result)
 
@@ -249,6 +262,7 @@ class App:
 
     def _heed_health(self, replica: Replica, before: Health, after: Health) -> None:
         _log_health(replica, before, after)
+        self._metrics.replica_became(replica.backend, after.state)
         if after.state is HealthState.DOWN:
             self._prefixes.forget(replica.id)  # whatever comes back will have an empty cache
 

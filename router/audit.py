@@ -52,7 +52,7 @@ from router.ledger.workers import CORRECTION_COLUMNS, missing_reports, read_corr
 from router.pricing.meter import MeterState, ReplicaMeter
 from router.telemetry.labels import Vocabulary
 from router.telemetry.metrics import TENANTS_MAX
-from router.telemetry.money import LOST, POSITION, POSITION_NS, POSITION_SECONDS, POSITION_SEQ, MoneyCollector
+from router.telemetry.money import POSITION, POSITION_NS, POSITION_SECONDS, POSITION_SEQ, MoneyCollector
 
 # Where so much is wrong, more of it says no more.
 FINDINGS_MAX = 1000
@@ -369,7 +369,7 @@ def _off_metrics(text: str, totals: Totals, source: str) -> Iterator[Finding]:
     for (name, labels), value in _samples(text).items():
         by = BY.get(name)
         values = dict(labels)
-        if by is None or (name == "jeton_lost_usd_total" and values["why"] not in LOST.values()):
+        if by is None:
             continue
         unit = NANOUSD_PER_USD if "_usd" in name else 1
         shown[name, tuple(values[label] for label in by)] += round(Fraction(value) * unit)
@@ -387,11 +387,12 @@ def _series_text(series: Series) -> str:
     return f"{name}{{{labels}}}"
 
 
+LOST = {AttemptStatus.FAILED: "failed", AttemptStatus.LOST: "router_died", AttemptStatus.CANCELLED: "cut_short"}
 BY: Mapping[str, tuple[str, ...]] = {
     "jeton_bill_usd_total": ("pool", "backend"),
     "jeton_idle_usd_total": ("pool", "backend"),
     "jeton_cost_usd_total": ("pool", "backend", "basis"),
-    "jeton_lost_usd_total": ("pool", "backend"),
+    "jeton_lost_usd_total": ("pool", "backend", "why"),
     "jeton_tokens_total": ("pool", "backend", "class"),
     "jeton_usage_total": ("source",),
     "jeton_unpriced_attempts_total": ("backend",),
@@ -409,8 +410,8 @@ def _expected_series(totals: Totals) -> Counter[Series]:
         pool, backend, billing, *_ = line.account
         if billing == "metered":
             series["jeton_bill_usd_total", (pool, backend)] += total.cost_nanousd
-        if line.status in (AttemptStatus.FAILED, AttemptStatus.LOST):
-            series["jeton_lost_usd_total", (pool, backend)] += total.cost_nanousd
+        if line.status in LOST:
+            series["jeton_lost_usd_total", (pool, backend, LOST[line.status])] += total.lost_nanousd
         series["jeton_cost_usd_total", (pool, backend, "allocated")] += total.cost_nanousd
         series["jeton_cost_usd_total", (pool, backend, "standard")] += total.standard_nanousd
         for name in ("prompt", "cached", "completion", "reasoning"):

@@ -17,7 +17,7 @@ import structlog
 
 from router.accountant import Accountant
 from router.bookkeeper import Bookkeeper
-from router.config import AccountantPlace, LedgerConfig
+from router.config.stores import AccountantPlace, LedgerConfig
 from router.deployment import Deployment
 from router.domain.attempt import Charge
 from router.domain.fleet import Load

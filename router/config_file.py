@@ -1,7 +1,7 @@
 """Reads router.yaml and the prices it names, proves that they can be used, and hands over all that follows from them.
 
 The steps live beside: YAML with marks (`config_source.py`), shape (`config_shape.py`), what must hold beyond it
-(`config_checks.py`), the fleet's nouns (`fleet_config.py`). It blocks on files: a running router calls it in a thread.
+(`config_checks/`), the fleet's nouns (`fleet_config.py`). It blocks on files: a running router calls it in a thread.
 """
 
 import os
@@ -12,8 +12,10 @@ from pathlib import Path
 
 from pydantic import SecretStr, ValidationError
 
-from router import config_checks
-from router.config import PolicyConfig, RouterConfig, Secrets
+from router.config import RouterConfig, Secrets
+from router.config.routing import PolicyConfig
+from router.config_checks import find_mistakes, find_warnings
+from router.config_checks.reading import Provided, Reading
 from router.config_shape import check_shape, shape_mistakes
 from router.config_source import ConfigRefused, Finding, Place, Source, looks_secret, read_source
 from router.dispatch.credentials import CredentialsMissing, read_key
@@ -107,13 +109,11 @@ def _load(source: Source, prices_path: Path, environ: Mapping[str, str], day: da
     providers, wrong = _providers(source, config)
     mistakes += wrong
     provided = {
-        name: config_checks.Provided(
-            provider.capabilities, provider.needs_api_key, provider.needs_completion_tokens_max
-        )
+        name: Provided(provider.capabilities, provider.needs_api_key, provider.needs_completion_tokens_max)
         for name, provider in providers.items()
     }
-    reading = config_checks.Reading(source, config, book, environ, day, has_pepper, key_files, provided)
-    mistakes += config_checks.mistakes(reading)
+    reading = Reading(source, config, book, environ, day, has_pepper, key_files, provided)
+    mistakes += find_mistakes(reading)
     try:
         policies = _policies(source, config)
     except ConfigRefused as refusal:
@@ -138,7 +138,7 @@ def _load(source: Source, prices_path: Path, environ: Mapping[str, str], day: da
         discoveries=build_discoveries(config, environ, source.path.absolute().parent),
         providers=providers,
         paths=(source.path, prices_path, *_secret_paths(source)),
-        warnings=tuple(sorted(config_checks.warnings(reading))),
+        warnings=tuple(sorted(find_warnings(reading))),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from router.config import DNS_NAME, ENVIRONMENT_NAME, HOST, NAME, POSTGRES_URL, REDIS_URL, URL
+from router.config.section import DNS_NAME, ENVIRONMENT_NAME, HOST, NAME, POSTGRES_URL, REDIS_URL, URL
 from router.config_source import ConfigRefused, Finding, Place, Source, looks_secret
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from datetime import date
 
 from router.access.keys import ApiKeys
-from router.config import MediaConfig, RetryConfig, RouterConfig, ServerConfig
+from router.config import RouterConfig
+from router.config.server import MediaConfig, ServerConfig
+from router.config.upstream import RetryConfig
 from router.config_file import LoadedConfig
 from router.dispatch.provider import Provider
 from router.dispatch.relay import Patience

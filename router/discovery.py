@@ -7,6 +7,7 @@ found, and end after its grace, or with its last attempt.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
@@ -15,7 +16,7 @@ from enum import StrEnum
 
 import structlog
 
-from router.config import DiscoveryConfig
+from router.config.fleet import DiscoveryConfig
 from router.config_file import LoadedConfig
 from router.domain.fleet import Replica
 from router.fleet.discovery import Found, ReplicaSource, SourceFailed
@@ -42,30 +43,36 @@ class DiscoveryResult(StrEnum):
     FAILED = "failed"
 
 
+class Move(StrEnum):
+    """The label of `jeton_discovered_replicas_total`. gone: its grace is over."""
+
+    FOUND = "found"
+    GONE = "gone"
+
+
 @dataclass(slots=True)
 class _Followed:
     """What one backend's source has told. gone_seconds: when replicas that are kept were first missed. trouble: why it could not
-    tell the last time, or ""."""
+    tell the last time, or "". failing_seconds: since when it cannot, or None."""
 
     terms: DiscoveryTerms
     replicas: dict[Found, Replica] = field(default_factory=dict)
     gone_seconds: dict[Found, float] = field(default_factory=dict)
     trouble: str = ""
+    failing_seconds: float | None = None
     task: "asyncio.Task[None] | None" = None
 
 
 class Discovery:
-    """on_change: called in the event loop when replicas in force are others. count: each answer, by backend. now_seconds:
-    monotonic."""
+    """on_change: called in the event loop when replicas in force are others. now_seconds: monotonic.
 
-    def __init__(
-        self,
-        on_change: Callable[[], None],
-        count: Callable[[str, DiscoveryResult], None],
-        now_seconds: Callable[[], float],
-    ) -> None:
+    results: each answer of a source, by backend. moves: replicas that came and went, by backend, from 0 on.
+    """
+
+    def __init__(self, on_change: Callable[[], None], now_seconds: Callable[[], float]) -> None:
+        self.results: Counter[tuple[str, str]] = Counter()
+        self.moves: Counter[tuple[str, str]] = Counter()
         self._on_change = on_change
-        self._count = count
         self._now_seconds = now_seconds
         self._followed: dict[str, _Followed] = {}
         self._is_running = False
@@ -80,6 +87,7 @@ class Discovery:
         for backend, terms in loaded.discoveries.items():
             if backend not in self._followed:
                 self._followed[backend] = _Followed(terms)
+                self.moves.update({(backend, move.value): 0 for move in Move})
         if self._is_running:
             self._start()
 
@@ -101,6 +109,12 @@ class Discovery:
                 backend = replace(backend, replicas=found)
             backends.append(backend)
         return replace(loaded, backends=tuple(backends))
+
+    def stale_seconds(self) -> dict[str, float]:
+        """By backend, since when its source cannot tell; 0 while it can."""
+        now_seconds = self._now_seconds()
+        since = {backend: one.failing_seconds for backend, one in list(self._followed.items())}
+        return {backend: 0.0 if at is None else max(now_seconds - at, 0.0) for backend, at in since.items()}
 
     def look_first(self) -> None:
         """Block until every source has told once, or cannot. For a start, before anything runs."""
@@ -129,6 +143,7 @@ class Discovery:
                 async with asyncio.timeout(FIRST_SECONDS_MAX), aclosing(_source(one.terms).states()) as states:
                     self._take(backend, one, await anext(states))
             except (SourceFailed, TimeoutError) as error:
+                self._failed(backend, one)
                 _tell_failure(backend, one, error)
 
         await asyncio.gather(*(first(backend, one) for backend, one in self._followed.items()))
@@ -148,21 +163,22 @@ class Discovery:
                         if is_other:
                             self._on_change()
             except SourceFailed as error:
-                self._count(backend, DiscoveryResult.FAILED)
+                self._failed(backend, one)
                 _tell_failure(backend, one, error)
             except Exception:
-                self._count(backend, DiscoveryResult.FAILED)
+                self._failed(backend, one)
                 log.exception("replicas cannot be found", backend=backend)
             await asyncio.sleep(RETRY_SECONDS)
 
     def _take(self, backend: str, one: _Followed, state: tuple[Found, ...]) -> bool:
         """Whether other replicas are in force now."""
         now_seconds, before = self._now_seconds(), set(one.replicas)
-        one.trouble = ""
+        one.trouble, one.failing_seconds = "", None
         for found in state:
             one.gone_seconds.pop(found, None)
             if found not in one.replicas:
                 one.replicas[found] = _replica(backend, found, one.terms.api_key)
+                self.moves[backend, Move.FOUND.value] += 1
                 log.info("replica found", backend=backend, replica=one.replicas[found].id, url=found.url)
         for found in one.replicas.keys() - set(state):
             one.gone_seconds.setdefault(found, now_seconds)
@@ -175,8 +191,17 @@ class Discovery:
         over = [found for found, since in one.gone_seconds.items() if now_seconds - since >= grace_seconds]
         for found in over:
             del one.gone_seconds[found]
+            self.moves[backend, Move.GONE.value] += 1
             log.info("replica gone", backend=backend, replica=one.replicas.pop(found).id, url=found.url)
         return bool(over)
+
+    def _failed(self, backend: str, one: _Followed) -> None:
+        self._count(backend, DiscoveryResult.FAILED)
+        if one.failing_seconds is None:
+            one.failing_seconds = self._now_seconds()
+
+    def _count(self, backend: str, result: DiscoveryResult) -> None:
+        self.results[backend, result.value] += 1
 
     async def _watch_for_ever(self) -> None:
         while True:

@@ -1,6 +1,6 @@
 """From the configuration to the fleet's nouns: backends with their replicas, engine profiles, the prices of a day.
 
-The configuration has been checked by then (`config_checks.py`); nothing is refused here.
+The configuration has been checked by then (`config_checks/`); nothing is refused here.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,18 +11,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from router.config import (
-    ApiKeyConfig,
-    BackendConfig,
-    BudgetConfig,
-    DiscoveryConfig,
-    ModelProfileConfig,
-    PoolConfig,
-    ProfileConfig,
-    ReplicaConfig,
-    RouterConfig,
-    TenantConfig,
-)
+from router.config import RouterConfig
+from router.config.fleet import BackendConfig, DiscoveryConfig, PoolConfig, ReplicaConfig
+from router.config.profiles import ModelProfileConfig, ProfileConfig
+from router.config.tenants import ApiKeyConfig, BudgetConfig, TenantConfig
 from router.domain.budget import Budget, Degrade
 from router.domain.fleet import Backend, Pool, Replica
 from router.domain.money import nanousd_from_usd

@@ -16,7 +16,7 @@ import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from router.config import ServerConfig
+from router.config.server import ServerConfig
 from router.dispatch.outbox import Outbox
 from router.dispatch.watchdog import NEVER, Watchdog
 from router.errors import BadRequest, ClientTooSlow, HeadersTooLarge, Refusal

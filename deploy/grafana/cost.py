@@ -4,11 +4,15 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from deploy.grafana.board import BACKEND, DEPLOYMENT, MODEL, POOL, TENANT, TIER, Row, board
 from deploy.grafana.panels import (
+    BLUE,
+    BYTES,
     COUNT,
+    EVENTS_PER_SECOND,
     FULL,
     GREEN,
     HALF,
     ORANGE,
+    QUARTER,
     RATIO,
     RED,
     THIRD,
@@ -65,8 +69,10 @@ def by_place(name: str, *conditions: str) -> str:
 BILL_RATE, IDLE_RATE = by_place("backend:jeton_bill_usd:rate5m"), by_place("backend:jeton_idle_usd:rate5m")
 ALLOCATED_RATE = by_place("account:jeton_cost_usd:rate5m", ALLOCATED)
 STANDARD_RATE = by_place("account:jeton_cost_usd:rate5m", STANDARD)
+LOST_RATE = f"{total(f'rate({LOST}[5m])', 'pool', 'backend')}"
+SERVED_RATE = f"({ALLOCATED_RATE} - {LOST_RATE})"
 # Where batches are better than their target, work costs less than its standard price: then all of it is useful, nothing is thin.
-THIN_RATE = f"clamp_min({ALLOCATED_RATE} - {STANDARD_RATE}, 0)"
+THIN_RATE = f"clamp_min({SERVED_RATE} - {STANDARD_RATE}, 0)"
 HOURLY = f" * {SECONDS_PER_HOUR}"
 
 
@@ -83,8 +89,12 @@ def _spent_at_standard(*by: str) -> str:
     return spent(where("jeton_cost_usd_total", PLACE, STANDARD), *by)
 
 
-def _spent_on_work(*by: str) -> str:
-    return spent(where("jeton_cost_usd_total", PLACE, ALLOCATED), *by)
+def _served(*by: str) -> str:
+    return f"({spent(where('jeton_cost_usd_total', PLACE, ALLOCATED), *by)} - {spent(LOST, *by)})"
+
+
+def _thin(*by: str) -> str:
+    return f"clamp_min({_served(*by)} - {_spent_at_standard(*by)}, 0)"
 
 
 WHAT_IT_COSTS = Row(
@@ -138,24 +148,28 @@ WHERE_IT_WENT = Row(
     [
         graph(
             "Dollars an hour",
-            Query(f"sum({ALLOCATED_RATE} - {THIN_RATE}){HOURLY}", "useful"),
+            Query(f"sum({SERVED_RATE} - {THIN_RATE}){HOURLY}", "useful"),
             Query(f"sum({THIN_RATE}){HOURLY}", "thin"),
             Query(f"sum({IDLE_RATE}){HOURLY} {NONE}", "idle"),
+            Query(f"sum({LOST_RATE}){HOURLY} {NONE}", "lost"),
             unit=USD,
             decimals=4,
-            text="Together they are the bill. useful: work at its standard price. thin: what it cost beyond that, because too few"
-            " requests shared a replica; work that has not ended yet is in it until it ends. idle: nothing ran.",
+            text="Together they are the bill. useful: what was served, at its standard price. thin: what that cost beyond it,"
+            " because too few requests shared a replica; work that has not ended yet is in it until it ends. idle: nothing ran."
+            " lost: attempts that bought no answer. The standard price is of all attempts here; `jeton report` draws the line"
+            " between useful and thin by those that were served, hour by hour.",
             width=THIRD * 2,
             is_stacked=True,
             floor=None,
-            colours={"useful": GREEN, "thin": ORANGE, "idle": RED},
+            colours={"useful": GREEN, "thin": ORANGE, "idle": RED, "lost": BLUE},
         ),
         graph(
             "Lost: what bought no answer, dollars an hour",
             Query(f"{rate(LOST, 'why')}{HOURLY}", "{{why}}"),
             unit=USD,
             decimals=6,
-            text="A part of useful and thin. failed: the backend did not deliver. router_died: jeton was gone before it knew.",
+            text="failed: the backend did not deliver. cut_short: jeton ended it before its answer was whole (deadline, not"
+            " accepted, shutdown). router_died: jeton was gone before it knew.",
             width=THIRD,
             floor=None,
         ),
@@ -164,17 +178,10 @@ WHERE_IT_WENT = Row(
             ["pool", "backend"],
             [
                 Column("Bill", spent(BILL, "pool", "backend")),
-                Column(
-                    "Useful",
-                    f"{_spent_on_work('pool', 'backend')} - clamp_min({_spent_on_work('pool', 'backend')}"
-                    f" - {_spent_at_standard('pool', 'backend')}, 0)",
-                ),
-                Column(
-                    "Thin",
-                    f"clamp_min({_spent_on_work('pool', 'backend')} - {_spent_at_standard('pool', 'backend')}, 0)",
-                ),
+                Column("Useful", f"{_served('pool', 'backend')} - {_thin('pool', 'backend')}"),
+                Column("Thin", _thin("pool", "backend")),
                 Column("Idle", spent(IDLE, "pool", "backend")),
-                Column("Lost (of useful and thin)", spent(LOST, "pool", "backend"), decimals=6),
+                Column("Lost", spent(LOST, "pool", "backend"), decimals=6),
                 Column(
                     "Idle, of the bill",
                     share(spent(IDLE, "pool", "backend"), spent(BILL, "pool", "backend")),
@@ -182,7 +189,7 @@ WHERE_IT_WENT = Row(
                     1,
                 ),
             ],
-            text="Bill = useful + thin + idle.",
+            text="Bill = useful + thin + idle + lost.",
         ),
     ],
 )
@@ -317,6 +324,7 @@ HOW_SURE_IT_IS = Row(
             decimals=2,
             text="Their cost is unknown and in no figure here.",
             thresholds=steps((1e-9, RED)),
+            width=QUARTER,
         ),
         figure(
             "Attempts with estimated usage, in the time shown",
@@ -325,14 +333,67 @@ HOW_SURE_IT_IS = Row(
             decimals=2,
             text="What was missing or absurd in the backend's usage is estimated, and billed so.",
             thresholds=steps((0.01, ORANGE), (0.05, RED)),
+            width=QUARTER,
         ),
         figure(
-            "Attempts not written down",
-            Query(total(where("jeton_unrecorded_attempts_total", JOB))),
+            "Prices not confirmed lately, or unknown",
+            Query(
+                f"count(max by (backend, state) ({where('jeton_price_state', OF_BACKEND, NOT_CURRENT)}) == 1) {NONE}"
+            ),
             unit=COUNT,
-            text="On leased replicas, while the ledger was full: their money is in idle.",
-            thresholds=steps((1, RED)),
+            text="Backends whose price nobody has seen to hold for too long, or that have none.",
+            thresholds=steps((1, ORANGE)),
+            width=QUARTER,
         ),
+        figure(
+            "Corrections since the ledger began",
+            Query(f"{total(where('jeton_corrections_usd', PLACE))} {NONE}"),
+            unit=USD,
+            decimals=6,
+            text="What workers that had been taken for dead said after all: in no other figure here, but in `jeton ledger sum`"
+            " and in reports.",
+            width=QUARTER,
+        ),
+        graph(
+            "Attempts per second, by how their tokens are known",
+            Query(rate(USAGE, "source"), "{{source}}"),
+            unit=EVENTS_PER_SECOND,
+            width=THIRD,
+            is_stacked=True,
+        ),
+        graph(
+            "Age of prices",
+            Query(f"max by (backend) ({where('jeton_price_age_seconds', OF_BACKEND)})", "{{backend}}"),
+            unit="s",
+            decimals=1,
+            width=THIRD,
+            thresholds=steps((365 * SECONDS_PER_DAY, ORANGE)),
+            text="Since a price was last known to hold: its row's first day, the day it was confirmed, or its feed's last word.",
+        ),
+        graph(
+            "Tokens booked ÷ tokens that the replicas count",
+            Query(f"sum by (backend) ({where('jeton_meter_drift_ratio', OF_BACKEND)})", "{{backend}}"),
+            unit="none",
+            decimals=3,
+            width=THIRD,
+            text="1 where all agree. Below: work in flight, or traffic at the replicas that is not ours. Above: tokens booked"
+            " that were not made, or a replica that was started anew.",
+            floor=None,
+            thresholds=steps((0.9, GREEN), (1.1, ORANGE), base=ORANGE),
+        ),
+        graph(
+            "Price feeds, by what they told",
+            Query(rate(where("jeton_price_feed_polls_total", JOB), "feed", "result"), "{{feed}} {{result}}"),
+            unit=EVENTS_PER_SECOND,
+            width=FULL,
+            text="refused: not believed. unreachable: nothing was told. The last good price stays.",
+        ),
+    ],
+)
+
+THE_BOOKS = Row(
+    "The books",
+    [
         figure(
             "Ledger can be written",
             Query(f"min({where('jeton_ledger_accepting', JOB)})"),
@@ -348,38 +409,35 @@ HOW_SURE_IT_IS = Row(
             thresholds=steps((60, ORANGE), (300, RED)),
         ),
         figure(
-            "Prices not confirmed lately, or unknown",
-            Query(
-                f"count(max by (backend, state) ({where('jeton_price_state', OF_BACKEND, NOT_CURRENT)}) == 1) {NONE}"
-            ),
+            "Attempts not written down",
+            Query(total(where("jeton_unrecorded_attempts_total", JOB))),
             unit=COUNT,
-            text="Backends whose price nobody has seen to hold for too long, or that have none.",
+            text="On leased replicas, while the ledger was full: their money is in idle.",
+            thresholds=steps((1, RED)),
+            width=THIRD,
+        ),
+        figure(
+            "Events told too late",
+            Query(total(where("jeton_late_events_total", JOB))),
+            unit=COUNT,
+            text="Workers told them of a time that was booked already; they were booked as of when they were told.",
             thresholds=steps((1, ORANGE)),
-        ),
-        graph(
-            "Attempts per second, by how their tokens are known",
-            Query(rate(USAGE, "source"), "{{source}}"),
-            unit="ops",
             width=THIRD,
-            is_stacked=True,
         ),
         graph(
-            "Age of prices",
-            Query(f"max by (backend) ({where('jeton_price_age_seconds', OF_BACKEND)})", "{{backend}}"),
+            "How far the books of several workers are behind",
+            Query(f"max({where('jeton_ledger_lag_seconds', JOB)})", "behind"),
             unit="s",
-            decimals=1,
-            width=THIRD,
-            text="Since a price was last known to hold: its row's first day, the day it was confirmed, or its feed's last word.",
+            decimals=2,
+            text="A worker that is not heard of holds them up until it is taken for dead (`silence_seconds`).",
+            thresholds=steps((10, ORANGE), (60, RED)),
         ),
         graph(
-            "Tokens booked ÷ tokens that the replicas count",
-            Query(f"sum by (backend) ({where('jeton_meter_drift_ratio', OF_BACKEND)})", "{{backend}}"),
-            unit="none",
-            decimals=3,
-            width=THIRD,
-            text="1 where all agree. Below: work in flight, or traffic at the replicas that is not ours. Above: tokens booked"
-            " that were not made, or a replica that was started anew.",
-            floor=None,
+            "Spool: what waits until PostgreSQL is back",
+            Query(f"sum({where('jeton_ledger_spool_bytes', JOB)})", "waiting"),
+            Query(f"sum({where('jeton_ledger_spool_bytes_max', JOB)})", "room"),
+            unit=BYTES,
+            text="When there is no room left, metered traffic is refused; nothing is dropped.",
         ),
     ],
 )
@@ -390,5 +448,5 @@ def cost() -> Dashboard:
         "Cost",
         "What is paid, for what, by whom, and how sure that is. All amounts are the ledger's, in US dollars.",
         [DEPLOYMENT, POOL, BACKEND, MODEL, TIER, TENANT],
-        [WHAT_IT_COSTS, WHERE_IT_WENT, PRICE_OF_A_TOKEN, WHO_PAYS, WHAT_ROUTING_SAVED, HOW_SURE_IT_IS],
+        [WHAT_IT_COSTS, WHERE_IT_WENT, PRICE_OF_A_TOKEN, WHO_PAYS, WHAT_ROUTING_SAVED, HOW_SURE_IT_IS, THE_BOOKS],
     )

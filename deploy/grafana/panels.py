@@ -13,6 +13,7 @@ from grafana_foundation_sdk.models.common import (
     BigValueColorMode,
     BigValueGraphMode,
     GraphDrawStyle,
+    GraphThresholdsStyleMode,
     LegendDisplayMode,
     LegendPlacement,
     SortOrder,
@@ -37,6 +38,7 @@ from grafana_foundation_sdk.models.dashboard import (
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 USD, RATIO, SECONDS, PER_SECOND, COUNT = "currencyUSD", "percentunit", "s", "reqps", "short"
+BYTES, EVENTS_PER_SECOND = "bytes", "ops"
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 GREEN, ORANGE, RED, BLUE = "green", "orange", "red", "blue"
 FULL, HALF, THIRD, QUARTER, SIXTH = 24, 12, 8, 6, 4
@@ -143,8 +145,9 @@ def graph(
         panel = panel.min(floor)
     if ceiling is not None:
         panel = panel.max(ceiling)
-    if thresholds is not None:
-        panel = panel.thresholds(thresholds)
+    if thresholds is not None:  # a graph draws them only if it is told how
+        dashed = common.GraphThresholdsStyleConfig().mode(GraphThresholdsStyleMode.DASHED)
+        panel = panel.thresholds(thresholds).thresholds_style(dashed)
     for index, query in enumerate(queries):
         panel = panel.with_target(_target(query, index))
     for name, color in (colours or {}).items():

@@ -49,6 +49,11 @@ def rate(selector: str, *by: str) -> str:
     return f"{_over('sum', by)}(rate({selector}[$__rate_interval]))"
 
 
+def risen(selector: str, *by: str) -> str:
+    """By how much a counter has risen between two points of a graph, over all processes: for what is rare."""
+    return f"{_over('sum', by)}(increase({selector}[$__rate_interval]))"
+
+
 def share(part: str, whole: str) -> str:
     """0 to 1; nothing where there is no whole."""
     return f"{part} / ({whole} > 0)"

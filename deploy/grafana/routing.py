@@ -4,6 +4,9 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from deploy.grafana.board import BACKEND, DEPLOYMENT, POOL, TENANT, TIER, Row, board
 from deploy.grafana.panels import (
+    BYTES,
+    COUNT,
+    EVENTS_PER_SECOND,
     HALF,
     ORANGE,
     PER_SECOND,
@@ -18,12 +21,14 @@ from deploy.grafana.panels import (
     steps,
 )
 from deploy.grafana.queries import BACKEND as OF_BACKEND
-from deploy.grafana.queries import JOB, PLACE, rate, share, share_of_all, where
+from deploy.grafana.queries import JOB, PLACE, quantile, rate, share, share_of_all, where
 
 DECISIONS = where("jeton_decisions_total", JOB, 'tier=~"$tier"')
 BELOW_FLOOR = where("jeton_decisions_total", JOB, 'reason=~".*below the floor.*"')
 ANSWERED = where("jeton_requests_total", PLACE, 'tier=~"$tier"', 'pool!=""')
 ATTEMPTS = where("jeton_attempts_total", OF_BACKEND)
+RECALLED = where("jeton_cache_requests_total", JOB)
+FROM_CACHE = where("jeton_cache_requests_total", JOB, 'result=~"hit|shared"')
 TOKENS = where("jeton_tokens_total", PLACE, 'tier=~"$tier"', 'tenant=~"$tenant"')
 
 
@@ -87,6 +92,34 @@ DECIDED = Row(
         graph(
             "By policy", Query(rate(DECISIONS, "policy"), "{{policy}}"), unit=PER_SECOND, width=THIRD, is_stacked=True
         ),
+        graph(
+            "Predicted quality, by tier",
+            *(
+                Query(
+                    quantile(ratio, "jeton_predicted_quality_ratio", f'{JOB},tier=~"$tier"', "tier"),
+                    f"{{{{tier}}}} p{ratio * 100:g}",
+                )
+                for ratio in (0.1, 0.5, 0.9)
+            ),
+            unit=RATIO,
+            decimals=1,
+            ceiling=1,
+            width=HALF,
+            text="Of where requests were sent first, relative to the highest tier. p10: nine in ten are above; hold that against"
+            " the policy's floor (`quality_min`). A prediction, not a measurement.",
+        ),
+        graph(
+            "Predicted quality, mean by policy",
+            Query(
+                f"{rate(where('jeton_predicted_quality_ratio_sum', JOB), 'policy')}"
+                f" / ({rate(where('jeton_predicted_quality_ratio_count', JOB), 'policy')} > 0)",
+                "{{policy}}",
+            ),
+            unit=RATIO,
+            decimals=1,
+            ceiling=1,
+            width=HALF,
+        ),
         sheet(
             "Reasons",
             ["policy", "tier", "reason"],
@@ -117,7 +150,7 @@ WHERE_IT_WENT = Row(
         graph(
             "Attempts by backend and how they ended",
             Query(rate(ATTEMPTS, "backend", "status"), "{{backend}} {{status}}"),
-            unit="ops",
+            unit=EVENTS_PER_SECOND,
             is_stacked=True,
         ),
         graph(
@@ -144,11 +177,60 @@ WHERE_IT_WENT = Row(
     ],
 )
 
+FROM_THE_CACHE = Row(
+    "Answers that were given again",
+    [
+        graph(
+            "Deterministic requests, by what the cache had",
+            Query(rate(RECALLED, "result"), "{{result}}"),
+            unit=PER_SECOND,
+            width=THIRD,
+            is_stacked=True,
+            text="shared: the answer of an identical request that was under way. bypass: the client did not want a kept one.",
+        ),
+        graph(
+            "Of them answered from the cache",
+            Query(share(f"({rate(FROM_CACHE)} or vector(0))", rate(RECALLED)), "hit or shared"),
+            unit=RATIO,
+            decimals=1,
+            ceiling=1,
+            width=THIRD,
+        ),
+        graph(
+            "Answered again under an Idempotency-Key",
+            Query(rate(where("jeton_repeats_total", JOB)), "repeats"),
+            unit=PER_SECOND,
+            width=THIRD,
+        ),
+        graph(
+            "Kept in the processes, bytes",
+            Query(f"sum({where('jeton_cache_bytes', JOB)})", "bytes"),
+            unit=BYTES,
+            width=THIRD,
+            text="With what is being recorded; `memory_bytes_max` bounds each of the two in each process.",
+        ),
+        graph(
+            "Kept in the processes, answers",
+            Query(f"sum({where('jeton_cache_entries', JOB)})", "answers"),
+            unit=COUNT,
+            decimals=0,
+            width=THIRD,
+        ),
+        graph(
+            "What keeps the cache from keeping",
+            Query(rate(where("jeton_cache_evictions_total", JOB)), "evicted to make room"),
+            Query(rate(where("jeton_cache_store_failures_total", JOB)), "Redis did not answer"),
+            unit=EVENTS_PER_SECOND,
+            width=THIRD,
+        ),
+    ],
+)
+
 
 def routing() -> Dashboard:
     return board(
         "Routing",
         "Where requests were sent, why, and what became of that.",
         [DEPLOYMENT, POOL, BACKEND, TIER, TENANT],
-        [AT_A_GLANCE, DECIDED, WHERE_IT_WENT],
+        [AT_A_GLANCE, DECIDED, WHERE_IT_WENT, FROM_THE_CACHE],
     )

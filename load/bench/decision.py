@@ -10,7 +10,7 @@ from itertools import count
 
 from rich.console import Console
 
-from router.config import PolicyConfig
+from router.config.routing import PolicyConfig
 from router.domain.decision import Prediction
 from router.domain.fleet import UP, Backend, Billing, EngineKind, Load, Pool, PoolKind, Replica, Scrape, Snapshot
 from router.domain.request import Capability, Endpoint, InferenceRequest, Prompt

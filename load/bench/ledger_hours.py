@@ -28,7 +28,7 @@ from router.ledger.periods import read_periods
 from router.ledger.rows import PLACED_CHARGE_COLUMNS, charge_row
 from router.ledger.schema import open_writer
 from router.reporting import page
-from router.reporting.focus import COLUMNS, focus_rows
+from router.reporting.focus import COLUMNS, focus_rows, restated
 from router.reporting.focus_rules import broken_rules
 from router.reporting.report import as_json, build
 
@@ -73,6 +73,7 @@ def _query(path: Path, hours: int) -> None:
             leased = periods.leased(period)
             report = build(
                 periods.spent(period, by=PLACES),
+                periods.corrected(period, by=PLACES),
                 periods.spent(period, by=("tenant", "outcome"), hours=ALL_HOURS),
                 leased,
                 periods.arms(period),
@@ -90,7 +91,9 @@ def _query(path: Path, hours: int) -> None:
             days = periods.leased(period, hours=HOURS_PER_DAY)
             rows = list(
                 focus_rows(
-                    periods.spent(period, hours=HOURS_PER_DAY),
+                    restated(
+                        periods.spent(period, hours=HOURS_PER_DAY), periods.corrected(period, hours=HOURS_PER_DAY)
+                    ),
                     days,
                     {},
                     {},

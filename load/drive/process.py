@@ -62,13 +62,13 @@ def run(errand: Errand, pipe: Connection) -> None:
 
     pipe.send("ready")
     began_seconds: float = pipe.recv()
-    driver = _Driver(errand, began_seconds)
+    driver = Driver(errand, began_seconds)
     uvloop.run(driver.run(pipe))
     pipe.send(driver.outcomes)
     pipe.close()
 
 
-class _Driver:
+class Driver:
     def __init__(self, errand: Errand, began_seconds: float) -> None:
         self.outcomes: list[Outcome] = []
         self._errand = errand

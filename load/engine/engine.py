@@ -38,6 +38,7 @@ class Engine:
 
     __slots__ = (
         "_batch",
+        "_begun",
         "_book",
         "_due_seconds",
         "_is_admitting",
@@ -93,6 +94,7 @@ class Engine:
         self._submitted = 0
         self._leaving: list[EngineSequence] = []  # aborted, but in the step under way
         self._over: list[EngineSequence] = []
+        self._begun: list[EngineSequence] = []
         self._progressed: list[EngineSequence] = []
         self._is_paused = False
         self._is_admitting = True
@@ -133,6 +135,11 @@ class Engine:
         """When the step under way ends; otherwise as `next_event_seconds`."""
         stretch = self._stretch
         return stretch.end_seconds(stretch.ended_steps + 1) if stretch.steps else self._due_seconds
+
+    @property
+    def begun(self) -> list[EngineSequence]:
+        """Sequences whose first token came in the last `advance`, in order."""
+        return self._begun
 
     @property
     def kv_usage_ratio(self) -> float:
@@ -220,6 +227,8 @@ class Engine:
         sequences that came to their end."""
         over: list[EngineSequence] = []
         self._over = over
+        if self._begun:
+            self._begun = []
         stretch = self._stretch
         while (due_seconds := self._due_seconds) is not None and due_seconds <= now_seconds:
             if stretch.steps:
@@ -230,6 +239,8 @@ class Engine:
     def advance_steps(self, now_seconds: float) -> list[Step]:
         """End every step that is due by `now_seconds`, one by one: the same as `advance`, told in full."""
         self._over = []
+        if self._begun:
+            self._begun = []
         stretch = self._stretch
         steps: list[Step] = []
         while (due_seconds := self.next_step_seconds) is not None and due_seconds <= now_seconds:
@@ -372,6 +383,7 @@ class Engine:
         del batch.prefilling[sequence]
         if sequence.first_token_seconds is None:
             sequence.first_token_seconds = ended_seconds
+            self._begun.append(sequence)
             counters.prompt_tokens += sequence.prompt_tokens
             counters.cached_tokens += sequence.cached_tokens
         if sequence.completion_tokens:

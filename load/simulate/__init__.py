@@ -1,6 +1,7 @@
-"""`jeton load compare`: a trace under several policies in virtual time, with the router's own decisions and prices.
+"""`jeton load simulate` and `jeton load compare`: a trace in virtual time, with the router's own decisions, prices and meters.
 
-`asks.py` makes requests as the router would read them, `replica.py` is an engine with its meter, `world.py` the one queue of
-events, `tally.py` what is remembered of them (as much for a million requests as for ten), `scenario.py` the file that says what
-is compared, `table.py` what is told of it.
+`scenario.py` is the file that says what is run. `asks.py` makes requests as the router would read them, `decider.py` decides on
+them, `replica.py` is an engine with its meter, `attempt.py` a try at one, `world.py` the one queue of events, `happenings.py` and
+`scaling.py` what befalls the fleet, `tally.py` what is remembered (as much for a million requests as for ten), `table.py` what is
+told of it.
 """

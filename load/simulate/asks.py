@@ -1,109 +1,128 @@
 """Requests as the router reads them, without their bodies: what a policy decides by. Pure; a seed decides everything.
 
-The words of a prompt come from `data/prompts.csv.gz` as in `load/workload.py`, and what the classifier says of them is
-remembered: the same question behind about as much context gets the same prediction.
+The request with a number is the one that `load/workload.py` makes of the same trace, mix and seed: the same question behind as
+much context. What the classifier says is remembered: the same question behind about as much context gets the same prediction.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from math import log
-from random import Random
+from typing import NamedTuple
 from zlib import crc32
 
+from load.draws import Draws, Mix
+from load.emulator import language
 from load.traces import Arrival
+from load.workload import CONTEXT_TOKENS_MIN, INSTRUCTION, library
 from router.classify.classifier import Classifier
 from router.domain.decision import Prediction
 from router.domain.request import Capability, Endpoint, InferenceRequest, PrefixMark, Prompt
-from router.wire.parse import SYSTEM_TEXT_CHARACTERS
+from router.wire.parse import PROMPT_TEXT_CHARACTERS, SYSTEM_TEXT_CHARACTERS, tokens_estimate
 
 # Predictions are kept by question and by prompts' lengths in steps of 4 %.
 LENGTH_STEP = 1.04
-# English prose has about so many characters a token in the emulated model's vocabulary.
-CHARACTERS_PER_TOKEN = 5
-CONTEXT_TOKENS_MIN = 16
+# What a message has around its text, as the router reckons it.
+MESSAGE_TOKENS = 4
 # Marks along a prompt that the router's prefix index is asked for.
 MARKS_MAX = 16
 NEEDS = frozenset({Capability.CHAT})
 
 
+class Ask(NamedTuple):
+    """prompt_tokens: what the engine counts; the request has only the router's estimate of it. common_tokens: of them, those that
+    every prompt of the workload begins with."""
+
+    request: InferenceRequest
+    prediction: Prediction
+    prompt_tokens: int
+    common_tokens: int
+
+
+class _Question(NamedTuple):
+    """alone_tokens: of a prompt that is the question and nothing else; with_tokens: with an instruction before it, which a
+    context then follows. estimate: the router's, of its text."""
+
+    text: str
+    alone_tokens: int
+    with_tokens: int
+    estimate: int
+
+
 class Asks:
-    """Makes requests. models, tenants: weights by name."""
+    """Makes requests. keeps_lengths: they ask for completions as long as recorded, so that the router knows."""
 
     def __init__(
         self,
         classifier: Classifier,
         questions: Sequence[str],
+        mix: Mix,
         *,
-        models: Mapping[str, float],
-        tenants: Mapping[str, float],
-        streaming_ratio: float,
         block_tokens: int,
         seed: int,
+        keeps_lengths: bool = False,
     ) -> None:
         self._classifier = classifier
         self._questions = questions
-        self._question_tokens = [len(question) // 4 + 1 for question in questions]
-        self._models, self._model_weights = list(models), list(models.values())
-        self._tenants, self._tenant_weights = list(tenants), list(tenants.values())
-        self._known_tenants = frozenset(tenants)
-        self._streaming_ratio = streaming_ratio
+        self._draws = Draws(mix, len(questions), seed)
         self._block_tokens = block_tokens
-        self._random = Random(seed)
-        self._predictions: dict[tuple[int, int], tuple[Prompt, Prediction]] = {}
-        self._made = 0
+        self._seed = seed
+        self._keeps_lengths = keeps_lengths
+        self._common_tokens = _common_tokens()
+        self._context = INSTRUCTION + _context(seed)
+        self._characters_per_token = len(_context(seed)) / len(library(seed))
+        self._read: dict[int, _Question] = {}
+        self._predictions: dict[tuple[int, int], Prediction] = {}
 
-    def ask(self, arrival: Arrival) -> tuple[InferenceRequest, Prediction]:
-        """The next request, and what the classifier says of it."""
-        random = self._random
-        number = random.randrange(len(self._questions))
-        prompt, prediction = self._predicted(number, arrival.prompt_tokens)
-        streams = random.random() < self._streaming_ratio
-        models, tenants = self._models, self._tenants
-        model = models[0] if len(models) == 1 else random.choices(models, self._model_weights)[0]
-        tenant = arrival.tenant
-        if tenant not in self._known_tenants:
-            tenant = tenants[0] if len(tenants) == 1 else random.choices(tenants, self._tenant_weights)[0]
-        self._made += 1
+    def ask(self, number: int, arrival: Arrival) -> Ask:
+        """The request with this number of the trace, and what the classifier says of it."""
+        tenant, model, place, is_streaming = self._draws.draw(number, arrival)
+        question = self._read.get(place) or self._question(place)
+        context_tokens = arrival.prompt_tokens - question.with_tokens
+        if context_tokens >= CONTEXT_TOKENS_MIN:
+            characters = len(INSTRUCTION) + int(context_tokens * self._characters_per_token)
+            prompt = Prompt(
+                question.text,
+                self._context[: min(characters, SYSTEM_TEXT_CHARACTERS)],
+                2,
+                question.estimate + characters // 4 + 1 + 2 * MESSAGE_TOKENS,
+            )
+            prompt_tokens, common_tokens = arrival.prompt_tokens, self._common_tokens
+        else:
+            prompt = Prompt(question.text, "", 1, question.estimate + MESSAGE_TOKENS)
+            prompt_tokens, common_tokens = question.alone_tokens, 0
+        step = _length_step(prompt.tokens_estimate)
+        prediction = self._predictions.get((place, step))
+        if prediction is None:
+            prediction = self._predictions[place, step] = self._classifier.predict(prompt)
         request = InferenceRequest(
-            request_id=f"sim_{self._made:x}",
+            request_id=f"sim_{self._seed:x}_{number:x}",
             tenant=tenant,
             api_key_name="simulated",
             endpoint=Endpoint.CHAT,
             model=model,
-            is_streaming=streams if arrival.streams is None else arrival.streams,
+            is_streaming=is_streaming,
             prompt=prompt,
             needs=NEEDS,
-            completion_tokens_max=None,
-            choices=1,
-            prompts=1,
+            completion_tokens_max=arrival.completion_tokens if self._keeps_lengths else None,
             wants_usage=True,
-            wants_continuous_usage=False,
-            body_bytes=CHARACTERS_PER_TOKEN * arrival.prompt_tokens,
-            prefix=self._marks(tenant, arrival),
+            body_bytes=4 * prompt.tokens_estimate,
+            prefix=self._marks(tenant, arrival) if arrival.blocks else (),
         )
-        return request, prediction
+        return Ask(request, prediction, prompt_tokens, common_tokens)
 
-    def _predicted(self, number: int, prompt_tokens: int) -> tuple[Prompt, Prediction]:
-        step = _length_step(prompt_tokens)
-        found = self._predictions.get((number, step))
-        if found is None:
-            context_tokens = prompt_tokens - self._question_tokens[number]
-            has_context = context_tokens >= CONTEXT_TOKENS_MIN
-            prompt = Prompt(
-                text=self._questions[number],
-                system_text="x" * min(SYSTEM_TEXT_CHARACTERS, CHARACTERS_PER_TOKEN * context_tokens)
-                if has_context
-                else "",
-                turns=2 if has_context else 1,
-                tokens_estimate=round(LENGTH_STEP**step) if has_context else self._question_tokens[number],
-            )
-            found = self._predictions[number, step] = prompt, self._classifier.predict(prompt)
+    def _question(self, place: int) -> _Question:
+        text = self._questions[place]
+        user = ("user", text)
+        found = self._read[place] = _Question(
+            text[:PROMPT_TEXT_CHARACTERS],
+            len(language.chat_prompt([user])),
+            len(language.chat_prompt([("system", INSTRUCTION), user])),
+            tokens_estimate(text),
+        )
         return found
 
     def _marks(self, tenant: str, arrival: Arrival) -> tuple[PrefixMark, ...]:
         """Marks at the ends of blocks, evenly along the prompt; the same prefix of the same tenant has the same."""
-        if not arrival.blocks:
-            return ()
         ids = list(arrival.block_ids())
         every = -(-len(ids) // MARKS_MAX)
         salt = crc32(tenant.encode())  # `hash` of a text differs from process to process, that of numbers does not
@@ -111,6 +130,18 @@ class Asks:
             PrefixMark(hash((salt, ids[end - 1])), min(end * self._block_tokens, arrival.prompt_tokens))
             for end in range(every, len(ids) + 1, every)
         )
+
+
+@cache
+def _common_tokens() -> int:
+    """What prompts with an instruction have in common: they differ from the first word after it."""
+    one, other = (language.chat_prompt([("system", INSTRUCTION + word)]) for word in ("A", "The"))
+    return next(at for at, (first, second) in enumerate(zip(one, other, strict=False)) if first != second)
+
+
+@cache
+def _context(seed: int) -> str:
+    return language.decode(library(seed))
 
 
 @cache

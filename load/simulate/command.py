@@ -1,11 +1,12 @@
-"""`jeton load compare`: policies on a scenario, in simulated time, as one table of dollars."""
+"""`jeton load simulate` and `jeton load compare`: one policy, or several, on a scenario in simulated time."""
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -13,25 +14,67 @@ from rich.progress import Progress
 from rich.table import Table
 
 from load.simulate import table
-from load.simulate.scenario import Laboratory, Scenario
+from load.simulate.scenario import Laboratory, PolicyChoice, Scenario
 from router.config_shape import check_shape
 from router.config_source import ConfigRefused, read_source
 
-
-@click.command("compare")
-@click.argument("scenario_path", metavar="SCENARIO", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--policy", "wanted", multiple=True, help="Only this one of the scenario's policies. Repeatable.")
-@click.option("--seed", "seeds", type=int, multiple=True, help="Instead of the scenario's. Repeatable.")
-@click.option(
+_scenario = click.argument(
+    "scenario_path", metavar="SCENARIO", type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
+_json = click.option(
     "--json",
     "json_path",
     type=click.Path(dir_okay=False, path_type=Path),
     default=None,
     help="Write all figures there.",
 )
-@click.option(
+_day = click.option(
     "--day", type=click.DateTime(["%Y-%m-%d"]), default=None, help="Prices in force on this day; today where left out."
 )
+
+
+@click.command("simulate")
+@_scenario
+@click.option("--policy", "wanted", default=None, help="One of the scenario's; its first where left out.")
+@click.option("--seed", type=int, default=None, help="Instead of the scenario's first.")
+@_json
+@_day
+def simulate(
+    scenario_path: Path, wanted: str | None, seed: int | None, json_path: Path | None, day: datetime | None
+) -> None:
+    """Run a trace under one policy, in simulated time.
+
+    The router's own decisions, prices and meters; engines by their profiles; failures, preemptions, prices that change and
+    autoscaling as the scenario has them. The same seed gives the same figures to the last digit.
+    """
+    laboratory = _laboratory(scenario_path, day)
+    [choice, *_] = _policies(laboratory, () if wanted is None else (wanted,))
+    seed = laboratory.scenario.seeds[0] if seed is None else seed
+    with Console(stderr=True).status("simulating"):
+        done = laboratory.simulate(choice, seed)
+    found = table.figures(done.tally, done.bill)
+    shown = Table(title=f"{scenario_path.stem}, {choice.called}, seed {seed}", show_header=False, box=None)
+    for name, value in found.items():
+        shown.add_row(name, f"{value:,.6g}")
+    for what in (done.tally.refused, done.happened):
+        for name, count in sorted(what.items()):
+            shown.add_row(name, f"{count:,}")
+    for name, answered in sorted(done.tally.backends.items()):
+        bill, idle = done.bill.by_backend.get(name, (0, 0))
+        leased = f", leased for ${bill / 1e9:,.4f}, idle ${idle / 1e9:,.4f}" if bill else ""
+        shown.add_row(name, f"{answered:,} answers{leased}")
+    Console().print(shown)
+    if json_path is not None:
+        told = {**_about(laboratory, scenario_path), "policy": choice.called, "seed": seed, **table.told_of_one(done)}
+        json_path.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+
+@click.command("compare")
+@_scenario
+@click.option("--policy", "wanted", multiple=True, help="Only this one of the scenario's policies. Repeatable.")
+@click.option("--seed", "seeds", type=int, multiple=True, help="Instead of the scenario's. Repeatable.")
+@_json
+@_day
 def compare(
     scenario_path: Path, wanted: tuple[str, ...], seeds: tuple[int, ...], json_path: Path | None, day: datetime | None
 ) -> None:
@@ -41,20 +84,9 @@ def compare(
     Figures are means over the seeds with their 95 % interval. A star: no other policy is at least as good in cost, quality,
     TTFT p99 and goodput, and better in one.
     """
-    prices_of = date.today() if day is None else day.date()
-    try:
-        scenario = check_shape(read_source(scenario_path), Scenario)
-        laboratory = Laboratory(scenario, scenario_path.parent, os.environ, prices_of)
-    except ConfigRefused as refused:
-        raise click.ClickException(str(refused)) from refused
-    except (OSError, ValueError) as error:
-        raise click.UsageError(str(error)) from error
-    policies = [choice for choice in laboratory.policies if not wanted or choice.called in wanted]
-    missing = set(wanted) - {choice.called for choice in policies}
-    if missing:
-        known = ", ".join(choice.called for choice in laboratory.policies)
-        raise click.UsageError(f"the scenario has no policy {', '.join(sorted(missing))}; it has {known}")
-    seeds = seeds or scenario.seeds
+    laboratory = _laboratory(scenario_path, day)
+    policies = _policies(laboratory, wanted)
+    seeds = seeds or laboratory.scenario.seeds
     found: dict[str, Mapping[str, table.Figure]] = {}
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("simulating", total=len(policies) * len(seeds))
@@ -69,12 +101,36 @@ def compare(
         shown.add_row(*row)
     Console().print(shown)
     if json_path is not None:
-        told = {
-            "scenario": str(scenario_path.name),
-            "jeton_version": version("jeton"),
-            "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "prices_of": prices_of.isoformat(),
-            "seeds": list(seeds),
-            "policies": table.told(found),
-        }
+        told = {**_about(laboratory, scenario_path), "seeds": list(seeds), "policies": table.told(found)}
         json_path.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+
+def _laboratory(path: Path, day: datetime | None) -> Laboratory:
+    """Raises click's errors for a scenario that cannot be used."""
+    try:
+        scenario = check_shape(read_source(path), Scenario)
+        return Laboratory(scenario, path.parent, os.environ, date.today() if day is None else day.date())
+    except ConfigRefused as refused:
+        raise click.ClickException(str(refused)) from refused
+    except (OSError, ValueError) as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _policies(laboratory: Laboratory, wanted: Sequence[str]) -> list[PolicyChoice]:
+    """Those of these names, or all. Raises click's UsageError for a name that none has."""
+    policies = [choice for choice in laboratory.policies if not wanted or choice.called in wanted]
+    missing = set(wanted) - {choice.called for choice in policies}
+    if missing:
+        known = ", ".join(choice.called for choice in laboratory.policies)
+        raise click.UsageError(f"the scenario has no policy {', '.join(sorted(missing))}; it has {known}")
+    return policies
+
+
+def _about(laboratory: Laboratory, path: Path) -> dict[str, Any]:
+    """What figures belong to."""
+    return {
+        "scenario": path.name,
+        "jeton_version": version("jeton"),
+        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "prices_of": laboratory.day.isoformat(),
+    }

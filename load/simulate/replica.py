@@ -3,6 +3,9 @@
 The meter and its weights are the router's own, told the three events of an attempt as the live accountant tells them.
 """
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 from load.engine import Engine, EngineSequence
 from router.domain.fleet import Backend, Replica
 from router.pricing.meter import ReplicaMeter
@@ -10,22 +13,42 @@ from router.pricing.price import LeasedPrice, MeteredPrice
 from router.pricing.profile import EngineProfile
 from router.pricing.weigher import Weigher
 
+if TYPE_CHECKING:
+    from load.simulate.attempt import Attempt
+
 NS = 1e9
 
 
+@dataclass(slots=True)
+class Paid:
+    """Nano-dollars of leases: the bill, and what of it nobody used."""
+
+    bill_nanousd: int = 0
+    idle_nanousd: int = 0
+
+
 class SimulatedReplica:
-    """starting: sequences whose first token has not come; few, so that they can be looked through after every step."""
+    """at_work: attempts by their sequence in the engine. open_attempts: with those on their way there and back.
+
+    is_running: the process is there; is_leaving: it gets no new work. goes_when_idle: with its last attempt.
+    """
 
     __slots__ = (
+        "_block_tokens",
+        "_seed",
         "armed_seconds",
+        "at_work",
         "backend",
         "engine",
+        "goes_when_idle",
+        "is_leaving",
+        "is_running",
         "meter",
         "name",
+        "open_attempts",
         "price",
         "profile",
         "replica",
-        "starting",
         "weigher",
     )
 
@@ -38,22 +61,48 @@ class SimulatedReplica:
         *,
         block_tokens: int,
         seed: int,
+        now_seconds: float = 0.0,
     ) -> None:
         self.backend = backend
         self.replica = replica
         self.name = replica.id
         self.price = price
         self.profile = profile
-        self.engine = Engine(profile, block_tokens=block_tokens, has_prefix_cache=True, seed=seed)
-        self.meter = ReplicaMeter(price.nanousd_per_hour, 0) if isinstance(price, LeasedPrice) else None
+        self._block_tokens = block_tokens
+        self._seed = seed
+        now_ns = int(now_seconds * NS)
+        self.meter = ReplicaMeter(price.nanousd_per_hour, now_ns) if isinstance(price, LeasedPrice) else None
         self.weigher = Weigher()
-        self.starting: dict[EngineSequence, None] = {}
+        self.open_attempts = 0
+        self.is_leaving = self.goes_when_idle = False
+        self.start()
+
+    def start(self) -> None:
+        """A process with an empty cache."""
+        self.engine = Engine(self.profile, block_tokens=self._block_tokens, has_prefix_cache=True, seed=self._seed)
+        self.at_work: dict[EngineSequence, Attempt] = {}
         self.armed_seconds: float | None = None
+        self.is_running = True
+
+    def stop(self) -> "list[Attempt]":
+        """The process dies. What it was at, in the order in which it came."""
+        broken = list(self.at_work.values())
+        self.at_work = {}
+        self.armed_seconds = None
+        self.is_running = False
+        return broken
+
+    def reprice(self, price: LeasedPrice | MeteredPrice, now_seconds: float) -> None:
+        """Another price of the same kind is in force."""
+        self.price = price
+        if self.meter is not None and isinstance(price, LeasedPrice):
+            self.meter.reprice(price.nanousd_per_hour, max(int(now_seconds * NS), self.meter.last_ns))
 
     def opened(
         self, attempt_id: str, now_seconds: float, prompt_tokens: int, completion_tokens: int, *, is_streaming: bool
     ) -> None:
         """The attempt is dispatched. completion_tokens: expected."""
+        self.open_attempts += 1
         if self.meter is None:
             return
         at_ns = max(int(now_seconds * NS), self.meter.last_ns)
@@ -74,9 +123,23 @@ class SimulatedReplica:
 
     def closed(self, attempt_id: str, now_seconds: float) -> int | None:
         """What it cost, nano-dollars; None on a metered backend."""
+        self.open_attempts -= 1
         meter = self.meter
         if meter is None:
             return None
         cost = meter.close(attempt_id, int(now_seconds * NS))
         self.weigher.close(attempt_id, meter.last_ns)
         return cost
+
+    def end(self, now_seconds: float) -> None:
+        """Its lease is over. What is still open keeps what it owes."""
+        if self.meter is not None:
+            self.meter.end(max(int(now_seconds * NS), self.meter.last_ns))
+
+    def paid(self, now_seconds: float) -> Paid | None:
+        """Of its lease until now; None on a metered backend."""
+        meter = self.meter
+        if meter is None:
+            return None
+        meter.advance(int(now_seconds * NS))
+        return Paid(meter.bill_nanousd, meter.idle_nanousd)

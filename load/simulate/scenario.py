@@ -1,7 +1,10 @@
-"""A scenario: a fleet, a trace, and the policies that are to be compared on it. `jeton load compare scenario.yaml` reads one."""
+"""A scenario: a fleet, a trace, what befalls the fleet, and policies. `jeton load simulate` runs one of them, `compare` all."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -9,19 +12,23 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from load.draws import Mix
 from load.drive.result import Objectives
-from load.drive.schedule import Session, sessions
+from load.drive.schedule import Session, Turn, sessions
 from load.profiles import profile_named
 from load.simulate.asks import Asks
+from load.simulate.decider import Decider
+from load.simulate.happenings import FailureConfig, PreemptionConfig, PriceChangeConfig, schedule
+from load.simulate.scaling import Scaler, ScalingConfig
 from load.simulate.tally import Tally
-from load.simulate.world import Bill, Fleet, World
-from load.traces import AZURE_CONVERSATION, Trace, read_trace, shaping, synthetic
+from load.simulate.world import Bill, Network, World
+from load.traces import AZURE_CONVERSATION, Arrival, Trace, read_trace, shaping, synthetic
 from load.workload import read_prompts
 from router.classify.classifier import Classifier
-from router.config import Shape
+from router.config.section import Shape
 from router.config_file import LoadedConfig, load
 from router.deployment import deploy
-from router.pricing.price import MeteredPrice
+from router.pricing.price import LeasedPrice, MeteredPrice
 from router.selection.loader import load_policy
 
 
@@ -51,7 +58,11 @@ class Scenario(Shape):
     config: a router.yaml; where `policies` is left out, its own is looked at. trace: a file in any format that `jeton load
     drive` reads; the shipped ten minutes where left out. window: seconds of the trace. rate: requests a second, made up with
     the trace's lengths. seconds: how long requests come. metered_profiles: an engine profile by backend for what a provider
-    runs; the router does not know it. has_network: round trips and the time of HTTP and tokenizer.
+    runs; the router does not know it. keeps_lengths: requests name the length of their completion, as those of `jeton load drive
+    --keep-lengths` do, so that the router knows it beforehand. has_network: round trips and the time of HTTP and tokenizer;
+    router_seconds: what a request takes in the router itself; network_jitter: by how much more, on average, a way takes than half
+    the round trip.
+    failures, preemptions, price_changes, autoscaling: what befalls the fleet (`happenings.py`, `scaling.py`).
     """
 
     config: Path
@@ -67,10 +78,17 @@ class Scenario(Shape):
     models: Mapping[str, float] = Field(default_factory=lambda: {"auto": 1.0})
     tenants: Mapping[str, float] = Field(default_factory=lambda: {"": 1.0})
     streaming_ratio: float = Field(default=1.0, ge=0, le=1)
+    keeps_lengths: bool = False
     objectives: ObjectivesConfig = ObjectivesConfig()
     policies: tuple[PolicyChoice, ...] = ()
     metered_profiles: Mapping[str, str] = Field(default_factory=dict)
     has_network: bool = True
+    router_seconds: float = Field(default=0.0, ge=0)
+    network_jitter: float = Field(default=0.0, ge=0)
+    failures: tuple[FailureConfig, ...] = ()
+    preemptions: tuple[PreemptionConfig, ...] = ()
+    price_changes: tuple[PriceChangeConfig, ...] = ()
+    autoscaling: tuple[ScalingConfig, ...] = ()
 
     @model_validator(mode="after")
     def _labels_differ(self) -> "Scenario":
@@ -83,13 +101,24 @@ class Scenario(Shape):
         return self
 
 
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """A run. happened: what befell the fleet, how often. seconds: when the last answer was there."""
+
+    tally: Tally
+    bill: Bill
+    happened: Counter[str]
+    decisions: int
+    seconds: float
+
+
 class Laboratory:
     """A scenario with its files read. Raises ConfigRefused, OSError and ValueError for what cannot be used."""
 
     def __init__(self, scenario: Scenario, directory: Path, environ: Mapping[str, str], day: date) -> None:
         self.scenario = scenario
         self.loaded: LoadedConfig = load(directory / scenario.config, environ=environ, day=day)
-        self._day = day
+        self.day = day
         self._classifier = Classifier.load()
         self._questions = read_prompts()
         self._base = read_trace(directory / scenario.trace if scenario.trace is not None else AZURE_CONVERSATION)
@@ -102,67 +131,133 @@ class Laboratory:
             except LookupError as error:
                 raise ValueError(str(error)) from error
         deployment = deploy(self.loaded, day)
-        known = {backend.name for backend in deployment.backends}
-        for name in scenario.metered_profiles:
-            if name not in known:
-                raise ValueError(f"metered_profiles: there is no backend {name}; there are {', '.join(sorted(known))}")
+        for backend in deployment.backends:
+            if backend.name not in deployment.prices:
+                raise ValueError(f"{backend.name} has no price in force on {day}")
+        _check_names(scenario, {one.name: [replica.id for replica in one.replicas] for one in deployment.backends})
         for backend in deployment.backends:
             if backend.name not in self._profiles(deployment.profiles):
                 raise ValueError(f"{backend.name} has no engine profile; give it one in metered_profiles")
+        for change in scenario.price_changes:
+            change.after(deployment.prices[change.backend])
+        for scaling in scenario.autoscaling:
+            if not isinstance(deployment.prices[scaling.backend], LeasedPrice):
+                raise ValueError(f"autoscaling: {scaling.backend} is paid by the token, and has no replicas to add")
 
     def trace(self, seed: int) -> Trace:
+        """Its requests, all at once."""
+        scenario = self.scenario
+        if scenario.rate is not None:
+            return Trace([turn.arrival for [turn] in self.sessions(seed)])
+        return shaping.clip(shaping.scale(shaping.from_zero(self._lengths(seed)), scenario.speed), 0, scenario.seconds)
+
+    def _lengths(self, seed: int) -> Trace:
+        """The recorded trace, or what the scenario wants of it."""
         scenario, trace = self.scenario, self._base
         if scenario.window is not None:
             trace = shaping.clip(trace, *scenario.window)
         if scenario.share < 1:
             trace = shaping.thin(trace, scenario.share, seed)
-        if scenario.rate is not None:
-            random = Random(seed)
-            times = synthetic.gamma(scenario.rate, scenario.variation, scenario.seconds, random)
-            return synthetic.made_up(times, trace.arrivals, random)
-        return shaping.clip(shaping.scale(shaping.from_zero(trace), scenario.speed), 0, scenario.seconds)
+        return trace
+
+    def sessions(self, seed: int) -> Iterator[Session]:
+        """As they begin. What is made up is made when it is asked for, so that a million requests take no room."""
+        scenario = self.scenario
+        if scenario.rate is None:
+            yield from sessions(self.trace(seed))
+            return
+        lengths = self._lengths(seed).arrivals
+        random = Random(seed)
+        times = synthetic.gamma(scenario.rate, scenario.variation, scenario.seconds, random)
+        for number, at in enumerate(times):
+            like = random.choice(lengths)
+            yield (Turn(number, Arrival(at, like.prompt_tokens, like.completion_tokens, kind=like.kind)),)
+
+    @property
+    def mix(self) -> Mix:
+        return Mix(self.scenario.models, self.scenario.tenants, self.scenario.streaming_ratio)
 
     def run(self, choice: PolicyChoice, seed: int) -> tuple[Tally, Bill]:
         """One policy on one seed, from a cold start."""
-        scenario, deployment = self.scenario, deploy(self.loaded, self._day)
-        trace = self.trace(seed)
-        asks = Asks(
-            self._classifier,
-            self._questions,
-            models=scenario.models,
-            tenants=scenario.tenants,
-            streaming_ratio=scenario.streaming_ratio,
-            block_tokens=trace.block_tokens,
-            seed=seed,
-        )
+        done = self.simulate(choice, seed)
+        return done.tally, done.bill
+
+    def simulate(self, choice: PolicyChoice, seed: int) -> "Simulation":
+        """One policy on one seed, from a cold start, with all that can be told of it."""
+        world, tally = self._world(choice, seed)
+        world.run(self.sessions(seed))
+        return Simulation(tally, world.bill(), world.happened, world.decisions, world.now_seconds)
+
+    def _world(self, choice: PolicyChoice, seed: int) -> tuple[World, Tally]:
+        scenario, deployment = self.scenario, deploy(self.loaded, self.day)
+        block_tokens = 0 if scenario.rate is not None else self._base.block_tokens
         wanted = scenario.objectives
         tally = Tally(Objectives(wanted.ttft_seconds_max, wanted.tpot_seconds_max, wanted.latency_seconds_max))
-        fleet = Fleet(deployment.backends, deployment.tiers, deployment.prices, self._profiles(deployment.profiles))
-        finder = deployment.finder
-        finder.prefixes.follow(
-            {
-                replica.id: fleet.profiles[backend.name].kv_capacity_tokens
-                for backend in fleet.backends
-                for replica in backend.replicas
-                if not isinstance(fleet.prices[backend.name], MeteredPrice)
-            }
+        profiles, prices = self._profiles(deployment.profiles), deployment.prices
+        config = self.loaded.config
+        decider_on: Callable[[Callable[[], float]], Decider] = partial(
+            Decider,
+            deployment,
+            config.aliases,
+            load_policy(choice.name, choice.parameters),
+            stale_seconds=config.health.stale_seconds,
+            capacities={
+                backend.name: profiles[backend.name].kv_capacity_tokens
+                for backend in deployment.backends
+                if not isinstance(prices[backend.name], MeteredPrice)
+            },
         )
         world = World(
-            fleet,
-            finder,
-            deployment.scopes,
-            load_policy(choice.name, choice.parameters),
-            asks,
+            deployment.backends,
+            prices,
+            profiles,
+            decider_on,
+            Asks(
+                self._classifier,
+                self._questions,
+                self.mix,
+                block_tokens=block_tokens,
+                seed=seed,
+                keeps_lengths=scenario.keeps_lengths,
+            ),
             tally,
             warmup_seconds=scenario.warmup_seconds,
-            trace_block_tokens=trace.block_tokens,
-            follows_prefixes=deployment.follows_prefixes,
-            has_network=scenario.has_network,
+            until_seconds=scenario.seconds,
+            trace_block_tokens=block_tokens,
+            network=Network(scenario.has_network, scenario.router_seconds, scenario.network_jitter),
+            check_seconds=config.health.interval_seconds,
             seed=seed,
         )
-        ordered: Iterator[Session] = iter(sessions(trace))
-        world.run(ordered, scenario.seconds)
-        return tally, world.bill(scenario.seconds)
+        schedule(
+            world,
+            failures=scenario.failures,
+            preemptions=scenario.preemptions,
+            price_changes=scenario.price_changes,
+            prices=prices,
+            seed=seed,
+        )
+        for scaling in scenario.autoscaling:
+            Scaler(world, scaling)
+        return world, tally
 
     def _profiles(self, known: Mapping[str, Any]) -> dict[str, Any]:
         return {**known, **{name: profile_named(profile) for name, profile in self.scenario.metered_profiles.items()}}
+
+
+def _check_names(scenario: Scenario, replicas: Mapping[str, Iterable[str]]) -> None:
+    """Raises ValueError for a backend or a replica that is none. replicas: by backend."""
+    ids = [one for several in replicas.values() for one in several]
+    befalling = [("failures", one) for one in scenario.failures], [("preemptions", one) for one in scenario.preemptions]
+    named = [
+        *(("metered_profiles", name) for name in scenario.metered_profiles),
+        *((where, one.backend) for several in befalling for where, one in several if one.backend),
+        *(("price_changes", one.backend) for one in scenario.price_changes),
+        *(("autoscaling", one.backend) for one in scenario.autoscaling),
+    ]
+    for where, name in named:
+        if name not in replicas:
+            raise ValueError(f"{where}: there is no backend {name}; there are {', '.join(sorted(replicas))}")
+    for several in befalling:
+        for where, one in several:
+            if one.replica and one.replica not in ids:
+                raise ValueError(f"{where}: there is no replica {one.replica}; there are {', '.join(sorted(ids))}")

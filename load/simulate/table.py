@@ -6,6 +6,7 @@ from math import sqrt
 from statistics import fmean, stdev
 from typing import Any
 
+from load.simulate.scenario import Simulation
 from load.simulate.tally import Tally
 from load.simulate.world import Bill
 
@@ -33,6 +34,7 @@ def figures(tally: Tally, bill: Bill) -> dict[str, float]:
     """Of one run. Dollars are those of the bill: leased hours, busy or not, and tokens that were bought.
 
     - usd_per_1000_requests: (leased bill + metered) ÷ answered requests.
+    - refused: requests without a whole answer; usd_lost: of the bill, what attempts cost that failed.
     - usd_used_per_1000_requests: the same without what of the leased hours nobody used.
     - usd_per_million_tokens: the bill ÷ prompt and completion tokens.
     - goodput_per_second: answers within the objectives ÷ duration; attainment_ratio: those ÷ all requests, refused ones too.
@@ -43,10 +45,12 @@ def figures(tally: Tally, bill: Bill) -> dict[str, float]:
     return {
         "requests": tally.requests,
         "refused": tally.refused.total(),
+        "retries": tally.retries,
         "usd_total": total / 1e9,
         "usd_leased": bill.leased_nanousd / 1e9,
         "usd_idle": bill.idle_nanousd / 1e9,
         "usd_metered": tally.metered_nanousd / 1e9,
+        "usd_lost": tally.lost_nanousd / 1e9,
         "usd_per_1000_requests": total / answered / 1e6,
         "usd_used_per_1000_requests": (total - bill.idle_nanousd) / answered / 1e6,
         "usd_per_million_tokens": total / tokens / 1e3,
@@ -125,4 +129,26 @@ def told(policies: Mapping[str, Mapping[str, Figure]]) -> dict[str, Any]:
             **{key: {"mean": figure.mean, "half_width_95": figure.half_width} for key, figure in found.items()},
         }
         for name, found in policies.items()
+    }
+
+
+def told_of_one(done: Simulation) -> dict[str, Any]:
+    """One run, for JSON. Dollars of a backend: its leases, and what of them nobody used."""
+    tally, bill = done.tally, done.bill
+    return {
+        "figures": figures(tally, bill),
+        "refused": dict(sorted(tally.refused.items())),
+        "happened": dict(sorted(done.happened.items())),
+        "seconds": done.seconds,
+        "ttft": tally.ttft.told(),
+        "tpot": tally.tpot.told(),
+        "latency": tally.latency.told(),
+        "backends": {
+            name: {
+                "answers": tally.backends[name],
+                "usd_leased": bill.by_backend.get(name, (0, 0))[0] / 1e9,
+                "usd_idle": bill.by_backend.get(name, (0, 0))[1] / 1e9,
+            }
+            for name in sorted({*tally.backends, *bill.by_backend})
+        },
     }

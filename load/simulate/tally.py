@@ -69,7 +69,9 @@ class Distribution:
 class Tally:
     """Of the requests that were counted (not those due in the warm-up).
 
-    useful_nanousd: the allocated cost of what was served on leased replicas; metered_nanousd: what was bought by the token.
+    refused: requests that got no whole answer, by reason. retries: attempts after one that failed.
+    useful_nanousd: the allocated cost of what was served on leased replicas; metered_nanousd: what was bought by the token;
+    lost_nanousd: what attempts cost that failed.
     quality: the sum of the predicted quality of what was chosen, relative to the highest tier (1.0).
     """
 
@@ -82,6 +84,8 @@ class Tally:
     completion_tokens: int = 0
     useful_nanousd: int = 0
     metered_nanousd: int = 0
+    lost_nanousd: int = 0
+    retries: int = 0
     quality: float = 0.0
     ttft: Distribution = field(default_factory=Distribution)
     tpot: Distribution = field(default_factory=Distribution)

@@ -1,161 +1,272 @@
-"""The one queue of events: requests arrive, are decided on, reach a replica, get their first token and end; sessions go on.
+"""The one queue of events: requests arrive, are decided on, reach a replica, get their first token and end; sessions go on; and
+whatever happens to the fleet meanwhile (`happenings.py`, `scaling.py`).
 
-Everything a decision reads is what the live router reads: its own work in flight, the engine profiles, the price book, the
-prefix index, the policy. The fleet is all up; health and scrapes say nothing beyond what the router knows by itself. Between
-client and replica lie the pool's round trip and the time that HTTP and tokenizer take. Deterministic: two events of one time
-keep the order in which they came about.
+Everything a decision reads is what the live router reads (`decider.py`): its own work in flight, health as its requests and
+checks show it, the engine profiles, the price book, the prefix index, the policy. Scrapes say nothing beyond what the router
+knows by itself. Between client and replica lie the router's own time, the pool's round trip, and the time that HTTP and tokenizer
+take.
+Deterministic: two events of one time keep the order in which they came about.
 """
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import count
+from random import Random
+from typing import Any
 
 from load.drive.schedule import Session, due_seconds
 from load.engine import EngineSequence
 from load.simulate.asks import Asks
+from load.simulate.attempt import Attempt, Journey
+from load.simulate.decider import Decider, Price
 from load.simulate.replica import SimulatedReplica
 from load.simulate.tally import Tally
-from router.domain.decision import Policy
-from router.domain.fleet import Backend, Snapshot
-from router.domain.request import InferenceRequest
+from router.domain.fleet import Backend, Replica
 from router.domain.usage import Usage
 from router.errors import Refusal
-from router.fleet.in_flight import InFlight, Ticket
+from router.fleet.health import CHECKS_TO_DOWN
 from router.pricing.cost import list_cost
-from router.pricing.price import LeasedPrice, MeteredPrice
+from router.pricing.price import MeteredPrice
 from router.pricing.profile import EngineProfile
-from router.selection.candidates import Finder
-from router.selection.scope import Scopes
 
-Price = LeasedPrice | MeteredPrice
-
-ARRIVE, REACH, STEP = range(3)
-
-
-@dataclass(slots=True, eq=False)
-class _Work:
-    """One request on its way. next_turn: of its session."""
-
-    request: InferenceRequest
-    sequence: EngineSequence
-    replica: SimulatedReplica
-    ticket: Ticket
-    due_seconds: float
-    quality: float
-    session: Session
-    next_turn: int
-    first_seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Fleet:
-    """What is simulated. prices, profiles: by backend. A metered backend works as its profile says, which is the provider's
-    own affair: the router does not know it."""
-
-    backends: Sequence[Backend]
-    tiers: tuple[str, ...]
-    prices: Mapping[str, Price]
-    profiles: Mapping[str, EngineProfile]
+# What takes a moment of simulated time, in the order of their frequency.
+STEP, REACH, ARRIVE, FIRST, END, HAPPEN = range(6)
 
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """Nano-dollars over the run. leased: of all replicas by the hour; idle: what of it nobody used. By pool and backend."""
+    """Nano-dollars over the run. leased: of all replicas by the hour; idle: what of it nobody used. By backend: both."""
 
     leased_nanousd: int
     idle_nanousd: int
     by_backend: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Network:
+    """exists: round trips and the time of HTTP and tokenizer are there; without, requests are at the engine at once.
+
+    router_seconds: what a request takes in the router itself. jitter: a way takes this much more on average, 0 for none; the
+    excess is exponential, so that some take much longer.
+    """
+
+    exists: bool = True
+    router_seconds: float = 0.0
+    jitter: float = 0.0
+
+
 class World:
-    """has_network: round trips and the time of HTTP and tokenizer are there; without, requests are at the engine at once."""
+    """backends: with their replicas at the start. prices, profiles: by backend. A metered backend works as its profile says,
+    which is the provider's own affair: the router does not know it. decider_on: makes the deciding part on a clock.
+
+    happened: what befell the fleet, how often. now_seconds: simulated.
+    """
 
     def __init__(
         self,
-        fleet: Fleet,
-        finder: Finder,
-        scopes: Scopes,
-        policy: Policy,
+        backends: Iterable[Backend],
+        prices: Mapping[str, Price],
+        profiles: Mapping[str, EngineProfile],
+        decider_on: Callable[[Callable[[], float]], Decider],
         asks: Asks,
         tally: Tally,
         *,
         warmup_seconds: float = 0.0,
+        until_seconds: float,
         block_tokens: int = 16,
         trace_block_tokens: int = 0,
-        follows_prefixes: bool = True,
-        has_network: bool = True,
+        network: Network = Network(),
+        check_seconds: float = 2.0,
         seed: int = 0,
     ) -> None:
-        self._finder = finder
-        self._scopes = scopes
-        self._policy = policy
+        self.until_seconds = until_seconds
+        self.now_seconds = self.answered_seconds = 0.0
+        self.backends = {backend.name: backend for backend in backends}
+        self.prices = dict(prices)
+        self._profiles = profiles
         self._asks = asks
         self._tally = tally
         self._warmup_seconds = warmup_seconds
-        self._follows_prefixes = follows_prefixes
-        self._has_network = has_network
+        self._network = network
+        self._jitter = Random(f"{seed}/network")
+        self._check_seconds = check_seconds
         self._block_tokens = block_tokens
         self._trace_block_tokens = trace_block_tokens
-        self._in_flight = InFlight()
-        self._snapshot = Snapshot({backend.name: backend for backend in fleet.backends}, {}, {}, fleet.tiers)
-        self.replicas = {
-            replica.id: SimulatedReplica(
-                backend, replica, fleet.prices[backend.name], fleet.profiles[backend.name],
-                block_tokens=block_tokens, seed=seed + position,
-            )
-            for position, (backend, replica) in enumerate(
-                (backend, replica) for backend in fleet.backends for replica in backend.replicas
-            )
-        }  # fmt: skip
-        self._work: dict[EngineSequence, _Work] = {}
-        self._events: list[tuple[float, int, int, object]] = []
+        self._seeds = count(seed)
+        self.replicas: dict[str, SimulatedReplica] = {}
+        for backend in self.backends.values():
+            for one in backend.replicas:
+                self.replicas[one.id] = self._made(backend, one)
+        self._paid: dict[str, tuple[int, int]] = {}  # of leases that have ended, by backend
+        self._events: list[tuple[float, int, int, Any]] = []
         self._order = count()
-        self.now_seconds = 0.0
         self.decisions = 0
+        self.happened: Counter[str] = Counter()
+        self.decider = decider_on(lambda: self.now_seconds)
 
-    def run(self, sessions: Iterator[Session], until_seconds: float) -> None:
+    def run(self, sessions: Iterator[Session]) -> None:
         """All sessions that begin before the end, to the end of their last answer; no turn is sent after the end.
 
         sessions: in the order in which they begin; the next is asked for when its predecessor has begun.
         """
         self._push_session(sessions)
-        events = self._events
+        events, pop = self._events, heapq.heappop
         while events:
-            at_seconds, _, kind, what = heapq.heappop(events)
+            at_seconds, _, kind, what = pop(events)
             if kind == STEP:
-                replica = what
-                assert isinstance(replica, SimulatedReplica)
-                if replica.armed_seconds == at_seconds:
+                if what.armed_seconds == at_seconds:
                     self.now_seconds = at_seconds
-                    replica.armed_seconds = None
-                    self._step(replica, until_seconds)
+                    what.armed_seconds = None
+                    self._step(what)
                 continue
             self.now_seconds = at_seconds
             if kind == REACH:
-                assert isinstance(what, _Work)
                 self._reach(what)
-            else:
-                assert isinstance(what, tuple)
+            elif kind == ARRIVE:
                 session, turn = what
                 if turn == 0:
                     self._push_session(sessions)
-                if at_seconds < until_seconds:
+                if at_seconds < self.until_seconds:
                     self._arrive(session, turn)
+            elif kind == FIRST:
+                self._hear_first(what)
+            elif kind == END:
+                self._hear_end(what)
+            else:
+                what()
 
-    def bill(self, until_seconds: float) -> Bill:
-        """Of the time from 0 to the end, or to the last event if that is later."""
-        at_ns = int(max(until_seconds, self.now_seconds) * 1e9)
-        by_backend: dict[str, tuple[int, int]] = {}
-        for replica in self.replicas.values():
-            if replica.meter is not None:
-                replica.meter.advance(at_ns)
-                bill, idle = by_backend.get(replica.backend.name, (0, 0))
-                meter = replica.meter
-                by_backend[replica.backend.name] = bill + meter.bill_nanousd, idle + meter.idle_nanousd
+    def at(self, at_seconds: float, happening: Callable[[], object]) -> None:
+        """Let it happen then."""
+        self._push(at_seconds, HAPPEN, happening)
+
+    def bill(self) -> Bill:
+        """Of the time from 0 to the end, or to the last answer if that is later."""
+        at_seconds = max(self.until_seconds, self.answered_seconds)
+        by_backend = dict(self._paid)
+        for one in self.replicas.values():
+            self._book(one, at_seconds, by_backend)
         return Bill(
             sum(bill for bill, _ in by_backend.values()), sum(idle for _, idle in by_backend.values()), by_backend
         )
+
+    # ------------------------------------------------------------------ the fleet
+
+    def fail(self, name: str, for_seconds: float) -> None:
+        """The replica's process dies, and another is there after so long. It is paid for meanwhile."""
+        one = self.replicas.get(name)
+        if one is None or not one.is_running:
+            return
+        self.happened["failure"] += 1
+        self._break(one, "reset")
+        fleet, now = self.decider.fleet, self.now_seconds
+        for check in range(1, CHECKS_TO_DOWN + 1):
+            if check * self._check_seconds < for_seconds:
+                self.at(now + check * self._check_seconds, lambda: fleet.check_missed(name, "connect"))
+
+        def recover() -> None:
+            if self.replicas.get(name) is one:  # not taken away meanwhile
+                one.start()
+                self.at(self.now_seconds + self._check_seconds, lambda: fleet.check_passed(name))
+
+        self.at(now + for_seconds, recover)
+
+    def preempt(self, name: str, notice_seconds: float, back_after_seconds: float | None) -> None:
+        """The replica is taken away after a notice, and its lease ends; another takes its place after so long (None: none does).
+        What it is at by then is broken off."""
+        one = self.replicas.get(name)
+        if one is None or one.is_leaving:
+            return
+        self.happened["preemption"] += 1
+        one.is_leaving = True
+        self.decider.fleet.leave(name, "taken away")
+
+        def take() -> None:
+            if self.replicas.get(name) is not one:
+                return
+            self._break(one, "leaving")
+            if self.replicas.get(name) is one:
+                self._remove(one)
+            if back_after_seconds is not None and self.now_seconds + back_after_seconds < self.until_seconds:
+                self.at(self.now_seconds + back_after_seconds, partial(self.add, one.backend.name, one.replica))
+
+        self.at(self.now_seconds + notice_seconds, take)
+
+    def reprice(self, backend: str, price: Price) -> None:
+        """From now on it costs that; attempts under way on a metered backend keep the price they began with."""
+        self.happened["price change"] += 1
+        self.prices[backend] = price
+        for one in self.replicas.values():
+            if one.backend.name == backend:
+                one.reprice(price, self.now_seconds)
+        self._configure()
+
+    def add(self, backend: str, replica: Replica, *, startup_seconds: float = 0.0) -> SimulatedReplica:
+        """A replica whose lease begins now, and which takes work when it has started."""
+        one = self._made(self.backends[backend], replica)
+        one.is_running = False
+        self.replicas[replica.id] = one
+
+        def begin() -> None:
+            if self.replicas.get(replica.id) is one:
+                one.is_running = True
+                known = self.backends[backend]
+                self.backends[backend] = replace(known, replicas=(*known.replicas, replica))
+                self._configure()
+
+        if startup_seconds:
+            self.at(self.now_seconds + startup_seconds, begin)
+        else:
+            begin()
+        return one
+
+    def retire(self, name: str) -> None:
+        """The replica gets no new work, and goes with its last attempt."""
+        one = self.replicas[name]
+        one.is_leaving = one.goes_when_idle = True
+        if one.open_attempts == 0:
+            self._remove(one)
+        else:
+            self.decider.fleet.leave(name, "scaled down")
+
+    def _made(self, backend: Backend, one: Replica) -> SimulatedReplica:
+        return SimulatedReplica(
+            backend,
+            one,
+            self.prices[backend.name],
+            self._profiles[backend.name],
+            block_tokens=self._block_tokens,
+            seed=next(self._seeds),
+            now_seconds=self.now_seconds,
+        )
+
+    def _remove(self, one: SimulatedReplica) -> None:
+        self._book(one, self.now_seconds, self._paid)
+        one.end(self.now_seconds)
+        del self.replicas[one.name]
+        known = self.backends[one.backend.name]
+        self.backends[known.name] = replace(
+            known, replicas=tuple(other for other in known.replicas if other.id != one.name)
+        )
+        self._configure()
+
+    def _configure(self) -> None:
+        self.decider.configure(tuple(self.backends.values()), self.prices)
+
+    def _book(self, one: SimulatedReplica, at_seconds: float, by_backend: dict[str, tuple[int, int]]) -> None:
+        paid = one.paid(at_seconds)
+        if paid is not None:
+            bill, idle = by_backend.get(one.backend.name, (0, 0))
+            by_backend[one.backend.name] = bill + paid.bill_nanousd, idle + paid.idle_nanousd
+
+    def _break(self, one: SimulatedReplica, fault: str) -> None:
+        """All that runs there fails, those first that came first."""
+        for attempt in one.stop():
+            self._failed(attempt, fault)
+
+    # ------------------------------------------------------------------ a request
 
     def _push(self, at_seconds: float, kind: int, what: object) -> None:
         heapq.heappush(self._events, (at_seconds, next(self._order), kind, what))
@@ -166,109 +277,179 @@ class World:
             self._push(session[0].arrival.seconds, ARRIVE, (session, 0))
 
     def _arrive(self, session: Session, turn: int) -> None:
-        arrival, now = session[turn].arrival, self.now_seconds
-        request, prediction = self._asks.ask(arrival)
+        one = session[turn]
+        request, prediction, prompt_tokens, common_tokens = self._asks.ask(one.number, one.arrival)
         try:
-            scope = self._scopes.resolve(request.model)
-            candidates, _ = self._finder.find(request, scope, self._snapshot, self._in_flight.loads, prediction, now)
+            choices = self.decider.decide(request, prediction, self.now_seconds)
         except Refusal as refusal:
-            if now >= self._warmup_seconds:
-                self._tally.refused[type(refusal).__name__] += 1
+            self._refuse(type(refusal).__name__, self.now_seconds)
             return
         self.decisions += 1
-        choice = self._policy.rank(request, candidates)[0].candidate
-        replica = self.replicas[choice.replica.id]
-        sequence = EngineSequence(
-            arrival.prompt_tokens, arrival.completion_tokens, self._hashes(request.tenant, session, turn)
-        )
-        if arrival.prompt_tokens + arrival.completion_tokens > replica.engine.sequence_tokens_max:
-            if now >= self._warmup_seconds:
-                self._tally.refused["larger than the cache"] += 1
+        self._attempt(Journey(request, choices, prompt_tokens, common_tokens, session, turn, self.now_seconds))
+
+    def _attempt(self, journey: Journey) -> None:
+        """Try the next choice."""
+        candidate = journey.choices[journey.place].candidate
+        journey.place += 1
+        one = self.replicas.get(candidate.replica.id)
+        if one is None:  # taken away since the decision
+            self._go_on(journey, "leaving")
             return
-        ticket = self._in_flight.enter(replica.name, request.prompt.tokens_estimate)
-        replica.opened(
-            request.request_id, now, request.prompt.tokens_estimate, round(choice.completion_tokens),
-            is_streaming=request.is_streaming,
-        )  # fmt: skip
-        if self._follows_prefixes and request.prefix:
-            self._finder.prefixes.sent(replica.name, request.prefix)
-        work = _Work(request, sequence, replica, ticket, now, choice.quality, session, turn + 1)
-        self._work[sequence] = work
-        if self._has_network:
-            profile = replica.profile
-            overhead = profile.request_overhead_seconds + profile.request_seconds_per_token * arrival.prompt_tokens
-            self._push(now + replica.backend.pool.rtt_seconds / 2 + overhead, REACH, work)
+        request, now = journey.request, self.now_seconds
+        arrival = journey.session[journey.turn].arrival
+        completion_tokens = arrival.completion_tokens
+        if journey.prompt_tokens + completion_tokens > one.engine.sequence_tokens_max:
+            self._refuse("larger than the cache", journey.due_seconds)
+            return
+        estimate = request.prompt.tokens_estimate
+        attempt = Attempt(
+            f"{request.request_id}.{journey.retries + 1}",
+            journey,
+            candidate,
+            one,
+            one.price,
+            self.decider.fleet.enter(one.name, max(0, estimate - candidate.cached_tokens)),
+            EngineSequence(journey.prompt_tokens, completion_tokens, self._hashes(journey, arrival)),
+        )
+        one.opened(attempt.id, now, estimate, round(candidate.completion_tokens), is_streaming=request.is_streaming)
+        self.decider.sent(one.name, request)
+        if self._network.exists:
+            profile = one.profile
+            overhead = profile.request_overhead_seconds + profile.request_seconds_per_token * journey.prompt_tokens
+            self._push(now + self._network.router_seconds + self._way_seconds(one) + overhead, REACH, attempt)
         else:
-            self._reach(work)
+            self._reach(attempt)
 
-    def _reach(self, work: _Work) -> None:
+    def _reach(self, attempt: Attempt) -> None:
         """The request is at the engine."""
-        replica = work.replica
-        replica.engine.submit(work.sequence, self.now_seconds)
-        replica.starting[work.sequence] = None
-        self._arm(replica)
+        one = attempt.replica
+        if not one.is_running:
+            self._failed(attempt, "connect")
+            return
+        one.engine.submit(attempt.sequence, self.now_seconds)
+        one.at_work[attempt.sequence] = attempt
+        self._arm(one)
 
-    def _arm(self, replica: SimulatedReplica) -> None:
-        due = replica.engine.next_event_seconds
-        if due is not None and due != replica.armed_seconds:
-            replica.armed_seconds = due
-            self._push(due, STEP, replica)
+    def _arm(self, one: SimulatedReplica) -> None:
+        due = one.engine.next_event_seconds
+        if due is not None and due != one.armed_seconds:
+            one.armed_seconds = due
+            self._push(due, STEP, one)
 
-    def _step(self, replica: SimulatedReplica, until_seconds: float) -> None:
+    def _step(self, one: SimulatedReplica) -> None:
         """A stretch of steps has ended: first tokens, and ends."""
-        over = replica.engine.advance(self.now_seconds)
-        starting = replica.starting
-        if starting:
-            for sequence in [one for one in starting if one.first_token_seconds is not None]:
-                del starting[sequence]
-                self._first_token(self._work[sequence])
+        engine, at_work = one.engine, one.at_work
+        over = engine.advance(self.now_seconds)
+        way_seconds = self._way_seconds(one)
+        for sequence in engine.begun:
+            if way_seconds:
+                self._push(self.now_seconds + way_seconds, FIRST, at_work[sequence])
+            else:
+                self._hear_first(at_work[sequence])
         for sequence in over:
-            self._end(self._work.pop(sequence), until_seconds)
-        self._arm(replica)
+            if way_seconds:
+                self._push(self.now_seconds + way_seconds, END, at_work.pop(sequence))
+            else:
+                self._hear_end(at_work.pop(sequence))
+        self._arm(one)
 
-    def _first_token(self, work: _Work) -> None:
-        seconds = work.sequence.first_token_seconds or self.now_seconds
-        work.first_seconds = seconds + self._way_back_seconds(work)
-        if work.request.is_streaming:
-            work.ticket.first_token(work.request.prompt.tokens_estimate)
-            work.replica.first_token(work.request.request_id, seconds)
+    def _way_seconds(self, one: SimulatedReplica) -> float:
+        """One way between router and replica."""
+        if not self._network.exists:
+            return 0.0
+        seconds = one.backend.pool.rtt_seconds / 2
+        return seconds * (1 + self._jitter.expovariate(1 / self._network.jitter)) if self._network.jitter else seconds
 
-    def _way_back_seconds(self, work: _Work) -> float:
-        return work.replica.backend.pool.rtt_seconds / 2 if self._has_network else 0.0
+    def _hear_first(self, attempt: Attempt) -> None:
+        if attempt.is_over:
+            return
+        attempt.first_seconds = self.now_seconds
+        request = attempt.journey.request
+        if request.is_streaming:
+            attempt.ticket.first_token(request.prompt.tokens_estimate)
+            attempt.replica.first_token(attempt.id, self.now_seconds)
 
-    def _end(self, work: _Work, until_seconds: float) -> None:
-        sequence, replica = work.sequence, work.replica
-        ended = sequence.ended_seconds or self.now_seconds
-        work.ticket.leave()
+    def _hear_end(self, attempt: Attempt) -> None:
+        """The answer is whole."""
+        journey, one, sequence, now = attempt.journey, attempt.replica, attempt.sequence, self.now_seconds
         usage = Usage(sequence.prompt_tokens, sequence.produced_tokens, cached_tokens=sequence.cached_tokens)
-        cost = replica.closed(work.request.request_id, ended)
-        is_metered = isinstance(replica.price, MeteredPrice)
-        if isinstance(replica.price, MeteredPrice):
-            cost = list_cost(replica.price, usage)
-        ended += self._way_back_seconds(work)
-        if work.due_seconds >= self._warmup_seconds:
+        self.decider.fleet.succeeded(one.name)
+        cost = self._close(attempt, usage)
+        self.answered_seconds = now
+        if journey.due_seconds >= self._warmup_seconds:
+            first = attempt.first_seconds
             self._tally.answered(
-                due_seconds=work.due_seconds,
-                first_seconds=work.first_seconds,
-                ended_seconds=ended,
-                backend=replica.backend.name,
+                due_seconds=journey.due_seconds,
+                first_seconds=now if first is None or not journey.request.is_streaming else first,
+                ended_seconds=now,
+                backend=one.backend.name,
                 prompt_tokens=sequence.prompt_tokens,
                 cached_tokens=sequence.cached_tokens,
                 completion_tokens=sequence.produced_tokens,
-                cost_nanousd=cost or 0,
-                is_metered=is_metered,
-                quality=work.quality,
+                cost_nanousd=cost,
+                is_metered=one.meter is None,
+                quality=attempt.candidate.quality,
             )
-        session, turn = work.session, work.next_turn
+        session, turn = journey.session, journey.turn + 1
         if turn < len(session):
-            due = due_seconds(session[turn], ended)
-            if due < until_seconds:
+            due = due_seconds(session[turn], now)
+            if due < self.until_seconds:
                 self._push(due, ARRIVE, (session, turn))
 
-    def _hashes(self, tenant: str, session: Session, turn: int) -> Sequence[int]:
+    def _failed(self, attempt: Attempt, fault: str) -> None:
+        """The replica did not deliver. Where nothing of the answer has gone out, another is asked."""
+        if attempt.is_over:
+            return
+        sequence, one, journey = attempt.sequence, attempt.replica, attempt.journey
+        has_begun = sequence.first_token_seconds is not None and journey.request.is_streaming
+        if fault != "leaving":
+            self.decider.fleet.failed(one.name, fault)
+        cost = self._close(attempt, Usage(0, 0))
+        if journey.due_seconds >= self._warmup_seconds:
+            self._tally.lost_nanousd += cost
+        if has_begun:
+            self._refuse("broken off", journey.due_seconds)
+        else:
+            self._go_on(journey, fault)
+
+    def _go_on(self, journey: Journey, fault: str) -> None:
+        """To the next choice, as far as retries go; the client hears of no other."""
+        journey.retries += 1
+        decider = self.decider
+        if (
+            journey.place == len(journey.choices)
+            or journey.retries == decider.attempts_max
+            or (fault != "leaving" and not decider.retries.take(self.now_seconds))
+        ):
+            self._refuse("nobody answered", journey.due_seconds)
+            return
+        if journey.due_seconds >= self._warmup_seconds:
+            self._tally.retries += 1
+        self._attempt(journey)
+
+    def _close(self, attempt: Attempt, usage: Usage) -> int:
+        """The attempt is over, however. What it cost."""
+        attempt.is_over = True
+        attempt.ticket.leave()
+        one = attempt.replica
+        cost = one.closed(attempt.id, self.now_seconds)
+        if isinstance(attempt.price, MeteredPrice):
+            cost = list_cost(attempt.price, usage)
+        if one.goes_when_idle and one.open_attempts == 0:
+            self._remove(one)
+        return cost or 0
+
+    def _refuse(self, why: str, due_seconds: float) -> None:
+        if due_seconds >= self._warmup_seconds:
+            self._tally.refused[why] += 1
+
+    def _hashes(self, journey: Journey, arrival: Any) -> Any:
         """Names of the prompt's whole blocks in the engine's size, each for all before it; tenants share none. Where the trace
-        has no blocks, a session's text is one stretch that each turn has more of."""
-        arrival, size = session[turn].arrival, self._block_tokens
+        has no blocks, a session's text is one stretch that each turn has more of; prompts that share nothing else begin with the
+        same instruction."""
+        tenant, size = journey.request.tenant, self._block_tokens
+        if not arrival.blocks and not arrival.session:
+            return [hash((tenant, at)) for at in range(journey.common_tokens // size)]
         whole = arrival.prompt_tokens // size
         if arrival.blocks:
             ids, each = list(arrival.block_ids()), self._trace_block_tokens
@@ -276,6 +457,4 @@ class World:
                 hash((tenant, ids[at * size // each], at * size % each))
                 for at in range(min(whole, len(ids) * each // size))
             ]
-        if arrival.session:
-            return [hash((tenant, session[0].number, at)) for at in range(whole)]
-        return ()
+        return [hash((tenant, journey.session[0].number, at)) for at in range(whole)]

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from router.config import TenantConfig
+from router.config.tenants import TenantConfig
 from router.errors import Unauthenticated
 
 HASH_SCHEME = "hmac-sha256:"

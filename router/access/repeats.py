@@ -24,7 +24,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from router.config import RedisConfig, RepeatsConfig
+from router.config.stores import RedisConfig, RepeatsConfig
 from router.errors import BadRequest, RepeatNotKept, RepeatRunning, RepeatWithOtherBody
 
 log = structlog.get_logger(__name__)

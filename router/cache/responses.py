@@ -13,7 +13,7 @@ from router.cache.answer import StoredAnswer
 from router.cache.key import Served
 from router.cache.memory import MemoryAnswers
 from router.cache.shared import RedisAnswers
-from router.config import CacheConfig, CacheStore, RedisConfig
+from router.config.stores import CacheConfig, CacheStore, RedisConfig
 
 
 class Flight:

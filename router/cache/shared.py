@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from router.cache.answer import AnswerUnreadable, StoredAnswer, answer_from_bytes, answer_to_bytes
-from router.config import RedisConfig
+from router.config.stores import RedisConfig
 
 log = structlog.get_logger(__name__)
 

@@ -7,7 +7,7 @@ import click
 import structlog
 
 from router.accounting import Accounting
-from router.config import AccountantPlace
+from router.config.stores import AccountantPlace
 from router.config_file import load
 from router.config_source import ConfigRefused
 from router.ledger.store import LedgerError

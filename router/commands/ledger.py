@@ -99,7 +99,7 @@ def sum_charges(address: Address, /, by: str, as_csv: bool, **filters: Any) -> N
     """Sum attempts by tenant, pool, backend, model, tier or day (UTC).
 
     By pool and backend, over all time, the bill stands beside: bill = cost + open + idle, where open is what attempts in
-    flight have run up.
+    flight have run up. Lost is what of the cost bought no answer. What workers told late is in it, as of when they did.
     """
     selected = _filters(**filters)
     with _told_plainly(), read_history(address) as history:
@@ -107,7 +107,7 @@ def sum_charges(address: Address, /, by: str, as_csv: bool, **filters: Any) -> N
     if not is_whole:
         click.echo("Some of this period was pruned and is not in these sums; `jeton report` has its hours.", err=True)
     columns = [by, "attempts", "unpriced", "prompt", "cached", "completion", "reasoning", "cost $", "standard $"]
-    columns += ["saved $", "$ per million"]
+    columns += ["lost $", "saved $", "$ per million"]
     if by in HAVE_LEASES and selected.is_of_places:
         columns += ["open $", "idle $", "bill $"]
     if as_csv:
@@ -238,6 +238,7 @@ def _summed(key_name: str, row: SumRow) -> Row:
         "reasoning": str(total.reasoning_tokens),
         "cost $": usd_text(total.cost_nanousd),
         "standard $": usd_text(total.standard_nanousd),
+        "lost $": usd_text(total.lost_nanousd),
         "saved $": usd_text(total.saved_nanousd),
         "$ per million": _usd_per_million(total.cost_nanousd, total.prompt_tokens + total.completion_tokens),
         "open $": _usd(row.open_nanousd),

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from router.config import LedgerConfig
+from router.config.stores import LedgerConfig
 from router.config_source import read_source
 from router.ledger.address import Address, address_from_text, configured_address
 

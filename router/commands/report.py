@@ -15,7 +15,8 @@ from pathlib import Path
 import click
 
 from router.commands.ledger_address import AddressType, address_in
-from router.config import LedgerConfig, RouterConfig
+from router.config import RouterConfig
+from router.config.stores import LedgerConfig
 from router.config_shape import check_shape
 from router.config_source import ConfigRefused, read_source
 from router.domain.money import usd_text
@@ -27,7 +28,7 @@ from router.pricing.book import LeasedPrice, LeaseRow, OwnedRow, PriceBook
 from router.pricing.price import Purchase
 from router.reporting import page
 from router.reporting.energy import LeaseTerms
-from router.reporting.focus import COLUMNS, Row, focus_rows
+from router.reporting.focus import COLUMNS, Row, focus_rows, restated
 from router.reporting.focus_rules import broken_rules
 from router.reporting.report import Report, as_json, build
 
@@ -136,10 +137,14 @@ def lease_terms(book: PriceBook | None, price_ids: Iterable[str]) -> dict[str, L
 
 
 def _report(periods: Periods, period: Period, background: Background) -> Report:
-    leased = periods.leased(period)
+    leased, tenants = periods.leased(period), ("tenant", "outcome")
     return build(
         periods.spent(period, by=PLACES),
-        periods.spent(period, by=("tenant", "outcome"), hours=ALL_HOURS),
+        periods.corrected(period, by=PLACES),
+        [
+            *periods.spent(period, by=tenants, hours=ALL_HOURS),
+            *periods.corrected(period, by=tenants, hours=ALL_HOURS),
+        ],
         leased,
         periods.arms(period),
         _terms(background, leased),
@@ -156,7 +161,7 @@ def _report(periods: Periods, period: Period, background: Background) -> Report:
 def _focus(periods: Periods, period: Period, background: Background, account: str) -> list[Row]:
     leased = periods.leased(period, hours=HOURS_PER_DAY)
     rows = focus_rows(
-        periods.spent(period, hours=HOURS_PER_DAY),
+        restated(periods.spent(period, hours=HOURS_PER_DAY), periods.corrected(period, hours=HOURS_PER_DAY)),
         leased,
         _terms(background, leased),
         background.regions,

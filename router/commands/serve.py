@@ -11,8 +11,9 @@ import click
 import structlog
 
 from router.app import App
-from router.config import RouterConfig, ServerConfig
-from router.config_checks import is_public
+from router.config import RouterConfig
+from router.config.server import ServerConfig
+from router.config_checks.hosts import is_beyond_loopback
 from router.config_file import PEPPER, LoadedConfig, load
 from router.config_source import ConfigRefused
 from router.group import CANNOT_START, CannotListen, Supervisor, worker_command
@@ -131,7 +132,7 @@ def _prepared(loaded: LoadedConfig, host: str | None, port: int | None) -> Serve
     set_up_logs(config.log.format, config.log.level)
     overrides = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     server_config = config.server.model_copy(update=overrides)
-    if is_public(server_config.host) and not loaded.secrets.pepper.get_secret_value():
+    if is_beyond_loopback(server_config.host) and not loaded.secrets.pepper.get_secret_value():
         click.echo(f"{server_config.host} is not the loopback: set {PEPPER} before listening there", err=True)
         sys.exit(1)
     return server_config

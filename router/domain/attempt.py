@@ -16,6 +16,37 @@ class AttemptStatus(StrEnum):
     LOST = "lost"
 
 
+class Outcome(StrEnum):
+    """What an attempt's money bought. A client that left got what it stayed for; one that we cut short did not: it ran into its
+    deadline, was not accepted, or we shut down. What bought no answer is lost, and nothing else is."""
+
+    SERVED = "served"
+    CLIENT_GONE = "client_gone"
+    FAILED = "failed"
+    CUT_SHORT = "cut_short"
+    ROUTER_DIED = "router_died"
+
+    @property
+    def is_lost(self) -> bool:
+        return self not in (Outcome.SERVED, Outcome.CLIENT_GONE)
+
+
+# The fault of an attempt whose client left.
+CLIENT_GONE = "client_gone"
+
+
+def outcome_of(status: AttemptStatus, fault: str) -> Outcome:
+    match status:
+        case AttemptStatus.OK:
+            return Outcome.SERVED
+        case AttemptStatus.FAILED:
+            return Outcome.FAILED
+        case AttemptStatus.LOST:
+            return Outcome.ROUTER_DIED
+        case AttemptStatus.CANCELLED:
+            return Outcome.CLIENT_GONE if fault == CLIENT_GONE else Outcome.CUT_SHORT
+
+
 class CostStatus(StrEnum):
     """unpriced: no price in force, the amount is unknown. It is never zero."""
 
@@ -91,3 +122,7 @@ class Charge:
     @property
     def usage_source(self) -> UsageSource:
         return self.usage.source
+
+    @property
+    def outcome(self) -> Outcome:
+        return outcome_of(self.status, self.fault)

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import NamedTuple
 
+from router.domain.attempt import Outcome
+
 NS_PER_SECOND = 10**9
 NS_PER_HOUR = 3_600 * NS_PER_SECOND
 HOURS_PER_DAY = 24
@@ -36,20 +38,6 @@ def month_text(month: int) -> str:
 def month_start_ns(month: int) -> int:
     """Raises ValueError for what is no month."""
     return int(datetime(*divmod(month, 100), 1, tzinfo=UTC).timestamp()) * NS_PER_SECOND
-
-
-class Outcome(StrEnum):
-    """What an attempt's money bought. A client that left got what it stayed for; one that we cut short did not."""
-
-    SERVED = "served"
-    CLIENT_GONE = "client_gone"
-    FAILED = "failed"
-    CUT_SHORT = "cut_short"
-    ROUTER_DIED = "router_died"
-
-    @property
-    def is_lost(self) -> bool:
-        return self not in (Outcome.SERVED, Outcome.CLIENT_GONE)
 
 
 class Arm(StrEnum):

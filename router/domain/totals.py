@@ -39,6 +39,7 @@ class LineTotal(NamedTuple):
 
     cached_tokens are a part of prompt_tokens, reasoning_tokens of completion_tokens: subsets are not added.
     saved_nanousd: baseline − cost, over the attempts whose both amounts are known; negative where the baseline was cheaper.
+    lost_nanousd: what of the cost bought no answer (`Outcome.is_lost`).
     """
 
     attempts: int = 0
@@ -51,6 +52,7 @@ class LineTotal(NamedTuple):
     cost_nanousd: int = 0
     standard_nanousd: int = 0
     saved_nanousd: int = 0
+    lost_nanousd: int = 0
 
 
 class LeaseTotal(NamedTuple):

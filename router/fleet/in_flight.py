@@ -5,25 +5,35 @@ A ticket remembers what it added and takes exactly that away again, once, so the
 nothing in flight has no entry, so replicas that are gone leave nothing behind. For one event loop; not for threads.
 """
 
-from collections.abc import Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Mapping
 from typing import Self
 
 from router.domain.fleet import IDLE, Load
 
 
 class InFlight:
-    """The counts. `loads` is a live, read-only view by replica id; a replica that is not in it is idle. `all_loads` has the work
-    of other workers in it, too, as they told it last."""
+    """The counts. `loads` is a live view by replica id, to be read only; a replica that is not in it is idle. `all_loads` has the
+    work of other workers in it, too, as they told it last. Whose work has not changed has the same `Load` as before: by that the
+    forecasts know what to work out again."""
 
     def __init__(self) -> None:
+        # Plain dictionaries, for every candidate of every request is looked up in them.
         self._loads: dict[str, Load] = {}
-        self.loads: Mapping[str, Load] = MappingProxyType(self._loads)
-        self.all_loads: Mapping[str, Load] = self.loads
+        self._together: dict[str, Load] = {}
+        self._elsewhere: Mapping[str, int] = {}
+        self.loads: Mapping[str, Load] = self._loads
+        self.all_loads: Mapping[str, Load] = self._loads
 
     def hear(self, elsewhere: Mapping[str, int]) -> None:
         """Other workers have so many attempts in flight, by replica."""
-        self.all_loads = _Together(self.loads, elsewhere) if elsewhere else self.loads
+        self._elsewhere = {replica_id: attempts for replica_id, attempts in elsewhere.items() if attempts}
+        if not self._elsewhere:
+            self.all_loads = self._loads
+            return
+        self._together = dict(self._loads)
+        for replica_id in self._elsewhere:
+            self._put_together(replica_id)
+        self.all_loads = self._together
 
     def enter(self, replica_id: str, prompt_tokens: int) -> "Ticket":
         """An attempt starts at the replica, its prompt still to be prefilled."""
@@ -36,43 +46,30 @@ class InFlight:
         attempts += load.attempts
         if attempts == 0:
             del self._loads[replica_id]
+        else:
+            self._loads[replica_id] = Load(
+                attempts,
+                load.prefill_tokens + prefill_tokens,
+                load.decoding + decoding,
+                load.context_tokens + context_tokens,
+            )
+        if self._elsewhere:
+            self._put_together(replica_id)
+
+    def _put_together(self, replica_id: str) -> None:
+        """Ours and others'. Of an attempt elsewhere nothing but its being there is known: it is taken to decode, on the context
+        that ours have on average; the replica's own metrics know better."""
+        load, others = self._loads.get(replica_id, IDLE), self._elsewhere.get(replica_id, 0)
+        if not load.attempts and not others:
+            self._together.pop(replica_id, None)
             return
-        self._loads[replica_id] = Load(
-            attempts,
-            load.prefill_tokens + prefill_tokens,
-            load.decoding + decoding,
-            load.context_tokens + context_tokens,
-        )
-
-
-class _Together(Mapping[str, Load]):
-    """Ours and others'. Of an attempt elsewhere nothing but its being there is known: it is taken to decode, on the context that
-    ours have on average; the replica's own metrics know better."""
-
-    __slots__ = ("_elsewhere", "_ours")
-
-    def __init__(self, ours: Mapping[str, Load], elsewhere: Mapping[str, int]) -> None:
-        self._ours = ours
-        self._elsewhere = elsewhere
-
-    def __getitem__(self, replica_id: str) -> Load:
-        others = self._elsewhere.get(replica_id, 0)
-        if not others:
-            return self._ours[replica_id]
-        load = self._ours.get(replica_id, IDLE)
         context_tokens = load.context_tokens // load.decoding * others if load.decoding else 0
-        return Load(
+        self._together[replica_id] = Load(
             load.attempts + others,
             load.prefill_tokens,
             load.decoding + others,
             load.context_tokens + context_tokens,
         )
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._ours.keys() | self._elsewhere.keys())
-
-    def __len__(self) -> int:
-        return len(self._ours.keys() | self._elsewhere.keys())
 
 
 class Ticket:

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from router.config import LedgerConfig
+from router.config.stores import LedgerConfig
 from router.domain.immutable import immutable
 
 POSTGRES = re.compile(r"postgres(ql)?://", re.IGNORECASE)

@@ -11,9 +11,10 @@ from typing import Any
 from router.domain.budget import DAY_NS, NS_PER_SECOND
 from router.domain.totals import LineTotal
 from router.ledger.address import Address
+from router.ledger.corrections import ENTRIES
 from router.ledger.database import Database, dicts
 from router.ledger.pruned import pruned_ns, read_pruned
-from router.ledger.rows import CHARGE_COLUMNS, EVENT_COLUMNS
+from router.ledger.rows import CHARGE_COLUMNS, EVENT_COLUMNS, SUMS
 from router.ledger.schema import reading
 from router.ledger.store import LedgerError
 from router.ledger.workers import CORRECTION_COLUMNS
@@ -90,6 +91,11 @@ class Story:
     corrections: Sequence[dict[str, Any]] = ()
 
 
+# By key, and what of the cost is shares of leases.
+_Sums = dict[str, tuple[LineTotal, int]]
+NOTHING = (LineTotal(), 0)
+
+
 class History:
     """One consistent state of the ledger."""
 
@@ -103,24 +109,18 @@ class History:
         return dicts(self._database.execute(sql, {**parameters, "limit": limit}))
 
     def sums(self, by: SumBy, filters: Filters) -> list[SumRow]:
-        """All charges by one key, in its order. Every charge is in exactly one row."""
+        """All charges by one key, in its order, with what was told of them late, as of when it was booked. Every charge is in
+        exactly one row."""
         where, parameters = filters.sql()
-        totals: dict[str, tuple[LineTotal, int]] = {
-            _key(by, row[0]): (LineTotal(*row[1:11]), row[11])
-            for row in self._database.execute(
-                f"""
-                SELECT {KEYS[by]}, count(*), count(*) - count(cost_nanousd),
-                    sum(prompt_tokens), sum(cached_tokens), sum(cache_write_tokens),
-                    sum(completion_tokens), sum(reasoning_tokens),
-                    coalesce(sum(cost_nanousd), 0), coalesce(sum(standard_nanousd), 0),
-                    coalesce(sum(baseline_nanousd - cost_nanousd), 0),
-                    coalesce(sum(cost_nanousd) FILTER (WHERE billing = 'leased'), 0)
-                FROM charges {where} GROUP BY 1 ORDER BY 1
-                """,
-                parameters,
-            )
-        }
-        if self.has_all(by, filters):
+        totals = self._summed(by, "charges", where, parameters)
+        is_whole = self.has_all(by, filters)
+        late = where if is_whole else f"{where or 'WHERE TRUE'} AND ended_ns >= {pruned_ns(self._database)}"
+        for sign, entries in ENTRIES:
+            for key, (total, leased_cost) in self._summed(by, entries, late, parameters).items():
+                before, leased_before = totals.get(key, NOTHING)
+                added = LineTotal(*(one + sign * other for one, other in zip(before, total, strict=True)))
+                totals[key] = added, leased_before + sign * leased_cost
+        if is_whole:
             self._add_pruned(totals, by, filters)
         if by not in HAVE_LEASES or not filters.is_of_places:
             return [SumRow(key, totals[key][0]) for key in sorted(totals)]
@@ -132,11 +132,21 @@ class History:
         }
         accounts = []
         for key in sorted(totals.keys() | leases.keys()):
-            total, leased_cost = totals.get(key, (LineTotal(), 0))
+            total, leased_cost = totals.get(key, NOTHING)
             lease_bill, idle = leases.get(key, (0, 0))
             metered_cost = total.cost_nanousd - leased_cost
             accounts.append(SumRow(key, total, lease_bill + metered_cost, idle, lease_bill - idle - leased_cost))
         return accounts
+
+    def _summed(self, by: SumBy, source: str, where: str, parameters: Mapping[str, Any]) -> _Sums:
+        rows = self._database.execute(
+            f"""
+            SELECT {KEYS[by]}, {", ".join(SUMS.values())}, coalesce(sum(cost_nanousd) FILTER (WHERE billing = 'leased'), 0)
+            FROM {source} {where} GROUP BY 1 ORDER BY 1
+            """,
+            parameters,
+        )
+        return {_key(by, row[0]): (LineTotal(*row[1:-1]), row[-1]) for row in rows}
 
     def has_all(self, by: SumBy, filters: Filters) -> bool:
         """Whether such sums are whole: of months that were pruned there are totals over all their time, and no days."""
@@ -144,7 +154,7 @@ class History:
             return True
         return (filters.since_ns or 0) >= pruned_ns(self._database)
 
-    def _add_pruned(self, totals: dict[str, tuple[LineTotal, int]], by: SumBy, filters: Filters) -> None:
+    def _add_pruned(self, totals: _Sums, by: SumBy, filters: Filters) -> None:
         pruned = read_pruned(self._database) if filters.since_ns is None and filters.until_ns is None else None
         for line, total in () if pruned is None else pruned.lines.items():
             account = line.account
@@ -152,7 +162,7 @@ class History:
             if any(value and getattr(account, name) != value for name, value in wanted.items()):
                 continue
             key = getattr(account, by.value)
-            before, leased_cost = totals.get(key, (LineTotal(), 0))
+            before, leased_cost = totals.get(key, NOTHING)
             leased_cost += total.cost_nanousd if account.billing == "leased" else 0
             totals[key] = LineTotal(*map(add, before, total)), leased_cost
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from router.config import LedgerConfig
+from router.config.stores import LedgerConfig
 from router.ledger.address import Address, PostgresAddress, configured_address
 from router.ledger.schema import reading
 from router.ledger.sqlite import SqliteLedger

@@ -8,7 +8,9 @@ from typing import NamedTuple
 from router.domain.periods import HOURS_PER_DAY, NS_PER_HOUR, Arm, ArmSums, Leased, Spent
 from router.ledger import rollups
 from router.ledger.address import Address
+from router.ledger.corrections import ENTRIES
 from router.ledger.database import Database
+from router.ledger.rows import OUTCOME
 from router.ledger.schema import reading
 from router.ledger.store import LedgerError
 
@@ -83,6 +85,26 @@ class Periods:
         )
         return [Spent(*row) for row in rows]
 
+    def corrected(self, period: Period, by: Collection[str] = rollups.KEYS, hours: int = 1) -> list[Spent]:
+        """What was told late and booked in this period, as entries beside `spent`: those that take back are negative."""
+        keys = [name if name != "outcome" else f"{OUTCOME} AS outcome" for name in rollups.KEYS if name in by]
+        names = ", ".join(name if name in by else "''" for name in rollups.KEYS)
+        found: list[Spent] = []
+        for sign, entries in ENTRIES:
+            for row in self._database.execute(
+                f"""
+                SELECT first_hour, {names}, {", ".join(SUM_NAMES)} FROM (
+                    SELECT ended_ns / {NS_PER_HOUR} / {hours} * {hours} AS first_hour, {"".join(f"{key}, " for key in keys)}
+                        {", ".join(f"{what} AS {name}" for name, what in rollups.SUMS.items())}
+                    FROM {entries} WHERE ended_ns >= :first_hour * {NS_PER_HOUR} AND ended_ns < :end_hour * {NS_PER_HOUR}
+                    GROUP BY 1{"".join(f", {name}" for name in rollups.KEYS if name in by)}
+                ) AS told ORDER BY first_hour
+                """,
+                period._asdict(),
+            ):
+                found.append(Spent(*row[: -len(SUM_NAMES)], *(sign * amount for amount in row[-len(SUM_NAMES) :])))
+        return found
+
     def leased(self, period: Period, hours: int = 1) -> list[Leased]:
         """Leases, in rows of so many hours, in order."""
         rows = self._database.execute(
@@ -112,19 +134,20 @@ class Periods:
         return [ArmSums(*row) for row in rows]
 
     def invoiced(self, period: Period, backends: Sequence[str]) -> list[Invoiced]:
-        """Days (UTC) of these backends."""
-        names = {f"backend_{number}": backend for number, backend in enumerate(backends)}
-        rows = self._database.execute(
-            f"""
-            SELECT hour / {HOURS_PER_DAY}, backend, model, sum(attempts), sum(prompt_tokens), sum(cached_tokens),
-                sum(completion_tokens), sum(cost_nanousd)
-            FROM charge_hours JOIN charge_keys USING (key)
-            WHERE hour >= :first_hour AND hour < :end_hour AND backend IN ({", ".join(f":{name}" for name in names)})
-            GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
-            """,
-            {**period._asdict(), **names},
-        )
-        return [Invoiced(f"{date.fromordinal(EPOCH_DAY + row[0]):%Y-%m-%d}", *row[1:]) for row in rows]
+        """Days (UTC) of these backends, what was told late on the day on which it was booked."""
+        by = ("backend", "model")
+        spent = [*self.spent(period, by, HOURS_PER_DAY), *self.corrected(period, by, HOURS_PER_DAY)]
+        sums: dict[tuple[int, str, str], list[int]] = {}
+        for one in spent:
+            if one.backend in backends:
+                entry = sums.setdefault((one.hour // HOURS_PER_DAY, one.backend, one.model), [0] * 5)
+                tokens = one.prompt_tokens, one.cached_tokens, one.completion_tokens
+                for number, amount in enumerate((one.attempts, *tokens, one.cost_nanousd)):
+                    entry[number] += amount
+        return [
+            Invoiced(f"{date.fromordinal(EPOCH_DAY + day):%Y-%m-%d}", backend, model, *sums[day, backend, model])
+            for day, backend, model in sorted(sums)
+        ]
 
 
 @contextmanager

@@ -16,9 +16,10 @@ A request for `auto` is also counted in its arm of the hold-out, at the attempt 
 
 from collections.abc import Iterable, Iterator
 
-from router.domain.periods import HOLDOUT_MODEL, HOLDOUT_REASON, NS_PER_HOUR, Arm, Outcome
+from router.domain.periods import HOLDOUT_MODEL, HOLDOUT_REASON, NS_PER_HOUR, Arm
 from router.ledger.database import Database
 from router.ledger.pruned import pruned_ns
+from router.ledger.rows import OUTCOME
 
 CHARGES_PER_ROLL = 50_000
 # How long after the last held-out request what is routed still counts as drawn from the same lot.
@@ -26,11 +27,6 @@ ARMS_HOURS = 24
 
 KEYS = ("pool", "backend", "replica", "billing", "model", "tier", "tenant", "price_id", "outcome")
 
-OUTCOME = f"""
-CASE WHEN status = 'ok' THEN '{Outcome.SERVED}' WHEN status = 'lost' THEN '{Outcome.ROUTER_DIED}'
-WHEN status = 'failed' THEN '{Outcome.FAILED}' WHEN fault = 'client_gone' THEN '{Outcome.CLIENT_GONE}'
-ELSE '{Outcome.CUT_SHORT}' END
-"""
 SUMS = {
     "attempts": "count(*)",
     "unpriced": "count(*) - count(cost_nanousd)",

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from router.domain.attempt import AttemptEnd, AttemptFacts, AttemptStatus, Charge, CostStatus
+from router.domain.attempt import CLIENT_GONE, AttemptEnd, AttemptFacts, AttemptStatus, Charge, CostStatus, Outcome
 from router.domain.immutable import immutable
 from router.domain.totals import Account, LeaseTotal, Line, LineTotal
 from router.domain.usage import Usage, UsageSource
@@ -75,6 +75,14 @@ ACCOUNT_COLUMNS = Account._fields
 LINE_KEYS = (*ACCOUNT_COLUMNS, "status", "usage_source")
 LINE_COLUMNS = (*LINE_KEYS, *LineTotal._fields)
 
+# Of a charge, as `outcome_of` in `domain/attempt.py` has it.
+OUTCOME = f"""
+CASE WHEN status = '{AttemptStatus.OK}' THEN '{Outcome.SERVED}' WHEN status = '{AttemptStatus.LOST}' THEN '{Outcome.ROUTER_DIED}'
+WHEN status = '{AttemptStatus.FAILED}' THEN '{Outcome.FAILED}' WHEN fault = '{CLIENT_GONE}' THEN '{Outcome.CLIENT_GONE}'
+ELSE '{Outcome.CUT_SHORT}' END
+"""
+IS_LOST = f"{OUTCOME} IN ({', '.join(repr(one.value) for one in Outcome if one.is_lost)})"
+
 # A total's members as sums over `charges`.
 SUMS = {
     "attempts": "count(*)",
@@ -87,6 +95,7 @@ SUMS = {
     "cost_nanousd": "coalesce(sum(cost_nanousd), 0)",
     "standard_nanousd": "coalesce(sum(standard_nanousd), 0)",
     "saved_nanousd": "coalesce(sum(baseline_nanousd - cost_nanousd), 0)",
+    "lost_nanousd": f"coalesce(sum(cost_nanousd) FILTER (WHERE {IS_LOST}), 0)",
 }
 LINES = ", ".join(LINE_KEYS)
 

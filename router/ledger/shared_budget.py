@@ -23,7 +23,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from router.config import RedisConfig
+from router.config.stores import RedisConfig
 from router.domain.budget import Budget, Period
 from router.ledger.budget import Claim, Grant
 

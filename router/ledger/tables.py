@@ -114,7 +114,8 @@ Table(
     "totals",
     metadata,
     Column("number", Number, Identity(), primary_key=True),
-    *map(_column, rows.LINE_COLUMNS),
+    *map(_column, rows.LINE_COLUMNS[:-1]),
+    Column("lost_nanousd", Number, nullable=False, server_default=text("0")),
     UniqueConstraint(*rows.LINE_KEYS),
     **STRICT,
 )

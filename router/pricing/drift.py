@@ -83,11 +83,15 @@ class Drift:
 
 
 class Drifts:
-    """Of every leased replica. For one thread; `ratios` may be read from another."""
+    """Of every leased replica. For one thread; `ratios` may be read from another.
 
-    __slots__ = ("_drifts", "_profiles", "_window")
+    version: another number whenever there are other replicas or factors.
+    """
+
+    __slots__ = ("_drifts", "_profiles", "_window", "version")
 
     def __init__(self) -> None:
+        self.version = 0
         self._drifts: dict[str, Drift] = {}
         self._profiles: dict[str, EngineProfile] = {}
         self._window = 0
@@ -101,13 +105,10 @@ class Drifts:
         }
         self._drifts = {replica: kept.get(replica) or Drift() for replica in profiles}
         self._profiles = dict(profiles)
+        self.version += 1
 
     def of(self, replica: str) -> Drift | None:
         return self._drifts.get(replica)
-
-    @property
-    def by_replica(self) -> Mapping[str, Drift]:
-        return self._drifts
 
     def observe(self, candidate: Candidate, charge: Charge) -> None:
         """An attempt has ended; only a streamed answer that came whole tells both times."""
@@ -131,6 +132,7 @@ class Drifts:
         for drift in self._drifts.values():
             drift.ttft.close(before, window - before)
             drift.tpot.close(before, window - before)
+        self.version += 1
 
     def ratios(self) -> Iterable[tuple[str, str, float]]:
         """(replica, kind, factor)."""

@@ -26,23 +26,27 @@ class Occupancy(NamedTuple):
 
 def occupancy(profile: EngineProfile, load: Load, scrape: Scrape | None) -> Occupancy:
     """Our work now, and by the scrape everybody else's: what it counted beyond what was ours at that time (`Scrape.ours`)."""
-    decoding, prefilling = load.decoding, max(load.attempts - load.decoding, 0)
-    context_tokens, prefill_tokens = load.context_tokens, load.prefill_tokens
+    decoding, context_tokens, prefill_tokens = load.decoding, load.context_tokens, load.prefill_tokens
+    prefilling = load.attempts - decoding
+    if prefilling < 0:
+        prefilling = 0
     if scrape is None:
         return Occupancy(decoding, prefilling, context_tokens, prefill_tokens)
-    ours, waiting = scrape.ours, scrape.waiting or 0
+    ours, waiting, kv_usage_ratio = scrape.ours, scrape.waiting or 0, scrape.kv_usage_ratio
     foreign = (scrape.running or 0) + waiting - ours.attempts
     if foreign > 0:
         # What of it waits is not decoding; our own waiting attempts are among those waiting.
-        foreign_waiting = min(max(waiting - max(ours.attempts - ours.decoding, 0), 0), foreign)
+        foreign_waiting = min(max(waiting - max(ours.attempts - ours.decoding, 0), 0), foreign) if waiting else 0
         prefilling += foreign_waiting
         prefill_tokens += foreign_waiting * CHAT.prompt_tokens
         decoding += foreign - foreign_waiting
-        if scrape.kv_usage_ratio is None:
+        if kv_usage_ratio is None:
             context_tokens += round((foreign - foreign_waiting) * CHAT.context_tokens)
-    if scrape.kv_usage_ratio is not None:
-        held_tokens = int(scrape.kv_usage_ratio * profile.kv_capacity_tokens)
-        context_tokens += max(held_tokens - ours.context_tokens - ours.prefill_tokens, 0)
+    if kv_usage_ratio is not None:
+        held_tokens = int(kv_usage_ratio * profile.figures.kv_capacity_tokens)
+        foreign_tokens = held_tokens - ours.context_tokens - ours.prefill_tokens
+        if foreign_tokens > 0:
+            context_tokens += foreign_tokens
     return Occupancy(decoding, prefilling, context_tokens, prefill_tokens)
 
 
@@ -74,104 +78,152 @@ def tpot_seconds(
     return Pace(profile, busy).tpot_seconds(prompt_tokens, completion_tokens)
 
 
+def prompt_work(profile: EngineProfile, tokens: float) -> tuple[float, float, float, float]:
+    """What a prompt of so many tokens to compute adds to the parts of a forecast, whatever else the engine does: worked out once
+    for all replicas of a backend.
+
+    Seconds before the scheduler sees it, with its attention within itself; seconds of a step that is bound by memory, and of one
+    that is bound by arithmetic; and the chance that the prompt leaves an expert untouched, 0 without experts.
+    """
+    request_seconds, pair_seconds, token_seconds, steep_seconds, miss_ratio = profile.prompt_figures
+    return (
+        tokens * (request_seconds + pair_seconds * (tokens + 1)),
+        token_seconds * tokens,
+        steep_seconds * tokens,
+        miss_ratio**tokens if miss_ratio else 0.0,
+    )
+
+
 class Pace:
-    """How one engine with this work would serve one request more. What does not depend on that request is worked out once:
-    `ttft_seconds` runs for every candidate of every request, and takes a fifth of a microsecond."""
+    """How one engine with this work would serve one request more. What does not depend on that request is worked out once, and
+    what only some requests ask for when the first of them does: one is made whenever a load changes.
+
+    For a prompt of 1 to near_tokens tokens to compute, which fit the engine's slots, its cache and its next step,
+
+        TTFT = own + max(memory_seconds + memory − experts_seconds · miss, arithmetic_seconds + arithmetic)
+
+    where own, memory, arithmetic and miss are its `prompt_work`: `step_seconds` is the higher of two straight lines over the
+    prompt's tokens, one where moving the bytes takes longer and one where the arithmetic does; a mixture's experts bend the
+    former.
+    """
 
     __slots__ = (
-        "_ahead_tokens",
-        "_busy",
         "_chunk_seconds",
-        "_chunk_tokens",
+        "_decode",
         "_ending_seconds",
-        "_expert_miss_ratio",
-        "_expert_seconds",
-        "_flat_seconds",
-        "_is_crowded",
-        "_pair_seconds",
-        "_profile",
-        "_prompt_token_seconds",
-        "_room_tokens",
-        "_start_seconds",
-        "_steep_seconds",
-        "_steep_token_seconds",
-        "_token_seconds",
-        "_verified",
+        "arithmetic_seconds",
+        "busy",
+        "experts_seconds",
+        "memory_seconds",
+        "near_tokens",
+        "profile",
+        "start_seconds",
     )
 
     def __init__(self, profile: EngineProfile, busy: Occupancy) -> None:
-        self._profile = profile
-        self._busy = busy
+        self.profile = profile
+        self.busy = busy
+        decoding, prefilling, context_tokens, ahead_tokens = busy
         # One read of the profile: those of a pydantic instance are dear, and this is made anew whenever a load changes.
-        engine = profile.figures
-        decoding = min(busy.decoding, engine.sequences_max)
-        context_tokens = min(busy.context_tokens, engine.kv_capacity_tokens)
-        self._is_crowded = busy.decoding + busy.prefilling >= engine.sequences_max
-        self._room_tokens = engine.kv_capacity_tokens - busy.context_tokens
-        self._ahead_tokens = busy.prefill_tokens
-        self._prompt_token_seconds = engine.request_seconds_per_token
-        self._pair_seconds = engine.attention_seconds_per_pair / 2
-        self._chunk_tokens = max(engine.chunk_tokens - decoding, 1)
-        self._chunk_seconds = 0.0  # worked out when the first long prompt comes
-        # `step_seconds` with t prompt tokens is the higher of two straight lines over t, one where memory is the longer
-        # and one where arithmetic is; a mixture's experts bend the former.
-        self._verified = verified = decoding * engine.verified_tokens
-        seconds = engine.step_overhead_seconds + engine.sequence_seconds * decoding + engine.prefill_overhead_seconds
+        (
+            step_overhead_seconds, weight_read_seconds, kv_read_seconds_per_token, compute_seconds_per_token, chunk_tokens,
+            sequences_max, kv_capacity_tokens, _, expert_read_seconds, expert_miss_ratio, token_seconds, sequence_seconds,
+            prefill_overhead_seconds, start_seconds, _, draft_seconds, verified_tokens,
+        ) = profile.figures  # fmt: skip
+        near_tokens = kv_capacity_tokens - context_tokens
+        if context_tokens > kv_capacity_tokens:
+            context_tokens = kv_capacity_tokens
+        if decoding + prefilling >= sequences_max:
+            near_tokens = 0
+            if decoding > sequences_max:
+                decoding = sequences_max
+        if chunk_tokens - decoding <= near_tokens:
+            near_tokens = chunk_tokens - decoding - 1
+        self.near_tokens = near_tokens - ahead_tokens
+        steep_seconds = token_seconds + compute_seconds_per_token
+        memory_seconds = weight_read_seconds + kv_read_seconds_per_token * context_tokens + expert_read_seconds
+        arithmetic_seconds = 0.0
+        shared_seconds = step_overhead_seconds
         if decoding:
-            seconds += engine.draft_seconds
-        self._expert_seconds = engine.expert_read_seconds
-        self._expert_miss_ratio = engine.expert_miss_ratio
-        self._token_seconds = token_seconds = engine.token_seconds
-        self._steep_token_seconds = steep_token_seconds = token_seconds + engine.compute_seconds_per_token
-        memory_seconds = engine.weight_read_seconds + engine.kv_read_seconds_per_token * context_tokens
-        self._flat_seconds = seconds + verified * token_seconds + memory_seconds
-        self._steep_seconds = seconds + verified * steep_token_seconds
-        # What every request here waits for: the way to the scheduler, half of the step under way.
-        self._start_seconds = engine.request_overhead_seconds
-        self._ending_seconds = 0.0  # until one of those that decode ends
-        if decoding:
-            step_seconds = self._flat_seconds
-            if self._expert_seconds:
-                step_seconds += self._expert_seconds * (1 - self._expert_miss_ratio**verified)
-            step_seconds = max(step_seconds, self._steep_seconds) - engine.prefill_overhead_seconds
-            self._start_seconds += step_seconds / 2
-            self._ending_seconds = step_seconds * CHAT.completion_tokens / decoding
+            verified = decoding * verified_tokens
+            shared_seconds += sequence_seconds * decoding + draft_seconds
+            memory_seconds += verified * token_seconds
+            arithmetic_seconds = verified * steep_seconds
+            self.experts_seconds = expert_read_seconds * expert_miss_ratio**verified if expert_read_seconds else 0.0
+            longer = memory_seconds - self.experts_seconds
+            # What every request here waits for: the way to the scheduler, half of the step under way.
+            start_seconds += (shared_seconds + (longer if longer > arithmetic_seconds else arithmetic_seconds)) / 2
+        else:
+            self.experts_seconds = expert_read_seconds
+        self.start_seconds = start_seconds
+        shared_seconds += start_seconds + prefill_overhead_seconds
+        self.memory_seconds = shared_seconds + memory_seconds + token_seconds * ahead_tokens
+        self.arithmetic_seconds = shared_seconds + arithmetic_seconds + steep_seconds * ahead_tokens
+        if ahead_tokens and expert_read_seconds:
+            self.experts_seconds *= expert_miss_ratio**ahead_tokens
+        self._chunk_seconds = 0.0
+        self._ending_seconds = -1.0
+        self._decode: tuple[float, float, float, int, float] | None = None
 
     def ttft_seconds(self, uncached_prompt_tokens: float) -> float:
         """What a request waits before it is scheduled, half of the step under way, a free slot, then the prompts ahead and our
         own, chunk by chunk. Of attention only our own prompt's within itself is known: t · (t + 1) ÷ 2 pairs."""
-        tokens = self._ahead_tokens + int(uncached_prompt_tokens) or 1
-        seconds = self._start_seconds + uncached_prompt_tokens * (
-            self._prompt_token_seconds + self._pair_seconds * (uncached_prompt_tokens + 1)
-        )
-        if self._is_crowded or tokens > self._room_tokens:
-            seconds += _endings_awaited(self._profile, self._busy, tokens) * self._ending_seconds
-        if tokens >= self._chunk_tokens:
-            full_steps, tokens = divmod(tokens, self._chunk_tokens)
+        own_seconds, memory_seconds, arithmetic_seconds, miss_ratio = prompt_work(self.profile, uncached_prompt_tokens)
+        if 1 <= uncached_prompt_tokens <= self.near_tokens:
+            memory_seconds += self.memory_seconds - self.experts_seconds * miss_ratio
+            arithmetic_seconds += self.arithmetic_seconds
+            return own_seconds + (memory_seconds if memory_seconds > arithmetic_seconds else arithmetic_seconds)
+        engine, busy = self.profile.figures, self.busy
+        tokens = busy.prefill_tokens + int(uncached_prompt_tokens) or 1
+        seconds = self.start_seconds + own_seconds
+        endings = _endings_awaited(self.profile, busy, tokens)
+        if endings:
+            seconds += endings * self._until_one_ends()
+        chunk_tokens = max(engine.chunk_tokens - min(busy.decoding, engine.sequences_max), 1)
+        full_steps, tokens = divmod(tokens, chunk_tokens)
+        if full_steps:
             if not self._chunk_seconds:
-                self._chunk_seconds = self._step_seconds(self._chunk_tokens)
+                self._chunk_seconds = self._step_seconds(chunk_tokens)
             seconds += full_steps * self._chunk_seconds
-            if not tokens:
-                return seconds
-        flat = self._flat_seconds + self._token_seconds * tokens
-        if self._expert_seconds:
-            flat += self._expert_seconds * (1 - self._expert_miss_ratio ** (self._verified + tokens))
-        steep = self._steep_seconds + self._steep_token_seconds * tokens
-        return seconds + (flat if flat > steep else steep)
+        return seconds + self._step_seconds(tokens) if tokens else seconds
 
     def tpot_seconds(self, prompt_tokens: float, completion_tokens: float) -> float:
         """A step with all that is there now, by then in decode, and this request half way through its completion."""
-        profile, busy = self._profile, self._busy
-        context_tokens = busy.context_tokens + busy.prefill_tokens + int(prompt_tokens + completion_tokens / 2)
-        step = profile.step_seconds(
-            min(busy.decoding + busy.prefilling + 1, profile.sequences_max),
-            min(context_tokens, profile.kv_capacity_tokens),
-            0,
+        if self._decode is None:
+            self._decode = self._decode_parts()
+        fixed_seconds, memory_seconds, arithmetic_seconds, room_tokens, seconds_per_token = self._decode
+        context_tokens = int(prompt_tokens + completion_tokens / 2)
+        memory_seconds += (context_tokens if context_tokens < room_tokens else room_tokens) * seconds_per_token
+        return fixed_seconds + (memory_seconds if memory_seconds > arithmetic_seconds else arithmetic_seconds)
+
+    def _decode_parts(self) -> tuple[float, float, float, int, float]:
+        """Of a completion token with one sequence more than now, all but that one's context: what hides behind nothing, moving
+        the bytes, the arithmetic; the room for its context, and what reading a token of it takes."""
+        profile, busy = self.profile, self.busy
+        engine = profile.figures
+        sequences = min(busy.decoding + busy.prefilling + 1, engine.sequences_max)
+        computed = sequences * engine.verified_tokens
+        context_tokens = min(busy.context_tokens + busy.prefill_tokens, engine.kv_capacity_tokens)
+        fixed_seconds = engine.step_overhead_seconds + engine.sequence_seconds * sequences + engine.draft_seconds
+        memory_seconds = profile.read_seconds(computed) + engine.kv_read_seconds_per_token * context_tokens
+        tokens_per_step = profile.tokens_per_step
+        return (
+            (fixed_seconds + engine.token_seconds * computed) / tokens_per_step,
+            memory_seconds / tokens_per_step,
+            engine.compute_seconds_per_token * computed / tokens_per_step,
+            engine.kv_capacity_tokens - context_tokens,
+            engine.kv_read_seconds_per_token / tokens_per_step,
         )
-        return step if profile.speculation is None else step / profile.tokens_per_step
+
+    def _until_one_ends(self) -> float:
+        """Until one of the sequences that decode is done."""
+        if self._ending_seconds < 0:
+            decoding = min(self.busy.decoding, self.profile.sequences_max)
+            self._ending_seconds = self._step_seconds(0) * CHAT.completion_tokens / decoding if decoding else 0.0
+        return self._ending_seconds
 
     def _step_seconds(self, prefill_tokens: int) -> float:
-        profile, busy = self._profile, self._busy
+        profile, busy = self.profile, self.busy
         decoding = min(busy.decoding, profile.sequences_max)
         return profile.step_seconds(decoding, min(busy.context_tokens, profile.kv_capacity_tokens), prefill_tokens)
 

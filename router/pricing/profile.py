@@ -208,6 +208,19 @@ class EngineProfile(BaseModel, frozen=True, extra="forbid"):
         return Figures(**own, draft_seconds=draft_seconds, verified_tokens=self.verified_tokens)
 
     @cached_property
+    def prompt_figures(self) -> tuple[float, float, float, float, float]:
+        """Those that a prompt's tokens meet: what each waits before the scheduler sees it; a pair's attention (t tokens have
+        t · (t + 1) ÷ 2); what a token adds to a step that is bound by memory, and to one that is bound by arithmetic; the chance
+        that it leaves an expert untouched, 0 where there are none."""
+        return (
+            self.request_seconds_per_token,
+            self.attention_seconds_per_pair / 2,
+            self.token_seconds,
+            self.token_seconds + self.compute_seconds_per_token,
+            self.expert_miss_ratio if self.expert_read_seconds else 0.0,
+        )
+
+    @cached_property
     def tokens_per_step(self) -> float:
         """Completion tokens that a step yields for each decoding sequence."""
         return 1.0 if self.speculation is None else self.speculation.tokens_per_step

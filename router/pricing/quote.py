@@ -46,16 +46,33 @@ class Lease:
     cache_saving_seconds: engine-seconds at the operating point that a prompt token takes less when it is cached.
     """
 
-    __slots__ = ("cache_saving_seconds", "nanousd_per_second", "point", "profile", "purchase", "rates", "share_seconds")
+    __slots__ = (
+        "_completion_seconds",
+        "_context_seconds",
+        "_kv_read_seconds",
+        "_prompt_seconds",
+        "cache_saving_seconds",
+        "nanousd_per_second",
+        "point",
+        "profile",
+        "purchase",
+        "rates",
+        "share_seconds",
+    )
 
     def __init__(self, price: LeasedPrice, profile: EngineProfile) -> None:
         self.profile = profile
         self.purchase = price.purchase
         self.nanousd_per_second = price.nanousd_per_hour / SECONDS_PER_HOUR
         self.rates = standard_rates(price, profile)
-        self.point = operating_point(profile)
+        self.point = point = operating_point(profile)
         self.share_seconds = profile.target_share_seconds
-        self.cache_saving_seconds = self.point.prompt_seconds - self.point.cached_seconds
+        self.cache_saving_seconds = point.prompt_seconds - point.cached_seconds
+        self._kv_read_seconds = profile.kv_read_seconds_per_token
+        self._prompt_seconds = point.prompt_seconds
+        # Of `decode_seconds`, what a completion token takes of the engine: at all, and for each token of its context.
+        self._completion_seconds = point.scale / point.tokens_per_step * self.share_seconds
+        self._context_seconds = point.scale / point.tokens_per_step * self._kv_read_seconds
 
     def engine_seconds(self, prompt_tokens: float, completion_tokens: float, cached_tokens: float = 0.0) -> float:
         """What a request adds to the engine's work, at the operating point, with its own context.
@@ -63,12 +80,11 @@ class Lease:
         How much longer a step takes *right now* would not do: it is a whole step on an idle engine and almost nothing on a busy
         one, and a policy that follows it herds everything onto the fullest replica.
         """
-        point = self.point
-        decode = self._decode_seconds(prompt_tokens, completion_tokens)
+        context_seconds = self._context_seconds * (prompt_tokens + completion_tokens / 2)
         return (
-            prompt_tokens * point.prompt_seconds
+            prompt_tokens * self._prompt_seconds
             - cached_tokens * self.cache_saving_seconds
-            + completion_tokens / point.tokens_per_step * point.scale * decode
+            + completion_tokens * (self._completion_seconds + context_seconds)
         )
 
     def standard_nanousd(self, prompt_tokens: float, completion_tokens: float, cached_tokens: float) -> int:
@@ -92,12 +108,9 @@ class Lease:
     ) -> Appraisal:
         """Everything of one request at one replica. drift: how far the replica was found to be from its profile; it bears on
         the forecasts, and so on how long the request would pay its share."""
-        outlook = Outlook(self, load, scrape)
-        ttft_seconds = outlook.pace.ttft_seconds(prompt_tokens - cached_tokens)
-        tpot_seconds = outlook.pace.tpot_seconds(prompt_tokens, completion_tokens)
-        if drift is not None:
-            ttft_seconds *= drift.ttft.ratio
-            tpot_seconds *= drift.tpot.ratio
+        outlook = Outlook(self, load, scrape, drift)
+        ttft_seconds = outlook.ttft_seconds(prompt_tokens - cached_tokens)
+        tpot_seconds = outlook.tpot_seconds(prompt_tokens, completion_tokens)
         quote = Quote(
             outlook.allocated_nanousd(prompt_tokens, completion_tokens, cached_tokens, ttft_seconds, tpot_seconds),
             self.standard_nanousd(prompt_tokens, completion_tokens, cached_tokens),
@@ -113,28 +126,38 @@ class Lease:
             seconds += completion_tokens * tpot_seconds(profile, NO_WORK, prompt_tokens, completion_tokens)
         return seconds * self.nanousd_per_second
 
-    def _decode_seconds(self, prompt_tokens: float, completion_tokens: float) -> float:
+    def decode_seconds(self, prompt_tokens: float, completion_tokens: float) -> float:
         """`weights.decode_step_seconds`, of which most does not change between two requests."""
-        return self.share_seconds + self.profile.kv_read_seconds_per_token * (prompt_tokens + completion_tokens / 2)
+        return self.share_seconds + self._kv_read_seconds * (prompt_tokens + completion_tokens / 2)
 
 
-class Outlook:
+class Outlook(Pace):
     """One leased replica under the work that it has: what holds for every request until that changes.
 
-    load, scrape: what it was made of. marginal_rate: nano-dollars for an engine-second (`Lease.engine_seconds`) now,
-    π × scarcity. fill_ratio: sequences there ÷ the operating point's.
+    load: what it was made of, with a scrape. ttft_ratio, tpot_ratio: of its times to its profile's, as learned; they are in what
+    is forecast here. marginal_rate: nano-dollars for an engine-second (`Lease.engine_seconds`) now, π × scarcity.
     """
 
-    __slots__ = ("_busy", "_lease", "fill_ratio", "load", "marginal_rate", "pace", "scrape")
+    __slots__ = ("lease", "load", "marginal_rate", "tpot_ratio", "ttft_ratio")
 
-    def __init__(self, lease: Lease, load: Load, scrape: Scrape | None) -> None:
+    def __init__(self, lease: Lease, load: Load, scrape: Scrape | None, drift: Drift | None = None) -> None:
+        busy = occupancy(lease.profile, load, scrape)
+        super().__init__(lease.profile, busy)
+        self.lease = lease
         self.load = load
-        self.scrape = scrape
-        self._lease = lease
-        self._busy = busy = occupancy(lease.profile, load, scrape)
-        self.pace = Pace(lease.profile, busy)
-        self.fill_ratio = (busy.decoding + busy.prefilling) / lease.point.sequences
         self.marginal_rate = scarcity(lease.profile, lease.point, busy) * lease.nanousd_per_second
+        self.ttft_ratio, self.tpot_ratio = (1.0, 1.0) if drift is None else (drift.ttft.ratio, drift.tpot.ratio)
+
+    def ttft_seconds(self, uncached_prompt_tokens: float) -> float:
+        return super().ttft_seconds(uncached_prompt_tokens) * self.ttft_ratio
+
+    def tpot_seconds(self, prompt_tokens: float, completion_tokens: float) -> float:
+        return super().tpot_seconds(prompt_tokens, completion_tokens) * self.tpot_ratio
+
+    @property
+    def fill_ratio(self) -> float:
+        """Sequences there ÷ the operating point's."""
+        return (self.busy.decoding + self.busy.prefilling) / self.lease.point.sequences
 
     def allocated_nanousd(
         self,
@@ -146,10 +169,10 @@ class Outlook:
     ) -> int:
         """What the meter would charge if the present load stayed: over the forecast prefill and decode, the request's share of
         all weight × π. It falls as the batch grows."""
-        lease = self._lease
+        lease = self.lease
         prefill = prefill_step_seconds(lease.profile, prompt_tokens - cached_tokens)
-        decode = lease._decode_seconds(prompt_tokens, completion_tokens)
-        others = _weight_of_others(lease.profile, lease.share_seconds, self._busy)
+        decode = lease.decode_seconds(prompt_tokens, completion_tokens)
+        others = _weight_of_others(lease.profile, lease.share_seconds, self.busy)
         seconds = completion_tokens * tpot_seconds * decode / (decode + others)
         if prefill:
             seconds += ttft_seconds * prefill / (prefill + others)

@@ -9,6 +9,9 @@ that cross the period's edges have of it is one more row. So
 **Commitments** (`purchase: reserved`) are written as FOCUS has them: a recurring Purchase that is billed, and Usage rows of
 BilledCost 0 whose EffectiveCost is the part Used or Unused.
 
+**What was told late** of attempts that had been booked as lost restates the rows of the day on which it was booked. Where these
+have less than is taken back, because the loss was booked on an earlier day, the row is negative and of ChargeClass Correction.
+
 Attempts without a price have no row: their cost is not known, and a charge of 0 would say that it is. The report counts them.
 
 Who stands where: ProviderName, PublisherName and InvoiceIssuerName are the pool, which is how capacity is bought here;
@@ -20,6 +23,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from operator import add
+from typing import cast
 
 from router.domain.fleet import Billing
 from router.domain.money import usd_text
@@ -50,6 +55,8 @@ TOKENS_PER_UNIT = 1_000_000
 QUANTUM = Decimal("1e-15")
 NANOUSD = Decimal(10) ** 9
 
+# Of a `Spent`: its hour and what it is by; sums follow.
+KEYS = Spent._fields.index("attempts")
 DYNAMIC = frozenset({Purchase.SPOT})
 
 
@@ -68,6 +75,29 @@ def focus_rows(
     yield from map(_in_its_currency, _rows(writer, spent, leased))
 
 
+def restated(spent: Iterable[Spent], corrected: Iterable[Spent]) -> list[Spent]:
+    """Both in one. What was told late restates the day on which it was booked; where that day has less than is taken back, the
+    loss was booked on an earlier one, and the negative row stays, as a correction of that."""
+    rows = {one[:KEYS]: one for one in spent}
+    negative = []
+    for one in sorted(corrected, key=_is_negative):
+        before = rows.get(one[:KEYS])
+        after = one if before is None else Spent._make((*one[:KEYS], *map(add, _amounts(before), _amounts(one))))
+        if _is_negative(after):
+            negative.append(one)
+        else:
+            rows[one[:KEYS]] = after
+    return [*(one for one in rows.values() if any(one[KEYS:])), *negative]
+
+
+def _amounts(one: Spent) -> tuple[int, ...]:
+    return cast(tuple[int, ...], one[KEYS:])
+
+
+def _is_negative(one: Spent) -> bool:
+    return min(_amounts(one)) < 0
+
+
 def _rows(writer: "_Writer", spent: Iterable[Spent], leased: Iterable[Leased]) -> Iterator[Row]:
     in_flight: defaultdict[tuple[int, str, str, str], int] = defaultdict(int)
     prices: dict[tuple[int, str, str, str], str] = {}
@@ -83,12 +113,17 @@ def _rows(writer: "_Writer", spent: Iterable[Spent], leased: Iterable[Leased]) -
                 place = (one.hour, one.pool, one.backend, one.replica)
                 in_flight[place] -= one.cost_nanousd
                 prices.setdefault(place, one.price_id)
-                yield writer.allocated(one)
+                yield writer.allocated(one) | _class_of(one)
         elif one.price_id:
-            yield from writer.metered(one)
+            for row in writer.metered(one):
+                yield row | _class_of(one)
     for place, nanousd in in_flight.items():
         if nanousd:
             yield writer.in_flight(Leased(*place, prices[place], 0, 0, 0), nanousd)
+
+
+def _class_of(one: Spent) -> Row:
+    return {"ChargeClass": "Correction"} if _is_negative(one) else {}
 
 
 def _in_its_currency(row: Row) -> Row:

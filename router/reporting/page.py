@@ -78,6 +78,11 @@ def _head(report: Report) -> str:
         warnings.append(
             f"{report.unpriced:,} attempts have no price: what they cost is not known, and in no figure here."
         )
+    if report.late_attempts:
+        warnings.append(
+            f"{report.late_attempts:,} attempts were booked as lost, by their estimates, and told of later; that is set right"
+            f" here, in the hour in which it was told, and moved the bill by {_usd(report.late_nanousd)}."
+        )
     if report.waiting:
         warnings.append(f"{report.waiting:,} charges of an older ledger are still being added up and not in here yet.")
     warned = "".join(f'<p class="warn">{text}</p>' for text in warnings)

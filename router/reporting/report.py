@@ -35,7 +35,8 @@ class TenantSum:
 @dataclass(frozen=True, slots=True)
 class Report:
     """first_hour, end_hour: since 1970, the last exclusive. splits: by hour and replica. all_in: usd per million by
-    (pool, backend). waiting: charges that are not in it yet."""
+    (pool, backend). late_attempts, late_nanousd: told after they had been booked as lost; by how much that moved the bill.
+    waiting: charges that are not in it yet."""
 
     first_hour: int
     end_hour: int
@@ -51,6 +52,8 @@ class Report:
     tenants: Sequence[TenantSum]
     attempts: int
     unpriced: int
+    late_attempts: int = 0
+    late_nanousd: int = 0
     waiting: int = 0
 
     @property
@@ -62,7 +65,8 @@ class Report:
 
 
 def build(
-    spent: Sequence[Spent],
+    charged: Sequence[Spent],
+    corrected: Sequence[Spent],
     by_tenant: Sequence[Spent],
     leased: Sequence[Leased],
     arms: Sequence[ArmSums],
@@ -76,7 +80,9 @@ def build(
     baseline: str,
     waiting: int = 0,
 ) -> Report:
-    """spent: by place, billing and outcome, in rows of one hour, as `leased`. by_tenant: by tenant and outcome."""
+    """charged, corrected: by place, billing and outcome, in rows of one hour, as `leased`; corrected: what was told late, and
+    what that takes back. by_tenant: both, by tenant and outcome."""
+    spent = [*charged, *corrected]
     splits = split_hours(spent, leased)
     bills = {place: one.bill for place, one in splitting.summed(splits, by_hour=False, by=("pool", "backend")).items()}
     idle = sum(one.idle for one in splits.values())
@@ -95,6 +101,8 @@ def build(
         tenants=_tenants(by_tenant),
         attempts=sum(row.attempts for row in spent),
         unpriced=sum(row.unpriced for row in spent),
+        late_attempts=sum(row.attempts for row in corrected if row.attempts > 0),
+        late_nanousd=sum(row.cost_nanousd for row in corrected),
         waiting=waiting,
     )
 
@@ -107,6 +115,8 @@ def as_json(report: Report) -> dict[str, Any]:
         "baseline": report.baseline,
         "attempts": report.attempts,
         "unpriced_attempts": report.unpriced,
+        "attempts_told_late": report.late_attempts,
+        "told_late_usd": usd_text(report.late_nanousd),
         "charges_not_yet_rolled_up": report.waiting,
         "bill": _split(report.whole),
         "pools": [{"pool": pool, **_split(one)} for (pool,), one in report.by("pool").items()],

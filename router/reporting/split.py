@@ -15,6 +15,9 @@ shared their batch, and over a whole month a crowded afternoon would hide an emp
 that ended in it had run up before. It has either sign, it is zero but for fractions of a nano-dollar over any time that begins
 and ends with nothing in flight, and in sums over hours it cancels.
 
+**What was told late** (`ledger/corrections.py`) takes its money out of what is lost in the hour in which it was booked, so where
+the loss was booked in an hour before, lost is negative in that one; over both it is what it should be.
+
 Cost without a standard price (a leased backend without an engine profile, an attempt lost in a crash) is neither useful nor
 thin as far as anybody knows: `unrated`. On a metered backend a token costs its price, so what is served is useful.
 """
@@ -34,7 +37,7 @@ class Place(NamedTuple):
 
 
 class Split(NamedTuple):
-    """Nano-dollars. The bill is the sum of all but `better`; only `in_flight` may be negative."""
+    """Nano-dollars. The bill is the sum of all but `better`; `in_flight` may be negative, and after late word `lost`."""
 
     useful: int = 0
     thin: int = 0

@@ -6,7 +6,6 @@ from router.domain.decision import Prediction
 from router.domain.request import Endpoint, InferenceRequest
 from router.selection.extent import AUDIO, AUDIO_TOKENS_PER_SECOND, GENERATING
 from router.selection.quality import tier_qualities
-from router.selection.site import Site
 
 # Tokens of an answer whose length nobody predicted: the mean of the 19,366 requests of Azure's conversation trace of 2023.
 COMPLETION_TOKENS_UNKNOWN = 211.0
@@ -26,7 +25,7 @@ class Ask:
     """
 
     __slots__ = (
-        "_are_holds_wanted",
+        "are_holds_wanted",
         "audio_seconds",
         "cached_tokens",
         "completion_tokens",
@@ -49,7 +48,7 @@ class Ask:
     ) -> None:
         self.request = request
         self.cached_tokens = cached_tokens
-        self._are_holds_wanted = are_holds_wanted
+        self.are_holds_wanted = are_holds_wanted
         # Tokenizing is not inference: the engine computes none of it.
         self.prompt_tokens = 0 if request.endpoint is Endpoint.TOKENIZE else request.prompt.tokens_estimate
         self.completion_tokens = expected_completion_tokens(request, prediction)
@@ -58,10 +57,6 @@ class Ask:
         bytes_per_token = STREAMED_BYTES_PER_TOKEN if request.is_streaming else WHOLE_BYTES_PER_TOKEN
         self.egress_bytes = ANSWER_BYTES + self.completion_tokens * bytes_per_token
         self.region = request.terms.region or region
-
-    def hold_nanousd(self, site: Site) -> int:
-        """The same for all replicas of a site; 0 where nobody asks."""
-        return site.worst_case(self.request) if self._are_holds_wanted else 0
 
 
 def expected_completion_tokens(request: InferenceRequest, prediction: Prediction | None) -> float:

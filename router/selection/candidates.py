@@ -10,24 +10,22 @@ from math import inf
 from typing import NamedTuple
 
 from router.domain.decision import Candidate, Exclusion, Prediction
-from router.domain.fleet import IDLE, UP, Backend, HealthState, Load, Scrape, Snapshot
+from router.domain.fleet import UP, Backend, HealthState, Load, Scrape, Snapshot
 from router.domain.request import Capability, InferenceRequest
 from router.errors import Refusal
 from router.pricing.drift import Drifts
 from router.pricing.price import MeteredPrice, Price
 from router.pricing.profile import EngineProfile
-from router.pricing.quote import Lease, metered_quote
+from router.pricing.quote import Lease
 from router.selection.affinity import PrefixIndex
 from router.selection.ask import NOTHING_CACHED, Ask
 from router.selection.eligibility import Fit, fit, why_too_long, why_unable
-from router.selection.prospect import METERED_TTFT_SECONDS, METERED_TTFT_SECONDS_PER_TOKEN, Offer, prospect
+from router.selection.prospect import Sight, appraise
 from router.selection.refusal import refuse_for_now, refuse_tenant, refuse_too_long, refuse_unable
 from router.selection.scope import Scope
 from router.selection.site import Seat, Site
 from router.selection.tenancy import Tenancy, why_not_for
 
-# Providers cache nothing shorter (OpenAI and Anthropic document 1,024 tokens).
-METERED_CACHED_TOKENS_MIN = 1024
 # Combinations of model names, needs and tenants that are remembered: more than clients that mean well ever use.
 ABLE_MAX = 4096
 
@@ -100,7 +98,12 @@ class Finder:
         fitting: list[Site] = []
         doubtful: list[Site] = []
         exclusions = able.exclusions.copy()
+        # What surely fits needs no closer look.
+        tokens = request.prompt.tokens_estimate + (request.completion_tokens_max or 1)
         for site in able.sites:
+            if tokens <= site.context_tokens:
+                fitting.append(site)
+                continue
             match fit(site.backend, request):
                 case Fit.YES:
                     fitting.append(site)
@@ -112,7 +115,8 @@ class Finder:
             self._scrapes = snapshot.scrapes
             self._oldest_scrape_seconds = min((one.at_seconds for one in self._scrapes.values()), default=inf)
         fresh_from = now_seconds - self._stale_seconds
-        sight = _Sight(snapshot, loads, now_seconds, fresh_from, self._oldest_scrape_seconds, self.drifts)
+        is_stale = self._oldest_scrape_seconds < fresh_from
+        sight = Sight(snapshot, loads, now_seconds, fresh_from, is_stale, self.drifts)
         cached_tokens = self.prefixes.cached_tokens(request.prefix) if request.prefix else NOTHING_CACHED
         ask = Ask(
             request, prediction, len(self._levels), cached_tokens, region=region, are_holds_wanted=are_holds_wanted
@@ -126,7 +130,7 @@ class Finder:
             candidates = _admitted(doubtful, ask, sight, exclusions, ejected)
         if not candidates and ejected:
             for site, seat in ejected:
-                _appraise(site, (seat,), ask, sight, candidates)
+                appraise(site, (seat,), ask, sight, candidates)
             panicking = {seat.replica.id for _, seat in ejected}
             exclusions = [exclusion for exclusion in exclusions if exclusion.replica not in panicking]
         if not candidates:
@@ -163,21 +167,10 @@ class Finder:
         return site
 
 
-class _Sight(NamedTuple):
-    """What is known of the fleet now. fresh_from: scrapes from before that time are not believed."""
-
-    snapshot: Snapshot
-    loads: Mapping[str, Load]
-    now_seconds: float
-    fresh_from: float
-    oldest_scrape_seconds: float
-    drifts: Drifts
-
-
 def _admitted(
     sites: Iterable[Site],
     ask: Ask,
-    sight: _Sight,
+    sight: Sight,
     exclusions: list[Exclusion],
     ejected: list[tuple[Site, Seat]],
 ) -> list[Candidate]:
@@ -201,63 +194,8 @@ def _admitted(
             else:
                 site.well_in = healths
         if seats:
-            _appraise(site, seats, ask, sight, candidates)
+            appraise(site, seats, ask, sight, candidates)
     return candidates
-
-
-def _appraise(site: Site, seats: Iterable[Seat], ask: Ask, sight: _Sight, candidates: list[Candidate]) -> None:
-    """Add the replicas with their forecasts. What is the same for all replicas of a site comes before the loop.
-
-    One that we have not heard of for too long may have stood still since: it is forecast to answer that much later, so that
-    it is asked last without being refused. One that was never scraped is taken as we know it from our own work.
-    """
-    price, hold_nanousd = site.price, ask.hold_nanousd(site)
-    prompt_tokens, cached_tokens = ask.prompt_tokens, ask.cached_tokens
-    rtt_seconds = site.rtt_seconds(ask.region)
-    egress_nanousd = round(ask.egress_bytes * site.egress_nanousd_per_byte) if site.egress_nanousd_per_byte else 0
-    loads, scrapes = sight.loads, sight.snapshot.scrapes
-    if not isinstance(price, Lease):
-        offer = Offer(site, ask, hold_nanousd)
-        seconds = rtt_seconds + METERED_TTFT_SECONDS + METERED_TTFT_SECONDS_PER_TOKEN * prompt_tokens
-        for seat in seats:
-            replica_id = seat.replica.id
-            load = loads.get(replica_id, IDLE)
-            cached = cached_tokens.get(replica_id, 0) if cached_tokens else 0
-            if cached < METERED_CACHED_TOKENS_MIN:
-                cached = 0
-            quote = metered_quote(price, prompt_tokens, ask.completion_tokens, cached, ask.audio_seconds)
-            nanousd = quote.marginal_nanousd + egress_nanousd
-            candidates.append(prospect(offer, seat, load, seconds, nanousd, cached))
-        return
-    engine_seconds = price.engine_seconds(prompt_tokens, ask.completion_tokens)
-    offer = Offer(site, ask, hold_nanousd)
-    drifts, fresh_from, cached = sight.drifts.by_replica, sight.fresh_from, 0
-    load_of, scrape_of, drift_of, add = loads.get, scrapes.get, drifts.get, candidates.append
-    may_be_stale = sight.oldest_scrape_seconds < fresh_from
-    for seat in seats:
-        replica_id = seat.id
-        load, scrape, outlook, drift = (
-            load_of(replica_id, IDLE),
-            scrape_of(replica_id),
-            seat.outlook,
-            drift_of(replica_id),
-        )
-        seconds = rtt_seconds
-        if may_be_stale and scrape is not None and scrape.at_seconds < fresh_from:
-            seconds += sight.now_seconds - scrape.at_seconds
-            scrape = None
-        # The same load may come as another object, where other workers' is in it.
-        if outlook is None or outlook.scrape is not scrape or (outlook.load is not load and outlook.load != load):
-            outlook = seat.look(price, load, scrape)
-        own_seconds = engine_seconds
-        if cached_tokens:
-            cached = cached_tokens.get(replica_id, 0)
-            own_seconds -= cached * price.cache_saving_seconds
-        nanousd = int(own_seconds * outlook.marginal_rate + 0.5) + egress_nanousd
-        ttft_seconds = outlook.pace.ttft_seconds(prompt_tokens - cached)
-        if drift is not None:
-            ttft_seconds *= drift.ttft.ratio
-        add(prospect(offer, seat, load, seconds + ttft_seconds, nanousd, cached, outlook, drift))
 
 
 def _refusal(
@@ -266,7 +204,7 @@ def _refusal(
     able: Iterable[Site],
     fitting: Iterable[Site],
     exclusions: Iterable[Exclusion],
-    sight: _Sight,
+    sight: Sight,
     tenancy: Tenancy | None,
 ) -> Refusal:
     """Why nothing is left, from the lasting reasons to the passing ones."""

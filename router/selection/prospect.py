@@ -6,9 +6,15 @@ are worked out of never changes, so they come out the same whenever they are rea
 every other field five times as dear to read.)
 """
 
+from collections.abc import Iterable, Mapping
+from math import inf
+from typing import NamedTuple
+
 from router.domain.decision import Candidate
-from router.domain.fleet import Load
-from router.pricing.drift import Drift
+from router.domain.fleet import IDLE, Load, Snapshot
+from router.pricing.drift import Drifts
+from router.pricing.forecast import prompt_work
+from router.pricing.price import MeteredPrice
 from router.pricing.quote import Lease, Outlook, metered_quote
 from router.selection.ask import Ask
 from router.selection.site import Seat, Site
@@ -19,74 +25,73 @@ from router.selection.site import Seat, Site
 METERED_TTFT_SECONDS = 1.8
 METERED_TTFT_SECONDS_PER_TOKEN = 5.8e-6
 METERED_TPOT_SECONDS = 0.017
-_new = object.__new__
+# Providers cache nothing shorter (OpenAI and Anthropic document 1,024 tokens).
+METERED_CACHED_TOKENS_MIN = 1024
 
 
-class Offer:
-    """What is the same for all replicas of a site that one request may go to."""
+class Sight(NamedTuple):
+    """What is known of the fleet now. fresh_from: scrapes from before that time are not believed; is_stale: there are some."""
 
-    __slots__ = ("ask", "backend", "completion_tokens", "hold_nanousd", "level", "quality", "site")
-
-    def __init__(self, site: Site, ask: Ask, hold_nanousd: int) -> None:
-        self.site = site
-        self.ask = ask
-        self.backend = site.backend
-        self.level = site.level
-        self.quality = ask.qualities[site.level]
-        self.completion_tokens = ask.completion_tokens
-        self.hold_nanousd = hold_nanousd
+    snapshot: Snapshot
+    loads: Mapping[str, Load]
+    now_seconds: float
+    fresh_from: float
+    is_stale: bool
+    drifts: Drifts
 
 
 class Prospect(Candidate):
-    """_outlook, _drift: of a leased replica; None elsewhere."""
+    """_offer: what is the same for all replicas of a site. _outlook: of a leased replica; None elsewhere."""
 
-    __slots__ = ("_drift", "_offer", "_outlook")
+    __slots__ = ("_offer", "_outlook")
 
-    _drift: Drift | None
-    _offer: Offer
+    _offer: tuple[Site, Ask]
     _outlook: Outlook | None
 
     @property
+    def completion_tokens(self) -> float:
+        return self._offer[1].completion_tokens
+
+    @property
+    def tier_level(self) -> int:
+        return self._offer[0].level
+
+    @property
     def tpot_seconds(self) -> float:
-        outlook, drift, ask = self._outlook, self._drift, self._offer.ask
-        if outlook is None:
+        if self._outlook is None:
             return METERED_TPOT_SECONDS
-        seconds = outlook.pace.tpot_seconds(ask.prompt_tokens, ask.completion_tokens)
-        return seconds if drift is None else seconds * drift.tpot.ratio
+        ask = self._offer[1]
+        return self._outlook.tpot_seconds(ask.prompt_tokens, ask.completion_tokens)
 
     @property
     def allocated_nanousd(self) -> int:
-        outlook, drift, ask, cached_tokens = self._outlook, self._drift, self._offer.ask, self.cached_tokens
+        outlook, ask, cached_tokens = self._outlook, self._offer[1], self.cached_tokens
         if outlook is None:
-            return self._metered_nanousd()
+            return _metered_nanousd(*self._offer, self.cached_tokens)
         # Without the network and the replica's silence, for which nobody pays.
-        ttft_seconds = outlook.pace.ttft_seconds(ask.prompt_tokens - cached_tokens)
-        if drift is not None:
-            ttft_seconds *= drift.ttft.ratio
+        ttft_seconds = outlook.ttft_seconds(ask.prompt_tokens - cached_tokens)
         return outlook.allocated_nanousd(
             ask.prompt_tokens, ask.completion_tokens, cached_tokens, ttft_seconds, self.tpot_seconds
         )
 
     @property
     def standard_nanousd(self) -> int:
-        price, ask = self._offer.site.price, self._offer.ask
+        price, ask = self._offer[0].price, self._offer[1]
         if not isinstance(price, Lease):
-            return self._metered_nanousd()
+            return _metered_nanousd(*self._offer, self.cached_tokens)
         return price.standard_nanousd(ask.prompt_tokens, ask.completion_tokens, self.cached_tokens)
 
     @property
     def wait_seconds(self) -> float:
-        return 0.0 if self._outlook is None else self._outlook.pace.ttft_seconds(0)
+        return 0.0 if self._outlook is None else self._outlook.ttft_seconds(0)
 
     @property
     def silent_seconds(self) -> float:
-        offer, outlook = self._offer, self._outlook
+        ask, outlook = self._offer[1], self._outlook
         if outlook is None:
             return 0.0
-        seconds = outlook.pace.ttft_seconds(offer.ask.prompt_tokens - self.cached_tokens)
-        if self._drift is not None:
-            seconds *= self._drift.ttft.ratio
-        return max(self.ttft_seconds - seconds - offer.site.rtt_seconds(offer.ask.region), 0.0)
+        seconds = outlook.ttft_seconds(ask.prompt_tokens - self.cached_tokens)
+        return max(self.ttft_seconds - seconds - self._offer[0].rtt_seconds(ask.region), 0.0)
 
     @property
     def fill_ratio(self) -> float:
@@ -94,43 +99,89 @@ class Prospect(Candidate):
 
     @property
     def is_spot(self) -> bool:
-        return self._offer.site.is_spot
+        return self._offer[0].is_spot
 
     @property
     def list_nanousd_per_million(self) -> int:
-        price = self._offer.site.price
+        price = self._offer[0].price
         return price.rates.prompt + price.rates.completion
 
-    def _metered_nanousd(self) -> int:
-        price, ask = self._offer.site.price, self._offer.ask
-        assert not isinstance(price, Lease)
-        quote = metered_quote(price, ask.prompt_tokens, ask.completion_tokens, self.cached_tokens, ask.audio_seconds)
-        return quote.marginal_nanousd
+
+def appraise(site: Site, seats: Iterable[Seat], ask: Ask, sight: Sight, candidates: list[Candidate]) -> None:
+    """Add the replicas with their forecasts.
+
+    This is what a decision over a large fleet costs, so what is the same for all replicas of a site comes before the loop, what
+    changes only with a replica's load is in its outlook, and no function is called for one that nothing has happened to.
+
+    One that we have not heard of for too long may have stood still since: it is forecast to answer that much later, so that
+    it is asked last without being refused. One that was never scraped is taken as we know it from our own work.
+    """
+    lease = site.lease
+    backend, quality = site.backend, ask.qualities[site.level]
+    hold_nanousd = site.worst_case(ask.request) if ask.are_holds_wanted else 0
+    prompt_tokens, cached_tokens = ask.prompt_tokens, ask.cached_tokens
+    rtt_seconds = site.rtt_seconds(ask.region) if ask.region else site.own_rtt_seconds
+    egress_nanousd = round(ask.egress_bytes * site.egress_nanousd_per_byte) if site.egress_nanousd_per_byte else 0
+    cached, is_stale, outlook = 0, False, None
+    if lease is None:
+        nanousd = _metered_nanousd(site, ask, 0) + egress_nanousd
+        ttft_seconds = rtt_seconds + METERED_TTFT_SECONDS + METERED_TTFT_SECONDS_PER_TOKEN * prompt_tokens
+    else:
+        is_stale = sight.is_stale
+        site.survey(sight.snapshot.scrapes, sight.drifts, is_stale=is_stale)
+        engine_seconds, rounding = lease.engine_seconds(prompt_tokens, ask.completion_tokens), egress_nanousd + 0.5
+        work = prompt_work(lease.profile, prompt_tokens)
+        own_seconds, work_memory_seconds, work_arithmetic_seconds, miss_ratio = work
+        near_tokens, reach_seconds = prompt_tokens or inf, rtt_seconds
+    offer = site, ask
+    load_of, new = sight.loads.get, object.__new__
+    for seat in seats:
+        load = load_of(seat.id, IDLE)
+        if cached_tokens:
+            cached = cached_tokens.get(seat.id, 0)
+        if lease is None:
+            if cached_tokens:
+                if cached < METERED_CACHED_TOKENS_MIN:
+                    cached = 0
+                nanousd = _metered_nanousd(site, ask, cached) + egress_nanousd
+        else:
+            outlook = seat.outlook
+            if is_stale:
+                reach_seconds = rtt_seconds + seat.silent_seconds(sight.now_seconds, sight.fresh_from)
+                outlook = seat.outlook
+            if outlook is None or outlook.load is not load:
+                outlook = seat.look(lease, load)
+            if near_tokens <= outlook.near_tokens and not cached:  # `Pace` has the formula
+                ttft_seconds = outlook.memory_seconds + work_memory_seconds
+                if miss_ratio:
+                    ttft_seconds -= outlook.experts_seconds * miss_ratio
+                other_seconds = outlook.arithmetic_seconds + work_arithmetic_seconds
+                if ttft_seconds < other_seconds:
+                    ttft_seconds = other_seconds
+                ttft_seconds = reach_seconds + (own_seconds + ttft_seconds) * outlook.ttft_ratio
+                nanousd = int(engine_seconds * outlook.marginal_rate + rounding)
+            else:
+                ttft_seconds = reach_seconds + outlook.ttft_seconds(prompt_tokens - cached)
+                own_engine_seconds = engine_seconds - cached * lease.cache_saving_seconds
+                nanousd = int(own_engine_seconds * outlook.marginal_rate + rounding)
+        # Field by field, for a call would cost as much again; those left out are properties.
+        made = new(Prospect)
+        made._offer = offer
+        made._outlook = outlook
+        made.backend = backend  # type: ignore[misc]
+        made.replica = seat.replica  # type: ignore[misc]
+        made.load = load  # type: ignore[misc]
+        made.ttft_seconds = ttft_seconds  # type: ignore[misc]
+        made.quality = quality  # type: ignore[misc]
+        made.marginal_nanousd = nanousd  # type: ignore[misc]
+        made.hold_nanousd = hold_nanousd  # type: ignore[misc]
+        made.cached_tokens = cached  # type: ignore[misc]
+        candidates.append(made)
 
 
-def prospect(
-    offer: Offer,
-    seat: Seat,
-    load: Load,
-    ttft_seconds: float,
-    marginal_nanousd: int,
-    cached_tokens: int,
-    outlook: Outlook | None = None,
-    drift: Drift | None = None,
-) -> Prospect:
-    """The one place where a value is made field by field; those left out are properties."""
-    made = _new(Prospect)
-    made._offer = offer
-    made._outlook = outlook
-    made._drift = drift
-    made.backend = offer.backend  # type: ignore[misc]
-    made.replica = seat.replica  # type: ignore[misc]
-    made.load = load  # type: ignore[misc]
-    made.ttft_seconds = ttft_seconds  # type: ignore[misc]
-    made.completion_tokens = offer.completion_tokens  # type: ignore[misc]
-    made.quality = offer.quality  # type: ignore[misc]
-    made.marginal_nanousd = marginal_nanousd  # type: ignore[misc]
-    made.tier_level = offer.level  # type: ignore[misc]
-    made.hold_nanousd = offer.hold_nanousd  # type: ignore[misc]
-    made.cached_tokens = cached_tokens  # type: ignore[misc]
-    return made
+def _metered_nanousd(site: Site, ask: Ask, cached_tokens: int) -> int:
+    """Without what the network asks for."""
+    price = site.price
+    assert isinstance(price, MeteredPrice)
+    quote = metered_quote(price, ask.prompt_tokens, ask.completion_tokens, cached_tokens, ask.audio_seconds)
+    return quote.marginal_nanousd

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from router.domain.fleet import Backend, Health, Load, Replica, Scrape
 from router.domain.request import InferenceRequest
+from router.pricing.drift import Drift, Drifts
 from router.pricing.price import MeteredPrice, Purchase
 from router.pricing.quote import Lease, Outlook
 from router.pricing.worst_case import leased_worst_case, metered_worst_case
@@ -16,19 +17,35 @@ from router.selection.extent import extent
 
 
 class Seat:
-    """One replica of a site, and its outlook under the load that it had when it was last looked at."""
+    """One replica of a site, and its outlook under the load that it had when it was last looked at; None where what that was
+    made of is no more.
 
-    __slots__ = ("id", "outlook", "replica")
+    scrape, drift: as last surveyed. is_silent: the scrape is too old to believe.
+    """
+
+    __slots__ = ("drift", "id", "is_silent", "outlook", "replica", "scrape")
 
     def __init__(self, replica: Replica) -> None:
         self.id = replica.id
         self.replica = replica
+        self.scrape: Scrape | None = None
+        self.drift: Drift | None = None
+        self.is_silent = False
         self.outlook: Outlook | None = None
 
-    def look(self, lease: Lease, load: Load, scrape: Scrape | None) -> Outlook:
-        """Only where load or scrape are others than before."""
-        self.outlook = outlook = Outlook(lease, load, scrape)
+    def look(self, lease: Lease, load: Load) -> Outlook:
+        """Only where there is none under this load."""
+        scrape = None if self.is_silent else self.scrape
+        self.outlook = outlook = Outlook(lease, load, scrape, self.drift)
         return outlook
+
+    def silent_seconds(self, now_seconds: float, fresh_from: float) -> float:
+        """For how long nothing was heard of the replica; 0 where its scrape is believed, or there never was one."""
+        scrape = self.scrape
+        is_silent = scrape is not None and scrape.at_seconds < fresh_from
+        if is_silent is not self.is_silent:
+            self.is_silent, self.outlook = is_silent, None
+        return now_seconds - scrape.at_seconds if scrape is not None and is_silent else 0.0
 
 
 class Site:
@@ -41,9 +58,29 @@ class Site:
         self.level = level
         self.price = price
         self.seats = tuple(Seat(replica) for replica in backend.replicas)
+        self.lease = price if isinstance(price, Lease) else None
+        self.context_tokens = backend.context_tokens
+        self.own_rtt_seconds = backend.pool.rtt_seconds
         self.egress_nanousd_per_byte = backend.pool.egress_nanousd_per_gb / 1e9
         self.well_in: Mapping[str, Health] | None = None
-        self.is_spot = isinstance(price, Lease) and price.purchase is Purchase.SPOT
+        self.is_spot = self.lease is not None and self.lease.purchase is Purchase.SPOT
+        self._scrapes: Mapping[str, Scrape] | None = None
+        self._drifts_version = -1
+        self._is_stale = False
+
+    def survey(self, scrapes: Mapping[str, Scrape], drifts: Drifts, *, is_stale: bool) -> None:
+        """Have each seat know its replica's last scrape and drift, and forget the outlooks that others were in. is_stale: some of
+        the scrapes are not believed."""
+        version = drifts.version
+        if scrapes is self._scrapes and version == self._drifts_version and is_stale is self._is_stale:
+            return
+        is_otherwise = version != self._drifts_version or is_stale is not self._is_stale
+        self._scrapes, self._drifts_version, self._is_stale = scrapes, version, is_stale
+        for seat in self.seats:
+            scrape = scrapes.get(seat.id)
+            if is_otherwise or scrape is not seat.scrape:
+                seat.scrape, seat.drift, seat.outlook = scrape, drifts.of(seat.id), None
+                seat.is_silent = False
 
     @cached_property
     def _rtts(self) -> Mapping[str, float]:
@@ -51,8 +88,7 @@ class Site:
 
     def rtt_seconds(self, region: str) -> float:
         """Of the network, from clients in this region; the pool's own figure where nothing is said of it."""
-        pool = self.backend.pool
-        return self._rtts.get(region, pool.rtt_seconds) if region else pool.rtt_seconds
+        return self._rtts.get(region, self.own_rtt_seconds)
 
     def worst_case(self, request: InferenceRequest) -> int:
         """The most that an attempt here can cost, nano-dollars."""

@@ -33,7 +33,8 @@ def _mean(values: Sequence[float]) -> float:
 
 
 # Each process sees its own part of the work in flight and of the tokens; a replica is up, and the ledger accepts, where all say
-# so; of what is left of a budget the scarcest word counts, of what is used or stale the largest.
+# so; of what is left of a budget the scarcest word counts, of what is used or stale the largest. Replicas
+# by state are to sum up to all.
 GAUGES: Mapping[str, Callable[[Sequence[float]], float]] = {
     "jeton_in_flight": sum,
     "jeton_meter_drift_ratio": sum,
@@ -41,6 +42,7 @@ GAUGES: Mapping[str, Callable[[Sequence[float]], float]] = {
     "jeton_ledger_accepting": min,
     "jeton_budget_remaining_usd": min,
     "jeton_profile_correction_ratio": _mean,
+    "jeton_replicas": _mean,
 }
 SUMMED = frozenset({"counter", "histogram"})
 

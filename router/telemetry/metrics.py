@@ -17,13 +17,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from router.domain.attempt import AttemptStatus, Charge
-from router.domain.fleet import IDLE, Load, Snapshot
+from router.domain.fleet import IDLE, HealthState, Load, Snapshot
 from router.domain.request import Endpoint
 from router.domain.totals import Totals
 from router.errors import BudgetRefusal, Refusal
 from router.telemetry.budgets import Accounts, BudgetCollector
-from router.telemetry.discoveries import discoveries_counter
 from router.telemetry.exposition import Exposition
+from router.telemetry.health import HealthCollector
 from router.telemetry.labels import OTHER, Vocabulary
 from router.telemetry.money import MoneyCollector
 from router.telemetry.prices import RecentPrices
@@ -38,6 +38,7 @@ WORDS_MAX = 64
 
 # There from the start, at 0: what Prometheus sees first with a 1 has not risen in its eyes, and these are rare.
 RELOAD_RESULTS = ("applied", "refused", "failed")
+CACHE_RESULTS = ("hit", "shared", "miss", "bypass")
 
 # Client closed request, as nginx logs it: there was nobody left to send a status to.
 CLIENT_GONE_STATUS = "499"
@@ -47,6 +48,10 @@ CLIENT_GONE_FAULTS = frozenset({"client_gone", "shutdown"})
 TTFT_BUCKETS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60)
 REQUEST_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 600, 3600)
 # Our own time: a fraction of a millisecond, unless the process is overloaded.
+# From the quickest engines to half a second, where people stop reading along (5 to 10 tokens a second are reading speed).
+TPOT_BUCKETS = (0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5)
+# Floors are asked for in the upper half.
+QUALITY_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98)
 OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
 
 
@@ -99,6 +104,8 @@ class Metrics:
         money = MoneyCollector(books.totals, Vocabulary(tenants_max))
         self.registry.register(LedgersMoney(shows_money, money, prices))
         self.registry.register(_StateCollector(books, fleet))
+        self._health = HealthCollector(fleet)
+        self.registry.register(self._health)
         self._tenants = Vocabulary(tenants_max)
         if budgets is not None:
             self.registry.register(BudgetCollector(budgets, Vocabulary(tenants_max)))
@@ -129,13 +136,14 @@ class Metrics:
         self._reloads_total = self._counter("jeton_reloads", "Configurations read after the first.", "result")
         for result in RELOAD_RESULTS:
             self._reloads_total.labels(result)
-        self._discoveries_total = discoveries_counter(self.registry)
         self._cache_requests_total = self._counter(
             "jeton_cache_requests",
             "Deterministic requests by what the response cache had for them. shared: the answer of an identical request that was"
             " under way. bypass: the client did not want a kept one.",
             "result",
         )
+        for result in CACHE_RESULTS:
+            self._cache_requests_total.labels(result)
         self._feed_polls_total = self._counter(
             "jeton_price_feed_polls",
             "Times that a price feed was read. refused: what it told was not believed. unreachable: it told nothing.",
@@ -146,6 +154,17 @@ class Metrics:
             "jeton_ttft_seconds", "From the request's arrival to the first token of its answer, where it is streamed.",
             TTFT_BUCKETS, "pool", "backend",
         )  # fmt: skip
+        self._tpot_seconds = self._histogram(
+            "jeton_tpot_seconds",
+            "From the first token of a streamed answer to its end, for each token after the first: a mean of each request, as"
+            " the client took it. Several choices count together.",
+            TPOT_BUCKETS, "pool", "backend",
+        )  # fmt: skip
+        self._predicted_quality_ratio = self._histogram(
+            "jeton_predicted_quality_ratio",
+            "What the classifier predicted for where a request was sent first: 1 is as good as the highest tier.",
+            QUALITY_BUCKETS, "policy", "tier",
+        )  # fmt: skip
         self._request_seconds = self._histogram(
             "jeton_request_seconds", "From the request's arrival to the end of its answer.",
             REQUEST_BUCKETS, "pool", "backend",
@@ -155,8 +174,9 @@ class Metrics:
             OVERHEAD_BUCKETS,
         ).labels()  # fmt: skip
 
-    def attempt(self, charge: Charge, overhead_seconds: float) -> None:
-        """An attempt has ended. overhead_seconds: from the request's arrival until the attempt was opened."""
+    def attempt(self, charge: Charge, overhead_seconds: float, quality: float | None = None) -> None:
+        """An attempt has ended. overhead_seconds: from the request's arrival until the attempt was opened. quality: what was
+        predicted for its answer, 0–1; None where nothing was."""
         facts = charge.facts
         if self._prices is not None:
             self._prices.count(charge)
@@ -167,6 +187,8 @@ class Metrics:
         if facts.number == 1:
             series.decisions.value += 1
             self._overhead_seconds.observe(overhead_seconds)
+            if quality is not None:
+                series.predicted_quality_ratio.observe(quality)
         if series.requests is not None:
             series.requests.value += 1
         if series.request_seconds is not None:
@@ -174,6 +196,9 @@ class Metrics:
         if series.ttft_seconds is not None and charge.first_token_ns is not None:
             ttft_ns = charge.first_token_ns - charge.opened_ns
             series.ttft_seconds.observe(overhead_seconds + ttft_ns / NS_PER_SECOND)
+            gaps = charge.usage.completion_tokens - 1
+            if gaps > 0 and series.tpot_seconds is not None:
+                series.tpot_seconds.observe((charge.ended_ns - charge.first_token_ns) / (gaps * NS_PER_SECOND))
 
     def refused(self, endpoint: Endpoint, refusal: Refusal) -> None:
         """A request ended without an answer, or in the middle of one."""
@@ -204,9 +229,9 @@ class Metrics:
         """A price feed was read; both words are the configuration's and ours."""
         self._feed_polls_total.labels(feed, str(result)).value += 1
 
-    def discovered(self, backend: str, result: str) -> None:
-        """A backend's replicas were looked for; result: one of a few words."""
-        self._discoveries_total.labels(backend, str(result)).value += 1
+    def replica_became(self, backend: str, state: HealthState) -> None:
+        """A replica's health is another than before."""
+        self._health.became(backend, state)
 
     async def scrape(self) -> tuple[bytes, str]:
         """As `render`, in turns with whatever else the event loop has to do.
@@ -245,6 +270,8 @@ class Metrics:
             ),
             request_seconds=self._request_seconds.labels(*place) if status is AttemptStatus.OK else None,
             ttft_seconds=self._ttft_seconds.labels(*place) if status is AttemptStatus.OK else None,
+            tpot_seconds=self._tpot_seconds.labels(*place) if status is AttemptStatus.OK else None,
+            predicted_quality_ratio=self._predicted_quality_ratio.labels(policy, facts.tier),
         )
         if (policy, reason, fault) == (facts.policy, facts.reason, charge.fault):
             self._attempts[raw] = series
@@ -267,6 +294,8 @@ class _AttemptSeries:
     requests: Count | None
     request_seconds: Distribution | None
     ttft_seconds: Distribution | None
+    tpot_seconds: Distribution | None
+    predicted_quality_ratio: Distribution
 
 
 class LedgersMoney(Collector):

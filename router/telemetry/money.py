@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
-from router.domain.attempt import AttemptStatus
+from router.domain.attempt import AttemptStatus, Outcome
 from router.domain.money import NANOUSD_PER_USD
 from router.domain.periods import ARM_REQUESTS_MIN, Arm, ArmSums
 from router.domain.totals import Account, LineTotal, Totals
@@ -22,8 +22,12 @@ Labels = tuple[str, ...]
 BY_PLACE = ("pool", "backend")
 BY_ACCOUNT = ("pool", "backend", "model", "tier", "tenant")
 
-# Attempts whose money bought no answer. A client that left got what it stayed for: cancelled is not lost.
-LOST = {AttemptStatus.FAILED: "failed", AttemptStatus.LOST: "router_died"}
+# Why money bought no answer, by how its attempt ended. Of cancelled ones the total tells those apart whose client had left.
+WHY_LOST = {
+    AttemptStatus.FAILED: Outcome.FAILED,
+    AttemptStatus.LOST: Outcome.ROUTER_DIED,
+    AttemptStatus.CANCELLED: Outcome.CUT_SHORT,
+}
 
 COUNTERFACTUAL, HOLDOUT = "counterfactual", "holdout"
 
@@ -50,8 +54,8 @@ class MoneyCollector(Collector):
             sums.cost[*labels, "standard"] += total.standard_nanousd
             for name, count in _token_classes(total):
                 sums.tokens[*labels, name] += count
-            if line.status in LOST:
-                sums.lost[account.pool, account.backend, LOST[line.status]] += total.cost_nanousd
+            if line.status in WHY_LOST:
+                sums.lost[account.pool, account.backend, WHY_LOST[line.status].value] += total.lost_nanousd
             sums.saved[labels[-1], COUNTERFACTUAL] += total.saved_nanousd
             sums.usage[line.usage_source.value,] += total.attempts
             sums.unpriced[account.backend,] += total.unpriced
@@ -59,6 +63,8 @@ class MoneyCollector(Collector):
             sums.cost[*self._labels(account), "allocated"] += owed_nanousd
         for place, bill_nanousd in totals.bills().items():
             sums.bill[place] += bill_nanousd
+            for why in WHY_LOST.values():  # from the beginning, or the first loss of all would be no increase
+                sums.lost[*place, why.value] += 0
         for place, lease in totals.leases.items():
             sums.idle[place] += lease.idle_nanousd
         for place, corrected_nanousd in totals.corrected_nanousd.items():
@@ -104,7 +110,9 @@ def _families(sums: _Sums) -> Iterator[Metric]:
     yield _counter("jeton_idle_usd", "Lease time that no attempt used.", BY_PLACE, sums.idle, usd)
     yield _counter(
         "jeton_lost_usd",
-        "Cost of attempts that gave no answer, a part of jeton_cost_usd_total.",
+        "Cost of attempts that bought no answer, a part of jeton_cost_usd_total, allocated. failed: the backend did not deliver,"
+        " whether or not another then did. cut_short: ended by us before an answer was whole (deadline, not accepted, shutdown)."
+        " router_died: open when its router died. A client that left got what it stayed for.",
         (*BY_PLACE, "why"),
         sums.lost,
         usd,

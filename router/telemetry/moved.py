@@ -47,6 +47,7 @@ class _OneCharge:
             cost_nanousd=cost or 0,
             standard_nanousd=charge.standard_nanousd or 0,
             saved_nanousd=0 if cost is None or baseline is None else baseline - cost,
+            lost_nanousd=(cost or 0) if charge.outcome.is_lost else 0,
         )
         self._totals = Totals(0, {Line(account, charge.status, usage.source): total}, {}, {})
 

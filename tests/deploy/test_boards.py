@@ -10,7 +10,7 @@ from deploy.grafana.__main__ import files
 
 # Grafana's own, and the choice of a data source.
 GIVEN = {"__range", "__rate_interval", "__interval", "datasource"}
-MONEY = re.compile(r"_usd_total|_usd_per_million|_usd:rate|_remaining_usd")
+MONEY = re.compile(r"_usd_total|_usd_per_million|_usd:rate|_remaining_usd|_corrections_usd")
 # Dollars ÷ dollars, and dollars ÷ dollars a second.
 NO_MONEY = {"percentunit", "none", "s", "short"}
 

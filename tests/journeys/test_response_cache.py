@@ -89,7 +89,12 @@ async def test_a19_served_tokens_are_booked_apart_at_no_cost_and_what_was_saved_
     assert (await sums(jeton, "jeton_bill_usd_total", "pool"))["cache",] == 0
     saved = sum((await sums(jeton, "jeton_saved_usd_total", "method")).values()) - saved_before
     assert saved == pytest.approx(served["baseline_nanousd"] / 1e9)
-    assert await sums(jeton, "jeton_cache_requests_total", "result") == {("miss",): 1, ("hit",): 1}
+    assert await sums(jeton, "jeton_cache_requests_total", "result") == {
+        ("miss",): 1,
+        ("hit",): 1,
+        ("shared",): 0,
+        ("bypass",): 0,
+    }
     assert (await sums(jeton, "jeton_cache_entries"))[()] == 1
 
 

@@ -79,9 +79,9 @@ def test_prompts_share_exactly_the_blocks_that_they_share_in_the_trace() -> None
     shared = range(6)
     one, other, apart = take_of(
         [
-            Arrival(0.0, 640, 1, blocks=(shared, range(10, 14))),
-            Arrival(1.0, 630, 1, blocks=(shared, range(20, 24))),
-            Arrival(2.0, 640, 1, blocks=(range(30, 40),)),
+            Arrival(0.0, 64 * 46, 1, blocks=(shared, range(100, 140))),
+            Arrival(1.0, 64 * 46 - 10, 1, blocks=(shared, range(200, 240))),
+            Arrival(2.0, 64 * 46, 1, blocks=(range(300, 346),)),
         ],
         block_tokens=64,
     )
@@ -89,8 +89,8 @@ def test_prompts_share_exactly_the_blocks_that_they_share_in_the_trace() -> None
     assert tokens_in_common(one, other) - instruction in range(
         6 * 64 - 2, 6 * 64 + 3
     )  # words may chance to be the same
-    assert prompt_tokens(one) == pytest.approx(640, abs=2)
-    assert prompt_tokens(other) == pytest.approx(630, abs=2)
+    assert prompt_tokens(one) == pytest.approx(64 * 46, abs=2)
+    assert prompt_tokens(other) == pytest.approx(64 * 46 - 10, abs=2)
 
 
 def test_a_session_without_blocks_repeats_its_text_and_no_other_sessions() -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from audited import assert_audit_is_clean
+from audited import assert_audit_is_clean, assert_what_is_told_is_the_audits
 from bookkeeping import (
     CLOUD_PRICE,
     EDGE_PRICE,
@@ -32,14 +32,20 @@ from hypothesis import strategies as st
 
 from router.accountant import Accountant
 from router.domain.attempt import AttemptEnd, AttemptStatus, Charge, CostStatus
+from router.domain.fleet import Backend
+from router.domain.money import NANOUSD_PER_USD
 from router.domain.totals import Totals
 from router.domain.usage import Usage, UsageSource
 from router.errors import Unavailable
+from router.ledger.periods import read_periods
 from router.ledger.sqlite import SqliteLedger
 from router.pricing.cost import list_cost
 from router.pricing.price import LeasedPrice, Price, Purchase, TokenRates
 from router.pricing.standard import standard_cost
 from router.pricing.weigher import Weigher
+from router.reporting.split import NOTHING, split_hours
+from router.telemetry.labels import Vocabulary
+from router.telemetry.money import MoneyCollector
 
 START = 1_795_000_000 * SECOND
 PATIENCE_SECONDS = 10.0
@@ -99,6 +105,66 @@ def cost_of(totals: Totals, **wanted: str) -> int:
         for line, total in totals.lines.items()
         if all(getattr(line.account, name) == value for name, value in wanted.items())
     )
+
+
+# Where each dollar went
+
+ENDS = (
+    answered(),
+    AttemptEnd(AttemptStatus.FAILED, Usage(0, 0), "connect"),
+    AttemptEnd(AttemptStatus.FAILED, Usage(100, 7), "reset", 200),
+    AttemptEnd(AttemptStatus.CANCELLED, Usage(100, 3), "client_gone"),
+    *(AttemptEnd(AttemptStatus.CANCELLED, Usage(100, 9), why) for why in ("deadline", "not_accepted", "shutdown")),
+)
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([SMALL, LARGE]), st.sampled_from(ENDS), st.integers(0, 8 * HOUR), st.integers(0, 20)),
+        min_size=1,
+        max_size=12,
+    ),
+    st.integers(0, 3),
+)
+def test_a02_every_dollar_of_a_bill_is_useful_thin_idle_or_lost_and_only_one_of_them(
+    tmp_path_factory: pytest.TempPathFactory, attempts: list[tuple[Backend, AttemptEnd, int, int]], killed: int
+) -> None:
+    path = tmp_path_factory.mktemp("books") / "ledger.sqlite"
+    books = Books(path)
+    by_end = {}
+    for number, (of, end, after_ns, seconds) in enumerate(attempts):
+        books.now_ns += after_ns
+        price = EDGE_PRICE if of is SMALL else CLOUD_PRICE
+        attempt_id = books.open(f"r{number}", of, price)
+        books.wait(seconds)
+        by_end[attempt_id] = books.close(attempt_id, end)
+    for number in range(killed):
+        books.open(f"lost{number}", LARGE if number else SMALL, CLOUD_PRICE if number else EDGE_PRICE)
+    books.wait(2)
+    books.posted()
+    books.restart(down_seconds=3)
+    totals = books.posted()
+    books.store.close()
+
+    assert_what_is_told_is_the_audits(path)
+    with read_periods(path) as periods:
+        whole = sum(split_hours(periods.spent(periods.whole()), periods.leased(periods.whole())).values(), NOTHING)
+    residue = whole.in_flight
+    assert 0 <= residue <= len(totals.leases) * len(SMALL.replicas)
+    assert whole.unrated == 0
+    assert whole.useful + whole.thin + whole.idle + whole.lost + residue == sum(totals.bills().values())
+    lost = {"failed": 0, "cut_short": 0, "router_died": whole.lost}
+    for charge in by_end.values():
+        why = {"failed": "failed", "cancelled": "cut_short"}.get(charge.status.value, "")
+        if why and charge.fault != "client_gone":
+            lost[why] += charge.cost_nanousd or 0
+            lost["router_died"] -= charge.cost_nanousd or 0
+    shown = dict.fromkeys(lost, 0)
+    for family in MoneyCollector(lambda: totals, Vocabulary(1)).collect():
+        for sample in family.samples if family.name == "jeton_lost_usd" else ():
+            shown[sample.labels["why"]] += round(sample.value * NANOUSD_PER_USD)
+    assert shown == lost
 
 
 # One attempt

@@ -7,12 +7,13 @@ import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-from audited import assert_audit_is_clean
+from audited import assert_audit_is_clean, assert_what_is_told_is_the_audits
 from bookkeeping import (
     CLOUD_PRICE,
     EDGE_PRICE,
@@ -35,11 +36,17 @@ from workers_at_work import SILENCE_SECONDS, START, AtWork, Clock, Keeping
 
 from router.accountant import Accountant
 from router.commands.ledger import ledger
-from router.config import LedgerConfig
+from router.config.stores import LedgerConfig
+from router.domain.attempt import AttemptEnd, AttemptStatus
 from router.domain.usage import Usage
+from router.ledger import rollups
 from router.ledger.address import Address, PostgresAddress
+from router.ledger.corrections import ENTRIES
 from router.ledger.database import dicts, transaction
+from router.ledger.history import Filters, SumBy, read_history
 from router.ledger.opening import open_ledger
+from router.ledger.periods import read_periods
+from router.ledger.rows import OUTCOME
 from router.ledger.schema import open_reader, open_shared
 from router.ledger.sqlite import SqliteLedger
 from router.ledger.store import LedgerError
@@ -48,6 +55,8 @@ from router.pricing.cost import list_cost
 from router.pricing.weigher import Weigher
 from router.rebuild import rebuild
 from router.reporter import Reporter
+from router.reporting.focus import COLUMNS, focus_rows, restated
+from router.reporting.focus_rules import broken_rules
 
 WORKERS = 4
 
@@ -101,11 +110,11 @@ async def firm(place: Place) -> AsyncIterator[Firm]:
     await made.close()
     if isinstance(place.address, Path):
         assert_file_is_consistent(place.address)
-    found = assert_audit_is_clean(made.address)
+    found = assert_what_is_told_is_the_audits(made.address)
     fresh = place.directory / "rebuilt.sqlite"
     rebuilt = rebuild(made.address, fresh)
     assert (rebuilt.findings, rebuilt.events) == ([], found.events)
-    again = assert_audit_is_clean(fresh)
+    again = assert_what_is_told_is_the_audits(fresh)
     assert (again.corrections, again.corrected_nanousd) == (found.corrections, found.corrected_nanousd)
     assert made.rows("SELECT * FROM reports") == []
 
@@ -197,6 +206,61 @@ async def test_a_worker_that_comes_back_is_heard_and_its_word_corrects_what_was_
         row["state"] for row in firm.rows("SELECT state FROM workers WHERE worker LIKE 'w0-%' ORDER BY started_ns")
     ]
     assert states == [WorkerState.SILENT.value, WorkerState.LIVE.value]
+    with read_history(firm.address) as history:
+        (cloud, edge) = history.sums(SumBy.POOL, Filters())
+    assert (cloud.total.attempts, cloud.total.cost_nanousd, cloud.total.completion_tokens) == (1, should_cost, 20)
+    assert (edge.total.attempts, edge.total.completion_tokens) == (1, 70)
+    assert edge.total.cost_nanousd == before[leased]["cost_nanousd"]
+    assert (cloud.total.lost_nanousd, edge.total.lost_nanousd) == (0, 0)  # it had served somebody after all
+
+
+async def test_what_a_correction_takes_back_is_what_the_lost_charge_said(firm: Firm) -> None:
+    back = firm.workers[0]
+    begun = [back.begin("leased"), back.begin("metered", LARGE), back.begin("free", LARGE)]
+    await firm.book()
+    await firm.silence(back)
+    back.end(begun[0], answered(100, 70))
+    back.end(begun[1], answered(100, 20))
+    back.end(begun[2], AttemptEnd(AttemptStatus.FAILED, Usage(0, 0), "reset"))
+    await firm.book()
+    ((_, entered), (_, taken_back)) = ENTRIES
+    names = ", ".join(f"{what} AS {name}" for name, what in rollups.SUMS.items())
+    of = "attempt_id, outcome, status, fault, usage_source, billing, tenant, price_id"
+
+    def sums(source: str) -> list[dict[str, Any]]:
+        return firm.rows(
+            f"SELECT {of}, {names} FROM (SELECT *, {OUTCOME} AS outcome FROM {source}) AS told GROUP BY {of} ORDER BY 1"
+        )
+
+    assert sums(taken_back) == sums("charges")
+    assert [row["outcome"] for row in sums(entered)] == ["failed", "served", "served"]
+
+
+async def test_what_is_told_on_a_later_day_is_booked_there_and_takes_its_loss_back(firm: Firm) -> None:
+    back = firm.workers[0]
+    begun = [back.begin("leased"), back.begin("metered", LARGE)]
+    await firm.book()
+    await firm.silence(back)
+    firm.clock.wait(86_400)
+    await firm.book()
+    for attempt_id in begun:
+        back.end(attempt_id, answered(100, 20))
+    await firm.book()
+    with read_periods(firm.address) as periods:
+        whole = periods.whole()
+        days = [periods.spent(whole, hours=24), periods.corrected(whole, hours=24)]
+    (lost_then, told_later) = ([(row.hour, row.outcome, row.attempts) for row in day] for day in days)
+    (day, *_) = {hour for hour, *_ in lost_then}
+    assert {(outcome, attempts) for _, outcome, attempts in lost_then} == {("router_died", 1)}
+    assert sorted(told_later) == [
+        (day + 24, "router_died", -1), (day + 24, "router_died", -1), (day + 24, "served", 1), (day + 24, "served", 1)
+    ]  # fmt: skip
+    rows = list(focus_rows(restated(*days), [], {}, {}, first_hour=day, end_hour=whole.end_hour, account="a"))
+    assert broken_rules(COLUMNS, rows) == []
+    corrections = [row for row in rows if row["ChargeClass"] == "Correction"]
+    assert corrections
+    assert all(Decimal(str(row["BilledCost"])) <= 0 for row in corrections)
+    assert all(row["x_Outcome"] == "router_died" for row in corrections)
 
 
 async def test_what_a_silent_worker_had_not_told_is_charged_when_it_does(firm: Firm) -> None:
@@ -549,7 +613,7 @@ def test_a13_under_deaths_takeovers_and_late_words_each_attempt_is_charged_once_
         assert statuses["lost"] == still_open + found.corrections if not seen["silenced"] else True
         assert statuses["ok"] + found.corrections == seen["ended"]
         rebuild(path, directory / "rebuilt.sqlite")
-        assert_audit_is_clean(directory / "rebuilt.sqlite")
+        assert_what_is_told_is_the_audits(directory / "rebuilt.sqlite")
     finally:
         shutil.rmtree(directory)
 

@@ -16,7 +16,7 @@ from redis_server import RedisServer, redis_server
 
 from router.bursar import Bursar
 from router.clock import Clock
-from router.config import RedisConfig
+from router.config.stores import RedisConfig
 from router.domain.budget import Budget, Period
 from router.errors import BudgetExceeded, BudgetUnavailable
 from router.ledger import shared_budget

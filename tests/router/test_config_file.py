@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from router.access.keys import ApiKeys
-from router.config_checks import is_public
 from router.config_file import LoadedConfig, load
 from router.config_source import ConfigRefused
 from router.domain.fleet import Billing, EngineKind
@@ -859,24 +858,6 @@ def test_with_a_pepper_it_may_listen_to_the_world(tmp_path: Path) -> None:
     config = loaded(path, environ={**ENVIRON, "JETON_API_KEY_PEPPER": "salt of the earth"})
     assert config.secrets.pepper.get_secret_value() == "salt of the earth"
     assert "salt of the earth" not in repr(config)
-
-
-@pytest.mark.parametrize(
-    ("host", "public"),
-    [
-        ("127.0.0.1", False),
-        ("127.8.9.1", False),
-        ("::1", False),
-        ("localhost", False),
-        ("0.0.0.0", True),
-        ("::", True),
-        ("10.0.0.1", True),
-        ("", True),
-        ("jeton.internal", True),
-    ],
-)
-def test_only_loopback_is_not_public(host: str, public: bool) -> None:
-    assert is_public(host) is public
 
 
 def test_an_empty_variable_is_not_set(tmp_path: Path) -> None:

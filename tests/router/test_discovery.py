@@ -54,7 +54,7 @@ def configured(**discovery: Any) -> dict[str, Any]:
 def test_a_replica_is_taken_at_once_and_given_up_after_its_grace(tmp_path: Path) -> None:
     now, told = [0.0], []
     loaded = written(tmp_path, configured(file="replicas.yaml", grace_seconds=30))
-    discovery = Discovery(lambda: told.append(1), lambda backend, result: None, lambda: now[0])
+    discovery = Discovery(lambda: told.append(1), lambda: now[0])
     discovery.follow(loaded)
     followed = discovery._followed["small"]
 
@@ -75,12 +75,28 @@ def test_a_replica_is_taken_at_once_and_given_up_after_its_grace(tmp_path: Path)
     now[0] = 69.0
     assert discovery._expire("small", followed)
     assert urls() == ["http://x:1"]
+    assert discovery.moves == {("small", "found"): 2, ("small", "gone"): 1}
+
+
+def test_it_is_told_since_when_a_source_cannot_tell(tmp_path: Path) -> None:
+    now = [100.0]
+    discovery = Discovery(lambda: None, lambda: now[0])
+    discovery.follow(written(tmp_path, configured(file="replicas.yaml")))
+    assert discovery.stale_seconds() == {"small": 0.0}
+    discovery.look_first()
+    discovery.look_first()  # still not there
+    now[0] = 130.0
+    assert discovery.stale_seconds() == {"small": 30.0}
+    assert discovery.results == {("small", "failed"): 2}
+    (tmp_path / "replicas.yaml").write_text("[{url: 'http://x:1'}]")
+    discovery.look_first()
+    assert discovery.stale_seconds() == {"small": 0.0}
 
 
 def test_an_address_that_two_backends_find_is_paid_once(tmp_path: Path) -> None:
     config = discovering(configured(file="replicas.yaml"), "large", {"file": "others.yaml"})
     loaded = written(tmp_path, config)
-    discovery = Discovery(lambda: None, lambda backend, result: None, time.monotonic)
+    discovery = Discovery(lambda: None, time.monotonic)
     discovery.follow(loaded)
     for backend in ("small", "large"):
         discovery._take(backend, discovery._followed[backend], (Found("http://x:1"), Found("http://c:1")))

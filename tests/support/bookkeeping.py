@@ -95,8 +95,18 @@ def answered(prompt_tokens: int = 100, completion_tokens: int = 50, **usage: obj
 OF_SEVERAL_WORKERS = ("reports", "workers", "corrections")
 
 
+def make_version_6(path: Path) -> None:
+    """The file as the jeton left it whose totals did not know what was lost of them."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("ALTER TABLE totals DROP COLUMN lost_nanousd")
+        connection.execute("UPDATE alembic_version SET version_num = '6'")
+        connection.execute("PRAGMA user_version = 6")
+        connection.commit()
+
+
 def make_version_4(path: Path) -> None:
     """The file as the jeton before revisions left it: without months, a charge's place being that of its row."""
+    make_version_6(path)
     connection = sqlite3.connect(path)
     connection.executescript(
         """
@@ -203,10 +213,13 @@ def assert_ledger_is_consistent(address: Address, *, is_quiet: bool = False) -> 
         parts = database.execute(
             f"SELECT {line}, count(*), count(*) - count(cost_nanousd), {', '.join(f'sum({name})' for name in tokens)},"
             " coalesce(sum(cost_nanousd), 0), coalesce(sum(standard_nanousd), 0),"
-            f" coalesce(sum(baseline_nanousd - cost_nanousd), 0) FROM charges GROUP BY {line} ORDER BY {line}"
+            " coalesce(sum(baseline_nanousd - cost_nanousd), 0), coalesce(sum(CASE WHEN status IN ('failed', 'lost')"
+            " OR (status = 'cancelled' AND fault <> 'client_gone') THEN cost_nanousd END), 0)"
+            f" FROM charges GROUP BY {line} ORDER BY {line}"
         ).fetchall()
         wholes = database.execute(
-            f"SELECT {line}, attempts, unpriced, {', '.join(tokens)}, cost_nanousd, standard_nanousd, saved_nanousd"
+            f"SELECT {line}, attempts, unpriced, {', '.join(tokens)}, cost_nanousd, standard_nanousd, saved_nanousd,"
+            " lost_nanousd"
             f" FROM totals ORDER BY {line}"
         ).fetchall()
         assert parts == wholes

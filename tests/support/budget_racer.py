@@ -14,7 +14,7 @@ from typing import Any
 
 from router.bursar import Bursar
 from router.clock import Clock
-from router.config import RedisConfig
+from router.config.stores import RedisConfig
 from router.domain.budget import Budget, Period
 from router.errors import BudgetRefusal
 from router.ledger.shared_budget import RedisBudgets

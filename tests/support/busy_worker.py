@@ -14,7 +14,7 @@ from bookkeeping import CLOUD_PRICE, EDGE_PRICE, FLEET, LARGE, PRICES, PROFILES,
 
 from router.bookkeeper import Bookkeeper
 from router.books import Books
-from router.config import AccountantPlace, LedgerConfig
+from router.config.stores import AccountantPlace, LedgerConfig
 from router.fleet.health import HealthRules
 from router.fleet.state import Fleet
 from router.ledger.address import Address, PostgresAddress, address_from_text

@@ -51,14 +51,20 @@ class PrometheusServer:
     process: subprocess.Popen[bytes] = field(repr=False)
 
     @classmethod
-    def start(cls, directory: Path, target_port: int, *, interval_seconds: float = 1.0) -> "PrometheusServer":
-        """With deploy/prometheus as it ships, but for what is scraped and how often. Raises RuntimeError with its log."""
+    def start(
+        cls, directory: Path, target_port: int, *others: int, interval_seconds: float = 1.0
+    ) -> "PrometheusServer":
+        """With deploy/prometheus as it ships, but for what is scraped and how often. others: ports of further jetons, whose job
+        is `others`. Raises RuntimeError with its log."""
         config = yaml.safe_load((DEPLOY / "prometheus.yml").read_text(encoding="utf-8"))
         interval = f"{interval_seconds * 1000:.0f}ms"
         config["global"] = {"scrape_interval": interval, "evaluation_interval": interval, "scrape_timeout": interval}
         config["rule_files"] = [str(DEPLOY / name) for name in config["rule_files"]]
         [job] = config["scrape_configs"]
         job["static_configs"] = [{"targets": [f"127.0.0.1:{target_port}"]}]
+        if others:
+            targets = [{"targets": [f"127.0.0.1:{port}" for port in others]}]
+            config["scrape_configs"].append({"job_name": "others", "static_configs": targets})
         (directory / "prometheus.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
         port, log = free_port(), directory / "prometheus.log"
         command = (

@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 import structlog
-from audited import assert_audit_is_clean
+from audited import assert_audit_is_clean, assert_what_is_told_is_the_audits
 from bookkeeping import assert_books_balance, assert_ledger_is_consistent
 from openai import AsyncOpenAI
 
@@ -333,5 +333,5 @@ async def running(
     told = [event["event"] for event in events if event["log_level"] in ("error", "critical")]
     assert [event for event in told if event not in alarms] == []
     assert_ledger_is_consistent(whole.ledger, is_quiet=True)
-    assert_audit_is_clean(whole.ledger)
+    assert_what_is_told_is_the_audits(whole.ledger)
     assert_books_balance(app._accountant.totals(), open_attempts=0)

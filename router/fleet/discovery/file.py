@@ -8,7 +8,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 from watchfiles import awatch
 
-from router.config import FoundReplicaConfig
+from router.config.fleet import FoundReplicaConfig
 from router.fleet.discovery import Found, SourceFailed
 
 # A writer may take several steps; and network file systems tell nothing, so the file is looked at now and then anyway.

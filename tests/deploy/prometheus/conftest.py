@@ -1,4 +1,6 @@
-"""A demo that a real Prometheus watches, with all in it that panels show: faults, reloads, budgets, repeated prompts."""
+"""A demo that a real Prometheus watches, with all in it that panels show: faults, reloads, budgets, repeated prompts, a cache,
+a price feed, replicas that are looked for. Beside it, under a job of their own, jetons whose books are kept elsewhere.
+"""
 
 import json
 import math
@@ -8,13 +10,17 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from kept_elsewhere import kept_elsewhere
 from ports import free_port
+from postgres_server import PostgresServer
 from prometheus_server import PrometheusServer
 from running_demo import RunningDemo, running_on
 
@@ -57,22 +63,24 @@ class WatchedDemo:
 
 
 @pytest.fixture(scope="session")
-def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedDemo]:
+def watched(tmp_path_factory: pytest.TempPathFactory, postgres_server: PostgresServer) -> Iterator[WatchedDemo]:
     directory, port = tmp_path_factory.mktemp("watched"), free_port()
-    (directory / "demo").mkdir()
-    prometheus = PrometheusServer.start(directory, port)
-    try:
+    for name in ("demo", "others"):
+        (directory / name).mkdir()
+    with ExitStack() as stack:
+        others = stack.enter_context(kept_elsewhere(directory / "others", postgres_server))
+        prometheus = PrometheusServer.start(directory, port, *others.ports)
+        stack.callback(prometheus.stop)
+        others.correct()
         with running_on(port, directory / "demo", "--keep", "--speed", SPEED) as demo:
             [kept] = (directory / "demo").iterdir()
             printed = "".join(demo.output)
             api_key = printed[printed.index("sk-jeton-") :].split("'")[0]
             threading.Thread(target=_drain, args=(demo,), daemon=True).start()
-            [quiet] = prometheus.wait_for('timestamp(jeton_ledger_position{part="event"})')
+            [quiet] = prometheus.wait_for('timestamp(jeton_ledger_position{job="jeton",part="event"})')
             one = WatchedDemo(prometheus, kept, f"http://127.0.0.1:{port}", api_key, quiet.value)
             _befall(one)
             yield one
-    finally:
-        prometheus.stop()
 
 
 def _befall(demo: WatchedDemo) -> None:
@@ -80,12 +88,15 @@ def _befall(demo: WatchedDemo) -> None:
     prometheus = demo.prometheus
     for replica, fault in FAULTS:
         demo.order_fault(replica, fault)
+    _equip(demo)
     _reload(demo)
     assert demo.ask(model="no-such-model") == 404
     assert demo.ask(model="gpt-4.1", n=TOO_DEAR_CHOICES) == 429
     _until(lambda: _presses_on_the_budget(demo))
     for _ in range(3):  # what a prefix cache remembers
         assert demo.ask(model="llama-3.1-70b-instruct", messages=LONG, max_tokens=20) == 200
+    for _ in range(2):  # what the response cache does
+        assert demo.ask(messages=LONG, max_tokens=20, temperature=0) == 200
     for expression in (
         "jeton_budget_degraded_total",
         "jeton_budget_refusals_total",
@@ -96,6 +107,11 @@ def _befall(demo: WatchedDemo) -> None:
         'jeton_reloads_total{result="refused"} > 0',
         'jeton_requests_total{status=~"5.."}',
         'jeton_tokens_total{class="cached"} > 0',
+        'jeton_cache_requests_total{result="hit"}',
+        'jeton_discovered_replicas_total{move="gone"} > 0',
+        'jeton_price_feed_polls_total{result="unchanged"}',
+        "jeton_corrections_usd",
+        "jeton_ledger_spool_bytes_max > 0",
         "job:jeton_ttft_late:ratio_rate3d",
         "backend:jeton_replicas_filled:rate5m",
     ):
@@ -111,6 +127,28 @@ def _presses_on_the_budget(demo: WatchedDemo) -> bool:
         while not dear.done():
             demo.ask()
     return bool(demo.prometheus.query("jeton_budget_degraded_total"))
+
+
+def _equip(demo: WatchedDemo) -> None:
+    """Switch on what a demo has not: a response cache, a price feed that says what the price is, and replicas that are looked
+    for. One of them is found, and gone again."""
+    router, book = demo.directory / "router.yaml", demo.directory / "prices.yaml"
+    config, prices = (yaml.safe_load(file.read_text(encoding="utf-8")) for file in (router, book))
+    [central] = [pool for pool in config["pools"] if pool["name"] == "central"]
+    [small] = [backend for backend in central["backends"] if backend["name"] == "central-small"]
+    [replica] = small.pop("replicas")
+    found = demo.directory / "replicas.yaml"
+    found.write_text(json.dumps([replica, {"url": "http://127.0.0.1:9", "name": "nobody"}]), encoding="utf-8")
+    small["discovery"] = {"file": found.name, "grace_seconds": 1}
+    config["cache"] = {}
+    [row] = prices["prices"]["central-h100"]
+    told = {"at": datetime.now(UTC).isoformat(), "usd_per_hour": {"central-h100": row["usd_per_hour"]}}
+    (demo.directory / "spot.json").write_text(json.dumps(told), encoding="utf-8")
+    prices["feeds"] = {"market": {"file": "spot.json", "prices": ["central-h100"], "poll_seconds": 5}}
+    book.write_text(yaml.safe_dump(prices), encoding="utf-8")
+    router.write_text(json.dumps(config), encoding="utf-8")
+    demo.prometheus.wait_for('jeton_discovered_replicas_total{move="found"} >= 2')
+    found.write_text(json.dumps([replica]), encoding="utf-8")
 
 
 def _reload(demo: WatchedDemo) -> None:

@@ -13,7 +13,6 @@ from grafana_boards import queries
 from ledger_instant import ledger_at
 from prometheus_server import PrometheusServer
 
-from router.domain.attempt import AttemptStatus
 from router.domain.totals import Line, LineTotal, Totals
 
 pytestmark = [pytest.mark.prometheus, pytest.mark.timeout(300)]
@@ -76,8 +75,8 @@ def add_line(figure: str, line: Line, total: LineTotal, add) -> None:
         add(total.standard_nanousd, **labels)
     elif figure == "saved":
         add(total.saved_nanousd, **labels)
-    elif figure == "lost" and line.status in (AttemptStatus.FAILED, AttemptStatus.LOST):
-        add(total.cost_nanousd, **labels)
+    elif figure == "lost":
+        add(total.lost_nanousd, **labels)
     elif figure == "tokens":
         add(total.prompt_tokens + total.completion_tokens, **labels)
     elif figure == "attempts":
@@ -92,7 +91,7 @@ def add_line(figure: str, line: Line, total: LineTotal, add) -> None:
 def shown(watched) -> Shown:
     """The last scrape, and one before which nothing had befallen the demo."""
     parts: defaultdict[float, dict[str, int]] = defaultdict(dict)
-    for series in watched.prometheus.scraped("jeton_ledger_position", 600):
+    for series in watched.prometheus.scraped('jeton_ledger_position{job="jeton"}', 600):
         for at_seconds, value in series.points:
             parts[at_seconds][series.labels["part"]] = int(value)
     return Shown(*(scrape(watched.ledger, at, parts[at]) for at in (watched.quiet_seconds, max(parts))))
@@ -106,7 +105,7 @@ def scrape(ledger, at_seconds: float, part: Mapping[str, int]) -> Scrape:
 def answer(prometheus: PrometheusServer, shown: Shown, panel: str, letter: str, *by: str) -> dict[Labels, float]:
     [query] = [one for one in queries() if (one.board, one.panel, one.letter) == ("cost", panel, letter)]
     assert query.is_instant
-    found = prometheus.query(query.filled(__range=shown.range), shown.last.at_seconds)
+    found = prometheus.query(query.filled(__range=shown.range, job="jeton"), shown.last.at_seconds)
     return {tuple(one.labels[name] for name in by): one.value for one in found}
 
 
@@ -130,19 +129,21 @@ def test_an_amount_is_what_the_ledger_gained_in_the_time_shown(watched, shown, p
     assert {labels: round(value * NS_PER_SECOND) for labels, value in answered.items()} == expected
 
 
-def test_what_was_spent_is_told_apart_into_useful_thin_and_idle_without_a_rest(watched, shown) -> None:
-    bill, useful, thin, idle = (
+def test_what_was_spent_is_told_apart_into_useful_thin_idle_and_lost_without_a_rest(watched, shown) -> None:
+    bill, useful, thin, idle, lost = (
         {
             labels: round(value * NS_PER_SECOND)
             for labels, value in answer(watched.prometheus, shown, "In the time shown", letter, *PLACE).items()
         }
-        for letter in "ABCD"
+        for letter in "ABCDE"
     )
     cost, standard = shown.spent("cost", *PLACE), shown.spent("standard", *PLACE)
-    assert thin == {place: max(cost[place] - standard[place], 0) for place in cost}
-    assert useful == {place: cost[place] - thin[place] for place in cost}
+    assert lost == {place: shown.spent("lost", *PLACE).get(place, 0) for place in lost}
+    served = {place: cost[place] - lost[place] for place in cost}
+    assert thin == {place: max(served[place] - standard[place], 0) for place in cost}
+    assert useful == {place: served[place] - thin[place] for place in cost}
     for place, amount in bill.items():
-        rest = amount - useful[place] - thin[place] - idle.get(place, 0)
+        rest = amount - useful[place] - thin[place] - idle.get(place, 0) - lost[place]
         assert abs(rest) < 1000, place  # a nano-dollar for each attempt that runs or ran at one end
 
 

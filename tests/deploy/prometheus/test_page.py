@@ -1,34 +1,81 @@
-"""The page on monitoring is true: its commands run, and its table of alerts is the rules'."""
+"""The pages for newcomers are true: their commands run, on a real Prometheus, and the table of alerts is the rules'."""
 
 import re
+import signal
 import subprocess
+import time
+import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import yaml
+from ports import free_port
 
 PROJECT = Path(__file__).parents[3]
-PAGE = (PROJECT / "docs/monitoring.md").read_text(encoding="utf-8")
+MONITORING, QUICK_START = (
+    (PROJECT / "docs" / name).read_text(encoding="utf-8") for name in ("monitoring.md", "quick-start.md")
+)
 PROMETHEUS = "http://127.0.0.1:9090"
+START_SECONDS_MAX = 60.0
+
+
+def commands(word: str) -> list[str]:
+    return re.findall(rf"^```sh {word}\n(.*?)^```$", QUICK_START, re.MULTILINE | re.DOTALL)
 
 
 def test_the_table_of_alerts_is_that_of_the_rules() -> None:
     rules = yaml.safe_load((PROJECT / "deploy/prometheus/alerts.rules.yaml").read_text(encoding="utf-8"))
     alerts = {rule["alert"]: rule["labels"]["severity"] for group in rules["groups"] for rule in group["rules"]}
-    assert dict(re.findall(r"^\| \[(\w+)\]\(runbooks/\1\.md\) \| (\w+) \|", PAGE, re.MULTILINE)) == alerts
+    assert dict(re.findall(r"^\| \[(\w+)\]\(runbooks/\1\.md\) \| (\w+) \|", MONITORING, re.MULTILINE)) == alerts
 
 
-def test_every_link_leads_somewhere() -> None:
-    links = re.findall(r"\]\(([^)]+)\)", PAGE)
+@pytest.mark.parametrize("page", [MONITORING, QUICK_START], ids=["monitoring", "quick-start"])
+def test_every_link_leads_somewhere(page: str) -> None:
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", page)]
     assert links
     assert [link for link in links if not (PROJECT / "docs" / link).exists()] == []
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    headings = {
+        re.sub(r"[^\w -]", "", one).strip().lower().replace(" ", "-") for one in re.findall(r"^#+ (.*)$", readme, re.M)
+    }
+    assert set(re.findall(r"README\.md#([\w-]+)\)", page)) <= headings
+
+
+def test_the_demo_is_what_make_starts() -> None:
+    [command] = commands("demo")
+    assert command == "make demo\n"
+    makefile = (PROJECT / "Makefile").read_text(encoding="utf-8")
+    assert "demo: setup" in makefile
+    assert "@$(BIN)/jeton demo\n" in makefile  # as the fixture `watched` starts it
+
+
+@pytest.mark.prometheus
+def test_prometheus_starts_as_the_quick_start_says(tmp_path: Path) -> None:
+    [command] = commands("prometheus")
+    assert "var/prometheus" in command
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    command = command.strip().replace("var/prometheus", str(tmp_path / "tsdb"))
+    command += f" --web.listen-address=127.0.0.1:{port}"
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(["bash", "-c", f"exec {command}"], cwd=PROJECT, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while True:
+            with suppress(OSError), urllib.request.urlopen(f"{url}/-/ready", timeout=1):
+                break
+            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.1)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(START_SECONDS_MAX) == 0
 
 
 @pytest.mark.prometheus
 @pytest.mark.timeout(300)
-def test_its_commands_say_what_it_promises(watched) -> None:
-    watched.prometheus.wait_for("count_over_time(jeton_ledger_accepting[1m]) >= 50")
-    commands = re.findall(r"^```sh run\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+def test_the_quick_starts_questions_are_answered_as_it_promises(watched) -> None:
+    watched.prometheus.wait_for('count_over_time(jeton_ledger_accepting{job="jeton"}[1m]) >= 50')
     said = [
         subprocess.run(
             ["bash", "-euo", "pipefail", "-c", command.replace(PROMETHEUS, watched.prometheus.url)],
@@ -38,9 +85,17 @@ def test_its_commands_say_what_it_promises(watched) -> None:
             check=True,
             timeout=60,
         ).stdout
-        for command in commands
+        for command in commands("run")
     ]
-    assert len(said) == 3
-    assert "is valid prometheus config" in said[0]
-    assert float(said[1].split("=>")[1].split("@")[0]) > 5  # dollars an hour: the demo's leases alone cost $12.94
-    assert {"research", "support"} <= set(re.findall(r'tenant="(\w+)"', said[2]))
+    checked, bill, tenants, tokens, idle = said
+    assert "is valid prometheus config" in checked
+    assert figure(bill) > 5  # dollars an hour: the demo's leases alone cost $12.94
+    assert {"research", "support"} <= set(re.findall(r'tenant="(\w+)"', tenants))
+    shown = set(re.findall(r'basis="(\w+)".*pool="(\w+)"', tokens))
+    assert {("allocated", "central"), ("standard", "central"), ("standard", "cloud")} <= shown
+    assert all(0 <= figure(line) <= 1 for line in idle.splitlines())
+    assert idle.count("backend=") >= 3
+
+
+def figure(line: str) -> float:
+    return float(line.split("=>")[1].split("@")[0])

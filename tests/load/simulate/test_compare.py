@@ -1,82 +1,20 @@
 """A scenario is simulated with the router's own decisions and prices, the same each time, and its money adds up."""
 
 import json
-from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from click.testing import CliRunner, Result
+from laboratories import DAY, MakeLaboratory, write_scenario
 
 from load.__main__ import main
-from load.simulate.scenario import Laboratory, PolicyChoice, Scenario
+from load.simulate.scenario import PolicyChoice
 from load.simulate.table import Figure, figures, front, over_seeds
 from load.simulate.world import World
-from router.config_shape import check_shape
-from router.config_source import read_source
-
-DAY = date(2026, 6, 1)
-PRICES = """
-prices:
-  small: [{kind: lease, from: 2026-01-01, gpu: L4, usd_per_hour: 0.80, source: a test}]
-  large: [{kind: lease, from: 2026-01-01, gpu: H100-SXM, gpus: 2, usd_per_hour: 7.56, source: a test}]
-  cloud: [{kind: tokens, from: 2026-01-01, prompt_usd_per_million: 2.0, cached_usd_per_million: 0.5,
-           completion_usd_per_million: 8.0, source: a test}]
-"""
-ROUTER = """
-prices: prices.yaml
-baseline: large
-tenants: [{name: a, api_keys: [{name: k, hash: "hmac-sha256:0000000000000000000000000000000000000000000000000000000000000000"}]}]
-aliases: {auto: {}}
-profiles:
-  l4: {model: llama-3.1-8b, gpu: l4, quantization: int4}
-  h100: {model: llama-3.1-70b, gpu: h100, quantization: fp8, gpus: 2}
-pools:
-  - name: edge
-    kind: edge
-    billing: leased
-    rtt_seconds: 0.004
-    backends:
-      - {name: small, model: s, tier: small, context_tokens: 16384, price: small, profile: l4,
-         replicas: [{url: "http://e1"}, {url: "http://e2"}]}
-  - name: central
-    kind: central
-    billing: leased
-    rtt_seconds: 0.02
-    backends:
-      - {name: large, model: l, tier: large, context_tokens: 32768, price: large, profile: h100, replicas: [{url: "http://c1"}]}
-  - name: cloud
-    kind: cloud
-    billing: metered
-    rtt_seconds: 0.1
-    backends:
-      - {name: cloud, model: c, tier: large, engine: openai, context_tokens: 128000, price: cloud,
-         replicas: [{url: "https://cloud.example", api_key_env: CLOUD_KEY}]}
-"""
-SCENARIO: dict[str, Any] = {
-    "config": "router.yaml", "seconds": 60, "warmup_seconds": 5, "seeds": [1, 2], "rate": 3.0,
-    "metered_profiles": {"cloud": "h100x4-llama-3.1-70b-bf16"},
-    "policies": [{"name": "always_small"}, {"name": "always_large"}, {"name": "round_robin"}],
-}  # fmt: skip
 
 
-@pytest.fixture
-def laboratory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Laboratory]:
-    monkeypatch.setenv("CLOUD_KEY", "sk-x")
-    (tmp_path / "router.yaml").write_text(ROUTER)
-    (tmp_path / "prices.yaml").write_text(PRICES)
-
-    def make(**changes: Any) -> Laboratory:
-        path = tmp_path / "scenario.yaml"
-        path.write_text(yaml.safe_dump({**SCENARIO, **changes}))
-        return Laboratory(check_shape(read_source(path), Scenario), tmp_path, {"CLOUD_KEY": "sk-x"}, DAY)
-
-    return make
-
-
-def test_a_run_is_decided_by_its_seed(laboratory: Callable[..., Laboratory]) -> None:
+def test_a_run_is_decided_by_its_seed(laboratory: MakeLaboratory) -> None:
     lab = laboratory()
     policy = PolicyChoice(name="round_robin")
     first, again, other = (figures(*lab.run(policy, seed)) for seed in (1, 1, 2))
@@ -85,29 +23,29 @@ def test_a_run_is_decided_by_its_seed(laboratory: Callable[..., Laboratory]) -> 
 
 
 def test_the_bill_is_what_the_replicas_cost_by_the_hour_and_charges_and_idle_are_all_of_it(
-    laboratory: Callable[..., Laboratory], monkeypatch: pytest.MonkeyPatch
+    laboratory: MakeLaboratory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worlds: list[World] = []
     bill_of = World.bill
 
-    def bill(self: World, until_seconds: float) -> Any:
+    def bill(self: World) -> Any:
         worlds.append(self)
-        return bill_of(self, until_seconds)
+        return bill_of(self)
 
     monkeypatch.setattr(World, "bill", bill)
     tally, billed = laboratory(warmup_seconds=0).run(PolicyChoice(name="round_robin"), 1)
     [world] = worlds
-    seconds = max(60.0, world.now_seconds)
+    seconds = max(60.0, world.answered_seconds)
     assert billed.leased_nanousd == pytest.approx((2 * 0.80 + 7.56) / 3600 * seconds * 1e9, abs=4)
     meters = [replica.meter for replica in world.replicas.values() if replica.meter is not None]
     charged = sum(meter.charged_nanousd for meter in meters)
     assert charged == tally.useful_nanousd > 0
     assert all(meter.bill == meter.charged_nanousd + meter.idle_nanousd + meter.residue for meter in meters)
     assert tally.metered_nanousd > 0
-    assert dict(world._in_flight.loads) == {}
+    assert dict(world.decider.fleet.loads) == {}
 
 
-def test_policies_send_requests_where_they_say(laboratory: Callable[..., Laboratory]) -> None:
+def test_policies_send_requests_where_they_say(laboratory: MakeLaboratory) -> None:
     lab = laboratory()
     small, _ = lab.run(PolicyChoice(name="always_small"), 1)
     large, _ = lab.run(PolicyChoice(name="always_large"), 1)
@@ -116,7 +54,7 @@ def test_policies_send_requests_where_they_say(laboratory: Callable[..., Laborat
     assert small.quality / small.requests < large.quality / large.requests == 1.0
 
 
-def test_requests_wait_for_the_network_only_where_there_is_one(laboratory: Callable[..., Laboratory]) -> None:
+def test_requests_wait_for_the_network_only_where_there_is_one(laboratory: MakeLaboratory) -> None:
     policy = PolicyChoice(name="always_small")
     far, _ = laboratory(rate=0.2).run(policy, 1)
     near, _ = laboratory(rate=0.2, has_network=False).run(policy, 1)
@@ -126,7 +64,7 @@ def test_requests_wait_for_the_network_only_where_there_is_one(laboratory: Calla
 
 
 def test_a_session_goes_on_when_its_answer_is_there_and_hits_the_cache(
-    laboratory: Callable[..., Laboratory], tmp_path: Path
+    laboratory: MakeLaboratory, tmp_path: Path
 ) -> None:
     trace = tmp_path / "trace.csv"
     trace.write_text(
@@ -141,9 +79,7 @@ def test_a_session_goes_on_when_its_answer_is_there_and_hits_the_cache(
     assert tally.duration_seconds > 6.0
 
 
-def test_a_context_that_nobody_has_is_refused_and_counted(
-    laboratory: Callable[..., Laboratory], tmp_path: Path
-) -> None:
+def test_a_context_that_nobody_has_is_refused_and_counted(laboratory: MakeLaboratory, tmp_path: Path) -> None:
     (tmp_path / "trace.csv").write_text("arrival_seconds,prompt_tokens,completion_tokens\n0,500000,10\n1,100,10\n")
     tally, _ = laboratory(rate=None, trace="trace.csv", warmup_seconds=0).run(PolicyChoice(name="round_robin"), 1)
     assert tally.requests == 1
@@ -151,8 +87,8 @@ def test_a_context_that_nobody_has_is_refused_and_counted(
 
 
 def compared(tmp_path: Path, *arguments: str, **changes: Any) -> Result:
-    (tmp_path / "scenario.yaml").write_text(yaml.safe_dump({**SCENARIO, **changes}))
-    return CliRunner().invoke(main, ["compare", str(tmp_path / "scenario.yaml"), "--day", DAY.isoformat(), *arguments])
+    path = write_scenario(tmp_path, **changes)
+    return CliRunner().invoke(main, ["compare", str(path), "--day", DAY.isoformat(), *arguments])
 
 
 @pytest.mark.usefixtures("laboratory")

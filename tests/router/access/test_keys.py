@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.access.keys import ApiKeys, Identity, api_key_hash, api_key_prefix, new_api_key
-from router.config import ApiKeyConfig, TenantConfig
+from router.config.tenants import ApiKeyConfig, TenantConfig
 from router.errors import Unauthenticated
 
 PEPPER = b"a pepper for tests"

@@ -9,7 +9,7 @@ import pytest
 from redis_server import RedisServer, redis_server
 
 from router.access.repeats import ENTRY_BYTES, KeptAnswer, Repeats, repeat_name, request_fingerprint
-from router.config import RedisConfig, RepeatsConfig
+from router.config.stores import RedisConfig, RepeatsConfig
 from router.errors import BadRequest, RepeatNotKept, RepeatRunning, RepeatWithOtherBody
 
 ONE = request_fingerprint("/v1/chat/completions", b'{"a":1}')

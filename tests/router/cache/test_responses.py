@@ -9,7 +9,7 @@ import pytest
 from router.cache.answer import StoredAnswer
 from router.cache.key import Served
 from router.cache.responses import ResponseCache, Tape
-from router.config import CacheConfig
+from router.config.stores import CacheConfig
 
 ANSWER = StoredAnswer(False, "application/json", b"{}", "llama", "small", "edge-small", 10, 5, 2, False)
 SERVED = Served("llama", "fp8")

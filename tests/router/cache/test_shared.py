@@ -12,7 +12,7 @@ from router.cache.answer import StoredAnswer
 from router.cache.key import Served
 from router.cache.responses import ResponseCache
 from router.cache.shared import PREFIX, RETRY_SECONDS
-from router.config import CacheConfig, CacheStore, RedisConfig
+from router.config.stores import CacheConfig, CacheStore, RedisConfig
 
 ANSWER = StoredAnswer(True, "text/event-stream", b"data: {}\n\n", "llama", "small", "edge-small", 10, 5, 2, False)
 SERVED = Served("llama", "fp8")

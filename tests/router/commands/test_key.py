@@ -3,7 +3,7 @@ from click.testing import CliRunner
 
 from router.__main__ import main
 from router.access.keys import ApiKeys
-from router.config import TenantConfig
+from router.config.tenants import TenantConfig
 from router.errors import Unauthenticated
 
 

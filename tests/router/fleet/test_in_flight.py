@@ -130,5 +130,10 @@ def test_work_of_other_workers_is_seen_beside_our_own_and_never_counted_as_ours(
         assert in_flight.all_loads.get("c/0") is None
         assert dict(in_flight.all_loads).keys() == {"a/0", "b/0"}
         assert in_flight.loads == {"a/0": Load(attempts=1, decoding=1, context_tokens=310)}
+        before = in_flight.all_loads["b/0"]
+        ticket.first_token(400)
+        assert in_flight.all_loads["a/0"].context_tokens == 4 * 400
+        assert in_flight.all_loads["b/0"] is before  # by that the forecasts know that nothing has changed
+    assert dict(in_flight.all_loads).keys() == {"a/0", "b/0"}
     in_flight.hear({})
     assert dict(in_flight.all_loads) == {}

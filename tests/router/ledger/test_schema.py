@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from alembic.script import ScriptDirectory
-from bookkeeping import OF_SEVERAL_WORKERS, make_version_2, make_version_3, make_version_4
+from bookkeeping import OF_SEVERAL_WORKERS, make_version_2, make_version_3, make_version_4, make_version_6
 from ledgers import Place
 from postgres_server import PostgresServer
 from sqlalchemy import create_engine, inspect
@@ -42,7 +42,7 @@ def shape(path: Path) -> dict[str, object]:
         return found
 
 
-@pytest.mark.parametrize("make_older", [make_version_4, make_version_3, make_version_2])
+@pytest.mark.parametrize("make_older", [make_version_6, make_version_4, make_version_3, make_version_2])
 def test_an_older_ledger_becomes_what_a_fresh_one_is(tmp_path: Path, make_older: Callable[[Path], None]) -> None:
     old, fresh = tmp_path / "old.sqlite", tmp_path / "fresh.sqlite"
     for path in (old, fresh):
@@ -67,7 +67,11 @@ def test_an_older_ledger_in_postgresql_becomes_what_a_fresh_one_is(
     old, fresh = Place(postgres, tmp_path), Place(postgres_server.database(), tmp_path)
     for place in (old, fresh):
         place.open().close()
-    old.change("DROP TABLE workers, reports, corrections", "UPDATE alembic_version SET version_num = '5'")
+    old.change(
+        "DROP TABLE workers, reports, corrections",
+        "ALTER TABLE totals DROP COLUMN lost_nanousd",
+        "UPDATE alembic_version SET version_num = '5'",
+    )
     with pytest.raises(LedgerError, match="older jeton"):
         schema.open_reader(postgres)
     old.open().close()
@@ -167,7 +171,11 @@ def columns(place: Place) -> list[tuple[object, ...]]:
 def test_a_ledger_of_one_process_becomes_one_that_several_may_share_in_either_engine(place: Place) -> None:
     place.open().close()
     fresh = columns(place)
-    place.change(*(f"DROP TABLE {name}" for name in OF_SEVERAL_WORKERS), "UPDATE alembic_version SET version_num = '5'")
+    place.change(
+        *(f"DROP TABLE {name}" for name in OF_SEVERAL_WORKERS),
+        "ALTER TABLE totals DROP COLUMN lost_nanousd",
+        "UPDATE alembic_version SET version_num = '5'",
+    )
     if isinstance(place.address, Path):
         with closing(sqlite3.connect(place.address)) as connection:
             connection.execute("PRAGMA user_version = 5")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from redis import Redis
 from redis_server import RedisServer, redis_server
 
-from router.config import RedisConfig
+from router.config.stores import RedisConfig
 from router.domain.budget import LIMIT_NANOUSD_MAX, Budget, Period, span_at
 from router.ledger import shared_budget
 from router.ledger.budget import Budgets, Claim, Grant, Hold, Spent

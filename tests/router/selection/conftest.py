@@ -85,7 +85,9 @@ class Fleet:
         backends = tuple(backend for backend in self.backends if not self.scope or backend.name in self.scope)
         replicas = {replica.id for backend in self.backends for replica in backend.replicas}
         health = {replica: self.health.get(replica, UP) for replica in replicas}
-        snapshot = Snapshot({backend.name: backend for backend in self.backends}, health, self.scrapes, self.tiers)
+        snapshot = Snapshot(
+            {backend.name: backend for backend in self.backends}, health, dict(self.scrapes), self.tiers
+        )
         return finder.find(request, Scope("auto", backends), snapshot, self.loads, prediction, now_seconds, **told)
 
     def change(self, name: str, **members: Any) -> None:

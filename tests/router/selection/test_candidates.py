@@ -359,6 +359,28 @@ def test_an_outlook_is_made_anew_when_anything_it_rests_on_changes(fleet, ask) -
     assert ttft() == seen[0]
 
 
+@pytest.mark.parametrize("prompt_tokens", [0, 1, 300, 5000, 8100])
+@pytest.mark.parametrize(
+    "load", [Load(), Load(9, 2000, 8, 9000), Load(60, 0, 60, 300_000), Load(300, 0, 300, 10_000), Load(3, 8190, 2, 100)]
+)
+def test_what_is_forecast_and_quoted_in_passing_is_what_an_appraisal_says(fleet, ask, prompt_tokens, load) -> None:
+    profile = next(iter(fleet.profiles.values())).model_copy(
+        update={
+            "expert_read_seconds": 5e-3, "expert_miss_ratio": 0.999, "token_seconds": 1e-6, "request_overhead_seconds": 2e-3,
+            "attention_seconds_per_pair": 1e-11,
+        }
+    )  # fmt: skip
+    fleet.profiles = dict.fromkeys(fleet.profiles, profile)
+    fleet.loads["edge-small/1"] = load
+    fleet.scrapes["edge-small/1"] = scrape = Scrape(NOW, running=5, waiting=1, kv_usage_ratio=0.2)
+    found = next(one for one in fleet.find(ask(prompt_tokens))[0] if one.replica.id == "edge-small/1")
+    said = Lease(fleet.prices["edge-small"], profile).appraise(load, scrape, prompt_tokens, found.completion_tokens)
+    assert found.ttft_seconds - found.backend.pool.rtt_seconds == pytest.approx(said.ttft_seconds)
+    assert found.tpot_seconds == pytest.approx(said.tpot_seconds)
+    assert found.marginal_nanousd == pytest.approx(said.quote.marginal_nanousd, abs=1)
+    assert found.quote.allocated_nanousd == pytest.approx(said.quote.allocated_nanousd, abs=1)
+
+
 def test_egress_is_in_the_quote_where_it_is_configured(fleet, ask) -> None:
     free = {found.replica.id: found for found in fleet.find(ask(is_streaming=True))[0]}
     fleet.change("cloud-large", pool=replace(fleet.backends[-1].pool, egress_nanousd_per_gb=90_000_000))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from router.config import AliasConfig
+from router.config.routing import AliasConfig
 from router.domain.fleet import Backend, Billing, EngineKind, Pool, PoolKind
 from router.errors import Forbidden, UnknownModel
 from router.selection.scope import Scopes

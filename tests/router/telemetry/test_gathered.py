@@ -109,6 +109,7 @@ def test_gauges_are_put_together_by_what_they_say() -> None:
         ("jeton_budget_remaining_usd", 9, 7, 7),
         ("jeton_meter_drift_ratio", 0.25, 0.75, 1),
         ("jeton_profile_correction_ratio", 1.2, 0.8, 1),
+        ("jeton_replicas", 3, 2, 2.5),
     ):
         one.gauges[name], other.gauges[name] = here, there
         told(gathered, one, other)

@@ -12,16 +12,17 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from router.accountant import Accountant
 from router.domain.attempt import AttemptEnd, AttemptStatus, Charge
-from router.domain.fleet import Health, Load, Scrape, Snapshot
+from router.domain.fleet import Health, HealthState, Load, Scrape, Snapshot
 from router.domain.periods import ArmSums
 from router.domain.request import Endpoint
 from router.domain.totals import NOTHING, Account, Line, LineTotal, Totals
 from router.domain.usage import Usage, UsageSource
 from router.errors import BackendRefused, RateLimited, UnknownModel
 from router.ledger.sqlite import SqliteLedger
+from router.recall import BYPASS, HIT, MISS, SHARED
 from router.reload import ReloadResult
 from router.telemetry.labels import OTHER, Vocabulary
-from router.telemetry.metrics import WORDS_MAX, Metrics
+from router.telemetry.metrics import CACHE_RESULTS, WORDS_MAX, Metrics
 from router.telemetry.money import MoneyCollector
 
 START = 1_795_000_000 * SECOND
@@ -226,6 +227,39 @@ def test_an_answer_is_counted_with_its_times(metrics: Metrics) -> None:
     assert value(now, "jeton_overhead_seconds_sum") == pytest.approx(0.002)
 
 
+def test_the_time_for_each_token_after_the_first_is_a_mean_of_the_request(metrics: Metrics) -> None:
+    metrics.attempt(replace(charged(), usage=Usage(10, 31)), overhead_seconds=0.0)
+    metrics.attempt(charged(), overhead_seconds=0.0)  # one token has nothing after it
+    metrics.attempt(replace(charged(), usage=Usage(10, 31), first_token_ns=None), overhead_seconds=0.0)
+    metrics.attempt(replace(charged(status=AttemptStatus.FAILED), usage=Usage(10, 31)), overhead_seconds=0.0)
+    now = samples(metrics)
+    assert value(now, "jeton_tpot_seconds_count", pool="edge", backend=SMALL.name) == 1
+    assert value(now, "jeton_tpot_seconds_sum") == pytest.approx(0.75 / 30)
+    assert value(now, "jeton_tpot_seconds_bucket", le="0.02") == 0
+    assert value(now, "jeton_tpot_seconds_bucket", le="0.03") == 1
+
+
+def test_what_was_predicted_is_counted_once_for_each_decision(metrics: Metrics) -> None:
+    metrics.attempt(charged(status=AttemptStatus.FAILED, fault="reset"), overhead_seconds=0.0, quality=0.72)
+    metrics.attempt(charged(number=2), overhead_seconds=0.0, quality=1.0)
+    metrics.attempt(charged(), overhead_seconds=0.0)  # an embedding: nobody predicts its quality
+    now = samples(metrics)
+    assert value(now, "jeton_predicted_quality_ratio_count", policy="quality_floor", tier="small") == 1
+    assert value(now, "jeton_predicted_quality_ratio_sum") == pytest.approx(0.72)
+
+
+def test_replicas_are_counted_by_state_and_so_is_each_change_from_zero_on(metrics: Metrics) -> None:
+    before = samples(metrics)
+    assert value(before, "jeton_replicas", backend=SMALL.name) == len(SMALL.replicas)
+    for state in HealthState:
+        assert value(before, "jeton_replica_changes_total", backend=SMALL.name, state=state.value) == 0
+    metrics.replica_became(SMALL.name, HealthState.LEAVING)
+    metrics.replica_became("a backend that is gone since", HealthState.EJECTED)
+    now = samples(metrics)
+    assert value(now, "jeton_replica_changes_total", backend=SMALL.name, state="leaving") == 1
+    assert value(now, "jeton_replica_changes_total", state="ejected") == 1
+
+
 def test_a_failed_over_request_is_one_request_and_one_decision_with_two_attempts(metrics: Metrics) -> None:
     metrics.attempt(charged(status=AttemptStatus.FAILED, fault="reset"), overhead_seconds=0.001)
     metrics.attempt(charged(number=2), overhead_seconds=0.5)
@@ -255,6 +289,13 @@ def test_reloads_are_counted_by_result_from_zero_on(metrics: Metrics) -> None:
         assert value(samples(metrics), "jeton_reloads_total", result=result.value) == 0
     metrics.reloaded("refused")
     assert value(samples(metrics), "jeton_reloads_total", result="refused") == 1
+
+
+def test_what_the_cache_had_is_counted_by_result_from_zero_on(metrics: Metrics) -> None:
+    assert set(CACHE_RESULTS) == {HIT, SHARED, MISS, BYPASS}
+    assert value(samples(metrics), "jeton_cache_requests_total", result=SHARED) == 0
+    metrics.cache_asked(SHARED)
+    assert value(samples(metrics), "jeton_cache_requests_total", result=SHARED) == 1
 
 
 def test_the_fleet_is_shown_as_it_is(metrics: Metrics) -> None:

@@ -1,0 +1,105 @@
+"""The router's deciding part as one object in simulated time: scopes, finder, health, work in flight, retries, and one policy.
+
+All of them are the router's own; only the clock is another. What must not live here: engines, the queue of events.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+
+from router.config.routing import AliasConfig
+from router.deployment import Deployment
+from router.dispatch.retries import RetryBudget
+from router.domain.decision import Choice, Policy, Prediction
+from router.domain.fleet import Backend, Health, HealthState, Replica
+from router.domain.request import InferenceRequest
+from router.fleet.state import Fleet
+from router.pricing.price import LeasedPrice, MeteredPrice
+from router.selection.candidates import Finder
+from router.selection.scope import Scopes
+from router.selection.terms import refuse_in_a_rush
+
+Price = LeasedPrice | MeteredPrice
+
+
+class Decider:
+    """deployment: what the configuration amounts to; its backends, scopes and finder count until the fleet changes. clock:
+    simulated seconds. capacities: tokens of KV cache by leased backend, as the prefix index believes."""
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        aliases: Mapping[str, AliasConfig],
+        policy: Policy,
+        clock: Callable[[], float],
+        *,
+        stale_seconds: float,
+        capacities: Mapping[str, int],
+    ) -> None:
+        self.attempts_max = deployment.retries.attempts_max
+        self.retries = RetryBudget(deployment.retries.budget_ratio, deployment.retries.budget_per_second)
+        self.prefixes = deployment.finder.prefixes
+        self._deployment = deployment
+        self._aliases = aliases
+        self._policy = policy
+        self._stale_seconds = stale_seconds
+        self._capacities = capacities
+        self._scopes, self._finder = deployment.scopes, deployment.finder
+        self.fleet = Fleet(
+            deployment.backends, deployment.tiers, deployment.rules, clock=clock, on_health=self._heed_health
+        )
+        self._follow(deployment.backends)
+
+    def configure(self, backends: Sequence[Backend], prices: Mapping[str, Price]) -> None:
+        """Replicas came or went, or a price is another: what a reload does."""
+        deployment = self._deployment
+        self._scopes = Scopes(self._aliases, backends)
+        self._finder = Finder(
+            tiers=deployment.tiers,
+            prices=prices,
+            profiles={backend.profile: deployment.profiles[backend.name] for backend in backends if backend.profile},
+            stale_seconds=self._stale_seconds,
+            drifts=self._finder.drifts,
+            prefixes=self.prefixes,
+        )
+        self.fleet.configure(backends, deployment.tiers, deployment.rules)
+        self._follow(backends)
+
+    def decide(self, request: InferenceRequest, prediction: Prediction | None, now_seconds: float) -> Sequence[Choice]:
+        """The ranking. Raises Refusal."""
+        fleet, deployment = self.fleet, self._deployment
+        candidates, _ = self._finder.find(
+            request,
+            self._scopes.resolve(request.model),
+            fleet.snapshot,
+            fleet.loads,
+            prediction,
+            now_seconds,
+            tenancy=deployment.tenancies.get(request.tenant),
+        )
+        choices = self._policy.rank(request, candidates)
+        shedding = deployment.shedding
+        if choices[0].candidate.ttft_seconds > shedding.limit_seconds(request.terms.criticality):
+            refuse_in_a_rush(request, candidates, shedding)
+        self.retries.request()
+        return choices
+
+    def sent(self, replica: str, request: InferenceRequest) -> None:
+        """To remember whose prefix cache holds what."""
+        if request.prefix and self._deployment.follows_prefixes:
+            self.prefixes.sent(replica, request.prefix)
+
+    def _follow(self, backends: Sequence[Backend]) -> None:
+        if self._deployment.follows_prefixes:
+            self.prefixes.follow(
+                dict(
+                    chain.from_iterable(
+                        ((replica.id, self._capacities[backend.name]) for replica in backend.replicas)
+                        for backend in backends
+                        if backend.name in self._capacities
+                    )
+                )
+            )
+
+    def _heed_health(self, replica: Replica, before: Health, after: Health) -> None:
+        if after.state is HealthState.DOWN:
+            self.prefixes.forget(replica.id)  # whatever comes back will have an empty cache

@@ -1,0 +1,39 @@
+"""Shape of router.yaml: how long backends are waited for, how often others are tried, and when a replica is left alone."""
+
+from pydantic import Field
+
+from router.config.section import Shape
+
+
+class TimeoutsConfig(Shape):
+    """Of upstream calls. total_seconds bounds an attempt whatever it does."""
+
+    connect_seconds: float = Field(default=2.0, gt=0)
+    first_byte_seconds: float = Field(
+        default=60.0, gt=0, description="until the answer's status line (streams: its first event)"
+    )
+    chunk_seconds: float = Field(default=30.0, gt=0, description="silence allowed inside a stream")
+    total_seconds: float = Field(default=3600.0, gt=0)
+
+
+class RetryConfig(Shape):
+    """Failover before the first byte. Retries in all ≤ ratio × requests + per_second: an outage is not multiplied."""
+
+    attempts_max: int = Field(default=3, ge=1, le=10)
+    budget_ratio: float = Field(default=0.2, ge=0)
+    budget_per_second: float = Field(default=10.0, ge=0)
+
+
+class HealthConfig(Shape):
+    """Health checks, scrapes, and what takes a replica out.
+
+    jitter_ratio spreads the checks; a scrape older than stale_seconds is not believed.
+    """
+
+    interval_seconds: float = Field(default=2.0, gt=0)
+    timeout_seconds: float = Field(default=1.0, gt=0)
+    jitter_ratio: float = Field(default=0.2, ge=0, le=1)
+    stale_seconds: float = Field(default=10.0, gt=0)
+    failures_to_eject: int = Field(default=5, ge=1)
+    ejection_seconds: float = Field(default=30.0, gt=0)
+    cooldown_seconds_max: float = Field(default=60.0, gt=0, description="cap on a backend's Retry-After")

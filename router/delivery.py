@@ -1,0 +1,173 @@
+"""An answer on its way to the client: read, held to its test, priced, labelled, recorded for the cache, and sent.
+
+Whole, or as a stream from the first event that means something on. What fails before anything has gone out is told upwards, where
+somebody else is asked.
+"""
+
+from functools import lru_cache
+
+from router.attempt import Attempt
+from router.cohort import Cohort
+from router.conversation import Header
+from router.dispatch.failure import AttemptFailed
+from router.dispatch.relay import Parcel, StreamRelay, header_value, read_whole
+from router.dispatch.upstream import Exchange
+from router.domain.attempt import Charge
+from router.domain.fleet import EngineKind
+from router.domain.money import usd_text
+from router.domain.request import Endpoint
+from router.domain.usage import Usage
+from router.recall import record
+from router.wire.acceptance import Probe, ProbedStream
+from router.wire.answers import read_answer
+from router.wire.streams import CompletionStream, EventedStream, Stream
+from router.work import Work
+
+ANSWER_BYTES_MAX = 256 * 2**20
+STREAM_HEADERS = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+
+
+class NotAccepted(Exception):
+    """An answer did not pass the test of its choice; the next one is asked."""
+
+
+async def deliver_answer(
+    work: Work, attempt: Attempt, exchange: Exchange, parcel: Parcel, probe: Probe | None, cohort: Cohort
+) -> None:
+    """A whole answer: read, judged and priced before its first byte goes out. Raises NotAccepted."""
+    backend = attempt.candidate.backend
+    try:
+        body = await read_whole(exchange, work.deployment.patience.first_byte_seconds, ANSWER_BYTES_MAX)
+    finally:
+        exchange.release()
+    answer = read_answer(
+        work.request.endpoint,
+        body,
+        model=backend.model,
+        context_tokens=backend.context_tokens,
+        choices=work.request.choices,
+    )
+    if answer.fault:
+        raise AttemptFailed.from_answer(answer.fault)
+    text = answer.body
+    if probe is not None:
+        is_accepted, text = probe.accepts(text)
+        if not is_accepted:
+            attempt.discard(answer.usage, answer.completion_tokens_estimate)
+            raise NotAccepted
+    await cohort.assemble()
+    charge = attempt.succeed(answer.usage, answer.completion_tokens_estimate)
+    headers = [(b"content-type", header_value(exchange, b"content-type")), *_labels(attempt)]
+    if charge.cost_nanousd is not None:
+        headers.append((b"x-jeton-cost-usd", usd_text(charge.cost_nanousd).encode()))
+    shown = _shown(parcel, text)
+    tape = work.tape
+    if tape is not None:
+        headers.append(tape.header)
+        tape.add(shown)
+        record(tape, work.request, backend, charge, headers[0][1])
+    await work.call.answer(200, headers, shown)
+
+
+async def deliver_stream(work: Work, attempt: Attempt, exchange: Exchange, parcel: Parcel, probe: Probe | None) -> None:
+    """A stream: nothing goes out before the first event that means something; then piece by piece. Raises NotAccepted."""
+    attempt.stream = stream = _stream_reader(work, attempt, probe)
+    relayed = StreamRelay(exchange, stream, work.deployment.patience)
+    try:
+        first = await relayed.first()
+        attempt.first_token()
+        if probe is not None:
+            first = await _tested(relayed, probe, first)
+            if not probe.is_sure:
+                attempt.discard(stream.usage(), stream.events)
+                raise NotAccepted
+        tape = work.tape
+        told = () if tape is None else (tape.header,)
+        await work.call.start(200, [*STREAM_HEADERS, *_labels(attempt), *told])
+        piece: bytes | None = first
+        while piece is not None:
+            if tape is not None:
+                tape.add(piece)
+            await work.call.write(piece)
+            piece = await relayed.next()
+        last = _shown(parcel, stream.end())
+        charge = attempt.succeed(stream.usage(), stream.events)
+        if tape is not None:
+            tape.add(last)
+            record(tape, work.request, attempt.candidate.backend, charge, STREAM_HEADERS[0][1])
+        await work.call.finish(last)
+    finally:
+        relayed.release()
+
+
+def _labels(attempt: Attempt) -> list[Header]:
+    facts = attempt.facts
+    return [
+        (b"x-request-id", facts.request_id.encode()),
+        *_place_labels(facts.backend, facts.model, facts.tier, facts.policy, facts.reason),
+        (b"x-jeton-attempts", b"%d" % facts.number),
+    ]
+
+
+@lru_cache(maxsize=1024)
+def _place_labels(backend: str, model: str, tier: str, policy: str, reason: str) -> tuple[Header, ...]:
+    """The labels that many answers share."""
+    return (
+        (b"x-jeton-backend", backend.encode()),
+        (b"x-jeton-model", model.encode()),
+        (b"x-jeton-tier", tier.encode()),
+        (b"x-jeton-policy", policy.encode()),
+        (b"x-jeton-reason", reason.encode()),
+    )
+
+
+def cost_member(charge: Charge) -> bytes:
+    """The `jeton_cost` of a last usage chunk. An unknown cost is null, never 0."""
+    usd = usd_text(charge.cost_nanousd) if charge.cost_nanousd is not None else "null"
+    nanousd = charge.cost_nanousd if charge.cost_nanousd is not None else "null"
+    basis = "allocated" if charge.billing == "leased" else "metered"
+    return f'{{"usd":{usd},"nanousd":{nanousd},"basis":"{basis}","usage_source":"{charge.usage_source}"}}'.encode()
+
+
+async def _tested(relayed: StreamRelay, probe: Probe, first: bytes) -> bytes:
+    """The beginning of a stream, as long as its test asks for, or all of it."""
+    held = [first]
+    while not probe.has_enough:
+        piece = await relayed.next()
+        if piece is None:
+            break
+        held.append(piece)
+    return b"".join(held)
+
+
+def _stream_reader(work: Work, attempt: Attempt, probe: Probe | None) -> Stream:
+    request, backend, upload = work.request, attempt.candidate.backend, work.body.upload
+    if request.endpoint in (Endpoint.RESPONSES, Endpoint.MESSAGES):
+        return EventedStream(endpoint=request.endpoint, model=backend.model, context_tokens=backend.context_tokens)
+
+    def priced(usage: Usage | None) -> bytes:
+        return cost_member(attempt.succeed(usage, 0))
+
+    made = (CompletionStream if probe is None else ProbedStream)(
+        endpoint=request.endpoint,
+        model=backend.model,
+        choices=request.choices,
+        prompts=request.prompts,
+        context_tokens=backend.context_tokens,
+        wants_usage=request.wants_usage if upload is None else upload.wants_usage,
+        wants_continuous_usage=request.wants_continuous_usage,
+        is_usage_continuous=backend.engine is EngineKind.VLLM,
+        cost_member=priced,
+    )
+    if isinstance(made, ProbedStream) and probe is not None:
+        made.probe = probe
+    return made
+
+
+def _shown(parcel: Parcel, data: bytes) -> bytes:
+    """What is metered, as the client gets it."""
+    return data if parcel.order is None else parcel.order.provider.shown(parcel.order, data)

@@ -1,0 +1,204 @@
+"""One choice after another, until one of them answers; after the first byte there is no other.
+
+Each try is an attempt with a hold, a journal entry and a charge of its own, however it ends. What a replica that is taken away
+leaves unfinished is given up here, so that another may take over.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import structlog
+
+from router.accountant import Accountant
+from router.attempt import Attempt
+from router.bursar import Bursar
+from router.clock import Clock
+from router.cohort import Cohort
+from router.delivery import NotAccepted, deliver_answer, deliver_stream
+from router.dispatch.failure import AttemptFailed
+from router.dispatch.relay import Relay, is_event_stream
+from router.dispatch.retries import RetryBudget
+from router.domain.attempt import AttemptFacts, AttemptStatus, Charge
+from router.domain.decision import Choice
+from router.domain.request import Endpoint
+from router.errors import BudgetRefusal, RateLimited, Refusal
+from router.fleet.state import Fleet
+from router.ledger.budget import Hold
+from router.parcels import parcel_for
+from router.telemetry.metrics import Metrics
+from router.wire.acceptance import Probe
+from router.work import Work
+
+log = structlog.get_logger("jeton.failover")
+
+# `.value` is a descriptor's call; this is a look-up.
+ENDPOINT_NAMES = {endpoint: endpoint.value for endpoint in Endpoint}
+
+
+class Failover:
+    """For one event loop. retries: how many there may be, over all requests."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        relay: Relay,
+        accountant: Accountant,
+        bursar: Bursar,
+        metrics: Metrics,
+        clock: Clock,
+        cohort: Cohort,
+        retries: RetryBudget,
+    ) -> None:
+        self._fleet = fleet
+        self._relay = relay
+        self._accountant = accountant
+        self._bursar = bursar
+        self._metrics = metrics
+        self._clock = clock
+        self._cohort = cohort
+        self._retries = retries
+        self._under_way: dict[Attempt, asyncio.Task[Any]] = {}
+        self._given_up: set[Attempt] = set()
+
+    async def dispatch(self, work: Work) -> None:
+        """Try the choices in order until one answers; after the first byte there is no other."""
+        self._retries.request()
+        failures: list[AttemptFailed] = []
+        over_budget: BudgetRefusal | None = None
+        discarded = 0
+        for place, choice in enumerate(work.decision.choices):
+            if len(failures) == work.deployment.retries.attempts_max:
+                break
+            if failures and failures[-1].fault != "leaving" and not self._retries.take(self._fleet.clock()):
+                break
+            hold = None
+            if work.accounts:
+                try:
+                    hold = await self._bursar.reserve(work.accounts, choice.candidate.hold_nanousd, work.hold_ns)
+                except BudgetRefusal as refusal:  # somebody else was quicker; a cheaper choice may still fit
+                    over_budget = over_budget or refusal
+                    continue
+            attempt = self._open(work, choice, number=len(failures) + discarded + 1, hold=hold)
+            probe = None
+            if choice.acceptance is not None and place + 1 < len(work.decision.choices):
+                probe = work.probe(choice.acceptance, choice.candidate.backend)
+            try:
+                await attempt.durable()
+                await self._attempt(work, attempt, probe)
+            except NotAccepted:
+                discarded += 1
+                assert attempt.charge is not None
+                self._record(work, attempt, attempt.charge)
+            except AttemptFailed as failure:
+                self._record(work, attempt, attempt.fail(failure))
+                # A request that the backend rightly refused is the client's affair, not the operator's.
+                say = log.info if failure.fault == "refused" else log.warning
+                say("attempt failed", **_facts_for_log(attempt), fault=failure.fault, detail=failure.refusal.detail)
+                if work.call.has_started or not (failure.is_retryable and work.body.can_be_sent_again):
+                    raise failure.refusal from None
+                failures.append(failure)
+            except BaseException as error:
+                self._record(work, attempt, attempt.cancel(work.why_cut_short(error)))
+                raise
+            else:
+                assert attempt.charge is not None
+                self._record(work, attempt, attempt.charge)
+                return
+        if over_budget is not None and not failures:
+            raise over_budget
+        raise _refusal_for(failures)
+
+    def give_up(self, replica_id: str) -> int:
+        """End what still runs at a replica that is about to be taken away: another takes over, where nothing of the answer has
+        gone out, else the client hears that it broke. Returns how many attempts that are."""
+        found = [attempt for attempt in self._under_way if attempt.facts.replica == replica_id]
+        for attempt in found:
+            self._given_up.add(attempt)
+            self._under_way[attempt].cancel()
+        return len(found)
+
+    async def _attempt(self, work: Work, attempt: Attempt, probe: Probe | None) -> None:
+        task = work.call.task
+        assert task is not None
+        self._under_way[attempt] = task
+        try:
+            await self._cohort.assemble()
+            parcel = parcel_for(work, attempt, probe)
+            exchange = await self._relay.send(attempt.candidate.replica, parcel, work.deployment.patience)
+            if is_event_stream(exchange):
+                await deliver_stream(work, attempt, exchange, parcel, probe)
+            else:
+                await deliver_answer(work, attempt, exchange, parcel, probe, self._cohort)
+        except asyncio.CancelledError:
+            if attempt not in self._given_up or work.call.is_gone or work.deadline.has_passed:
+                raise
+            task.uncancel()
+            raise AttemptFailed.leaving(has_begun=work.call.has_started) from None
+        finally:
+            del self._under_way[attempt]
+            self._given_up.discard(attempt)
+
+    def _open(self, work: Work, choice: Choice, number: int, hold: Hold | None) -> Attempt:
+        """Raises Unavailable when it cannot be recorded; nothing is held for it then."""
+        request, decision, candidate = work.request, work.decision, choice.candidate
+        facts = AttemptFacts(
+            attempt_id=f"{request.request_id}.{number}",
+            request_id=request.request_id,
+            number=number,
+            tenant=request.tenant,
+            api_key_name=request.api_key_name,
+            endpoint=ENDPOINT_NAMES[request.endpoint],
+            asked_model=request.model,
+            pool=candidate.backend.pool.name,
+            backend=candidate.backend.name,
+            replica=candidate.replica.id,
+            model=candidate.backend.model,
+            tier=candidate.backend.tier,
+            policy=decision.policy,
+            reason=choice.reason,
+            baseline=decision.baseline,
+            category=decision.prediction.category if decision.prediction is not None else "",
+            prompt_tokens_estimate=request.prompt.tokens_estimate,
+            completion_tokens_estimate=round(candidate.completion_tokens),
+        )
+        price = work.deployment.prices.get(candidate.backend.name)
+        try:
+            return Attempt(
+                facts,
+                candidate,
+                price,
+                self._fleet,
+                self._accountant,
+                self._clock.now_ns,
+                is_streaming=request.is_streaming,
+                settle=partial(self._bursar.settle, hold) if hold is not None else None,
+            )
+        except BaseException:
+            if hold is not None:
+                self._bursar.void(hold)
+            raise
+
+    def _record(self, work: Work, attempt: Attempt, charge: Charge) -> None:
+        quality = None if work.decision.prediction is None else attempt.candidate.quality
+        self._metrics.attempt(charge, (attempt.opened_ns - work.received_ns) / 1e9, quality)
+        finder = work.deployment.finder
+        finder.drifts.observe(attempt.candidate, charge)
+        if work.request.prefix and (charge.first_token_ns is not None or charge.status is AttemptStatus.OK):
+            finder.prefixes.sent(charge.facts.replica, work.request.prefix)
+
+
+def _refusal_for(failures: Sequence[AttemptFailed]) -> Refusal:
+    """What the client hears when all attempts failed: 429 only if every one was limited, with the smallest wait; that the
+    request cannot be put to a provider only if nobody was asked."""
+    failures = [failure for failure in failures if failure.fault != "untranslatable"] or failures
+    if all(failure.fault == "limited" for failure in failures):
+        waits = [failure.retry_after_seconds for failure in failures if failure.retry_after_seconds is not None]
+        return RateLimited(failures[-1].refusal.message, retry_after_seconds=min(waits, default=1.0))
+    return next(failure for failure in reversed(failures) if failure.fault != "limited").refusal
+
+
+def _facts_for_log(attempt: Attempt) -> Mapping[str, Any]:
+    facts = attempt.facts
+    return {"request_id": facts.request_id, "attempt": facts.number, "backend": facts.backend, "replica": facts.replica}
