@@ -91,6 +91,9 @@ class WorkerJournal:
         self.lease_prices = frozenset(price_id for (price_id,) in running)
         self._lock = threading.Lock()  # held for a few list operations at a time, never across a commit
         self._waiting: list[workers.TellsEvent] = []  # from the one after the last committed on
+        # Of those, what was tried to write before: whether it was is not known, so it is written again as the same rows.
+        self._tried: list[workers.ReportRow] = []
+        self._tried_events = 0
         self._prices: dict[str, str] = {}
         self._asked: list[_Asked] = []
         self._failure: Exception | None = None
@@ -241,6 +244,7 @@ class WorkerJournal:
                     if tries_at_close < 0:
                         return
                 time.sleep(RETRY_SECONDS)
+                self._hurry.set()
                 self._work.set()
                 continue
             self._answer()
@@ -258,6 +262,10 @@ class WorkerJournal:
             taken, prices = self._waiting[:], dict(self._prices)
             watermark_ns = self._told_ns = max(self._now_ns(), self._told_ns)
         reported_seq = self._committed_seq + len(taken)
+        self._tried += workers.report_rows(
+            self._committed_seq + self._tried_events + 1, taken[self._tried_events :], watermark_ns
+        )
+        self._tried_events = len(taken)
         beat = {
             "watermark_ns": watermark_ns,
             "seq": reported_seq,
@@ -272,8 +280,7 @@ class WorkerJournal:
                 if not database.execute(workers.BEAT, beat | {"worker": worker}).rowcount:
                     worker = self._register(database, watermark_ns)
                     database.execute(workers.BEAT, beat | {"worker": worker})
-                made = workers.report_rows(worker, self._committed_seq + 1, taken, watermark_ns)
-                database.insert_new("reports", workers.REPORT_COLUMNS, made)
+                database.insert_new("reports", workers.REPORT_COLUMNS, [(worker, *row) for row in self._tried])
                 elsewhere = self.elsewhere
                 if not taken or watermark_ns >= self._hear_at_ns:
                     elsewhere = workers.read_elsewhere(database, worker, watermark_ns - ELSEWHERE_NS)
@@ -291,6 +298,7 @@ class WorkerJournal:
             log.warning("journal is written again", events=len(taken))
             self._failure = None
         self.elsewhere = elsewhere
+        self._tried, self._tried_events = [], 0
         with self._lock:
             del self._waiting[: len(taken)]
             for price_id in prices:

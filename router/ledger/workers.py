@@ -68,6 +68,8 @@ class Told:
 TellsEvent = tuple[str, str, int, tuple[Any, ...] | None]
 """One event as a worker writes it down: subject, kind, at_ns, and what it says beyond that: an opened whether it is streamed and
 then `rows.opening_members`, a closed `rows.closing_members`."""
+ReportRow = tuple[int, str, str, int, str]
+"""By REPORT_COLUMNS but the first: whose it is, is known when it is written."""
 
 # The kind of a row of `reports` that has many events, as a JSON list. So many at most: a journal that was stuck writes all
 # that waited at once.
@@ -100,13 +102,13 @@ INSERT INTO corrections ({", ".join(CORRECTION_COLUMNS)}) VALUES ({MARKS}) ON CO
 """
 
 
-def report_rows(worker: str, first_seq: int, events: Sequence[TellsEvent], at_ns: int) -> list[tuple[Any, ...]]:
-    """By REPORT_COLUMNS. events: from that position on; at_ns: when they were written down."""
-    made = []
+def report_rows(first_seq: int, events: Sequence[TellsEvent], at_ns: int) -> list[ReportRow]:
+    """events: from that position on; at_ns: when they were written down."""
+    made: list[ReportRow] = []
     for at in range(0, len(events), EVENTS_PER_ROW):
         some = events[at : at + EVENTS_PER_ROW]
         first, last = first_seq + at, first_seq + at + len(some) - 1
-        made.append((worker, last, str(first), SEVERAL, at_ns, orjson.dumps(some).decode()))
+        made.append((last, str(first), SEVERAL, at_ns, orjson.dumps(some).decode()))
     return made
 
 

@@ -394,6 +394,35 @@ async def test_a_row_of_which_a_part_is_booked_stays_until_the_rest_is_and_the_a
     assert firm.charges().keys() == set(attempts)
 
 
+async def test_what_was_committed_without_word_of_it_is_written_again_as_it_was(firm: Firm) -> None:
+    """The session breaks between commit and answer; by the next try there is more to tell."""
+    teller = firm.workers[1]
+    first = teller.begin("first", LARGE)
+    database = teller.journal._database
+    assert database is not None
+    commit = database.commit
+
+    def commit_and_break() -> None:
+        commit()
+        database.commit = commit  # type: ignore[method-assign]
+        firm.clock.wait(0.1)
+        later.append(teller.begin("later", LARGE))
+        raise database.error("the answer is lost")
+
+    later: list[str] = []
+    database.commit = commit_and_break  # type: ignore[method-assign]
+    await teller.flush()
+    rows = firm.rows(f"SELECT seq, subject FROM reports WHERE worker = '{teller.journal.worker}' ORDER BY seq")
+    assert rows == [{"seq": 1, "subject": "1"}, {"seq": 2, "subject": "2"}]
+    with closing(open_shared(firm.address)) as other:
+        assert missing_reports(other) == []
+    for attempt in (first, *later):
+        teller.end(attempt)
+    await firm.book()
+    assert firm.charges().keys() == {first, *later}
+    assert firm.keeping.keeper.late_events == 0
+
+
 async def test_more_than_fits_into_a_row_is_told_in_several_and_read_a_part_at_a_time(firm: Firm) -> None:
     teller = firm.workers[1]
     attempts = [teller.begin(f"r{number}") for number in range(EVENTS_PER_ROW + 1)]
