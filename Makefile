@@ -77,6 +77,10 @@ bench-ledger: setup ## what the ledger's stores keep up with, and what a request
 bench-engine: setup ## how fast the engine runs in virtual time: 10 million steps of 100 replicas (about 2 minutes)
 	@$(BIN)/python -m load.bench.engine_speed
 
+.PHONY: scenarios
+scenarios: setup ## reckon published figures again, and write docs/scenarios.md (a minute or three)
+	@$(BIN)/jeton load scenarios --page docs/scenarios.md
+
 # -- clients: environments of their own, where their pins conflict ------------------------------------------------------
 
 .PHONY: test-clients

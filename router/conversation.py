@@ -6,7 +6,7 @@ Under our own server the connection tells; under another a task waits on `receiv
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 from router.access.repeats import AnswerCopy, KeptAnswer
@@ -30,11 +30,10 @@ class ClientGone(Exception):
 
 
 class Conversation:
-    """headers: the request's, names in lower case. has_started: a status was sent. is_gone: the client has left.
-    copy: where set, what is sent is copied to it."""
+    """headers: the request's, names in lower case; header_values: the same by name. has_started: a status was sent. is_gone: the
+    client has left. copy: where set, what is sent is copied to it."""
 
     __slots__ = (
-        "_by_name",
         "_exchange",
         "_is_finished",
         "_receive",
@@ -47,13 +46,14 @@ class Conversation:
         "copy",
         "deadline_seconds",
         "has_started",
+        "header_values",
         "headers",
         "is_gone",
     )
 
     def __init__(self, scope: Message, receive: Receive, send: Send, watchdog: Watchdog, write_seconds: float) -> None:
         self.headers: Sequence[Header] = scope["headers"]
-        self._by_name = dict(self.headers)
+        self.header_values = by_name(self.headers)
         self.has_started = False
         self.is_gone = False
         self.copy: AnswerCopy | None = None
@@ -81,12 +81,7 @@ class Conversation:
 
     def header(self, name: bytes) -> bytes | None:
         """The header's value, None where absent; the last of several."""
-        return self._by_name.get(name)
-
-    @property
-    def header_values(self) -> Mapping[bytes, bytes]:
-        """Every header by its name; of several the last."""
-        return self._by_name
+        return self.header_values.get(name)
 
     def content_length(self) -> int | None:
         value = self.header(b"content-length")
@@ -265,6 +260,11 @@ class Conversation:
         if not self._is_finished and self._task is not None:
             self.is_gone = True
             self._task.cancel()
+
+
+def by_name(headers: Sequence[Header]) -> dict[bytes, bytes]:
+    """Every header's value by its name; of several the last."""
+    return dict(headers)
 
 
 def require_content_type(call: Conversation, right: bytes) -> bytes:

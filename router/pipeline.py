@@ -19,7 +19,7 @@ from router.bursar import Bursar
 from router.classify.classifier import Classifier
 from router.clock import Clock
 from router.cohort import Cohort
-from router.conversation import Conversation, Header
+from router.conversation import Conversation, Header, by_name
 from router.deployment import Deployment
 from router.dispatch.names import StrangersNames
 from router.dispatch.watchdog import Deadline, Watchdog
@@ -167,7 +167,7 @@ class Pipeline:
         deployment = self.deployment
         identity = self.authenticate(headers, address, deployment)
         parsed = parse(endpoint, members, deployment.bounds)
-        terms = read_terms(dict(headers))
+        terms = read_terms(by_name(headers))
         size = len(orjson.dumps(members))
         request = inference_request(request_id, identity, endpoint, parsed, size, terms, deployment)
         accounts = self._bursar.of(identity.tenant, identity.api_key_name)

@@ -75,18 +75,28 @@ PURE = {
     "load.calibration.closed_loop": (PRICING,),
     "load.calibration.open_loop": (PRICING,),
     "load.calibration.report": ("load.calibration.rows",),
+    "load.plan.demand": ("load.traces",),
+    "load.plan.trial": (PRICING, "load.engine", "load.drive"),
+    "load.plan.capacity": (PRICING, "load.calibration.open_loop", "load.drive", "load.plan"),
+    "load.plan.purchase": (),
+    "load.plan.fleet": (PRICING, "load.drive", "load.plan"),
+    "load.plan.break_even": ("load.plan",),
+    "load.plan.table": ("load.drive", "load.plan"),
+    "load.scenarios.claim": ("router.config",),
+    "load.scenarios.sites": (),
+    "load.scenarios.table": ("load.scenarios.claim",),
     "load.demo.figures": ("load.demo.fleet",),
     "load.demo.view": ("load.demo.figures",),
 }
 
 # They take a slice of the configuration by its class, never `RouterConfig`: see the test of that name.
 IO = {
-    "router.access": (DOMAIN, "router.config.tenants", "router.config.stores"),
+    "router.access": (DOMAIN, "router.config.tenants", "router.config.stores", "router.redis_link"),
     "router.fleet": (DOMAIN, WIRE, "router.config.fleet"),
     "router.dispatch": (DOMAIN, WIRE),
-    "router.ledger": (DOMAIN, "router.config.stores"),
+    "router.ledger": (DOMAIN, "router.config.stores", "router.redis_link"),
     "router.telemetry": (DOMAIN,),
-    "router.cache": (DOMAIN, "router.config.stores"),
+    "router.cache": (DOMAIN, "router.config.stores", "router.redis_link"),
 }
 
 # What joins the rooms: files directly in `router`. First those of the configuration, then those that one request passes
@@ -109,6 +119,7 @@ JOINTS = {
     "router.price_watch": (PRICING, "router.config_file", "router.feeds"),
     "router.reload": ("router.config_file", *CONFIG),
     "router.clock": (),
+    "router.redis_link": ("router.config.stores",),
     "router.open_files": ("router.config",),
     "router.cohort": (),
     "router.server": (WIRE, "router.config.server", "router.dispatch"),

@@ -8,7 +8,15 @@ import orjson
 from load.emulator import language, wire
 from load.emulator.bodies import ChatBody, check_messages, check_sampling, completion_tokens_asked, parse_json, validate
 from load.emulator.errors import DONE, bad_request
-from load.emulator.generation import Choice, Generation, Rendering, add_choices, completion_limit, new_generation
+from load.emulator.generation import (
+    Choice,
+    Generation,
+    Rendering,
+    WholeAnswer,
+    add_choices,
+    completion_limit,
+    new_generation,
+)
 from load.emulator.http import Answer, HttpRequest
 from load.emulator.json_value import check_schema
 from load.emulator.reply import Channel, ReplyOptions, Tool
@@ -293,9 +301,7 @@ def tool_call_id(generation: Generation, choice: Choice, tool: int) -> str:
     return f"chatcmpl-tool-{language.digest(generation.id, choice.index, tool):016x}"
 
 
-class ChatAnswer:
-    """One JSON body at the end."""
-
+class ChatAnswer(WholeAnswer):
     def __init__(
         self, generation: Generation, body: ChatBody, role: str, messages: Sequence[Mapping[str, Any]]
     ) -> None:
@@ -303,12 +309,6 @@ class ChatAnswer:
         self._body = body
         self._role = role
         self._messages = messages
-
-    def begin(self) -> None:
-        pass
-
-    def tokens(self, choice: Choice, start: int, end: int) -> None:
-        pass
 
     def end(self) -> None:
         self._generation.answer.respond(200, orjson.dumps(self.value()))

@@ -4,13 +4,14 @@ Handlers know nothing of dialects: they write vLLM's JSON, `CloudAnswer` rewrite
 a parameter that OpenAI does not know is a 400, so a router that forces vLLM's extensions upon a cloud finds out here.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from load.emulator.errors import ApiError
-from load.emulator.http import EVENT_STREAM, JSON, Answer, Headers
+from load.emulator.http import Answer
+from load.emulator.retelling import Retelling
 
 FINGERPRINT = "fp_emulated"
 
@@ -65,32 +66,15 @@ def check_parameters(path: str, raw: bytes, allowed: frozenset[str] = frozenset(
     return isinstance(options, dict) and bool(options.get("include_usage"))
 
 
-class CloudAnswer:
-    """An answer in OpenAI's shapes. The same interface as the one it wraps."""
+class CloudAnswer(Retelling):
+    """An answer in OpenAI's shapes."""
 
     def __init__(self, answer: Answer, *, has_usage: bool) -> None:
-        self._answer = answer
+        super().__init__(answer)
         self._has_usage = has_usage
 
-    @property
-    def on_disconnect(self) -> Callable[[], None] | None:
-        return self._answer.on_disconnect
-
-    @on_disconnect.setter
-    def on_disconnect(self, callback: Callable[[], None] | None) -> None:
-        self._answer.on_disconnect = callback
-
-    @property
-    def is_over(self) -> bool:
-        return self._answer.is_over
-
-    def respond(self, status: int, body: bytes = b"", content_type: str | None = JSON, headers: Headers = ()) -> None:
-        if status == 200 and content_type == JSON and body:
-            body = orjson.dumps(_reduced(orjson.loads(body)))
-        self._answer.respond(status, body, content_type, headers)
-
-    def start_stream(self, content_type: str = EVENT_STREAM, headers: Headers = ()) -> None:
-        self._answer.start_stream(content_type, headers)
+    def retold(self, value: Any) -> Any:
+        return _reduced(value)
 
     def send(self, event: bytes) -> None:
         if not event.startswith(b"data: {"):
@@ -105,9 +89,6 @@ class CloudAnswer:
             value.setdefault("usage", None)
         for part in _split_end(value):
             self._answer.send(b"data: %b\n\n" % orjson.dumps(part))
-
-    def finish(self) -> None:
-        self._answer.finish()
 
 
 def _reduced(value: Any) -> Any:

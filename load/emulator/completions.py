@@ -9,7 +9,15 @@ from load.emulator import language, wire
 from load.emulator.bodies import CompletionBody, check_sampling, completion_tokens_asked, parse_json, validate
 from load.emulator.chat import guidance
 from load.emulator.errors import DONE, bad_parameter, bad_request, invalid_body
-from load.emulator.generation import Choice, Generation, Rendering, add_choices, completion_limit, new_generation
+from load.emulator.generation import (
+    Choice,
+    Generation,
+    Rendering,
+    WholeAnswer,
+    add_choices,
+    completion_limit,
+    new_generation,
+)
 from load.emulator.http import Answer, HttpRequest
 from load.emulator.reply import Channel, Delta, ReplyOptions
 
@@ -180,18 +188,10 @@ class CompletionStream:
         generation.answer.finish()
 
 
-class CompletionAnswer:
-    """One JSON body at the end."""
-
+class CompletionAnswer(WholeAnswer):
     def __init__(self, generation: Generation, body: CompletionBody) -> None:
         self._generation = generation
         self._body = body
-
-    def begin(self) -> None:
-        pass
-
-    def tokens(self, choice: Choice, start: int, end: int) -> None:
-        pass
 
     def end(self) -> None:
         generation = self._generation

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from load.emulator.errors import DONE, ENGINE_DEAD_EVENT, ApiError, engine_dead
 from load.emulator.http import EVENT_STREAM, JSON, Exchange, Headers
+from load.emulator.retelling import Retelling
 
 # The event, counted from 0, at which a stream goes wrong when the fault does not say: after the role and one token.
 SPOILED_EVENT = 2
@@ -159,8 +160,8 @@ def answer_instead(
     return True
 
 
-class FaultyAnswer:
-    """An answer that goes wrong on its way out. The same interface as `Exchange`, which it wraps."""
+class FaultyAnswer(Retelling):
+    """An answer that goes wrong on its way out."""
 
     def __init__(
         self,
@@ -170,6 +171,7 @@ class FaultyAnswer:
         error_event: bytes = ENGINE_DEAD_EVENT,
         done: bytes = DONE,
     ) -> None:
+        super().__init__(exchange)
         self._error_event = error_event
         self._done = done
         self._exchange = exchange
@@ -177,18 +179,6 @@ class FaultyAnswer:
         self._error_body = error_body
         self._events = 0
         self._is_silent = False
-
-    @property
-    def on_disconnect(self) -> Callable[[], None] | None:
-        return self._exchange.on_disconnect
-
-    @on_disconnect.setter
-    def on_disconnect(self, callback: Callable[[], None] | None) -> None:
-        self._exchange.on_disconnect = callback
-
-    @property
-    def is_over(self) -> bool:
-        return self._exchange.is_over
 
     def respond(self, status: int, body: bytes = b"", content_type: str | None = JSON, headers: Headers = ()) -> None:
         fault = self._fault

@@ -50,6 +50,16 @@ class Rendering(Protocol):
     def end(self) -> None: ...
 
 
+class WholeAnswer:
+    """A rendering as one JSON body at the end."""
+
+    def begin(self) -> None:
+        pass
+
+    def tokens(self, choice: Choice, start: int, end: int) -> None:
+        pass
+
+
 @dataclass(slots=True, eq=False)
 class Generation:
     """The choices of one request, from submission to the last token or the client's leaving."""

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from load.emulator.bodies import ChatBody, check_messages, check_sampling, parse_json, validate
 from load.emulator.chat import prompt_of, reply_options, text_of, tool_call_id
-from load.emulator.generation import Choice, Generation, Rendering, Usage, add_choices, new_generation
+from load.emulator.generation import Choice, Generation, Rendering, Usage, WholeAnswer, add_choices, new_generation
 from load.emulator.http import Answer, HttpRequest
 from load.emulator.reply import Channel, Reply
 from load.emulator.spec import Dialect
@@ -195,17 +195,9 @@ def _filled(channel: Channel, text: str) -> dict[str, str]:
     return {"type": "text_delta", "text": text}
 
 
-class MessagesAnswer:
-    """One JSON body at the end."""
-
+class MessagesAnswer(WholeAnswer):
     def __init__(self, generation: Generation) -> None:
         self._generation = generation
-
-    def begin(self) -> None:
-        pass
-
-    def tokens(self, choice: Choice, start: int, end: int) -> None:
-        pass
 
     def end(self) -> None:
         generation = self._generation

@@ -10,7 +10,7 @@ from load.emulator import wire
 from load.emulator.bodies import ChatBody, check_messages, check_sampling, parse_json, validate
 from load.emulator.chat import prompt_of, reply_options
 from load.emulator.errors import bad_request
-from load.emulator.generation import Choice, Generation, Rendering, add_choices, new_generation
+from load.emulator.generation import Choice, Generation, Rendering, WholeAnswer, add_choices, new_generation
 from load.emulator.http import Answer, HttpRequest
 from load.emulator.language import digest
 from load.emulator.reply import Channel
@@ -214,18 +214,10 @@ def _output(generation: Generation) -> list[dict[str, Any]]:
     return items
 
 
-class ResponsesAnswer:
-    """One JSON body at the end."""
-
+class ResponsesAnswer(WholeAnswer):
     def __init__(self, generation: Generation, body: ResponsesBody) -> None:
         self._generation = generation
         self._body = body
-
-    def begin(self) -> None:
-        pass
-
-    def tokens(self, choice: Choice, start: int, end: int) -> None:
-        pass
 
     def end(self) -> None:
         value = _envelope(self._generation, self._body, _output(self._generation))

@@ -16,18 +16,14 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 import orjson
-import structlog
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from router.config.stores import RedisConfig, RepeatsConfig
 from router.errors import BadRequest, RepeatNotKept, RepeatRunning, RepeatWithOtherBody
-
-log = structlog.get_logger(__name__)
+from router.redis_link import RedisAway, RedisLink
 
 KEY_BYTES_MAX = 255
 # What an entry takes beside its body and headers: the name, the fingerprint, the objects (620 bytes, measured with nine headers).
@@ -35,8 +31,6 @@ ENTRY_BYTES = 1024
 # Of a claim in Redis; a worker that is killed frees its keys so much later.
 LEASE_SECONDS = 30.0
 RENEW_SECONDS = 10.0
-# As with budgets: after a failure Redis is not asked for so long, so that nobody waits for it again and again.
-RETRY_SECONDS = 1.0
 PREFIX = "jeton:repeats:"
 RUNNING, KEPT = b"r", b"k"
 FINGERPRINT_BYTES = 32
@@ -219,19 +213,9 @@ class _SharedAnswers:
     """The same in Redis. Each value is one letter, the fingerprint, and a claim's own token or the answer."""
 
     def __init__(self, config: RedisConfig, password: str, clock: Callable[[], float]) -> None:
-        self._redis: Any = Redis.from_url(
-            config.url,
-            username=config.username,
-            password=password or None,
-            socket_timeout=config.timeout_seconds,
-            socket_connect_timeout=config.timeout_seconds,
-            retry=None,
-            max_connections=16,
-        )
-        self._clock = clock
+        self._link = RedisLink(config, password, "repeats are known to the worker that answered alone", clock)
+        self._redis = self._link.redis
         self._claims: dict[str, bytes] = {}  # ours, by name: what stands in Redis
-        self._retry_at = 0.0
-        self._is_failing = False
         self._working: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
@@ -244,25 +228,20 @@ class _SharedAnswers:
             with suppress(asyncio.CancelledError):
                 await renewing
             await asyncio.gather(*self._working)
-            await self._redis.aclose()
+            await self._link.aclose()
 
     async def claim(self, name: str, fingerprint: bytes) -> KeptAnswer | None:
-        if self._clock() < self._retry_at:
+        if self._link.is_away:
             return None
         mine = RUNNING + fingerprint + secrets.token_bytes(16)
-        for is_last in (False, True):
+        for _ in range(2):
             try:
-                if await self._redis.set(PREFIX + name, mine, nx=True, px=round(LEASE_SECONDS * 1000)):
-                    self._claims[name] = mine
-                    self._answered()
-                    return None
-                found = await self._redis.get(PREFIX + name)
-                self._answered()
-            except (RedisError, OSError) as error:
-                if is_last or isinstance(error, RedisTimeoutError):
-                    self._failed(error)
-                    return None
-                continue  # the connection was idle and is gone, perhaps: once more, on another
+                found = await self._link.ask(lambda: self._claimed(name, mine))
+            except RedisAway:
+                return None
+            if found == mine:
+                self._claims[name] = mine
+                return None
             if found is not None:
                 return _read_value(found, fingerprint)
         return None  # it expired under our eyes, twice: nobody else has it
@@ -270,43 +249,32 @@ class _SharedAnswers:
     def keep(self, name: str, fingerprint: bytes, answer: KeptAnswer | None, kept_seconds: float) -> None:
         if self._claims.pop(name, None) is not None:
             value = KEPT + fingerprint + _write_answer(answer)
-            self._start(self._redis.set(PREFIX + name, value, px=round(kept_seconds * 1000)))
+            self._start(partial(self._redis.set, PREFIX + name, value, px=round(kept_seconds * 1000)))
 
     def free(self, name: str) -> None:
         mine = self._claims.pop(name, None)
         if mine is not None:
-            self._start(self._redis.eval(FREE, 1, PREFIX + name, mine))
+            self._start(partial(self._redis.eval, FREE, 1, PREFIX + name, mine))
+
+    async def _claimed(self, name: str, mine: bytes) -> bytes | None:
+        """What stands there now: `mine` where nothing did; None for what has just expired."""
+        if await self._redis.set(PREFIX + name, mine, nx=True, px=round(LEASE_SECONDS * 1000)):
+            return mine
+        found: bytes | None = await self._redis.get(PREFIX + name)
+        return found
 
     async def _renew_for_ever(self) -> None:
         while True:
             await asyncio.sleep(RENEW_SECONDS)
             for name, mine in list(self._claims.items()):
-                await self._done(self._redis.eval(RENEW, 1, PREFIX + name, mine, round(LEASE_SECONDS * 1000)))
+                lease_ms = round(LEASE_SECONDS * 1000)
+                await self._link.tell(partial(self._redis.eval, RENEW, 1, PREFIX + name, mine, lease_ms))
 
-    def _start(self, command: Awaitable[Any]) -> None:
+    def _start(self, command: Callable[[], Awaitable[Any]]) -> None:
         """Nobody waits for it: the client has its answer."""
-        task = asyncio.get_running_loop().create_task(self._done(command))
+        task = asyncio.get_running_loop().create_task(self._link.tell(command))
         self._working.add(task)
         task.add_done_callback(self._working.discard)
-
-    async def _done(self, command: Awaitable[Any]) -> None:
-        try:
-            await command
-        except (RedisError, OSError) as error:
-            self._failed(error)
-
-    def _answered(self) -> None:
-        if self._is_failing:
-            self._is_failing = False
-            log.warning("redis answers again")
-
-    def _failed(self, error: Exception) -> None:
-        self._retry_at = self._clock() + RETRY_SECONDS
-        if not self._is_failing:
-            self._is_failing = True
-            log.warning(
-                "redis does not answer; repeats are known to the worker that answered alone", error=str(error)[:200]
-            )
 
 
 def _refusal_while_running(running: bytes, fingerprint: bytes) -> Exception:

@@ -7,6 +7,7 @@ streams, fail-over) is the same for everybody. Translations of bodies and stream
 """
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -33,7 +34,7 @@ class Order(NamedTuple):
     is_streaming: bool
 
 
-class Provider(BaseModel, frozen=True, extra="forbid"):
+class Provider(BaseModel, ABC, frozen=True, extra="forbid"):
     """capabilities: all that can be asked of it through this file; a request that needs more goes elsewhere.
 
     stream_type: of its streams, before they are OpenAI's. needs_api_key: its replicas must have one.
@@ -45,17 +46,17 @@ class Provider(BaseModel, frozen=True, extra="forbid"):
     needs_api_key: ClassVar[bool] = True
     needs_completion_tokens_max: ClassVar[bool] = False
 
+    @abstractmethod
     def path(self, order: Order) -> str:
         """Where the order goes, behind the replica's URL; with the query, if any."""
-        raise NotImplementedError
 
     def headers(self, order: Order, forwarded: Sequence[Header]) -> list[Header]:
         """What goes with it beside the usual. forwarded: those of the client's that a backend may see."""
         return list(forwarded)
 
+    @abstractmethod
     def body(self, order: Order) -> bytes:
         """Raises Untranslatable."""
-        raise NotImplementedError
 
     async def authorize(self, request: UpstreamRequest, replica: Replica, vault: Vault) -> UpstreamRequest:
         """The request with what is shown for it. Raises CredentialsMissing."""

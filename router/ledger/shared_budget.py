@@ -9,7 +9,6 @@ claims alone: a wall clock that jumps, here or at Redis, gives nothing out twice
 After a fail-over or a restart (another `run_id`, or none that is known) Redis may have lost what it was told. Workers tell it
 again with their next claims, and nobody is given more for `REBUILD_SECONDS`, in which all that live have told.
 
-Redis is never waited for longer than its time-out, and after a failure not at all for `RETRY_SECONDS`.
 """
 
 import time
@@ -19,13 +18,12 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 import structlog
-from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import NoScriptError
 
 from router.config.stores import RedisConfig
 from router.domain.budget import Budget, Period
 from router.ledger.budget import Claim, Grant
+from router.redis_link import RedisAway, RedisLink
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +31,6 @@ log = structlog.get_logger(__name__)
 REBUILD_SECONDS = 3.0
 SHARE_SECONDS = 300.0
 RECLAIM_SECONDS = 330.0
-RETRY_SECONDS = 1.0
 # How long a period's hash is kept after its last claim: until the period is over, and then some for people to look at.
 KEPT_SECONDS = {Period.DAY: 3 * 86_400, Period.MONTH: 40 * 86_400, Period.TOTAL: 0}
 
@@ -75,22 +72,13 @@ class RedisBudgets:
         *,
         worker: str = "",
     ) -> None:
-        self._redis: Redis[str] = Redis.from_url(  # type: ignore[type-arg, unused-ignore]
-            config.url,
-            username=config.username,
-            password=password or None,
-            socket_timeout=config.timeout_seconds,
-            socket_connect_timeout=config.timeout_seconds,
-            retry=None,
-            max_connections=2,
-            decode_responses=True,
-        )
+        without = "budgets go on with the shares that are here"
+        self._link = RedisLink(config, password, without, clock, connections_max=2, decodes=True)
+        self._redis = self._link.redis
         self._ledger = ledger
         self._worker = worker or ledger
         self._clock = clock
         self._claim_sha = self._reclaim_sha = ""
-        self._retry_at = 0.0
-        self._is_failing = False
         self._claimed: set[str] = set()  # hashes that this process has told of itself
         # Of each hash, the others' counts of claims and since when they have not moved.
         self._seen: dict[str, dict[str, tuple[str, float]]] = {}
@@ -98,22 +86,23 @@ class RedisBudgets:
     @property
     def is_away(self) -> bool:
         """Not to be asked now."""
-        return self._clock() < self._retry_at
+        return self._link.is_away
 
     async def claim(self, claims: Sequence[tuple[Budget, Claim]]) -> list[Grant]:
         """One round trip for all of them. Raises SharedAway."""
+
+        async def asked() -> list[Grant]:
+            try:
+                return await self._asked(claims)
+            except NoScriptError:
+                self._claim_sha = ""  # a server that was started since
+                raise
+
         try:
-            return await self._asked(claims)
-        except NoScriptError:
-            self._claim_sha = ""  # a server that was started since
-        except RedisTimeoutError as error:
-            raise self._failed(error) from None
-        except (RedisError, OSError):
-            pass  # the connection was idle and is gone, perhaps: once more, on another
-        try:
-            return await self._asked(claims)
-        except (RedisError, OSError) as error:
-            raise self._failed(error) from None
+            return await self._link.ask(asked)
+        except RedisAway as away:
+            self._claim_sha = ""
+            raise SharedAway(str(away)) from None
 
     async def leave(self, claims: Sequence[tuple[Budget, Claim]]) -> None:
         """Give all shares back for good; the claims hold what may not be given back yet."""
@@ -125,7 +114,7 @@ class RedisBudgets:
             await pipeline.execute()
 
     async def close(self) -> None:
-        await self._redis.aclose()
+        await self._link.aclose()
 
     async def _asked(self, claims: Sequence[tuple[Budget, Claim]]) -> list[Grant]:
         if not self._claim_sha:
@@ -135,9 +124,6 @@ class RedisBudgets:
             for budget, claim in claims:
                 self._put(pipeline, budget, claim)
             answers = await pipeline.execute()
-        if self._is_failing:
-            self._is_failing = False
-            log.warning("redis answers again")
         grants = []
         for (budget, claim), answer in zip(claims, answers, strict=True):
             key = _key(budget, claim)
@@ -177,16 +163,8 @@ class RedisBudgets:
             fresh[other] = count, since_seconds
             if now_seconds - since_seconds > RECLAIM_SECONDS:
                 log.warning("another worker is silent; its share of a budget is given back", worker=other, budget=key)
-                await self._redis.evalsha(self._reclaim_sha, 1, key, other, count)  # type: ignore[misc, unused-ignore]
+                await self._redis.evalsha(self._reclaim_sha, 1, key, other, count)
         self._seen[key] = fresh
-
-    def _failed(self, error: Exception) -> SharedAway:
-        self._claim_sha = ""
-        self._retry_at = self._clock() + RETRY_SECONDS
-        if not self._is_failing:
-            self._is_failing = True
-            log.warning("redis does not answer; budgets go on with the shares that are here", error=str(error)[:200])
-        return SharedAway(str(error))
 
 
 def _key(budget: Budget, claim: Claim) -> str:

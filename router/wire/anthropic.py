@@ -9,20 +9,12 @@ from typing import Any
 import orjson
 
 from router.errors import Untranslatable
-from router.wire.chunks import DONE, ChunkWriter, call_member, usage_member, whole_answer
+from router.wire.chunks import COMMON_FINISH_REASONS, DONE, ChunkWriter, call_member, usage_member, whole_answer
 from router.wire.json_body import encode_object
 from router.wire.sse import EventSplitter, event_data
 from router.wire.turns import Ask, Block, Call, Image, Result, Text, read_ask
 
-FINISH_REASONS = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "tool_use": "tool_calls",
-    "refusal": "content_filter",
-}
-EFFORTS = frozenset({"low", "medium", "high", "xhigh", "max"})
+FINISH_REASONS = COMMON_FINISH_REASONS | {"refusal": "content_filter"}
 
 
 def messages_body(
@@ -45,10 +37,7 @@ def messages_body(
         body["stop_sequences"] = ask.stop
     if ask.tools:
         body["tools"] = [
-            {"name": tool.name, "input_schema": tool.parameters}
-            | ({"description": tool.description} if tool.description else {})
-            | ({"strict": True} if tool.is_strict else {})
-            for tool in ask.tools
+            {"name": tool.name, "input_schema": tool.parameters, **tool.optional_members} for tool in ask.tools
         ]
         choice = _tool_choice(ask)
         if choice is not None:
@@ -103,11 +92,8 @@ def _output_config(ask: Ask) -> dict[str, Any]:
     output: dict[str, Any] = {}
     if ask.schema is not None:
         output["format"] = {"type": "json_schema", "schema": ask.schema}
-    if ask.reasoning_effort:
-        if ask.reasoning_effort not in EFFORTS:
-            what = f"`reasoning_effort` must be one of {', '.join(sorted(EFFORTS))} at this model's provider."
-            raise Untranslatable(what, param="reasoning_effort")
-        output["effort"] = ask.reasoning_effort
+    if ask.effort:
+        output["effort"] = ask.effort
     return output
 
 

@@ -9,6 +9,14 @@ from typing import Any
 import orjson
 
 DONE = b"data: [DONE]\n\n"
+# By the stop reasons that Anthropic and Bedrock have in common.
+COMMON_FINISH_REASONS = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+}
 
 
 def usage_member(

@@ -9,22 +9,16 @@ from typing import Any
 import orjson
 
 from router.errors import Untranslatable
-from router.wire.chunks import DONE, ChunkWriter, call_member, usage_member, whole_answer
+from router.wire.chunks import COMMON_FINISH_REASONS, DONE, ChunkWriter, call_member, usage_member, whole_answer
 from router.wire.json_body import encode_object
 from router.wire.turns import Ask, Block, Call, Image, Result, Text, read_ask
 
-FINISH_REASONS = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "tool_use": "tool_calls",
+FINISH_REASONS = COMMON_FINISH_REASONS | {
     "guardrail_intervened": "content_filter",
     "content_filtered": "content_filter",
 }
 # Stop reasons with which a model gave up; not a finish.
 BROKEN = frozenset({"malformed_model_output", "malformed_tool_use"})
-EFFORTS = frozenset({"low", "medium", "high", "xhigh", "max"})
 
 
 def converse_body(members: dict[str, Any], *, completion_tokens_max: int) -> bytes:
@@ -86,11 +80,7 @@ def _tool_config(ask: Ask) -> dict[str, Any] | None:
         return None
     config: dict[str, Any] = {
         "tools": [
-            {
-                "toolSpec": {"name": tool.name, "inputSchema": {"json": tool.parameters}}
-                | ({"description": tool.description} if tool.description else {})
-                | ({"strict": True} if tool.is_strict else {})
-            }
+            {"toolSpec": {"name": tool.name, "inputSchema": {"json": tool.parameters}, **tool.optional_members}}
             for tool in ask.tools
         ]
     }
@@ -108,11 +98,8 @@ def _output_config(ask: Ask) -> dict[str, Any]:
         if ask.schema_name:
             told["name"] = ask.schema_name
         output["textFormat"] = {"type": "json_schema", "structure": {"jsonSchema": told}}
-    if ask.reasoning_effort:
-        if ask.reasoning_effort not in EFFORTS:
-            what = f"`reasoning_effort` must be one of {', '.join(sorted(EFFORTS))} at this model's provider."
-            raise Untranslatable(what, param="reasoning_effort")
-        output["effort"] = ask.reasoning_effort
+    if ask.effort:
+        output["effort"] = ask.effort
     return output
 
 

@@ -19,28 +19,10 @@ import orjson
 
 from router.domain.immutable import immutable
 from router.errors import Untranslatable
+from router.wire.parse import ORDINARY_MEMBERS
 
 # What an Ask is read from. `stream`, `stream_options` and `model` are dealt with elsewhere.
-READ_MEMBERS = frozenset(
-    {
-        "model",
-        "messages",
-        "stream",
-        "stream_options",
-        "max_tokens",
-        "max_completion_tokens",
-        "temperature",
-        "top_p",
-        "stop",
-        "tools",
-        "tool_choice",
-        "parallel_tool_calls",
-        "response_format",
-        "reasoning_effort",
-        "user",
-        "cache_salt",
-    }
-)
+READ_MEMBERS = ORDINARY_MEMBERS | {"parallel_tool_calls", "response_format", "reasoning_effort", "user", "cache_salt"}
 # Values that ask for nothing, of members that have no place here.
 IDLE_VALUES: dict[str, tuple[Any, ...]] = {
     "n": (1,),
@@ -52,6 +34,8 @@ IDLE_VALUES: dict[str, tuple[Any, ...]] = {
 }
 IMAGE_TYPES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 TOOL_CHOICES = frozenset({"auto", "none", "required"})
+# What both APIs know; OpenAI's `minimal` and `none` they do not.
+EFFORTS = frozenset({"low", "medium", "high", "xhigh", "max"})
 
 
 @immutable
@@ -103,6 +87,12 @@ class Tool:
     parameters: dict[str, Any]
     is_strict: bool
 
+    @property
+    def optional_members(self) -> dict[str, Any]:
+        """What both APIs have beside a tool's name and parameters, as far as it was said."""
+        description = {"description": self.description} if self.description else {}
+        return description | ({"strict": True} if self.is_strict else {})
+
 
 @immutable
 class Ask:
@@ -122,6 +112,14 @@ class Ask:
     schema_name: str
     reasoning_effort: str
     user: str
+
+    @property
+    def effort(self) -> str:
+        """`reasoning_effort`, "" where none was asked for. Raises Untranslatable for one that neither API knows."""
+        if self.reasoning_effort and self.reasoning_effort not in EFFORTS:
+            what = f"`reasoning_effort` must be one of {', '.join(sorted(EFFORTS))} at this model's provider."
+            raise Untranslatable(what, param="reasoning_effort")
+        return self.reasoning_effort
 
 
 def read_ask(members: dict[str, Any]) -> Ask:

@@ -9,18 +9,17 @@ from typing import Any
 
 import openai
 import pytest
-from payloads import HELLO, form, sound
+from every_endpoint import requests_to_every_endpoint
+from payloads import HELLO
 from redis_server import redis_server
 from whole_app import CLOUD_KEY, PEPPER, running
 
 from router.access.keys import api_key_hash, new_api_key
 from router.domain.budget import DAY_NS
-from router.domain.request import Endpoint
 
 PATH = "/v1/chat/completions"
 # Of `cloud`, nano-dollars a token.
 COMPLETION = 8000
-FORM = "multipart/form-data; boundary=limit"
 
 
 def budgeted(*budgets: dict[str, Any], of_key: bool = False, **more: Any) -> Callable[[dict[str, Any]], None]:
@@ -171,21 +170,7 @@ async def test_a_candidate_that_does_not_fit_is_left_out_and_explained(tmp_path:
 
 
 async def test_a16_f38_every_endpoint_moves_the_same_budget_and_is_refused_by_it(tmp_path: Path) -> None:
-    sounds = {"content": form(("model", "audio-model"), ("file", sound())), "headers": {"content-type": FORM}}
-    small = {"model": "small-model", "max_tokens": 3}
-    requests: dict[Endpoint, tuple[str, dict[str, Any]]] = {
-        Endpoint.CHAT: (PATH, {"json": {**small, "messages": HELLO}}),
-        Endpoint.COMPLETIONS: ("/v1/completions", {"json": {**small, "prompt": "Hello"}}),
-        Endpoint.RESPONSES: ("/v1/responses", {"json": {"model": "small-model", "input": "x", "max_output_tokens": 3}}),
-        Endpoint.MESSAGES: ("/v1/messages", {"json": {**small, "messages": HELLO}}),
-        Endpoint.EMBEDDINGS: ("/v1/embeddings", {"json": {"model": "embed-model", "input": "x"}}),
-        Endpoint.RERANK: ("/v1/rerank", {"json": {"model": "embed-model", "query": "x", "documents": ["y"]}}),
-        Endpoint.SCORE: ("/v1/score", {"json": {"model": "embed-model", "text_1": "x", "text_2": "y"}}),
-        Endpoint.TRANSCRIPTIONS: ("/v1/audio/transcriptions", sounds),
-        Endpoint.TRANSLATIONS: ("/v1/audio/translations", sounds),
-        Endpoint.TOKENIZE: ("/tokenize", {"json": {"model": "small-model", "prompt": "x"}}),
-    }
-    assert set(requests) == set(Endpoint)
+    requests = requests_to_every_endpoint()
     async with running(tmp_path, budgeted({"usd": 100, "per": "day"})) as jeton:
         (account,) = jeton.app._bursar.accounts
         before = 0

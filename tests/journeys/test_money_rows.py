@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 import whole_app
-from payloads import HELLO, form, sound
+from every_endpoint import requests_to_every_endpoint
+from payloads import HELLO
 from scripted_backend import json_answer, scripted_backend, stream_answer
 from whole_app import WholeApp, running
-
-from router.domain.request import Endpoint
 
 PATH = "/v1/chat/completions"
 BODY: dict[str, Any] = {"model": "cloud-model", "messages": HELLO, "max_tokens": 40}
@@ -127,21 +126,7 @@ async def test_a07_a_fallback_is_priced_line_by_line(tmp_path: Path) -> None:
 
 
 async def test_a16_f38_every_endpoint_leaves_a_priced_row(jeton: WholeApp) -> None:
-    sounds = {"content": form(("model", "audio-model"), ("file", sound())), "headers": {"content-type": FORM}}
-    small = {"model": "small-model", "max_tokens": 3}
-    requests: dict[Endpoint, tuple[str, dict[str, Any]]] = {
-        Endpoint.CHAT: (PATH, {"json": {**small, "messages": HELLO}}),
-        Endpoint.COMPLETIONS: ("/v1/completions", {"json": {**small, "prompt": "Hello"}}),
-        Endpoint.RESPONSES: ("/v1/responses", {"json": {"model": "small-model", "input": "x", "max_output_tokens": 3}}),
-        Endpoint.MESSAGES: ("/v1/messages", {"json": {**small, "messages": HELLO}}),
-        Endpoint.EMBEDDINGS: ("/v1/embeddings", {"json": {"model": "embed-model", "input": "x"}}),
-        Endpoint.RERANK: ("/v1/rerank", {"json": {"model": "embed-model", "query": "x", "documents": ["y"]}}),
-        Endpoint.SCORE: ("/v1/score", {"json": {"model": "embed-model", "text_1": "x", "text_2": "y"}}),
-        Endpoint.TRANSCRIPTIONS: ("/v1/audio/transcriptions", sounds),
-        Endpoint.TRANSLATIONS: ("/v1/audio/translations", sounds),
-        Endpoint.TOKENIZE: ("/tokenize", {"json": {"model": "small-model", "prompt": "x"}}),
-    }
-    assert set(requests) == set(Endpoint)
+    requests = requests_to_every_endpoint()
     for path, request in requests.values():
         answer = await jeton.http.post(path, **request)
         assert answer.status_code == 200, answer.text
@@ -151,9 +136,6 @@ async def test_a16_f38_every_endpoint_leaves_a_priced_row(jeton: WholeApp) -> No
     for charge in charges:
         assert (charge["tenant"], charge["status"], charge["cost_status"]) == ("tests", "ok", "priced")
         assert charge["cost_nanousd"] > 0
-
-
-FORM = "multipart/form-data; boundary=limit"
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,15 @@ from typing import Any
 import anthropic
 import pytest
 from openai import BadRequestError
-from payloads import CITY, HELLO, PIXEL, WEATHER
+from payloads import HELLO
 from provided import PATH, provided
+from translated import (
+    a_broken_stream_ends_with_an_error_event,
+    a_schema_and_a_picture_are_understood,
+    another_answers,
+    the_same_streamed_or_not,
+    tools_go_there_and_back,
+)
 from whole_app import CLOUD_KEY, WholeApp
 
 BODY: dict[str, Any] = {"model": "cloud-model", "messages": HELLO, "max_tokens": 30}
@@ -35,19 +42,10 @@ def own_sdk(jeton: WholeApp) -> anthropic.AsyncAnthropic:
 
 async def test_a_chat_is_the_same_streamed_or_not_and_so_is_its_cost(tmp_path: Path) -> None:
     async with claude(tmp_path) as jeton:
-        whole = await jeton.sdk.chat.completions.create(**BODY)
-        stream = await jeton.sdk.chat.completions.create(**BODY, stream=True, stream_options={"include_usage": True})
-        chunks = [chunk async for chunk in stream]
-        text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-        assert text == whole.choices[0].message.content
+        whole, chunks = await the_same_streamed_or_not(jeton, BODY)
         assert whole.choices[0].finish_reason in ("stop", "length")
         assert chunks[-1].choices == []
         assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
-        first, second = await jeton.charges()
-        assert first["completion_tokens"] == second["completion_tokens"] == whole.usage.completion_tokens
-        assert first["prompt_tokens"] == second["prompt_tokens"] == whole.usage.prompt_tokens
-        assert (first["usage_source"], second["usage_source"]) == ("provider", "provider")
-        assert chunks[-1].jeton_cost["nanousd"] == second["cost_nanousd"]
 
 
 async def test_a08_what_was_read_from_the_cache_and_written_to_it_is_priced_once(tmp_path: Path) -> None:
@@ -66,39 +64,14 @@ async def test_a08_what_was_read_from_the_cache_and_written_to_it_is_priced_once
             )
 
 
-async def test_tools_go_there_and_back_in_a_conversation(tmp_path: Path) -> None:
+async def test_tools_go_there_and_back(tmp_path: Path) -> None:
     async with claude(tmp_path) as jeton:
-        asked: Any = {**BODY, "max_tokens": 60, "tools": [WEATHER], "tool_choice": "required"}
-        first = await jeton.sdk.chat.completions.create(**asked)
-        message = first.choices[0].message
-        assert first.choices[0].finish_reason == "tool_calls"
-        [call] = message.tool_calls
-        json.loads(call.function.arguments)
-        results = [{"role": "tool", "tool_call_id": call.id, "content": "rain"}]
-        turns = [*HELLO, message.model_dump(exclude_none=True), *results]
-        second = await jeton.sdk.chat.completions.create(**{**BODY, "messages": turns, "tools": [WEATHER]})
-        assert second.choices[0].message.content or second.choices[0].message.tool_calls
-
-
-async def test_streamed_calls_are_whole(tmp_path: Path) -> None:
-    async with claude(tmp_path) as jeton:
-        stream = await jeton.sdk.chat.completions.create(
-            **{**BODY, "max_tokens": 60}, tools=[WEATHER], tool_choice="required", stream=True
-        )
-        arguments = ""
-        async for chunk in stream:
-            for call in chunk.choices[0].delta.tool_calls or ():
-                arguments += call.function.arguments or ""
-        assert "city" in json.loads(arguments)
+        await tools_go_there_and_back(jeton, BODY)
 
 
 async def test_a_schema_and_a_picture_are_understood(tmp_path: Path) -> None:
     async with claude(tmp_path) as jeton:
-        shaped = await jeton.sdk.chat.completions.create(**{**BODY, "max_tokens": 60}, response_format=CITY)
-        assert json.loads(shaped.choices[0].message.content).keys() == {"name", "people"}
-        parts = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": PIXEL}}]
-        seen = await jeton.sdk.chat.completions.create(**{**BODY, "messages": [{"role": "user", "content": parts}]})
-        assert seen.choices[0].message.content
+        await a_schema_and_a_picture_are_understood(jeton, BODY)
 
 
 async def test_a_picture_at_an_address_goes_there_as_an_address(tmp_path: Path) -> None:
@@ -166,11 +139,8 @@ async def test_the_next_candidate_answers_where_anthropic_does_not(
     tmp_path: Path, status: int, fault: str, health: str
 ) -> None:
     async with claude(tmp_path, is_fallback=True) as jeton:
-        jeton.replica("cloud").faults(status=status)
-        answer = await jeton.http.post(PATH, json={**BODY, "model": "anything"})
-        assert (answer.status_code, answer.headers["x-jeton-backend"]) == (200, "large")
+        first = await another_answers(jeton, BODY, status)
         assert jeton.health["cloud/1"] == health
-        first = (await jeton.charges())[0]
         assert (first["fault"], first["cost_nanousd"]) == (fault, 0)
 
 
@@ -196,14 +166,7 @@ async def test_f08_what_anthropic_refuses_is_said_in_openais_shape(tmp_path: Pat
 @pytest.mark.parametrize("fault", [{"reset_after_chunks": 5}, {"eof_after_chunks": 5}])
 async def test_f03_a_stream_that_breaks_ends_with_an_error_event(tmp_path: Path, fault: dict[str, Any]) -> None:
     async with claude(tmp_path) as jeton:
-        jeton.replica("cloud").faults(**fault)
-        answer = await jeton.http.post(PATH, json={**BODY, "stream": True})
-        first, *_, last = [line for line in answer.text.splitlines() if line.startswith("data: ")]
-        assert json.loads(first.removeprefix("data: "))["choices"][0]["delta"]["content"]
-        assert json.loads(last.removeprefix("data: "))["error"]["code"] == "backend_failed"
-        [row] = await jeton.charges()
-        assert (row["status"], row["usage_source"]) == ("failed", "estimated")
-        assert row["completion_tokens"] > 0
+        await a_broken_stream_ends_with_an_error_event(jeton, BODY, fault)
 
 
 async def test_a_stream_that_fails_before_it_says_anything_is_taken_over_by_another(tmp_path: Path) -> None:

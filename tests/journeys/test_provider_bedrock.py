@@ -10,8 +10,15 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from openai import BadRequestError
-from payloads import CITY, HELLO, PIXEL, WEATHER
+from payloads import HELLO, WEATHER
 from provided import PATH, provided
+from translated import (
+    a_broken_stream_ends_with_an_error_event,
+    a_schema_and_a_picture_are_understood,
+    another_answers,
+    the_same_streamed_or_not,
+    tools_go_there_and_back,
+)
 from whole_app import CLOUD_KEY, WholeApp
 
 BODY: dict[str, Any] = {"model": "cloud-model", "messages": HELLO, "max_tokens": 30}
@@ -56,17 +63,8 @@ def bedrock(directory: Path, *, is_signed: bool = True, word: str = "bedrock", *
 @pytest.mark.parametrize("is_signed", [True, False])
 async def test_a_chat_is_the_same_streamed_or_not_and_so_is_its_cost(tmp_path: Path, is_signed: bool) -> None:
     async with bedrock(tmp_path, is_signed=is_signed) as jeton:
-        whole = await jeton.sdk.chat.completions.create(**BODY)
-        stream = await jeton.sdk.chat.completions.create(**BODY, stream=True, stream_options={"include_usage": True})
-        chunks = [chunk async for chunk in stream]
-        text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-        assert text == whole.choices[0].message.content
+        whole, _ = await the_same_streamed_or_not(jeton, BODY)
         assert whole.model == "cloud-model"
-        first, second = await jeton.charges()
-        assert first["completion_tokens"] == second["completion_tokens"] == whole.usage.completion_tokens
-        assert first["prompt_tokens"] == second["prompt_tokens"] == whole.usage.prompt_tokens
-        assert {first["usage_source"], second["usage_source"]} == {"provider"}
-        assert chunks[-1].jeton_cost["nanousd"] == second["cost_nanousd"]
         shown = jeton.replica("cloud").requests_seen[-1].headers["authorization"]
         assert shown.startswith("AWS4-HMAC-SHA256" if is_signed else f"Bearer {CLOUD_KEY}")
         assert SECRET not in repr(jeton.events)
@@ -89,25 +87,8 @@ async def test_a08_what_was_read_from_the_cache_is_priced_once(tmp_path: Path) -
 
 async def test_tools_schemas_and_pictures_go_there_and_back(tmp_path: Path) -> None:
     async with bedrock(tmp_path) as jeton:
-        asked: Any = {**BODY, "max_tokens": 60, "tools": [WEATHER], "tool_choice": "required"}
-        message = (await jeton.sdk.chat.completions.create(**asked)).choices[0].message
-        [call] = message.tool_calls
-        json.loads(call.function.arguments)
-        results = [{"role": "tool", "tool_call_id": call.id, "content": "rain"}]
-        turns = [*HELLO, message.model_dump(exclude_none=True), *results]
-        second = await jeton.sdk.chat.completions.create(**{**BODY, "messages": turns, "tools": [WEATHER]})
-        assert second.choices[0].message.content or second.choices[0].message.tool_calls
-        shaped = await jeton.sdk.chat.completions.create(**{**BODY, "max_tokens": 60}, response_format=CITY)
-        assert json.loads(shaped.choices[0].message.content).keys() == {"name", "people"}
-        parts = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": PIXEL}}]
-        seen = await jeton.sdk.chat.completions.create(**{**BODY, "messages": [{"role": "user", "content": parts}]})
-        assert seen.choices[0].message.content
-        stream = await jeton.sdk.chat.completions.create(**asked, stream=True)
-        arguments = ""
-        async for chunk in stream:
-            for piece in chunk.choices[0].delta.tool_calls or ():
-                arguments += piece.function.arguments or ""
-        assert "city" in json.loads(arguments)
+        await tools_go_there_and_back(jeton, BODY)
+        await a_schema_and_a_picture_are_understood(jeton, BODY)
 
 
 def client(url: str, secret: str = SECRET) -> Any:
@@ -161,11 +142,8 @@ async def test_the_next_candidate_answers_where_bedrock_does_not(
     tmp_path: Path, status: int, fault: str, health: str
 ) -> None:
     async with bedrock(tmp_path, is_fallback=True) as jeton:
-        jeton.replica("cloud").faults(status=status)
-        answer = await jeton.http.post(PATH, json={**BODY, "model": "anything"})
-        assert (answer.status_code, answer.headers["x-jeton-backend"]) == (200, "large")
+        first = await another_answers(jeton, BODY, status)
         assert jeton.health["cloud/1"] == health
-        first = (await jeton.charges())[0]
         assert (first["fault"], first["cost_nanousd"], first["http_status"]) == (fault, 0, status)
 
 
@@ -218,13 +196,7 @@ async def test_without_credentials_nothing_is_sent_and_the_log_says_what_is_miss
 @pytest.mark.parametrize("fault", [{"reset_after_chunks": 4}, {"eof_after_chunks": 4}, {"bad_sse": "bad_json"}])
 async def test_f03_a_stream_that_breaks_ends_with_an_error_event(tmp_path: Path, fault: dict[str, Any]) -> None:
     async with bedrock(tmp_path) as jeton:
-        jeton.replica("cloud").faults(**fault)
-        answer = await jeton.http.post(PATH, json={**BODY, "stream": True})
-        first, *_, last = [line for line in answer.text.splitlines() if line.startswith("data: ")]
-        assert json.loads(first.removeprefix("data: "))["choices"][0]["delta"]["content"]
-        assert json.loads(last.removeprefix("data: "))["error"]["code"] == "backend_failed"
-        [row] = await jeton.charges()
-        assert (row["status"], row["usage_source"]) == ("failed", "estimated")
+        await a_broken_stream_ends_with_an_error_event(jeton, BODY, fault)
 
 
 async def test_an_exception_in_a_stream_is_an_error_event(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from payloads import HELLO, WEATHER
 from provided import PATH, provided
+from translated import another_answers
 from whole_app import WholeApp
 
 from load.emulator.reply import Style
@@ -147,11 +148,9 @@ async def test_the_next_candidate_answers_where_vertex_does_not(
     tmp_path: Path, status: int, fault: str, health: str
 ) -> None:
     async with vertex(tmp_path, is_fallback=True) as jeton:
-        jeton.replica("cloud").faults(status=status)
-        answer = await jeton.http.post(PATH, json={**BODY, "model": "anything"})
-        assert (answer.status_code, answer.headers["x-jeton-backend"]) == (200, "large")
+        first = await another_answers(jeton, BODY, status)
         assert jeton.health["cloud/1"] == health
-        assert (await jeton.charges())[0]["fault"] == fault
+        assert first["fault"] == fault
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,15 @@ async def test_explain_says_what_the_terms_exclude(jeton: WholeApp) -> None:
     assert terms == {"cost_usd_max": "0.000300000", "deadline_seconds": None, "criticality": "standard", "region": ""}
 
 
+@pytest.mark.parametrize(("values", "status"), [(("much", "0.01"), 200), (("0.01", "much"), 400)])
+async def test_of_a_term_said_twice_the_last_counts_for_requests_and_for_explain(
+    jeton: WholeApp, values: tuple[str, str], status: int
+) -> None:
+    headers = [("x-jeton-max-usd", value) for value in values]
+    for path in (PATH, "/jeton/explain"):
+        assert (await jeton.http.post(path, json=chat("cloud-model"), headers=headers)).status_code == status
+
+
 async def test_f16_sheddable_work_is_turned_away_while_critical_work_is_served(jeton: WholeApp) -> None:
     replicas = [replica for replica in jeton.app._fleet.snapshot.health if replica.startswith("small")]
     for replica in replicas:

@@ -46,7 +46,7 @@ class Stream:
         try:
             while data := await reader.read(65536):
                 self.got += data
-                if data.endswith(b"\r\n0\r\n\r\n"):
+                if self.got.endswith(b"\r\n0\r\n\r\n"):
                     self.ending = "whole"
                     break
             self.ending = self.ending or "eof"

@@ -12,6 +12,7 @@ import yaml
 
 from router.config_file import LoadedConfig, load
 from router.config_source import ConfigRefused
+from router.dispatch.provider import Provider
 from router.dispatch.provider_loader import provider_class, provider_names
 from router.domain.fleet import EngineKind
 from router.domain.request import ASSUMED, Capability
@@ -192,3 +193,11 @@ def test_a_key_over_plain_http_from_a_file_is_warned_of(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("sk-1")
     config = loaded(tmp_path, {"replicas": [{"url": "http://api.example.com", "api_key_file": "key"}]})
     assert any("in clear text" in str(warning) for warning in config.warnings)
+
+
+@pytest.mark.parametrize("missing", ["path", "body"])
+def test_a_provider_that_does_not_say_where_to_go_and_with_what_cannot_be_made(missing: str) -> None:
+    said = {"path": lambda self, order: "/", "body": lambda self, order: b""}
+    assert type("Whole", (Provider,), said)() is not None
+    with pytest.raises(TypeError, match=missing):
+        type("Half", (Provider,), {name: way for name, way in said.items() if name != missing})()

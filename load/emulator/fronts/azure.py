@@ -6,14 +6,15 @@ https://learn.microsoft.com/azure/ai-services/openai/concepts/content-filter.
 """
 
 import re
-from collections.abc import Callable
+from typing import Any
 from urllib.parse import parse_qs, unquote
 
 import orjson
 
 from load.emulator.errors import ApiError
 from load.emulator.fronts.front import Front, body_of, is_key, moved, no_such_path, stranger
-from load.emulator.http import EVENT_STREAM, JSON, Answer, Headers, HttpRequest
+from load.emulator.http import EVENT_STREAM, Answer, Headers, HttpRequest
+from load.emulator.retelling import Retelling
 
 _DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)(/.+)")
 _SAFE = {name: {"filtered": False, "severity": "safe"} for name in ("hate", "self_harm", "sexual", "violence")}
@@ -77,40 +78,16 @@ class Azure(Front):
         return (("retry-after-ms", "2500"), ("retry-after", "3")) if error.status == 429 else ()
 
 
-class _FilteredAnswer:
-    """Between OpenAI's shape and the socket. The same interface as the answer that it wraps."""
+class _FilteredAnswer(Retelling):
+    """Between OpenAI's shape and the socket."""
 
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
-
-    @property
-    def on_disconnect(self) -> Callable[[], None] | None:
-        return self._answer.on_disconnect
-
-    @on_disconnect.setter
-    def on_disconnect(self, callback: Callable[[], None] | None) -> None:
-        self._answer.on_disconnect = callback
-
-    @property
-    def is_over(self) -> bool:
-        return self._answer.is_over
-
-    def respond(self, status: int, body: bytes = b"", content_type: str | None = JSON, headers: Headers = ()) -> None:
-        if status == 200 and content_type == JSON and body:
-            value = orjson.loads(body)
-            if value.get("object") == "chat.completion":
-                for choice in value["choices"]:
-                    choice["content_filter_results"] = _SAFE
-                body = orjson.dumps({**value, "prompt_filter_results": PROMPT_FILTER_RESULTS})
-        self._answer.respond(status, body, content_type, headers)
+    def retold(self, value: dict[str, Any]) -> dict[str, Any]:
+        if value.get("object") != "chat.completion":
+            return value
+        choices = [{**choice, "content_filter_results": _SAFE} for choice in value["choices"]]
+        return {**value, "choices": choices, "prompt_filter_results": PROMPT_FILTER_RESULTS}
 
     def start_stream(self, content_type: str = EVENT_STREAM, headers: Headers = ()) -> None:
         self._answer.start_stream(content_type, headers)
         first = {"choices": [], "created": 0, "id": "", "model": "", "object": ""}
         self._answer.send(b"data: %b\n\n" % orjson.dumps({**first, "prompt_filter_results": PROMPT_FILTER_RESULTS}))
-
-    def send(self, event: bytes) -> None:
-        self._answer.send(event)
-
-    def finish(self) -> None:
-        self._answer.finish()

@@ -14,7 +14,7 @@ import struct
 import time
 from binascii import crc32
 from calendar import timegm
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
 
@@ -23,6 +23,7 @@ import orjson
 from load.emulator.errors import ApiError
 from load.emulator.fronts.front import Front, body_of, is_key
 from load.emulator.http import JSON, Answer, Headers, HttpRequest
+from load.emulator.retelling import Retelling
 from load.emulator.spec import ReplicaSpec
 
 EVENTS = "application/vnd.amazon.eventstream"
@@ -272,32 +273,18 @@ def _usage(usage: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-class _ConverseAnswer:
-    """Between vLLM's chat and the socket. The same interface as the answer that it wraps."""
+class _ConverseAnswer(Retelling):
+    """Between vLLM's chat and the socket."""
 
     def __init__(self, answer: Answer) -> None:
-        self._answer = answer
+        super().__init__(answer)
         self._block = -1
         self._kind = ""
         self._has_begun = False
         self._stop = ""
 
-    @property
-    def on_disconnect(self) -> Callable[[], None] | None:
-        return self._answer.on_disconnect
-
-    @on_disconnect.setter
-    def on_disconnect(self, callback: Callable[[], None] | None) -> None:
-        self._answer.on_disconnect = callback
-
-    @property
-    def is_over(self) -> bool:
-        return self._answer.is_over
-
-    def respond(self, status: int, body: bytes = b"", content_type: str | None = JSON, headers: Headers = ()) -> None:
-        if status == 200 and body:
-            body = orjson.dumps(_answer(orjson.loads(body)))
-        self._answer.respond(status, body, content_type, headers)
+    def retold(self, value: Mapping[str, Any]) -> dict[str, Any]:
+        return _answer(value)
 
     def start_stream(self, content_type: str = EVENTS, headers: Headers = ()) -> None:
         self._answer.start_stream(EVENTS, headers)
@@ -317,9 +304,6 @@ class _ConverseAnswer:
             self._close()
             self._answer.send(_event("messageStop", {"stopReason": self._stop}))
             self._answer.send(_event("metadata", {"usage": _usage(chunk["usage"]), "metrics": {"latencyMs": 1}}))
-
-    def finish(self) -> None:
-        self._answer.finish()
 
     def _say(self, delta: Mapping[str, Any]) -> None:
         if delta.get("reasoning"):

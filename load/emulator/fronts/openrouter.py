@@ -3,7 +3,6 @@
 Sources: https://openrouter.ai/docs/use-cases/usage-accounting, https://openrouter.ai/docs/api-reference/errors.
 """
 
-from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +11,8 @@ import orjson
 from load.emulator.cloud import CloudAnswer, check_parameters
 from load.emulator.errors import ApiError
 from load.emulator.fronts.front import Front, body_of, refuse_members
-from load.emulator.http import EVENT_STREAM, JSON, Answer, Headers, HttpRequest
+from load.emulator.http import EVENT_STREAM, Answer, Headers, HttpRequest
+from load.emulator.retelling import Retelling
 
 # Dollars a token, as a listed model might have them: odd enough that no price book agrees by accident.
 PROMPT_USD = Decimal("0.00000013")
@@ -47,29 +47,15 @@ class Openrouter(Front):
         return ()
 
 
-class _RouterAnswer:
-    """Between OpenAI's shape and the socket. The same interface as the answer that it wraps."""
+class _RouterAnswer(Retelling):
+    """Between OpenAI's shape and the socket."""
 
     def __init__(self, answer: Answer, *, accounts: bool) -> None:
-        self._answer = answer
+        super().__init__(answer)
         self._accounts = accounts
 
-    @property
-    def on_disconnect(self) -> Callable[[], None] | None:
-        return self._answer.on_disconnect
-
-    @on_disconnect.setter
-    def on_disconnect(self, callback: Callable[[], None] | None) -> None:
-        self._answer.on_disconnect = callback
-
-    @property
-    def is_over(self) -> bool:
-        return self._answer.is_over
-
-    def respond(self, status: int, body: bytes = b"", content_type: str | None = JSON, headers: Headers = ()) -> None:
-        if status == 200 and content_type == JSON and body:
-            body = orjson.dumps({**self._accounted(orjson.loads(body)), "provider": "Emulated"})
-        self._answer.respond(status, body, content_type, headers)
+    def retold(self, value: dict[str, Any]) -> dict[str, Any]:
+        return {**self._accounted(value), "provider": "Emulated"}
 
     def start_stream(self, content_type: str = EVENT_STREAM, headers: Headers = ()) -> None:
         self._answer.start_stream(content_type, headers)
@@ -79,16 +65,13 @@ class _RouterAnswer:
         if not event.startswith(b"data: {"):
             self._answer.send(event)
             return
-        chunk = {**self._accounted(orjson.loads(event[6:])), "provider": "Emulated"}
+        chunk = self.retold(orjson.loads(event[6:]))
         if chunk.get("choices") == []:
             silent = {"role": "assistant", "content": ""}
             chunk["choices"] = [{"index": 0, "delta": silent, "finish_reason": None, "native_finish_reason": None}]
         if chunk.get("usage") is None:
             chunk.pop("usage", None)
         self._answer.send(b"data: %b\n\n" % orjson.dumps(chunk))
-
-    def finish(self) -> None:
-        self._answer.finish()
 
     def _accounted(self, value: dict[str, Any]) -> dict[str, Any]:
         usage = value.get("usage")

@@ -9,7 +9,6 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -19,7 +18,8 @@ import orjson
 from load.emulator.cloud import CloudAnswer, check_parameters
 from load.emulator.errors import ApiError
 from load.emulator.fronts.front import Front, moved, no_such_path
-from load.emulator.http import EVENT_STREAM, JSON, Answer, Exchange, Headers, HttpRequest
+from load.emulator.http import Answer, Exchange, Headers, HttpRequest
+from load.emulator.retelling import Retelling
 from load.emulator.spec import ReplicaSpec
 
 TOKEN_PATH = "/token"
@@ -108,40 +108,16 @@ class Vertex(Front):
         return token
 
 
-class _BesideAnswer:
-    """Between OpenAI's shape and the socket: thought is taken out of the completion's tokens. The same interface as the answer
-    that it wraps."""
+class _BesideAnswer(Retelling):
+    """Between OpenAI's shape and the socket: thought is taken out of the completion's tokens."""
 
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
-
-    @property
-    def on_disconnect(self) -> Callable[[], None] | None:
-        return self._answer.on_disconnect
-
-    @on_disconnect.setter
-    def on_disconnect(self, callback: Callable[[], None] | None) -> None:
-        self._answer.on_disconnect = callback
-
-    @property
-    def is_over(self) -> bool:
-        return self._answer.is_over
-
-    def respond(self, status: int, body: bytes = b"", content_type: str | None = JSON, headers: Headers = ()) -> None:
-        if status == 200 and body:
-            body = orjson.dumps(_beside(orjson.loads(body)))
-        self._answer.respond(status, body, content_type, headers)
-
-    def start_stream(self, content_type: str = EVENT_STREAM, headers: Headers = ()) -> None:
-        self._answer.start_stream(content_type, headers)
+    def retold(self, value: dict[str, Any]) -> dict[str, Any]:
+        return _beside(value)
 
     def send(self, event: bytes) -> None:
         if event.startswith(b"data: {"):
             event = b"data: %b\n\n" % orjson.dumps(_beside(orjson.loads(event[6:])))
         self._answer.send(event)
-
-    def finish(self) -> None:
-        self._answer.finish()
 
 
 def _beside(value: dict[str, Any]) -> dict[str, Any]:

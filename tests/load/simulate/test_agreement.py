@@ -23,7 +23,7 @@ from load.drive.schedule import sessions
 from load.emulator.spec import ReplicaSpec
 from load.simulate.scenario import Laboratory, PolicyChoice, Scenario
 from load.workload import Workload, read_prompts
-from router.config import AnyProfileConfig
+from router.config.profiles import AnyProfileConfig
 from router.fleet_config import build_profile
 from router.pricing.profile import EngineProfile
 

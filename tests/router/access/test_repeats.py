@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis_server import RedisServer, redis_server
 
 from router.access.repeats import ENTRY_BYTES, KeptAnswer, Repeats, repeat_name, request_fingerprint
@@ -183,3 +185,27 @@ async def test_without_redis_each_worker_knows_its_own_and_asks_again_when_it_is
         async with worker(redis, clock) as there:
             assert await there.claim("a", ONE) is None
             assert await until_claimed(there, "c", ONE) is not None
+
+
+async def test_a_claim_whose_answer_was_lost_on_the_way_is_found_to_be_ones_own(redis: RedisServer) -> None:
+    clock = Clock()
+    async with worker(redis, clock) as here, worker(redis, clock) as there:
+        assert here._shared is not None
+        client = here._shared._redis
+        put, lost = client.set, []
+
+        async def put_and_lose_the_answer(*args: Any, **more: Any) -> Any:
+            answer = await put(*args, **more)
+            if not lost:
+                lost.append(answer)
+                raise RedisConnectionError("gone")
+            return answer
+
+        client.set = put_and_lose_the_answer
+        assert await here.claim("a", ONE) is None
+        client.set = put
+        assert lost == [True]
+        with pytest.raises(RepeatRunning):
+            await there.claim("a", ONE)
+        here.free("a")
+        assert await until_claimed(there, "a", ONE) is None

@@ -11,8 +11,9 @@ from redis_server import RedisServer, redis_server
 from router.cache.answer import StoredAnswer
 from router.cache.key import Served
 from router.cache.responses import ResponseCache
-from router.cache.shared import PREFIX, RETRY_SECONDS
+from router.cache.shared import PREFIX
 from router.config.stores import CacheConfig, CacheStore, RedisConfig
+from router.redis_link import RETRY_SECONDS
 
 ANSWER = StoredAnswer(True, "text/event-stream", b"data: {}\n\n", "llama", "small", "edge-small", 10, 5, 2, False)
 SERVED = Served("llama", "fp8")
@@ -58,13 +59,13 @@ async def test_what_one_worker_keeps_another_finds_and_it_expires(workers: tuple
     assert await other.cache.get(KEY) == ANSWER
     assert one.cache.entries == 0, "it is not kept twice"
     assert one.cache.shared is not None
-    assert 0 < await one.cache.shared._redis.pttl(PREFIX + KEY) <= 60_000
+    assert 0 < await one.cache.shared._link.redis.pttl(PREFIX + KEY) <= 60_000
 
 
 async def test_what_is_no_answer_of_ours_is_a_miss(workers: tuple[Worker, Worker]) -> None:
     one, _ = workers
     assert one.cache.shared is not None
-    await one.cache.shared._redis.set(PREFIX + b"odd", b"something else")
+    await one.cache.shared._link.redis.set(PREFIX + b"odd", b"something else")
     assert await one.cache.get(b"odd") is None
     assert one.failures == 0
 

@@ -15,6 +15,7 @@ from router.domain.budget import LIMIT_NANOUSD_MAX, Budget, Period, span_at
 from router.ledger import shared_budget
 from router.ledger.budget import Budgets, Claim, Grant, Hold, Spent
 from router.ledger.shared_budget import PREFIX, REBUILDING_KEY, RedisBudgets, SharedAway
+from router.redis_link import RETRY_SECONDS
 
 DAY = span_at(Period.DAY, 1_790_000_000 * 10**9)
 BUDGET = Budget("acme", "", Period.DAY, 1000)
@@ -231,13 +232,13 @@ async def test_f22_f23_redis_that_is_away_is_not_waited_for(tmp_path: Path) -> N
         assert await seconds_until_away() < 0.3
         assert a.is_away, "and is not asked again for a while"
         server.resume()
-        clock.seconds += shared_budget.RETRY_SECONDS
+        clock.seconds += RETRY_SECONDS
         assert not a.is_away
         await claim(a)
         server.kill()
         assert await seconds_until_away() < 0.3
         server.start()
-        clock.seconds += shared_budget.RETRY_SECONDS
+        clock.seconds += RETRY_SECONDS
         assert (await claim(a, share=5)).is_rebuilding, "another run"
         await a.close()
 

@@ -1,0 +1,68 @@
+"""What the page of published figures says is what the files quote, and what the files quote is what comes out."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from load.scenarios.command import PUBLISHED, quoted, read, reckoned, scenarios
+from load.scenarios.table import markdown
+
+PROJECT = Path(__file__).parents[3]
+FILES = {path.stem: path for path in sorted(PUBLISHED.glob("*.yaml"))}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_file_quotes_a_result_and_a_verdict_for_each_of_its_claims_and_a_reason(name: str) -> None:
+    restated = read(FILES[name])
+    assert all(claim.ours and claim.verdict for claim in restated.claims)
+    assert all(
+        (claim.verdict == "no figure") == (claim.published is None) or claim.impossible for claim in restated.claims
+    )
+    assert len(restated.why.split()) > 15
+
+
+def test_the_page_is_what_the_files_quote() -> None:
+    page = (PROJECT / "docs" / "scenarios.md").read_text(encoding="utf-8")
+    assert page == markdown([quoted(name, path) for name, path in FILES.items()]), "run `make scenarios`"
+
+
+# Those that take a second or less; `make scenarios` does all.
+@pytest.mark.parametrize("name", ["batching", "continuous-batching", "speculation", "spot"])
+def test_reckoned_again_it_comes_out_as_quoted(name: str) -> None:
+    result = reckoned(name, FILES[name])
+    assert [(line.ours, line.verdict) for line in result.lines] == [
+        (claim.ours, claim.verdict) for claim in result.restated.claims
+    ]
+
+
+def test_what_comes_out_otherwise_than_quoted_is_told_and_written_when_asked(tmp_path: Path) -> None:
+    path = tmp_path / "spot.yaml"
+    shutil.copy(FILES["spot"], path)
+    text = path.read_text(encoding="utf-8")
+    first = read(path).claims[0].ours
+    path.write_text(text.replace(f'ours: "{first}"', 'ours: "−1%"', 1), encoding="utf-8")
+    arguments = ["spot", "--directory", str(tmp_path)]
+    told = CliRunner().invoke(scenarios, arguments)
+    assert told.exit_code == 4
+    assert "otherwise than quoted: spot" in told.output
+    assert CliRunner().invoke(scenarios, [*arguments, "--write"]).exit_code == 0
+    assert path.read_text(encoding="utf-8") == text
+    assert CliRunner().invoke(scenarios, arguments).exit_code == 0
+
+
+def test_an_unknown_name_is_answered_with_those_there_are() -> None:
+    told = CliRunner().invoke(scenarios, ["abacus"])
+    assert told.exit_code == 2
+    assert "there is no abacus; there are bank," in told.output
+
+
+def test_a_file_that_is_wrong_is_told_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text(
+        "title: t\nsource: s\nwhy: w\ncases:\n  a: {kind: reckoned, times: [1]}\nclaims:\n"
+        '  - says: x\n    form: usd\n    of: b.value\n    ours: ""\n'
+    )
+    told = CliRunner().invoke(scenarios, ["--directory", str(tmp_path)])
+    assert told.exit_code == 1
+    assert "there is no case b; there are a" in told.output
