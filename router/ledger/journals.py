@@ -1,8 +1,8 @@
 """A worker's side of a shared ledger: what it sees is reported, and booked by the accountant, who may be elsewhere.
 
-To the worker this is a store like the others: it takes the events of attempts, and lets the leases and charges go that its own
-estimate of the same fold comes to (`accountant.py` runs on it unchanged). The event loop appends to a list; a thread writes,
-as `sqlite.py` does, and *beats* when there is nothing to write: it says up to when all is told, what is in flight here, and
+A worker that folds what it sees itself (`accountant.py`) takes this for a store like the others: it keeps the events of attempts,
+and lets leases go and what charges say beyond how attempts ended. One that only reports (`reporter.py`) tells it no more than
+that. The event loop appends to a list; a thread writes, as `sqlite.py` does, and *beats* when there is nothing to write: it says up to when all is told, what is in flight here, and
 hears what is in flight elsewhere.
 
 What is appended after a beat is never of a time before it. A worker that was silent for so long that it was taken for dead

@@ -6,7 +6,7 @@ is a float, and an attempt weighs what `weights.py` says of its phase in a typic
 That is a fraction of the work of the meter and its weigher, and nearer to the books than they would be: where four workers share
 a replica, each sees its own attempts and how many there are of the others. Simulated, an H100 with an 8B model in FP8, traced
 chat, 32 and 128 clients: off by 11 % and 19 % (median), where each worker's own fold of its part of the price was off by 13 % and
-31 %; with one worker by 6 % and 10 %, where the fold is exact.
+31 %; with one worker by 6 % and 10 %, where the fold is exact (`load/bench/estimates.py`).
 """
 
 from router.pricing.profile import EngineProfile
