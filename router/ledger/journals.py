@@ -2,8 +2,8 @@
 
 A worker that folds what it sees itself (`accountant.py`) takes this for a store like the others: it keeps the events of attempts,
 and lets leases go and what charges say beyond how attempts ended. One that only reports (`reporter.py`) tells it no more than
-that. The event loop appends to a list; a thread writes, as `sqlite.py` does, and *beats* when there is nothing to write: it says up to when all is told, what is in flight here, and
-hears what is in flight elsewhere.
+that. The event loop appends to a list; a thread writes, as `sqlite.py` does, and *beats* when there is nothing to write: it says
+up to when all is told, what is in flight here, and hears what is in flight elsewhere.
 
 What is appended after a beat is never of a time before it. A worker that was silent for so long that it was taken for dead
 finds that out with its next transaction, and goes on under another name: its attempts were closed as lost by then, and what it
