@@ -9,6 +9,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 PIP_INSTALL := bin/python -m pip install --quiet --disable-pip-version-check --no-input
 NODE_CLIENT := tests/clients/node
+NODE_BOARDS := tests/deploy/grafana
 SERVED_MODELS := .venv-vllm/models
 
 # The first Python that is new enough and can make virtual environments; `make PYTHON=/path/to/python3 …` overrides. The
@@ -105,6 +106,15 @@ test-prometheus: setup ## boards, rules and alerts on a real Prometheus that wat
 	apt-get install --no-install-recommends prometheus"; exit 1; }
 	$(BIN)/pytest -m prometheus
 
+.PHONY: test-boards
+test-boards: setup $(NODE_BOARDS)/node_modules/.ready ## the boards against Grafana's own types, units and transformations (needs prometheus, node, npm; 0.2 GB of disk)
+	$(BIN)/pytest -m boards
+
+$(NODE_BOARDS)/node_modules/.ready: $(NODE_BOARDS)/package-lock.json
+	@command -v npm >/dev/null || { echo >&2 "make: the boards need node 20 or newer, and npm"; exit 1; }
+	npm ci --prefix $(NODE_BOARDS) --no-audit --no-fund --loglevel error
+	@touch $@
+
 .PHONY: reference
 reference: setup ## write docs/reference/ anew from the code
 	$(BIN)/python -m docs.generate
@@ -159,5 +169,5 @@ pins: ## bring every pinned requirements file up to date (needs uv)
 
 .PHONY: clean
 clean: ## remove what the targets above have made, ledgers in var/ excepted
-	rm -rf .venv .venv-clients-openai3 .venv-clients-litellm .venv-manifests .venv-vllm $(NODE_CLIENT)/node_modules
+	rm -rf .venv .venv-clients-openai3 .venv-clients-litellm .venv-manifests .venv-vllm $(NODE_CLIENT)/node_modules $(NODE_BOARDS)/node_modules
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

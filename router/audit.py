@@ -21,15 +21,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import cast
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.parser import text_string_to_metric_families
 
+from router.audited_metrics import off_metrics, position_of, read_samples
 from router.derivation import Finding, derivation_of, replay
 from router.domain.attempt import AttemptStatus, Charge, CostStatus
-from router.domain.money import NANOUSD_PER_USD
 from router.domain.totals import LeaseTotal, LineTotal, Totals
 from router.domain.usage import UsageSource
 from router.ledger import rollups
@@ -52,17 +50,13 @@ from router.ledger.workers import CORRECTION_COLUMNS, missing_reports, read_corr
 from router.pricing.meter import MeterState, ReplicaMeter
 from router.telemetry.labels import Vocabulary
 from router.telemetry.metrics import TENANTS_MAX
-from router.telemetry.money import POSITION, POSITION_NS, POSITION_SECONDS, POSITION_SEQ, MoneyCollector
+from router.telemetry.money import POSITION, MoneyCollector
 
 # Where so much is wrong, more of it says no more.
 FINDINGS_MAX = 1000
-# Up to here a float holds every nano-dollar; beyond, metrics are held to the cent.
-EXACT_MAX = 2**53
-CENT_NANOUSD = 10**7
-NS_PER_SECOND = 10**9
 
 DRIFT = "jeton_meter_drift_ratio"
-Series = tuple[str, tuple[str, ...]]
+COST = CHARGE_COLUMNS.index("cost_nanousd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +128,9 @@ class _Auditor:
         checkpoints = [(position.seq, position.at_ns, lambda: None)]
         scraped: list[Totals] = []
         if metrics_text is not None:
-            samples = _samples(metrics_text)
+            samples = read_samples(metrics_text)
             audit.drift = {labels[0][1]: value for (name, labels), value in samples.items() if name == DRIFT}
-            seq, at_ns = _position_of(samples)
+            seq, at_ns = position_of(samples)
             if at_ns is None:
                 self._found("metrics", POSITION, metrics_from, "absent", "there, in a router of this version")
             elif seq > position.seq:
@@ -159,7 +153,7 @@ class _Auditor:
             for totals in scraped:
                 assert metrics_text is not None
                 audit.metrics_from.append(metrics_from)
-                audit.findings += _off_metrics(metrics_text, totals, metrics_from)
+                audit.findings += off_metrics(metrics_text, totals, metrics_from)
         audit.open_attempts = len(self._derivation.open)
         audit.metered_nanousd = self._derivation.metered_nanousd
         audit.taken_on_trust = self._derivation.taken_on_trust
@@ -303,7 +297,7 @@ class _Auditor:
         text = generate_latest(registry).decode()
         expected = self._derived_totals(None, position.at_ns)
         self._audit.metrics_from.append("rendered from this ledger")
-        self._audit.findings += _off_metrics(text, expected, "rendered from this ledger")
+        self._audit.findings += off_metrics(text, expected, "rendered from this ledger")
 
     def _derived_totals(self, seq: int | None, at_ns: int) -> Totals:
         """Sums of charges up to seq, leases as they are derived by now."""
@@ -323,9 +317,6 @@ class _Auditor:
         self._audit.findings.append(Finding(table, row, what, str(stored), str(should_be)))
 
 
-COST = CHARGE_COLUMNS.index("cost_nanousd")
-
-
 def _contradictions(charge: Charge) -> Iterator[str]:
     usage, source = charge.usage, charge.usage.source
     if (charge.cost_nanousd is None) != (charge.cost_status is CostStatus.UNPRICED):
@@ -338,88 +329,3 @@ def _contradictions(charge: Charge) -> Iterator[str]:
         yield "more cached tokens than prompt tokens"
     if usage.reasoning_tokens > usage.completion_tokens:
         yield "more reasoning tokens than completion tokens"
-
-
-# Metrics
-
-Samples = Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
-
-
-def _samples(text: str) -> Samples:
-    """By name and labels, those in order."""
-    return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.name.startswith("jeton_")
-    }
-
-
-def _position_of(samples: Samples) -> tuple[int, int | None]:
-    """(seq, at_ns) up to which scraped metrics reckon; at_ns None: they do not say."""
-    parts = {labels[0][1]: int(value) for (name, labels), value in samples.items() if name == POSITION}
-    if parts.keys() != {POSITION_SEQ, POSITION_SECONDS, POSITION_NS}:
-        return 0, None
-    return parts[POSITION_SEQ], parts[POSITION_SECONDS] * NS_PER_SECOND + parts[POSITION_NS]
-
-
-def _off_metrics(text: str, totals: Totals, source: str) -> Iterator[Finding]:
-    """Series, summed by the labels named here, that are not what the totals are. Absent is 0."""
-    shown: Counter[Series] = Counter()
-    for (name, labels), value in _samples(text).items():
-        by = BY.get(name)
-        values = dict(labels)
-        if by is None:
-            continue
-        unit = NANOUSD_PER_USD if "_usd" in name else 1
-        shown[name, tuple(values[label] for label in by)] += round(Fraction(value) * unit)
-    expected = _expected_series(totals)
-    for series in sorted(shown.keys() | expected.keys()):
-        is_, should_be = shown[series], expected[series]
-        if abs(is_ - should_be) > (0 if abs(should_be) < EXACT_MAX else CENT_NANOUSD):
-            what = f"{'nano-dollars' if '_usd' in series[0] else 'counted'}, {source}"
-            yield Finding("metrics", _series_text(series), what, str(is_), str(should_be))
-
-
-def _series_text(series: Series) -> str:
-    name, values = series
-    labels = ", ".join(f"{label}={value}" for label, value in zip(BY[name], values, strict=True))
-    return f"{name}{{{labels}}}"
-
-
-LOST = {AttemptStatus.FAILED: "failed", AttemptStatus.LOST: "router_died", AttemptStatus.CANCELLED: "cut_short"}
-BY: Mapping[str, tuple[str, ...]] = {
-    "jeton_bill_usd_total": ("pool", "backend"),
-    "jeton_idle_usd_total": ("pool", "backend"),
-    "jeton_cost_usd_total": ("pool", "backend", "basis"),
-    "jeton_lost_usd_total": ("pool", "backend", "why"),
-    "jeton_tokens_total": ("pool", "backend", "class"),
-    "jeton_usage_total": ("source",),
-    "jeton_unpriced_attempts_total": ("backend",),
-    "jeton_corrections_usd": ("pool", "backend"),
-}
-
-
-def _expected_series(totals: Totals) -> Counter[Series]:
-    """What the contract of the metrics says, in nano-dollars; not by the code that renders them."""
-    series: Counter[Series] = Counter()
-    for (pool, backend), lease in totals.leases.items():
-        series["jeton_bill_usd_total", (pool, backend)] += lease.bill_nanousd
-        series["jeton_idle_usd_total", (pool, backend)] += lease.idle_nanousd
-    for line, total in totals.lines.items():
-        pool, backend, billing, *_ = line.account
-        if billing == "metered":
-            series["jeton_bill_usd_total", (pool, backend)] += total.cost_nanousd
-        if line.status in LOST:
-            series["jeton_lost_usd_total", (pool, backend, LOST[line.status])] += total.lost_nanousd
-        series["jeton_cost_usd_total", (pool, backend, "allocated")] += total.cost_nanousd
-        series["jeton_cost_usd_total", (pool, backend, "standard")] += total.standard_nanousd
-        for name in ("prompt", "cached", "completion", "reasoning"):
-            series["jeton_tokens_total", (pool, backend, name)] += getattr(total, f"{name}_tokens")
-        series["jeton_usage_total", (line.usage_source.value,)] += total.attempts
-        series["jeton_unpriced_attempts_total", (backend,)] += total.unpriced
-    for (pool, backend), nanousd in totals.corrected_nanousd.items():
-        series["jeton_corrections_usd", (pool, backend)] += nanousd
-    for account, owed_nanousd in totals.open_nanousd.items():
-        series["jeton_cost_usd_total", (account.pool, account.backend, "allocated")] += owed_nanousd
-    return series

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, 
 from typing import Any
 
 from router.access.repeats import AnswerCopy, KeptAnswer
+from router.connection import EXCHANGE_KEY, DirectCycle, response_head
 from router.dispatch.watchdog import NEVER, Deadline, Watchdog
 from router.errors import BadRequest, BodyTooLarge, ClientTooSlow, UnsupportedBody
-from router.server import EXCHANGE_KEY, DirectCycle, response_head
 
 START = "http.response.start"
 BODY = "http.response.body"

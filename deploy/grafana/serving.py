@@ -218,7 +218,8 @@ DISCOVERED = Row(
             unit=COUNT,
             width=THIRD,
             is_stacked=True,
-            text="By what a file, DNS or Kubernetes told. gone: no longer told, and its grace is over.",
+            text="By what a file, DNS or Kubernetes told, and counted by each process that looks. gone: no longer told, and its"
+            " grace is over.",
         ),
         graph(
             "Answers of the sources",

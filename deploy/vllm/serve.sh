@@ -31,6 +31,12 @@ recipe() {
   llama-8b-bf16-a100) # Llama 3.1 8B, BF16, one A100 of 80 GB
     flags=(meta-llama/Llama-3.1-8B-Instruct --max-model-len 131072)
     ;;
+  llama-8b-int8-a100) # Llama 3.1 8B, INT8 weights and activations, one A100 of 80 GB
+    flags=(neuralmagic/Meta-Llama-3.1-8B-Instruct-quantized.w8a8 --max-model-len 131072)
+    ;;
+  llama-70b-gptq-int4-a100) # Llama 3.1 70B, GPTQ of 4 bits, one A100 of 80 GB
+    flags=(hugging-quants/Meta-Llama-3.1-70B-Instruct-GPTQ-INT4 --max-model-len 32768 --max-num-seqs 64)
+    ;;
   llama-70b-fp8-2xh100) # Llama 3.1 70B, FP8, two H100
     flags=(neuralmagic/Meta-Llama-3.1-70B-Instruct-FP8 --tensor-parallel-size 2 --max-model-len 65536 --kv-cache-dtype fp8)
     ;;
@@ -40,6 +46,15 @@ recipe() {
   llama-70b-fp8-2xh100-speculative) # the same on two H100, with an 8B model that drafts
     flags=(neuralmagic/Meta-Llama-3.1-70B-Instruct-FP8 --tensor-parallel-size 2 --max-model-len 65536 --kv-cache-dtype fp8
       --speculative-config '{"method": "draft_model", "model": "meta-llama/Llama-3.1-8B-Instruct", "num_speculative_tokens": 3}')
+    ;;
+  llama-70b-nvfp4-b200) # Llama 3.3 70B, NVFP4, one B200
+    flags=(nvidia/Llama-3.3-70B-Instruct-FP4 --max-model-len 131072 --kv-cache-dtype fp8)
+    ;;
+  qwen3-32b-bf16-2xh100) # Qwen3 32B, BF16, two H100
+    flags=(Qwen/Qwen3-32B --tensor-parallel-size 2 --max-model-len 40960)
+    ;;
+  gpt-oss-120b-mxfp4-2xh100) # gpt-oss 120B, a mixture of experts of which 5B are active, MXFP4, two H100
+    flags=(openai/gpt-oss-120b --tensor-parallel-size 2 --max-model-len 131072)
     ;;
   qwen3-30b-a3b-fp8-h100) # Qwen3 30B, a mixture of experts of which 3B are active, FP8, one H100
     flags=(Qwen/Qwen3-30B-A3B-Instruct-2507-FP8 --max-model-len 131072 --kv-cache-dtype fp8)

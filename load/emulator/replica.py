@@ -1,7 +1,7 @@
-"""One emulated replica: which path is answered by what, who may ask, and what goes wrong on demand.
+"""One emulated replica: who may ask, what is counted, and what goes wrong on demand.
 
-Handlers are plain functions of (replica, request, answer); they answer at once or leave a generation behind that does. What
-must not live here: how a path spells its answers, scheduling, listening.
+Which path is answered by what is `routes.py`'s. Handlers are plain functions of (replica, request, answer); they answer at once
+or leave a generation behind that does. What must not live here: how a path spells its answers, scheduling, listening.
 """
 
 import hmac
@@ -18,12 +18,7 @@ from urllib.parse import parse_qs
 import orjson
 from pydantic import ValidationError
 
-from load.emulator import dev
-from load.emulator import metrics as metrics_text
-from load.emulator.audio import transcriptions, translations
 from load.emulator.bodies import UnreadableBody
-from load.emulator.chat import chat_completions
-from load.emulator.completions import completions
 from load.emulator.errors import ApiError, bad_request, unknown_model
 from load.emulator.faults import Fault, FaultSwitch, FaultyAnswer, answer_instead
 from load.emulator.fronts.every import front_of
@@ -31,18 +26,14 @@ from load.emulator.generation import Generation
 from load.emulator.http import Answer, Exchange, Headers, HttpRequest
 from load.emulator.language import digest
 from load.emulator.lifecycle import Lifecycle
-from load.emulator.messages import count_tokens, messages
 from load.emulator.metrics import Metrics
-from load.emulator.pooling import embeddings, pooling, rerank, score
 from load.emulator.pump import Pump
-from load.emulator.responses import responses
-from load.emulator.spec import VERSION, Dialect, Kind, ReplicaSpec
-from load.emulator.tokenize import detokenize, tokenize
+from load.emulator.routes import TOKENIZING, routes_of
+from load.emulator.spec import VERSION, Dialect, ReplicaSpec
 from load.engine import Engine
 
 logger = logging.getLogger(__name__)
 
-PathHandler = Callable[["Replica", HttpRequest, Answer], None]
 # What tests and curious people can look back on: so many requests, so much of each body.
 SEEN_MAX = 256
 SEEN_BODY_BYTES_MAX = 2**18
@@ -57,15 +48,6 @@ class SeenRequest:
     path: str
     headers: Mapping[str, str]
     body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One path. is_inference: faults apply, and only POST is answered."""
-
-    methods: tuple[str, ...]
-    handler: PathHandler
-    is_inference: bool = False
 
 
 class Replica:
@@ -100,7 +82,7 @@ class Replica:
         self.find_sibling: Callable[[int], Replica | None] = lambda _: self
         self._switch = FaultSwitch()
         self._front = front_of(self.spec)
-        self._routes = _routes(spec.kind, spec.dialect) | (_DEV_ROUTES if spec.has_dev_mode else {})
+        self._routes = routes_of(spec)
         self._in_flight = 0
         self._generations: set[Generation] = set()
         self._recent: deque[float] = deque()
@@ -179,7 +161,7 @@ class Replica:
         if request.method not in route.methods:
             allowed = (("allow", ", ".join(route.methods)),)
             return exchange.respond(405, b'{"detail":"Method Not Allowed"}', headers=allowed)
-        needs_engine = route.is_inference or request.path in _TOKENIZING
+        needs_engine = route.is_inference or request.path in TOKENIZING
         if needs_engine and self.lifecycle.answer_instead(exchange):
             return None
         if not route.is_inference:
@@ -294,126 +276,3 @@ def _refuse_origin(exchange: Exchange) -> None:
         ("access-control-max-age", "600"),
     )
     exchange.respond(400, b"Disallowed CORS origin", "text/plain; charset=utf-8", headers)
-
-
-# ---------------------------------------------------------------------- small paths
-
-
-def _health(replica: Replica, request: HttpRequest, answer: Answer) -> None:
-    answer.respond(200, b"", None)
-
-
-def _version(replica: Replica, request: HttpRequest, answer: Answer) -> None:
-    answer.respond(200, orjson.dumps({"version": VERSION}))
-
-
-def _load(replica: Replica, request: HttpRequest, answer: Answer) -> None:
-    count = len(replica.generations) if replica.spec.has_load_tracking else 0
-    answer.respond(200, orjson.dumps({"server_load": count}))
-
-
-def _metrics(replica: Replica, request: HttpRequest, answer: Answer) -> None:
-    text = replica.metrics.text(sleep_level=replica.lifecycle.sleep_level)
-    answer.respond(200, text, metrics_text.CONTENT_TYPE)
-
-
-def _kv_event_sources(replica: Replica, request: HttpRequest, answer: Answer) -> None:
-    answer.respond(200, b"{}")
-
-
-def _models(replica: Replica, request: HttpRequest, answer: Answer) -> None:
-    spec = replica.spec
-    if spec.dialect is not Dialect.VLLM:
-        rows = [
-            {"id": name, "object": "model", "created": replica.created, "owned_by": "system"}
-            for name in spec.served_names
-        ]
-        answer.respond(200, orjson.dumps({"object": "list", "data": rows}))
-        return
-    permission = {
-        "object": "model_permission",
-        "created": replica.created,
-        "allow_create_engine": False,
-        "allow_sampling": True,
-        "allow_logprobs": True,
-        "allow_search_indices": False,
-        "allow_view": True,
-        "allow_fine_tuning": False,
-        "organization": "*",
-        "group": None,
-        "is_blocking": False,
-    }
-    rows = [
-        {
-            "id": name,
-            "object": "model",
-            "created": replica.created,
-            "owned_by": "vllm",
-            "root": spec.model,
-            "parent": None,
-            "max_model_len": spec.context_tokens,
-            "permission": [{"id": f"modelperm-{digest(name, replica.created):016x}", **permission}],
-        }
-        for name in spec.served_names
-    ]
-    answer.respond(200, orjson.dumps({"object": "list", "data": rows}))
-
-
-def _routes(kind: Kind, dialect: Dialect) -> dict[str, Route]:
-    """Every path of a replica of this kind."""
-    get, post = ("GET",), ("POST",)
-    routes = {"/v1/models": Route(get, _models)}
-    routes |= {path: Route(post, handler, is_inference=True) for path, handler in _WORK[kind].items()}
-    if dialect is not Dialect.VLLM:
-        foreign = () if dialect is Dialect.ANTHROPIC else _ANTHROPIC
-        return {path: route for path, route in routes.items() if path.startswith("/v1/") and path not in foreign}
-    small = {
-        "/health": _health,
-        "/version": _version,
-        "/load": _load,
-        "/metrics": _metrics,
-        "/kv_event_sources": _kv_event_sources,
-    }
-    routes |= {path: Route(get, handler) for path, handler in small.items()}
-    routes["/ping"] = Route(("GET", "POST"), _health)
-    routes["/tokenize"] = Route(post, tokenize)
-    routes["/detokenize"] = Route(post, detokenize)
-    return routes
-
-
-_TOKENIZING = ("/tokenize", "/detokenize")
-_DEV_ROUTES = {
-    "/sleep": Route(("POST",), dev.sleep),
-    "/wake_up": Route(("POST",), dev.wake_up),
-    "/is_sleeping": Route(("GET",), dev.is_sleeping),
-    "/pause": Route(("POST",), dev.pause),
-    "/resume": Route(("POST",), dev.resume),
-    "/is_paused": Route(("GET",), dev.is_paused),
-    "/abort_requests": Route(("POST",), dev.abort_requests),
-    "/reset_prefix_cache": Route(("POST",), dev.reset_prefix_cache),
-    "/reset_mm_cache": Route(("POST",), dev.reset_mm_cache),
-}
-_ANTHROPIC = ("/v1/messages", "/v1/messages/count_tokens")
-_WORK: dict[Kind, dict[str, PathHandler]] = {
-    Kind.GENERATE: {
-        "/v1/chat/completions": chat_completions,
-        "/v1/completions": completions,
-        "/v1/responses": responses,
-        "/v1/messages": messages,
-        "/v1/messages/count_tokens": count_tokens,
-        "/invocations": chat_completions,
-    },
-    Kind.EMBED: {
-        "/v1/embeddings": embeddings,
-        "/pooling": pooling,
-        "/v1/rerank": rerank,
-        "/v2/rerank": rerank,
-        "/rerank": rerank,
-        "/v1/score": score,
-        "/score": score,
-    },
-    Kind.TRANSCRIBE: {
-        "/v1/audio/transcriptions": transcriptions,
-        "/v1/audio/translations": translations,
-    },
-}

@@ -17,7 +17,7 @@ from load.workload import CONTEXT_TOKENS_MIN, INSTRUCTION, library
 from router.classify.classifier import Classifier
 from router.domain.decision import Prediction
 from router.domain.request import Capability, Endpoint, InferenceRequest, PrefixMark, Prompt
-from router.wire.parse import PROMPT_TEXT_CHARACTERS, SYSTEM_TEXT_CHARACTERS, tokens_estimate
+from router.wire.prompts import PROMPT_TEXT_CHARACTERS, SYSTEM_TEXT_CHARACTERS, tokens_estimate
 
 # Predictions are kept by question and by prompts' lengths in steps of 4 %.
 LENGTH_STEP = 1.04

@@ -6,7 +6,7 @@ import orjson
 
 from router.domain.request import Endpoint
 from router.domain.usage import Usage
-from router.wire.parse import tokens_estimate
+from router.wire.prompts import tokens_estimate
 from router.wire.streams import UNREAL_FINISHES, model_rename
 from router.wire.usage import read_usage
 

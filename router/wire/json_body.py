@@ -72,6 +72,14 @@ def encode_object(members: dict[str, Any]) -> bytes:
         return json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def wrong_member(name: str, right: str, value: object) -> BadRequest:
+    """The refusal of a member. Only numbers and booleans are quoted: the rest may be a prompt."""
+    got = "missing" if value is None else type(value).__name__
+    if isinstance(value, int | float):
+        got = f"{got} {str(value)[:40]}"
+    return BadRequest(f"`{name}` must be {right}; it is {got}.", param=name)
+
+
 def _kind(value: object) -> str:
     names = {
         list: "an array",

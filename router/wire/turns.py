@@ -19,7 +19,7 @@ import orjson
 
 from router.domain.immutable import immutable
 from router.errors import Untranslatable
-from router.wire.parse import ORDINARY_MEMBERS
+from router.wire.needs import ORDINARY_MEMBERS
 
 # What an Ask is read from. `stream`, `stream_options` and `model` are dealt with elsewhere.
 READ_MEMBERS = ORDINARY_MEMBERS | {"parallel_tool_calls", "response_format", "reasoning_effort", "user", "cache_salt"}

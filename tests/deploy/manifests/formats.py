@@ -42,13 +42,14 @@ def lint(values: dict[str, Any]) -> str:
 
 
 def refuses(values: dict[str, Any]) -> str:
-    from helm_python import Chart, HelmValuesError
+    from helm_python import Chart, HelmError
 
     try:
         Chart.load(CHART).validate_schema(values)
-    except HelmValuesError as error:
+        render(values)
+    except HelmError as error:
         return str(error)
-    sys.exit("the schema takes these values")
+    sys.exit("the chart takes these values")
 
 
 def kubernetes(file: Path) -> str:

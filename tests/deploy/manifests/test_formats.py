@@ -20,7 +20,11 @@ FORMATS = Path(__file__).with_name("formats.py")
 EVERYTHING: dict[str, Any] = {
     "serviceMonitor": {"enabled": True, "labels": {"release": "monitoring"}},
     "persistence": {"size": "5Gi", "storageClass": "fast"},
-    "networkPolicy": {"from": [{"namespaceSelector": {}}], "egressCidrs": ["203.0.113.0/24"]},
+    "networkPolicy": {
+        "from": [{"namespaceSelector": {}}],
+        "to": [{"podSelector": {"matchLabels": {"app": "postgres"}}}],
+        "egressCidrs": ["203.0.113.0/24"],
+    },
     "vllm": {
         "servers": [
             {"name": "large", "model": "a/70b", "gpus": 2, "nodeSelector": {"gpu": "h100"}},
@@ -98,6 +102,7 @@ def test_values_lead_where_they_should(everything: Path) -> None:
     policy = made["NetworkPolicy", "jeton"]["spec"]
     assert policy["ingress"][0]["from"] == [{"namespaceSelector": {}}]
     assert {"to": [{"ipBlock": {"cidr": "203.0.113.0/24"}}]} in policy["egress"]
+    assert {"to": [{"podSelector": {"matchLabels": {"app": "postgres"}}}]} in policy["egress"]
 
     large, small, tiny = (
         made["Deployment", name]["spec"]["template"]["spec"]["containers"][0]
@@ -136,9 +141,31 @@ def test_selectors_find_what_they_are_for(everything: Path) -> None:
     [to_vllm] = [
         rule["to"][0]["podSelector"]["matchLabels"]
         for rule in made["NetworkPolicy", "jeton"]["spec"]["egress"]
-        if "podSelector" in rule.get("to", [{}])[0]
+        if "app.kubernetes.io/component" in rule.get("to", [{}])[0].get("podSelector", {}).get("matchLabels", {})
     ]
     assert selected(to_vllm) == {"large", "edge-small", "tiny"}
+
+
+SHARED = {"ledger": {"url": "postgresql://jeton@db/jeton", "accountant": "inside"}}
+
+
+def test_several_jetons_share_a_ledger_and_are_scaled_by_their_cpu(tmp_path: Path) -> None:
+    file, rendered = tmp_path / "values.json", tmp_path / "rendered.yaml"
+    scaled = {"enabled": True, "min": 2, "max": 5, "cpuPercent": 60}
+    file.write_text(json.dumps({"router": SHARED, "autoscaling": scaled}))
+    rendered.write_text(formats("render", file))
+    assert formats("kubernetes", rendered).split() == []
+    made = documents(rendered.read_text())
+    scaler, jeton = made["HorizontalPodAutoscaler", "jeton"]["spec"], made["StatefulSet", "jeton"]["spec"]
+    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (2, 5)
+    assert scaler["scaleTargetRef"]["name"] == made["StatefulSet", "jeton"]["metadata"]["name"]
+    assert "replicas" not in jeton  # that is the autoscaler's
+    [spread] = jeton["template"]["spec"]["topologySpreadConstraints"]
+    assert spread["labelSelector"]["matchLabels"].items() <= jeton["template"]["metadata"]["labels"].items()
+    file.write_text(json.dumps({"router": SHARED, "replicas": 3}))
+    made = documents(formats("render", file))
+    assert made["StatefulSet", "jeton"]["spec"]["replicas"] == 3
+    assert ("HorizontalPodAutoscaler", "jeton") not in made
 
 
 @pytest.mark.parametrize(
@@ -146,7 +173,10 @@ def test_selectors_find_what_they_are_for(everything: Path) -> None:
     [
         ({"image": {"repository": ""}}, "repository"),
         ({"persistence": {"size": "much"}}, "size"),
-        ({"replicas": 3}, "replicas"),
+        ({"replicas": 3}, "share"),  # a file
+        ({"replicas": 2, "router": {"ledger": {"url": "postgresql://jeton@db/jeton"}}}, "router.ledger.accountant"),
+        ({"autoscaling": {"enabled": True}, "router": {"ledger": {"accountant": "inside"}}}, "router.ledger.url"),
+        ({"autoscaling": {"cpuPercent": 100}}, "cpuPercent"),
         ({"vllm": {"servers": [{"name": "Edge Small", "model": "m", "gpus": 1}]}}, "name"),
         ({"networkPolicy": {"egressCidrs": ["everywhere"]}}, "egressCidrs"),
         ({"secretName": ""}, "secretName"),

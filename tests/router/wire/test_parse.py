@@ -6,7 +6,8 @@ import pytest
 
 from router.domain.request import Capability, Endpoint
 from router.errors import BadRequest
-from router.wire.parse import PROMPT_TEXT_CHARACTERS, Bounds, parse
+from router.wire.parse import Bounds, parse
+from router.wire.prompts import PROMPT_TEXT_CHARACTERS
 
 HELLO = [{"role": "user", "content": "hello"}]
 BOUNDS = Bounds(completion_tokens_max=100_000, choices_max=16)

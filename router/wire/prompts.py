@@ -1,0 +1,220 @@
+"""The prompt in a body, of whatever endpoint: its text as far as it is classified, and how long it is, as nearly as can be told
+without a tokenizer.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from router.domain.immutable import immutable
+from router.domain.request import Endpoint, Prompt
+from router.wire.json_body import wrong_member
+
+# Clipped before classification, so that a long prompt costs no more than a short one.
+PROMPT_TEXT_CHARACTERS = 4096
+SYSTEM_TEXT_CHARACTERS = 1024
+# What an image costs in language tokens when nothing else is known: a 512 × 512 tile at OpenAI's published 170 + 85.
+IMAGE_TOKENS_ESTIMATE = 255
+
+
+@immutable
+class Content:
+    """What an endpoint's body says. parallel_prompts: how many are answered each for itself. has_parts: it is more than text, or
+    may be."""
+
+    prompt: Prompt
+    parallel_prompts: int = 1
+    has_parts: bool = False
+
+
+def tokens_estimate(text: str) -> int:
+    """About four characters a token in English (OpenAI's rule of thumb); three bytes where the script is not Latin."""
+    return len(text) // 4 + 1 if text.isascii() else len(text.encode()) // 3 + 1
+
+
+def _read_chat(members: dict[str, Any]) -> Content:
+    messages = members.get("messages")
+    if type(messages) is not list or not messages:
+        raise wrong_member("messages", "a non-empty array of messages", messages)
+    system_text = last_text = ""
+    tokens = images = 0
+    has_parts = False
+    system = members.get("system")  # Anthropic's place for it
+    if system is not None:
+        has_parts = type(system) is not str
+        system_text, images = _content_text(system, "system")
+        tokens += tokens_estimate(system_text)
+    for position, message in enumerate(messages):
+        if type(message) is not dict:
+            raise wrong_member(f"messages.{position}", "an object", message)
+        content = message.get("content")
+        if type(content) is str:
+            text = content
+        elif content is None:
+            continue
+        else:
+            text, seen = _content_text(content, f"messages.{position}.content")
+            images += seen
+            has_parts = True
+        tokens += tokens_estimate(text) + 4
+        role = message.get("role")
+        if role == "user":
+            last_text = text
+        elif role in ("system", "developer") and not system_text:
+            system_text = text
+    prompt = _prompt(members, last_text, system_text, len(messages), tokens + images * IMAGE_TOKENS_ESTIMATE, images)
+    return Content(prompt, has_parts=has_parts)
+
+
+def _content_text(content: object, where: str) -> tuple[str, int]:
+    """The text of a message's content and how many images stand in it."""
+    if type(content) is str:
+        return content, 0
+    if type(content) is not list:
+        raise wrong_member(where, "a string or an array of parts", content)
+    texts: list[str] = []
+    images = 0
+    for part in content:
+        if type(part) is str:
+            texts.append(part)
+        elif type(part) is dict:
+            text = part.get("text")
+            if type(text) is str:
+                texts.append(text)
+            if part.get("type") in ("image_url", "image", "input_image"):
+                images += 1
+    return "\n".join(texts), images
+
+
+def _read_completions(members: dict[str, Any]) -> Content:
+    prompt = members.get("prompt")
+    if prompt is None and members.get("prompt_embeds") is None:
+        raise wrong_member("prompt", "a string, an array of strings, or token ids", prompt)
+    text, tokens, count = _texts(prompt, "prompt")
+    return Content(_prompt(members, text, "", 1, tokens, 0), parallel_prompts=count)
+
+
+def _read_responses(members: dict[str, Any]) -> Content:
+    value = members.get("input")
+    instructions = members.get("instructions")
+    system_text = instructions if type(instructions) is str else ""
+    if type(value) is str:
+        text, turns, tokens, images = value, 1, tokens_estimate(value), 0
+    elif type(value) is list and value:
+        text, turns, tokens, images = "", len(value), 0, 0
+        for position, item in enumerate(value):
+            if type(item) is not dict:
+                raise wrong_member(f"input.{position}", "an object", item)
+            content = item.get("content")
+            if content is None:
+                continue
+            piece, seen = _content_text(content, f"input.{position}.content")
+            images += seen
+            tokens += tokens_estimate(piece) + 4
+            if item.get("role") == "user":
+                text = piece
+    else:
+        raise wrong_member("input", "a string or a non-empty array of items", value)
+    tokens += tokens_estimate(system_text) + images * IMAGE_TOKENS_ESTIMATE
+    return Content(_prompt(members, text, system_text, turns, tokens, images), has_parts=type(value) is list)
+
+
+def _read_embeddings(members: dict[str, Any]) -> Content:
+    if members.get("messages") is not None:
+        return _read_chat(members)
+    value = members.get("input")
+    if value is None or value == []:
+        raise wrong_member("input", "a string, an array of strings, or token ids", value)
+    text, tokens, _ = _texts(value, "input")
+    return Content(_prompt(members, text, "", 1, tokens, 0))
+
+
+def _read_rerank(members: dict[str, Any]) -> Content:
+    for name in ("query", "documents"):
+        if members.get(name) is None:
+            raise wrong_member(name, "given", None)
+    return Content(_loose_prompt(members, ("query", "documents")), has_parts=True)
+
+
+def _read_score(members: dict[str, Any]) -> Content:
+    members_seen = ("text_1", "text_2", "queries", "documents", "items", "data_1", "data_2", "query")
+    if not any(members.get(name) is not None for name in members_seen):
+        raise wrong_member("text_1", "given, and `text_2` with it", None)
+    return Content(_loose_prompt(members, members_seen), has_parts=True)
+
+
+def _read_tokenize(members: dict[str, Any]) -> Content:
+    if members.get("messages") is not None:
+        return _read_chat(members)
+    if members.get("prompt") is None:
+        raise wrong_member("prompt", "a string (or give `messages`)", None)
+    text, tokens, _ = _texts(members["prompt"], "prompt")
+    return Content(_prompt(members, text, "", 1, tokens, 0))
+
+
+def _loose_prompt(members: dict[str, Any], names: tuple[str, ...]) -> Prompt:
+    """For endpoints whose inputs come in many shapes: count the text, classify none of it."""
+    tokens = 0
+    for name in names:
+        value = members.get(name)
+        for item in value if type(value) is list else [value]:
+            if type(item) is str:
+                tokens += tokens_estimate(item)
+            elif item is not None:
+                tokens += tokens_estimate(str(item))
+    return Prompt(text="", tokens_estimate=tokens)
+
+
+def _texts(value: object, where: str) -> tuple[str, int, int]:
+    """First text, estimated tokens in all, and number of prompts, of: text, texts, token ids, arrays of token ids."""
+    if type(value) is str:
+        return value, tokens_estimate(value), 1
+    if value is None:
+        return "", 1, 1
+    if type(value) is not list or not value:
+        raise wrong_member(where, "a string, a non-empty array of strings, or token ids", value)
+    if type(value[0]) is int:
+        return "", len(value), 1
+    text, tokens = "", 0
+    for position, item in enumerate(value):
+        if type(item) is str:
+            text = text or item
+            tokens += tokens_estimate(item)
+        elif type(item) is list:
+            tokens += len(item)
+        else:
+            raise wrong_member(f"{where}.{position}", "a string or token ids", item)
+    return text, tokens, len(value)
+
+
+def _prompt(members: dict[str, Any], text: str, system_text: str, turns: int, tokens: int, images: int) -> Prompt:
+    return Prompt(
+        text=text[:PROMPT_TEXT_CHARACTERS],
+        system_text=system_text[:SYSTEM_TEXT_CHARACTERS],
+        turns=turns,
+        tokens_estimate=tokens,
+        has_tools=bool(members.get("tools")),
+        has_json_schema=_wants_schema(members),
+        has_images=images > 0,
+    )
+
+
+def _wants_schema(members: dict[str, Any]) -> bool:
+    for name in ("response_format", "text"):
+        value = members.get(name)
+        if type(value) is dict:
+            shape = value.get("format") if name == "text" else value
+            if type(shape) is dict and shape.get("type") == "json_schema":
+                return True
+    return members.get("structured_outputs") is not None
+
+
+READERS: dict[Endpoint, Callable[[dict[str, Any]], Content]] = {
+    Endpoint.CHAT: _read_chat,
+    Endpoint.COMPLETIONS: _read_completions,
+    Endpoint.RESPONSES: _read_responses,
+    Endpoint.MESSAGES: _read_chat,
+    Endpoint.EMBEDDINGS: _read_embeddings,
+    Endpoint.RERANK: _read_rerank,
+    Endpoint.SCORE: _read_score,
+    Endpoint.TOKENIZE: _read_tokenize,
+}
