@@ -82,6 +82,10 @@ bench-engine: setup ## how fast the engine runs in virtual time: 10 million step
 scenarios: setup ## reckon published figures again, and write docs/scenarios.md (a minute or three)
 	@$(BIN)/jeton load scenarios --page docs/scenarios.md
 
+.PHONY: bench-simulation
+bench-simulation: setup ## how fast a fleet of 1,000 GPUs is simulated: a million requests (some minutes)
+	@$(BIN)/python -m load.bench.simulation_speed --considered 4
+
 # -- clients: environments of their own, where their pins conflict ------------------------------------------------------
 
 .PHONY: test-clients
@@ -96,6 +100,17 @@ test-clients: setup .venv-clients-openai3/.ready .venv-clients-litellm/.ready $(
 $(NODE_CLIENT)/node_modules/.ready: $(NODE_CLIENT)/package-lock.json
 	@command -v npm >/dev/null || { echo >&2 "make: the Node clients need node 20 or newer, and npm"; exit 1; }
 	npm ci --prefix $(NODE_CLIENT) --no-audit --no-fund --loglevel error
+	@touch $@
+
+# -- other routers ---------------------------------------------------------------------------------------------------------
+
+.PHONY: peers
+peers: setup .venv-peers/.ready ## jeton, LiteLLM and sglang-router on one emulated fleet and trace; writes docs/peers.md (10 minutes)
+	$(BIN)/python -m load.bench.peers --page docs/peers.md
+
+.venv-peers/.ready: requirements/peers.txt
+	$(call make_venv,.venv-peers,$(PYTHONS),$(AT_LEAST_311),$(NO_PYTHON))
+	.venv-peers/$(PIP_INSTALL) --require-hashes -r $<
 	@touch $@
 
 # -- a real Prometheus ----------------------------------------------------------------------------------------------------
@@ -162,12 +177,13 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --fork-strat
 .PHONY: pins
 pins: ## bring every pinned requirements file up to date (needs uv)
 	$(COMPILE) --upgrade pyproject.toml requirements/build.in -c requirements/constraints.in -o requirements/run.txt
-	$(COMPILE) --upgrade pyproject.toml requirements/build.in --extra dev --extra train --extra bedrock --extra vertex -c requirements/run.txt -o requirements/dev.txt
+	$(COMPILE) --upgrade pyproject.toml requirements/build.in --extra dev --extra train --extra bound --extra bedrock --extra vertex -c requirements/run.txt -o requirements/dev.txt
 	$(COMPILE) --upgrade requirements/clients-openai3.in -o requirements/clients-openai3.txt
 	$(COMPILE) --upgrade requirements/clients-litellm.in -o requirements/clients-litellm.txt
 	$(COMPILE) --upgrade requirements/manifests.in -o requirements/manifests.txt
+	$(COMPILE) --upgrade requirements/peers.in -o requirements/peers.txt
 
 .PHONY: clean
 clean: ## remove what the targets above have made, ledgers in var/ excepted
-	rm -rf .venv .venv-clients-openai3 .venv-clients-litellm .venv-manifests .venv-vllm $(NODE_CLIENT)/node_modules $(NODE_BOARDS)/node_modules
+	rm -rf .venv .venv-clients-openai3 .venv-clients-litellm .venv-manifests .venv-peers .venv-vllm $(NODE_CLIENT)/node_modules $(NODE_BOARDS)/node_modules
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -15,6 +15,7 @@ from load.emulator.reply import Style
 from load.emulator.spec import Dialect, Kind, ReplicaSpec
 from load.engine import BLOCK_TOKENS
 from load.profiles import profile_label, profile_named, profiles_in
+from load.record import record
 from load.scenarios.command import scenarios
 from load.simulate.command import compare, simulate
 from router.pricing.profile import EngineProfile, Speculation
@@ -33,6 +34,7 @@ main.add_command(drive_command)
 main.add_command(compare)
 main.add_command(simulate)
 main.add_command(scenarios)
+main.add_command(record)
 
 
 @main.command()

@@ -13,11 +13,14 @@ from pydantic import BaseModel, Field
 
 from policies import cheapest_first, quickest_first
 from router.domain.decision import Candidate, Choice
+from router.domain.fleet import Billing
 from router.domain.request import InferenceRequest
 
 ON_TIME = "cheapest at the floor, on time"
 LATE = "quickest at the floor, late"
 BELOW = "best below the floor"
+# Bounds what a quote is taken times where hardly anything is left below the objective.
+SLACK_RATIO_MIN = 0.1
 
 
 class QualityFloor(BaseModel, frozen=True, extra="forbid"):
@@ -27,7 +30,9 @@ class QualityFloor(BaseModel, frozen=True, extra="forbid"):
     good, less what the classifier does not know of such prompts. With the shipped classifier about half of the prompts of
     kinds that it was trained on reach 0.75, and few others, most of which lie between 0.4 and 0.5.
     ttft_seconds_max: the objective for the time to the first token. tpot_seconds_max: the one for the mean time per token after
-    it; none unless it is set.
+    it; none unless it is set. Where it is, what is scarce on a replica of ours is the room below it, long before its slots are:
+    its quote is taken times 1 ÷ (the share of the objective that is left), so that what is cheap to buy elsewhere (a prompt that
+    is cached nowhere) goes before what is not.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"quality", "price", "ttft"})
@@ -56,11 +61,20 @@ class QualityFloor(BaseModel, frozen=True, extra="forbid"):
         if below:
             below = cheapest_first(below)
             below.sort(key=_by_quality)  # stable: equals stay in the order of their quotes
+        ranked = cheapest_first(on_time)
+        if tpot_seconds_max is not None:
+            ranked.sort(key=self._quote_with_room)  # stable
         return [
-            *map(Choice, cheapest_first(on_time), repeat(ON_TIME)),
+            *map(Choice, ranked, repeat(ON_TIME)),
             *map(Choice, quickest_first(late), repeat(LATE)),
             *map(Choice, below, repeat(BELOW)),
         ]
+
+    def _quote_with_room(self, candidate: Candidate) -> float:
+        if self.tpot_seconds_max is None or candidate.backend.pool.billing is Billing.METERED:
+            return candidate.marginal_nanousd
+        slack_ratio = 1 - candidate.tpot_seconds / self.tpot_seconds_max
+        return candidate.marginal_nanousd / max(slack_ratio, SLACK_RATIO_MIN)
 
 
 def _by_quality(candidate: Candidate) -> float:

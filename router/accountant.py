@@ -37,8 +37,9 @@ log = structlog.get_logger(__name__)
 WEIGHT_WITHOUT_PROFILE = 1_000_000
 # How many closed attempts are remembered, so that closing one again gives its charge again.
 CLOSED_REMEMBERED = 256
-# How long a metered attempt waits for its journal entry to be on disk before it is refused: a hundred commits.
-DURABLE_SECONDS_MAX = 2.0
+# How long a metered attempt waits for its journal entry to be on disk before it is refused: two hundred commits, and more than it
+# takes to give a frozen PostgreSQL up and write to the spool (`ledger/postgres_patience.py`).
+DURABLE_SECONDS_MAX = 4.0
 
 NO_BASIS = Basis()
 CANNOT_RECORD = "The router cannot record what this request would cost."

@@ -19,6 +19,12 @@ from router.clock import Clock
 from router.config_file import LoadedConfig
 from router.deployment import deploy
 from router.discovery import Discovery
+from router.feeds import PollResult
+from router.ledger.address import Address, configured_address
+from router.ledger.reading import read_lease_prices
+from router.ledger.schema import reading
+from router.ledger.store import LedgerError
+from router.price_watch import PriceWatch
 from router.reload import Reloader, ReloadResult
 from router.telemetry.discoveries import DiscoveryCollector
 from router.telemetry.exposition import Exposition
@@ -26,12 +32,22 @@ from router.telemetry.keeping import KeeperCollector
 from router.telemetry.labels import Vocabulary
 from router.telemetry.metrics import CONTENT_TYPE, TENANTS_MAX, LedgersMoney
 from router.telemetry.money import MoneyCollector
+from router.telemetry.price_state import PriceStateCollector, feed_polls_counter
 from router.telemetry.prices import RecentPrices
 from router.telemetry.tally import Counter
 
 log = structlog.get_logger("jeton.accounting")
 
 DAY_LOOK_SECONDS = 1.0
+
+
+def _lease_prices(address: Address) -> frozenset[str]:
+    """By which the leases of the process before run; of a ledger that is not there yet, none."""
+    try:
+        with reading(address) as database:
+            return read_lease_prices(database)
+    except LedgerError:
+        return frozenset()
 
 
 class Accounting:
@@ -42,17 +58,21 @@ class Accounting:
         clock, recent_prices = Clock(), RecentPrices()
         password = loaded.secrets.ledger_password.get_secret_value()
         self._keeper = bookkeeper(loaded.config.ledger, password, clock.now_ns, recent_prices.count)
-        # Leases follow from the fleet, so whoever books them looks for its replicas, too.
+        # Leases follow from the fleet and cost what their feeds say, so whoever books them looks for both, too.
+        self._price_watch = PriceWatch(loaded, clock.now_ns, lambda: self._apply(self._loaded), self._count_poll)
+        self._price_watch.remember(_lease_prices(configured_address(loaded.config.ledger, password)))
         self._discovery = Discovery(lambda: self._apply(self._loaded), time.monotonic)
         self._discovery.follow(loaded)
         self._discovery.look_first()
-        self._apply(loaded)
         self._registry, self._exposition = CollectorRegistry(), Exposition()
+        self._feed_polls_total = feed_polls_counter(self._registry)
+        self._apply(loaded)
         money = MoneyCollector(self._keeper.totals, Vocabulary(TENANTS_MAX))
         self._registry.register(LedgersMoney(lambda: self._keeper.is_leading, money, recent_prices))
         self._registry.register(KeeperCollector(self._keeper))
         self._reloads_total = Counter(self._registry, "jeton_reloads", "Configurations read after the first.", "result")
         self._registry.register(DiscoveryCollector(self._discovery))
+        self._registry.register(PriceStateCollector(self._price_watch.rows))
         self.asgi = FastAPI(title="jeton accountant", docs_url=None, redoc_url=None, lifespan=self._lifespan)
         self.asgi.add_api_route("/metrics", self._metrics, summary="Prometheus metrics")
         self.asgi.add_api_route("/health", self._health, summary="Is the process alive, and does it keep the books")
@@ -61,7 +81,8 @@ class Accounting:
         self._day = datetime.now(UTC).date()
         self._discovery.follow(loaded)
         loaded = self._discovery.filled(loaded)
-        deployment = deploy(loaded, self._day)
+        self._price_watch.follow(loaded)
+        deployment = deploy(loaded, self._day, fed=self._price_watch.fed)
         self._keeper.set_fleet(deployment.backends, deployment.prices, deployment.profiles)
         self._loaded = loaded
 
@@ -69,7 +90,7 @@ class Accounting:
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         reloader = Reloader(self._loaded, self._apply, self._count)
         tasks = [asyncio.create_task(self._keeper.keep()), asyncio.create_task(self._turn_days())]
-        async with reloader.running(), self._discovery.running():
+        async with reloader.running(), self._discovery.running(), self._price_watch.running():
             yield
         for task in tasks:
             task.cancel()
@@ -89,6 +110,9 @@ class Accounting:
 
     def _count(self, result: ReloadResult) -> None:
         self._reloads_total.labels(str(result)).value += 1
+
+    def _count_poll(self, feed: str, result: PollResult) -> None:
+        self._feed_polls_total.labels(feed, str(result)).value += 1
 
     async def _metrics(self) -> Response:
         await self._keeper.posted()

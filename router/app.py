@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, date, datetime
+from functools import partial
 
 import structlog
 from fastapi import FastAPI
@@ -76,7 +77,8 @@ class App:
         self._loaded = loaded = self._discovery.filled(loaded)
         self._price_watch = PriceWatch(loaded, self._clock.now_ns, self._prices_moved, self._feed_polled)
         config = loaded.config
-        self._member = None if channel is None else Member(channel, self._tally)
+        self._burying: set[asyncio.Task[None]] = set()
+        self._member = None if channel is None else Member(channel, self._tally, self._identity, self._heed_death)
         ledger, recent_prices = _placed(config.ledger, in_group=channel is not None), RecentPrices()
         password = loaded.secrets.ledger_password.get_secret_value()
         self._books = Books(ledger, password, self._clock.now_ns, recent_prices.count, in_group=channel is not None)
@@ -207,6 +209,7 @@ class App:
             advancing = asyncio.create_task(self._advance_for_ever())
             stack.push_async_callback(_cancelled, advancing)
             if self._member is not None:
+                stack.push_async_callback(self._stop_burying)
                 stack.push_async_callback(_cancelled, asyncio.create_task(self._member.hear()))
             log.info("ready", backends=len(self._pipeline.deployment.backends))
             yield
@@ -221,6 +224,10 @@ class App:
             jitter_ratio=health.jitter_ratio,
             addresses=self._names.addresses,
         )
+
+    async def _stop_burying(self) -> None:
+        for burying in tuple(self._burying):
+            await _cancelled(burying)
 
     async def _close_scrapers(self) -> None:
         await asyncio.gather(self._scraper.close(), *self._closing)
@@ -265,6 +272,19 @@ class App:
         self._metrics.replica_became(replica.backend, after.state)
         if after.state is HealthState.DOWN:
             self._prefixes.forget(replica.id)  # whatever comes back will have an empty cache
+
+    def _identity(self) -> str:
+        journal = self._books.journal
+        return "" if journal is None else journal.identity
+
+    def _heed_death(self, worker: str) -> None:
+        """Another worker of the group has ended: its attempts are lost, and its part of the budgets is for the others."""
+        if self._books.keeper is not None:
+            self._books.keeper.hear_of_death(worker)
+        if self._books.journal is not None:
+            burying = asyncio.create_task(self._bursar.bury(worker, partial(self._books.journal.is_booked, worker)))
+            self._burying.add(burying)
+            burying.add_done_callback(self._burying.discard)
 
     def _drift_ratios(self) -> Iterator[tuple[str, str, str, float]]:
         backends = {
@@ -321,7 +341,7 @@ def _shared_budgets(loaded: LoadedConfig, books: Books) -> RedisBudgets | None:
     if redis is None:
         return None
     password, worker = loaded.secrets.redis_password.get_secret_value(), books.journal
-    return RedisBudgets(redis, password, books.store.ledger_id, worker="" if worker is None else worker.worker)
+    return RedisBudgets(redis, password, books.store.ledger_id, worker="" if worker is None else worker.identity)
 
 
 async def _cancelled(task: "asyncio.Task[None]") -> None:

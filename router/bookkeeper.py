@@ -23,8 +23,8 @@ from router.domain.fleet import Backend
 from router.domain.totals import NOTHING, Totals
 from router.head_accountant import HeadAccountant
 from router.ledger.rows import Closing
-from router.ledger.store import EventKind, LedgerStore, LockHeld, Opening
-from router.ledger.workers import Report, Told, Worker, WorkerState
+from router.ledger.store import EventKind, LedgerError, LedgerStore, LockHeld, Opening
+from router.ledger.workers import Report, Told, Worker, WorkerState, is_of
 from router.pricing.merge import Source, horizon_ns, take_until
 from router.pricing.price import Price
 from router.pricing.profile import EngineProfile
@@ -96,6 +96,7 @@ class Bookkeeper:
         self._taken: dict[str, int] = {}  # by worker, the last report that was read
         self._heard: dict[str, tuple[int, float]] = {}  # by worker, its beats and since when there were no more
         self._booked: dict[str, int] = {}  # by worker, what the store was told last
+        self._dead: set[str] = set()  # the names by which processes began that have ended
         self._folded_ns = 0
         self._posted_at = 0.0
         self._round = asyncio.Lock()
@@ -129,10 +130,19 @@ class Bookkeeper:
 
     async def keep(self) -> None:
         """For ever: lead if nobody does."""
+        is_away = False
         while True:
             try:
                 if await self.lead():
                     await self.go_on(is_asked=False)
+                is_away = False
+            except LedgerError as error:
+                if not is_away:
+                    log.error(
+                        "the ledger is away; its books are kept when it is back", error=" ".join(str(error).split())
+                    )
+                is_away = True
+                await asyncio.sleep(WATCH_SECONDS)
             except Exception:
                 log.exception("books could not be kept; trying again")
                 await asyncio.sleep(WATCH_SECONDS)
@@ -142,11 +152,12 @@ class Bookkeeper:
             await asyncio.sleep(ROUND_SECONDS if self.is_leading else WATCH_SECONDS)
 
     async def posted(self, timeout_seconds: float = 1.0) -> Totals:
-        """The totals once all that was told by now is on disk, for a scrape; the latest there are when that takes too long."""
+        """The totals once all that was told by now is on disk, for a scrape; the latest there are when that takes too long, or
+        the ledger is away."""
         accountant = self._accountant
         if accountant is None:
             return NOTHING
-        with suppress(TimeoutError):
+        with suppress(TimeoutError, LedgerError):
             async with asyncio.timeout(timeout_seconds):
                 await self.go_on(is_asked=True)
         return await accountant.posted(timeout_seconds)
@@ -265,8 +276,12 @@ class Bookkeeper:
         if booked or silent:
             self._store.book(booked, silent)
 
+    def hear_of_death(self, worker: str) -> None:
+        """This process has ended, and will say nothing more."""
+        self._dead.add(worker)
+
     def _silent(self, workers: Sequence[Worker]) -> list[str]:
-        """Those that live by their own word, and were not heard of for too long."""
+        """Those that live by their own word, and are dead, or were not heard of for too long."""
         now_seconds, silent, heard = self._monotonic(), [], self._heard
         self._heard = {}
         for one in workers:
@@ -276,9 +291,11 @@ class Bookkeeper:
             if beats != one.beats:
                 since_seconds = now_seconds
             self._heard[one.worker] = one.beats, since_seconds
-            if now_seconds - since_seconds > self._silence_seconds:
+            is_dead = any(is_of(one.worker, name) for name in self._dead)
+            if is_dead or now_seconds - since_seconds > self._silence_seconds:
                 silent.append(one.worker)
-                log.warning("a worker is silent and taken for dead", worker=one.worker)
+                what = "a worker is dead" if is_dead else "a worker is silent and taken for dead"
+                log.warning(what, worker=one.worker)
         return silent
 
     async def _fold(self, accountant: HeadAccountant, until_ns: int) -> None:

@@ -26,7 +26,6 @@ from router.ledger.address import configured_address
 from router.ledger.journals import BEAT_SECONDS, Journals, WorkerJournal
 from router.ledger.opening import open_ledger
 from router.ledger.shared import SharedLedger
-from router.ledger.store import LedgerStore
 from router.ledger.writer import BatchedLedger
 from router.reporter import Reporter
 
@@ -58,7 +57,7 @@ class Books:
         in_group: bool = False,
     ) -> None:
         self._now_ns = now_ns
-        self.store: LedgerStore
+        self.store: BatchedLedger | WorkerJournal
         self.journal: WorkerJournal | None = None
         self.keeper: Bookkeeper | None = None
         if config.accountant is AccountantPlace.ALONE:
@@ -67,7 +66,10 @@ class Books:
         else:
             address = configured_address(config, password)
             name = f"{socket.gethostname()[:40]}-{os.getpid()}"
-            self.store = self.journal = WorkerJournal(address, now_ns, name, commit_seconds=config.commit_seconds)
+            spool = config.spool.path, config.spool.bytes_max
+            self.store = self.journal = WorkerJournal(
+                address, now_ns, name, commit_seconds=config.commit_seconds, spool=spool
+            )
             only_reports = in_group or config.accountant is AccountantPlace.APART
             self.accountant = Reporter(self.journal) if only_reports else Accountant(self.journal)
         if config.accountant is AccountantPlace.INSIDE:
@@ -94,7 +96,7 @@ class Books:
     @property
     def spool(self) -> tuple[int, int] | None:
         """Bytes that wait in a local spool, and those there is room for; None without one."""
-        return self.store.spool if isinstance(self.store, BatchedLedger) else None
+        return self.store.spool
 
     def totals(self) -> Totals:
         """The ledger's totals as of the last time they were posted."""

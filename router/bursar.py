@@ -7,7 +7,7 @@ not; shares are topped up in a task of its own before that. Tenants without budg
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import structlog
@@ -17,7 +17,7 @@ from router.domain.attempt import Charge
 from router.domain.budget import Allowance, Budget, Span, span_at
 from router.errors import BudgetRefusal, BudgetUnavailable
 from router.ledger.budget import Account, Budgets, Hold, Spent
-from router.ledger.shared_budget import REBUILD_SECONDS, SHARE_SECONDS, SharedAway, SharedBudgets
+from router.ledger.shared_budget import REBUILD_SECONDS, RECLAIM_SECONDS, SHARE_SECONDS, SharedAway, SharedBudgets
 from router.ledger.store import LedgerStore, SpentQuestion
 from router.selection.affordable import refuse_over_budget
 
@@ -39,6 +39,8 @@ CLAIM_SECONDS_MIN = 0.01
 # that the last dollars are asked for request by request.
 SHARE_PARTS = 8
 SHARE_PARTS_IDLE = 32
+# How often the ledger is asked whether it has booked all of a worker that died.
+BURY_SECONDS = 0.25
 # How often one request asks for a larger share before it gives way to those that take it.
 ASKED_MAX = 5
 AWAY = "The budget cannot be checked now; try again."
@@ -67,6 +69,7 @@ class Bursar:
         self._ignorant: set[Account] = set()  # what was spent of them has not been learnt yet
         self._learning = asyncio.Lock()
         self._gone: list[Account] = []  # whose shares are still to be given back
+        self._dead: set[str] = set()  # workers that are, and whose shares are still to be freed
         self._wake = asyncio.Event()
         self._is_rebuilding = False
         self._claimed_at = 0.0
@@ -126,6 +129,22 @@ class Bursar:
     def void(self, hold: Hold) -> None:
         self._budgets.void(hold)
 
+    async def bury(self, worker: str, is_booked: Callable[[], Awaitable[bool]]) -> None:
+        """Another worker of our ledger is dead for certain. Once the ledger has booked all that it spent, and has told us so,
+        what is left of its share is nobody's. is_booked: asks the ledger."""
+        if self._shared is None:
+            return
+        given_up_at = self._monotonic() + RECLAIM_SECONDS  # from then on others do it
+        while self._monotonic() < given_up_at:
+            try:
+                if await is_booked() and await self._learn():
+                    self._dead.add(worker)
+                    self._wake.set()
+                    return
+            except Exception as error:  # the ledger is away, perhaps: what it has is not known
+                log.debug("a dead worker's share is not freed yet", worker=worker, error=str(error))
+            await asyncio.sleep(BURY_SECONDS)
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Knows what was spent when the block begins; gives its shares back when it ends."""
@@ -159,10 +178,11 @@ class Bursar:
                 due_at = self._monotonic() + self._learn_seconds
                 await self._learn()
 
-    async def _learn(self) -> None:
-        """Ask the ledger what was spent; what is charged meanwhile is kept apart until it answers, so one asks at a time."""
+    async def _learn(self) -> bool:
+        """Ask the ledger what was spent; what is charged meanwhile is kept apart until it answers, so one asks at a time. Whether
+        it has answered for all."""
         async with self._learning:
-            await self._ask_ledger(list(self._budgets.accounts))
+            return await self._ask_ledger(list(self._budgets.accounts))
 
     async def _know(self, accounts: Sequence[Account]) -> None:
         """Before the ledger has said what was spent, nothing may be. Raises BudgetUnavailable."""
@@ -175,9 +195,9 @@ class Bursar:
             if account in self._ignorant:
                 raise _unavailable(account, "the ledger has not said yet what was spent")
 
-    async def _ask_ledger(self, accounts: Sequence[Account]) -> None:
+    async def _ask_ledger(self, accounts: Sequence[Account]) -> bool:
         if not accounts:
-            return
+            return True
         questions: list[SpentQuestion] = []
         spans: list[Span] = []
         for account in accounts:
@@ -191,11 +211,15 @@ class Bursar:
             amounts, through_seq = await self._store.spent(questions, LEARN_TIMEOUT_SECONDS)
         except Exception:
             log.warning("the ledger does not say what was spent; budgets go on with what is known", exc_info=True)
-            return
+            return False
+        has_answered = True
         for number, (account, span) in enumerate(zip(accounts, spans, strict=True)):
             spent = Spent(amounts[2 * number], amounts[2 * number + 1], through_seq)
             if account.learn(spent, span):
                 self._ignorant.discard(account)
+            else:
+                has_answered = False
+        return has_answered
 
     # Other workers
 
@@ -237,7 +261,11 @@ class Bursar:
                     await self._wake.wait()
             self._wake.clear()
             now_seconds = self._monotonic()
-            due = [account for account, desk in self._desks.items() if desk.asking or desk.is_due(account, now_seconds)]
+            due = [
+                account
+                for account, desk in self._desks.items()
+                if self._dead or desk.asking or desk.is_due(account, now_seconds)
+            ]
             try:
                 await self._claim(due)
                 await self._give_back()
@@ -267,11 +295,14 @@ class Bursar:
         if not asking:
             return
         claims = [(account, account.claim(self._desks[account].wanted_nanousd(account))) for account in asking]
+        dead = frozenset(self._dead)
         try:
-            grants = await shared.claim([(account.budget, claim) for account, claim in claims])
+            grants = await shared.claim([(account.budget, claim) for account, claim in claims], dead)
         except SharedAway:
             _answer(asking, "redis is away")
             return
+        if asking.keys() == self._desks.keys():
+            self._dead -= dead
         for (account, claim), grant in zip(claims, grants, strict=True):
             account.grant(claim, grant)
             self._is_rebuilding = grant.is_rebuilding

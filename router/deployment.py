@@ -107,6 +107,7 @@ def deploy(
             stale_seconds=config.health.stale_seconds,
             drifts=drifts,
             prefixes=prefixes,
+            seats_max=config.replicas_considered,
         ),
         prices=prices,
         profiles={backend.name: loaded.profiles[backend.profile] for backend in loaded.backends if backend.profile},

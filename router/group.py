@@ -16,6 +16,7 @@ import socket
 import sys
 import time
 from asyncio.subprocess import Process
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -38,6 +39,8 @@ TELL_SECONDS = 2.0
 GATHER_SECONDS = 5.0
 LINE_BYTES_MAX = 64 * 2**20
 CANNOT_START = 3
+# Of those that ended, how many names a new worker is told.
+DEAD_REMEMBERED = 64
 
 
 class CannotListen(Exception):
@@ -58,6 +61,7 @@ class Supervisor:
         self._gathered = Gathered()
         self._running: dict[int, _Worker] = {}
         self._numbers = 0
+        self._dead: deque[str] = deque(maxlen=DEAD_REMEMBERED)
         self._has_started = False
         self._ending = asyncio.Event()
         self._exit_code = 0
@@ -121,15 +125,30 @@ class Supervisor:
         if self._ending.is_set():
             self._signal(signal.SIGTERM)
         try:
-            return await self._ended(process, slot)
+            code = await self._ended(process, slot)
+            self._tell_of_death(worker)
+            if self._ending.is_set() and code == -signal.SIGTERM and not worker.name:
+                return 0  # it was still starting, so there was nothing to drain
+            return code
         finally:
             hearing.cancel()
-            with suppress(asyncio.CancelledError):
+            with suppress(
+                asyncio.CancelledError, ConnectionError
+            ):  # reset: it was killed before it had read what we said
                 await hearing
             writer.close()
             del self._running[number]
             self._gathered.gone(number)
             worker.stop_telling()
+
+    def _tell_of_death(self, worker: "_Worker") -> None:
+        """To those that live, and to those that are to come: they may be what keeps the books by then."""
+        if not worker.name:
+            return
+        self._dead.append(worker.name)
+        for other in self._running.values():
+            if other is not worker:
+                other.say({"say": "dead", "worker": worker.name})
 
     async def _ended(self, process: Process, slot: int) -> int:
         ending, waiting = asyncio.create_task(self._ending.wait()), asyncio.create_task(process.wait())
@@ -150,6 +169,9 @@ class Supervisor:
             said = orjson.loads(line)
             if said["say"] == "ready":
                 self._has_started = True
+                worker.name = said["worker"]
+                for dead in self._dead:
+                    worker.say({"say": "dead", "worker": dead})
             elif said["say"] == "tally":
                 self._gathered.told(number, said["tally"])
                 worker.stop_telling(has_told=True)
@@ -175,10 +197,11 @@ class Supervisor:
 
 
 class _Worker:
-    """A process, and who waits for its tally."""
+    """A process, and who waits for its tally. name: as its ledger has it, once it serves."""
 
     def __init__(self, process: Process, writer: asyncio.StreamWriter) -> None:
         self.process = process
+        self.name = ""
         self._writer = writer
         self._telling: asyncio.Future[bool] | None = None
 
@@ -218,11 +241,20 @@ def _reserve(host: str, port: int) -> socket.socket:
 
 
 class Member:
-    """A worker's side. tally: of its own registry, made ready for a scrape."""
+    """A worker's side. tally: of its own registry, made ready for a scrape. name: by which its ledger knows it. on_death: told
+    the name of another that has ended."""
 
-    def __init__(self, channel: int, tally: Callable[[], Awaitable[Tally]]) -> None:
+    def __init__(
+        self,
+        channel: int,
+        tally: Callable[[], Awaitable[Tally]],
+        name: Callable[[], str],
+        on_death: Callable[[str], None],
+    ) -> None:
         self._channel = socket.socket(fileno=channel)
         self._tally = tally
+        self._name = name
+        self._on_death = on_death
         self._writer: asyncio.StreamWriter | None = None
         self._asked = 0
         self._asking: dict[int, asyncio.Future[str]] = {}
@@ -231,19 +263,25 @@ class Member:
     async def hear(self) -> None:
         """Say that we serve, and do what the supervisor asks until it is gone; then end."""
         reader, self._writer = await asyncio.open_connection(sock=self._channel, limit=LINE_BYTES_MAX)
-        self._say({"say": "ready"})
+        self._say({"say": "ready", "worker": self._name()})
+        with suppress(ConnectionError):  # as it ends that was killed before it had read what we said
+            await self._obey(reader)
+        log.warning("the supervisor is gone; ending")
+        signal.raise_signal(signal.SIGTERM)
+
+    async def _obey(self, reader: asyncio.StreamReader) -> None:
         while line := await reader.readline():
             said = orjson.loads(line)
             if said["say"] == "tell":
                 task = asyncio.create_task(self._tell())
                 self._telling.add(task)
                 task.add_done_callback(self._telling.discard)
+            elif said["say"] == "dead":
+                self._on_death(said["worker"])
             elif said["say"] == "gathered":
                 asking = self._asking.pop(said["number"], None)
                 if asking is not None and not asking.done():
                     asking.set_result(said["text"])
-        log.warning("the supervisor is gone; ending")
-        signal.raise_signal(signal.SIGTERM)
 
     async def gather(self) -> bytes:
         """The metrics of the whole group. Raises TimeoutError."""

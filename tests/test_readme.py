@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import pytest
 import yaml
+from audited import assert_what_is_told_is_the_audits
 from client_journeys import NODE_JOURNEYS
 from ports import free_port
 
@@ -103,6 +104,8 @@ class Reader:
             finally:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
+        if (ledger := self.directory / "var/jeton.sqlite").exists():
+            assert_what_is_told_is_the_audits(ledger)
 
 
 def emulate(reader: Reader, model: str) -> str:

@@ -8,7 +8,7 @@ F40: at most 20 more at the 99th percentile.
 import asyncio
 import gc
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from statistics import quantiles
 
@@ -18,10 +18,10 @@ from rich.table import Table
 
 from router.commands.serve import YOUNG_OBJECTS_MAX
 from router.domain.attempt import AttemptStatus
-from router.domain.fleet import Load, Snapshot
 from router.domain.totals import NOTHING, Account, Line, LineTotal, Totals
 from router.domain.usage import UsageSource
 from router.telemetry.metrics import TENANTS_MAX, Metrics
+from router.telemetry.moved import NoFleet
 
 LABEL_SETS = 10_000
 STREAMS = 40
@@ -49,17 +49,6 @@ class FullBooks:
 
     def totals(self) -> Totals:
         return self._totals
-
-
-class NoFleet:
-    snapshot = Snapshot({}, {}, {}, ())
-    loads: Mapping[str, Load] = {}
-
-    def clock(self) -> float:
-        return 0.0
-
-    def meter_drift_ratios(self) -> Mapping[str, float]:
-        return {}
 
 
 def full_metrics(label_sets: int = LABEL_SETS) -> Metrics:

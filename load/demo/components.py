@@ -68,11 +68,15 @@ class Component:
             how = f"with exit code {code}" if code >= 0 else f"by {signal.Signals(-code).name}"
             raise self.crashed(f"has ended {how}")
 
-    async def end(self, seconds_max: float) -> None:
-        """Ask it to end and wait. Raises Crashed when it takes longer, or ends in any way but well."""
+    def ask_to_end(self) -> None:
+        """SIGTERM; what it says before it is gone can be read."""
         self._is_asked_to_end = True
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
+
+    async def end(self, seconds_max: float) -> None:
+        """Ask it to end and wait. Raises Crashed when it takes longer, or ends in any way but well."""
+        self.ask_to_end()
         try:
             async with asyncio.timeout(seconds_max):
                 code = await self._process.wait()

@@ -19,6 +19,7 @@ from load.drive.result import Objectives, figures, rows
 from load.drive.run import DriverDied, drive
 from load.drive.schedule import Session, sessions
 from load.drive.verdict import objections
+from load.report import pages
 from load.traces import AZURE_CONVERSATION, Trace, read_trace, shaping, synthetic
 from load.workload import Mix, Workload, read_prompts
 from router.config_shape import check_shape
@@ -60,6 +61,10 @@ OBJECTIVES = {"ttft": "ttft_seconds_max", "tpot": "tpot_seconds_max", "latency":
     show_default=True,
     help="With --rate: deviation ÷ mean of the gaps; above 1, bursts.",
 )
+@click.option(
+    "--shape", default="", metavar="SHAPE",
+    help="With --rate: diurnal:PEAK_RATIO:DAY_SECONDS, ramp:TO_RATE:SECONDS or spikes:SPIKE_RATE:ON_SECONDS:OFF_SECONDS.",
+)  # fmt: skip
 @click.option(
     "--seconds", type=click.FloatRange(0, min_open=True), default=60.0, show_default=True, help="How long to send."
 )
@@ -123,6 +128,10 @@ OBJECTIVES = {"ttft": "ttft_seconds_max", "tpot": "tpot_seconds_max", "latency":
     default=None,
     help="Write all figures there.",
 )
+@click.option(
+    "--report", "report_path", type=click.Path(dir_okay=False, path_type=Path), default=None,
+    help="Write a page with plots there.",
+)  # fmt: skip
 @click.option("--label", default="", help="A name for the run, in the JSON.")
 def drive_command(**options: Any) -> None:
     """Send a trace to a server, open loop, and measure what users would see and what it costs.
@@ -151,7 +160,7 @@ def drive_command(**options: Any) -> None:
     )
     _print(found, refused)
     if options["json_path"] is not None:
-        shown = {name: value for name, value in options.items() if name not in ("api_keys", "json_path")}
+        shown = {name: value for name, value in options.items() if name not in ("api_keys", "json_path", "report_path")}
         told = {
             "label": options["label"],
             "jeton_version": version("jeton"),
@@ -161,6 +170,13 @@ def drive_command(**options: Any) -> None:
             **found,
         }
         options["json_path"].write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    if options["report_path"] is not None:
+        text = pages.driven(
+            options["label"] or "load test",
+            f"{target.url} · {options['seconds']:g} s · made {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by jeton {version('jeton')}",
+            outcomes, found, refused, objectives, warmup,
+        )  # fmt: skip
+        options["report_path"].write_text(text, encoding="utf-8")
     if refused:
         raise click.exceptions.Exit(VERDICT_REFUSED)
 
@@ -172,13 +188,17 @@ def _trace(options: dict[str, Any]) -> Trace:
     except OSError as error:
         raise ValueError(str(error)) from error
     seed, seconds = options["seed"], options["seconds"]
+    if options["shape"] and options["rate"] is None:
+        raise ValueError("--shape goes with --rate; a recorded trace has its own")
     if options["window"] is not None:
         trace = shaping.clip(trace, *options["window"])
     if options["share"] < 1:
         trace = shaping.thin(trace, options["share"], seed)
     if options["rate"] is not None:
         random = Random(seed)
-        times = synthetic.gamma(options["rate"], options["variation"], seconds, random)
+        times = synthetic.times(
+            options["rate"], seconds, random, variation=options["variation"], shape=options["shape"]
+        )
         return synthetic.made_up(times, trace.arrivals, random)
     return shaping.clip(shaping.scale(shaping.from_zero(trace), options["speed"]), 0, seconds)
 

@@ -1,7 +1,7 @@
 """The cheapest fleet for a demand, out of all ways to build a replica and to pay for it. Pure.
 
-A formula bounds from below what each way costs (it looks at means), so they are tried out on the engine in that order, and the
-search is over when the next bound is dearer than what has been found.
+A formula bounds from below what each way costs (it looks at means), so they are tried out on the engine in that order, but for
+those whose bound is already dearer than what has been found.
 """
 
 import heapq

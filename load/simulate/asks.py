@@ -19,8 +19,8 @@ from router.domain.decision import Prediction
 from router.domain.request import Capability, Endpoint, InferenceRequest, PrefixMark, Prompt
 from router.wire.prompts import PROMPT_TEXT_CHARACTERS, SYSTEM_TEXT_CHARACTERS, tokens_estimate
 
-# Predictions are kept by question and by prompts' lengths in steps of 4 %.
-LENGTH_STEP = 1.04
+# Predictions are kept by question and by prompts' lengths in steps of 10 %.
+LENGTH_STEP = 1.1
 # What a message has around its text, as the router reckons it.
 MESSAGE_TOKENS = 4
 # Marks along a prompt that the router's prefix index is asked for.
@@ -29,13 +29,14 @@ NEEDS = frozenset({Capability.CHAT})
 
 
 class Ask(NamedTuple):
-    """prompt_tokens: what the engine counts; the request has only the router's estimate of it. common_tokens: of them, those that
-    every prompt of the workload begins with."""
+    """prompt_tokens: what the engine counts; the router has an estimate. has_context: the question is not all there is.
+    known_cached_tokens: of a prompt that is replayed, what was cached, wherever it goes."""
 
     request: InferenceRequest
     prediction: Prediction
     prompt_tokens: int
-    common_tokens: int
+    has_context: bool
+    known_cached_tokens: int = 0
 
 
 class _Question(NamedTuple):
@@ -49,7 +50,8 @@ class _Question(NamedTuple):
 
 
 class Asks:
-    """Makes requests. keeps_lengths: they ask for completions as long as recorded, so that the router knows."""
+    """Makes requests. keeps_lengths: they ask for completions as long as recorded, so that the router knows. common_tokens: what
+    every prompt with a context begins with."""
 
     def __init__(
         self,
@@ -67,7 +69,7 @@ class Asks:
         self._block_tokens = block_tokens
         self._seed = seed
         self._keeps_lengths = keeps_lengths
-        self._common_tokens = _common_tokens()
+        self.common_tokens = _common_tokens()
         self._context = INSTRUCTION + _context(seed)
         self._characters_per_token = len(_context(seed)) / len(library(seed))
         self._read: dict[int, _Question] = {}
@@ -86,10 +88,10 @@ class Asks:
                 2,
                 question.estimate + characters // 4 + 1 + 2 * MESSAGE_TOKENS,
             )
-            prompt_tokens, common_tokens = arrival.prompt_tokens, self._common_tokens
+            prompt_tokens = arrival.prompt_tokens
         else:
             prompt = Prompt(question.text, "", 1, question.estimate + MESSAGE_TOKENS)
-            prompt_tokens, common_tokens = question.alone_tokens, 0
+            prompt_tokens = question.alone_tokens
         step = _length_step(prompt.tokens_estimate)
         prediction = self._predictions.get((place, step))
         if prediction is None:
@@ -108,7 +110,7 @@ class Asks:
             body_bytes=4 * prompt.tokens_estimate,
             prefix=self._marks(tenant, arrival) if arrival.blocks else (),
         )
-        return Ask(request, prediction, prompt_tokens, common_tokens)
+        return Ask(request, prediction, prompt_tokens, prompt.turns > 1)
 
     def _question(self, place: int) -> _Question:
         text = self._questions[place]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from load.drive.schedule import Session
 from load.engine import EngineSequence
 from load.simulate.replica import SimulatedReplica
-from router.domain.decision import Candidate, Choice
+from router.domain.decision import Candidate, Choice, Prediction
 from router.domain.request import InferenceRequest
 from router.fleet.in_flight import Ticket
 from router.pricing.price import LeasedPrice, MeteredPrice
@@ -18,9 +18,11 @@ class Journey:
     session. retries: how many tries failed."""
 
     request: InferenceRequest
+    prediction: Prediction
     choices: Sequence[Choice]
     prompt_tokens: int
-    common_tokens: int
+    has_context: bool
+    known_cached_tokens: int
     session: Session
     turn: int
     due_seconds: float

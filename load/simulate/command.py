@@ -13,8 +13,11 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from load.report import pages
 from load.simulate import table
-from load.simulate.scenario import Laboratory, PolicyChoice, Scenario
+from load.simulate.recording import Recorder, Recording
+from load.simulate.scenario import Laboratory, PolicyChoice, Scenario, Simulation
+from load.simulate.world import World
 from router.config_shape import check_shape
 from router.config_source import ConfigRefused, read_source
 
@@ -28,8 +31,23 @@ _json = click.option(
     default=None,
     help="Write all figures there.",
 )
+_report = click.option(
+    "--report",
+    "report_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    help="Write a page with plots there.",
+)
 _day = click.option(
     "--day", type=click.DateTime(["%Y-%m-%d"]), default=None, help="Prices in force on this day; today where left out."
+)
+
+
+_bound = click.option(
+    "--bound",
+    "has_bounds",
+    is_flag=True,
+    help="And what the same answers must have cost with hindsight, by linear programs; needs jeton[bound].",
 )
 
 
@@ -37,10 +55,18 @@ _day = click.option(
 @_scenario
 @click.option("--policy", "wanted", default=None, help="One of the scenario's; its first where left out.")
 @click.option("--seed", type=int, default=None, help="Instead of the scenario's first.")
+@_bound
 @_json
+@_report
 @_day
 def simulate(
-    scenario_path: Path, wanted: str | None, seed: int | None, json_path: Path | None, day: datetime | None
+    scenario_path: Path,
+    wanted: str | None,
+    seed: int | None,
+    has_bounds: bool,
+    json_path: Path | None,
+    report_path: Path | None,
+    day: datetime | None,
 ) -> None:
     """Run a trace under one policy, in simulated time.
 
@@ -51,8 +77,8 @@ def simulate(
     [choice, *_] = _policies(laboratory, () if wanted is None else (wanted,))
     seed = laboratory.scenario.seeds[0] if seed is None else seed
     with Console(stderr=True).status("simulating"):
-        done = laboratory.simulate(choice, seed)
-    found = table.figures(done.tally, done.bill)
+        done, recording = _run(laboratory, choice, seed, has_bounds, is_recorded=report_path is not None)
+    found = table.figures(done.tally, done.bill, done.bounds)
     shown = Table(title=f"{scenario_path.stem}, {choice.called}, seed {seed}", show_header=False, box=None)
     for name, value in found.items():
         shown.add_row(name, f"{value:,.6g}")
@@ -67,16 +93,29 @@ def simulate(
     if json_path is not None:
         told = {**_about(laboratory, scenario_path), "policy": choice.called, "seed": seed, **table.told_of_one(done)}
         json_path.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    if report_path is not None and recording is not None:
+        course = pages.Course(choice.called, done.tally, recording)
+        subtitle = f"simulated, seed {seed} · {_made(laboratory)}"
+        text = pages.simulated(f"{scenario_path.stem}: {choice.called}", subtitle, course, found, done.tally.objectives)
+        report_path.write_text(text, encoding="utf-8")
 
 
 @click.command("compare")
 @_scenario
 @click.option("--policy", "wanted", multiple=True, help="Only this one of the scenario's policies. Repeatable.")
 @click.option("--seed", "seeds", type=int, multiple=True, help="Instead of the scenario's. Repeatable.")
+@_bound
 @_json
+@_report
 @_day
 def compare(
-    scenario_path: Path, wanted: tuple[str, ...], seeds: tuple[int, ...], json_path: Path | None, day: datetime | None
+    scenario_path: Path,
+    wanted: tuple[str, ...],
+    seeds: tuple[int, ...],
+    has_bounds: bool,
+    json_path: Path | None,
+    report_path: Path | None,
+    day: datetime | None,
 ) -> None:
     """Compare routing policies on a trace, in simulated time.
 
@@ -88,21 +127,51 @@ def compare(
     policies = _policies(laboratory, wanted)
     seeds = seeds or laboratory.scenario.seeds
     found: dict[str, Mapping[str, table.Figure]] = {}
+    courses: list[pages.Course] = []
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("simulating", total=len(policies) * len(seeds))
         for choice in policies:
             runs = []
             for seed in seeds:
-                runs.append(table.figures(*laboratory.run(choice, seed)))
+                is_recorded = report_path is not None and seed == seeds[0]
+                done, recording = _run(laboratory, choice, seed, has_bounds, is_recorded=is_recorded)
+                runs.append(table.figures(done.tally, done.bill, done.bounds))
+                if recording is not None:
+                    courses.append(pages.Course(choice.called, done.tally, recording))
                 progress.advance(task)
             found[choice.called] = table.over_seeds(runs)
-    shown = Table("policy", *(heading for heading, _, _ in table.COLUMNS), title=scenario_path.stem)
+    shown = Table("policy", *(heading for heading, _, _ in table.columns(found)), title=scenario_path.stem)
     for row in table.rows(found):
         shown.add_row(*row)
     Console().print(shown)
     if json_path is not None:
         told = {**_about(laboratory, scenario_path), "seeds": list(seeds), "policies": table.told(found)}
         json_path.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    if report_path is not None:
+        seeds_told = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+        subtitle = f"simulated, {seeds_told}; plots of seed {seeds[0]} · {_made(laboratory)}"
+        wanted_times = courses[0].tally.objectives
+        text = pages.compared(f"{scenario_path.stem}: policies compared", subtitle, found, courses, wanted_times)
+        report_path.write_text(text, encoding="utf-8")
+
+
+def _run(
+    laboratory: Laboratory, choice: PolicyChoice, seed: int, has_bounds: bool, *, is_recorded: bool
+) -> tuple[Simulation, Recording | None]:
+    """Recording changes no figure. Raises click's errors where there can be no bound."""
+    recorders: list[Recorder] = []
+
+    def look_on(world: World) -> None:
+        if is_recorded:
+            recorders.append(Recorder.of(world))
+
+    try:
+        done = laboratory.simulate(choice, seed, look_on, has_bounds=has_bounds)
+    except ImportError as error:
+        raise click.ClickException("a bound takes scipy: pip install 'jeton[bound]'") from error
+    except ValueError as error:
+        raise click.ClickException(f"{choice.called}, seed {seed}: {error}") from error
+    return done, recorders[0].recording() if recorders else None
 
 
 def _laboratory(path: Path, day: datetime | None) -> Laboratory:
@@ -124,6 +193,10 @@ def _policies(laboratory: Laboratory, wanted: Sequence[str]) -> list[PolicyChoic
         known = ", ".join(choice.called for choice in laboratory.policies)
         raise click.UsageError(f"the scenario has no policy {', '.join(sorted(missing))}; it has {known}")
     return policies
+
+
+def _made(laboratory: Laboratory) -> str:
+    return f"prices of {laboratory.day} · made {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by jeton {version('jeton')}"
 
 
 def _about(laboratory: Laboratory, path: Path) -> dict[str, Any]:

@@ -60,6 +60,7 @@ class Decider:
             stale_seconds=self._stale_seconds,
             drifts=self._finder.drifts,
             prefixes=self.prefixes,
+            seats_max=self._finder.seats_max,
         )
         self.fleet.configure(backends, deployment.tiers, deployment.rules)
         self._follow(backends)

@@ -28,7 +28,8 @@ class Paid:
 
 
 class SimulatedReplica:
-    """at_work: attempts by their sequence in the engine. open_attempts: with those on their way there and back.
+    """began_seconds: of its lease. at_work: attempts by their sequence in the engine. open_attempts: with those on their way
+    there and back.
 
     is_running: the process is there; is_leaving: it gets no new work. goes_when_idle: with its last attempt.
     """
@@ -39,6 +40,7 @@ class SimulatedReplica:
         "armed_seconds",
         "at_work",
         "backend",
+        "began_seconds",
         "engine",
         "goes_when_idle",
         "is_leaving",
@@ -70,6 +72,7 @@ class SimulatedReplica:
         self.profile = profile
         self._block_tokens = block_tokens
         self._seed = seed
+        self.began_seconds = now_seconds
         now_ns = int(now_seconds * NS)
         self.meter = ReplicaMeter(price.nanousd_per_hour, now_ns) if isinstance(price, LeasedPrice) else None
         self.weigher = Weigher()

@@ -1,8 +1,10 @@
 """A scenario: a fleet, a trace, what befalls the fleet, and policies. `jeton load simulate` runs one of them, `compare` all."""
 
+import gc
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from itertools import pairwise
@@ -17,19 +19,29 @@ from load.drive.result import Objectives
 from load.drive.schedule import Session, Turn, sessions
 from load.profiles import profile_named
 from load.simulate.asks import Asks
-from load.simulate.decider import Decider
+from load.simulate.attempt import Attempt, Journey
+from load.simulate.decider import Decider, Price
 from load.simulate.happenings import FailureConfig, PreemptionConfig, PriceChangeConfig, schedule
+from load.simulate.hindsight import Bounds, Place, Witness, bounds
 from load.simulate.scaling import Scaler, ScalingConfig
 from load.simulate.tally import Tally
-from load.simulate.world import Bill, Network, World
+from load.simulate.world import Asker, Bill, Network, World
 from load.traces import AZURE_CONVERSATION, Arrival, Trace, read_trace, shaping, synthetic
 from load.workload import read_prompts
 from router.classify.classifier import Classifier
 from router.config.section import Shape
 from router.config_file import LoadedConfig, load
 from router.deployment import deploy
+from router.pricing.book import PriceBook
 from router.pricing.price import LeasedPrice, MeteredPrice
+from router.selection.eligibility import Fit, fit
 from router.selection.loader import load_policy
+from router.selection.quality import tier_qualities
+
+# The collector's thresholds while a run lasts; Python's own are 700, 10, 10.
+COLLECTING_SELDOM = (50_000, 20, 100)
+# vLLM's block on a GPU.
+BLOCK_TOKENS = 16
 
 
 class PolicyChoice(Shape):
@@ -57,7 +69,8 @@ class Scenario(Shape):
 
     config: a router.yaml; where `policies` is left out, its own is looked at. trace: a file in any format that `jeton load
     drive` reads; the shipped ten minutes where left out. window: seconds of the trace. rate: requests a second, made up with
-    the trace's lengths. seconds: how long requests come. metered_profiles: an engine profile by backend for what a provider
+    the trace's lengths; variation: of the gaps, above 1 for bursts; shape: how the rate varies (`synthetic.SHAPES`). seconds: how
+    long requests come. metered_profiles: an engine profile by backend for what a provider
     runs; the router does not know it. keeps_lengths: requests name the length of their completion, as those of `jeton load drive
     --keep-lengths` do, so that the router knows it beforehand. has_network: round trips and the time of HTTP and tokenizer;
     router_seconds: what a request takes in the router itself; network_jitter: by how much more, on average, a way takes than half
@@ -72,6 +85,7 @@ class Scenario(Shape):
     share: float = Field(default=1.0, gt=0, le=1)
     rate: float | None = Field(default=None, gt=0)
     variation: float = Field(default=1.0, gt=0)
+    shape: str = ""
     seconds: float = Field(default=600.0, gt=0)
     warmup_seconds: float = Field(default=30.0, ge=0)
     seeds: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1)
@@ -96,6 +110,10 @@ class Scenario(Shape):
         for one, other in pairwise(called):
             if one == other:
                 raise ValueError(f"two policies are called {one}; give one of them another `label`")
+        if self.shape and self.rate is None:
+            raise ValueError("a `shape` goes with a `rate`; a recorded trace has its own")
+        if self.rate is not None:
+            synthetic.times(self.rate, self.seconds, Random(0), variation=self.variation, shape=self.shape)
         if self.warmup_seconds >= self.seconds:
             raise ValueError(f"the warm-up of {self.warmup_seconds:g} s takes all of {self.seconds:g} s")
         return self
@@ -103,10 +121,12 @@ class Scenario(Shape):
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """A run. happened: what befell the fleet, how often. seconds: when the last answer was there."""
+    """A run. bounds: where they were asked for. happened: what befell the fleet, how often. seconds: when the last answer was
+    there."""
 
     tally: Tally
     bill: Bill
+    bounds: Bounds | None
     happened: Counter[str]
     decisions: int
     seconds: float
@@ -115,9 +135,20 @@ class Simulation:
 class Laboratory:
     """A scenario with its files read. Raises ConfigRefused, OSError and ValueError for what cannot be used."""
 
-    def __init__(self, scenario: Scenario, directory: Path, environ: Mapping[str, str], day: date) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        directory: Path,
+        environ: Mapping[str, str],
+        day: date,
+        *,
+        book: PriceBook | None = None,
+    ) -> None:
+        """book: prices instead of the configuration's."""
         self.scenario = scenario
         self.loaded: LoadedConfig = load(directory / scenario.config, environ=environ, day=day)
+        if book is not None:
+            self.loaded = replace(self.loaded, book=book)
         self.day = day
         self._classifier = Classifier.load()
         self._questions = read_prompts()
@@ -130,7 +161,7 @@ class Laboratory:
                 load_policy(policy.name, policy.parameters)
             except LookupError as error:
                 raise ValueError(str(error)) from error
-        deployment = deploy(self.loaded, day)
+        self._deployment = deployment = deploy(self.loaded, day)
         for backend in deployment.backends:
             if backend.name not in deployment.prices:
                 raise ValueError(f"{backend.name} has no price in force on {day}")
@@ -168,7 +199,9 @@ class Laboratory:
             return
         lengths = self._lengths(seed).arrivals
         random = Random(seed)
-        times = synthetic.gamma(scenario.rate, scenario.variation, scenario.seconds, random)
+        times = synthetic.times(
+            scenario.rate, scenario.seconds, random, variation=scenario.variation, shape=scenario.shape
+        )
         for number, at in enumerate(times):
             like = random.choice(lengths)
             yield (Turn(number, Arrival(at, like.prompt_tokens, like.completion_tokens, kind=like.kind)),)
@@ -182,13 +215,74 @@ class Laboratory:
         done = self.simulate(choice, seed)
         return done.tally, done.bill
 
-    def simulate(self, choice: PolicyChoice, seed: int) -> "Simulation":
-        """One policy on one seed, from a cold start, with all that can be told of it."""
-        world, tally = self._world(choice, seed)
-        world.run(self.sessions(seed))
-        return Simulation(tally, world.bill(), world.happened, world.decisions, world.now_seconds)
+    def simulate(
+        self,
+        choice: PolicyChoice,
+        seed: int,
+        look_on: Callable[[World], object] = lambda world: None,
+        *,
+        has_bounds: bool = False,
+    ) -> "Simulation":
+        """One policy on one seed, from a cold start, with all that can be told of it.
 
-    def _world(self, choice: PolicyChoice, seed: int) -> tuple[World, Tally]:
+        look_on: told of the world before it begins.
+        has_bounds: with what the same answers must have cost, which takes scipy, and some 2 kB a request.
+        """
+        witness = None
+        if has_bounds:
+            witness = Witness(self._qualities, block_tokens=BLOCK_TOKENS, warmup_seconds=self.scenario.warmup_seconds)
+        world, tally = self._world(choice, seed, witness)
+        look_on(world)
+        with _seldom_collecting():
+            world.run(self.sessions(seed))
+        bill = world.bill()
+        found = None
+        if witness is not None:
+            found = bounds(witness.served(), self._places(world, bill), tally.quality, bill.ended_seconds)
+        return Simulation(tally, bill, found, world.happened, world.decisions, world.now_seconds)
+
+    def simulate_these(
+        self,
+        choice: PolicyChoice,
+        seed: int,
+        asks: Asker,
+        these: Iterator[Session],
+        serve: Callable[[Attempt], None] | None = None,
+    ) -> "Simulation":
+        """Requests that are not the scenario's. serve: told of every answer."""
+        world, tally = self._world(choice, seed, serve, asks)
+        with _seldom_collecting():
+            world.run(these)
+        return Simulation(tally, world.bill(), None, world.happened, world.decisions, world.now_seconds)
+
+    def _qualities(self, journey: Journey) -> tuple[float | None, ...]:
+        """Of the request at each backend; None where it is out of the question."""
+        request, deployment = journey.request, self._deployment
+        scope = {backend.name for backend in deployment.scopes.resolve(request.model).backends}
+        tiers = deployment.tiers
+        qualities = dict(zip(tiers, tier_qualities(journey.prediction, len(tiers)), strict=True))
+        return tuple(
+            qualities[backend.tier]
+            if backend.name in scope and request.needs <= backend.capabilities and fit(backend, request) is not Fit.NO
+            else None
+            for backend in deployment.backends
+        )
+
+    def _places(self, world: World, bill: Bill) -> list[Place]:
+        profiles = self._profiles(self._deployment.profiles)
+        return [
+            Place(
+                min(world.prices_seen[backend.name], key=_rate),
+                profiles[backend.name],
+                bill.lease_seconds.get(backend.name, 0.0),
+                bill.replicas_max.get(backend.name, 0),
+            )
+            for backend in self._deployment.backends
+        ]
+
+    def _world(
+        self, choice: PolicyChoice, seed: int, serve: Callable[[Attempt], None] | None, asks: Asker | None = None
+    ) -> tuple[World, Tally]:
         scenario, deployment = self.scenario, deploy(self.loaded, self.day)
         block_tokens = 0 if scenario.rate is not None else self._base.block_tokens
         wanted = scenario.objectives
@@ -212,7 +306,8 @@ class Laboratory:
             prices,
             profiles,
             decider_on,
-            Asks(
+            asks
+            or Asks(
                 self._classifier,
                 self._questions,
                 self.mix,
@@ -226,7 +321,9 @@ class Laboratory:
             trace_block_tokens=block_tokens,
             network=Network(scenario.has_network, scenario.router_seconds, scenario.network_jitter),
             check_seconds=config.health.interval_seconds,
+            block_tokens=BLOCK_TOKENS,
             seed=seed,
+            serve=serve,
         )
         schedule(
             world,
@@ -242,6 +339,25 @@ class Laboratory:
 
     def _profiles(self, known: Mapping[str, Any]) -> dict[str, Any]:
         return {**known, **{name: profile_named(profile) for name, profile in self.scenario.metered_profiles.items()}}
+
+
+@contextmanager
+def _seldom_collecting() -> Iterator[None]:
+    """Python's collector looks for cycles among all that lives, again and again, and a run makes hardly any: a third of the
+    time."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(*COLLECTING_SELDOM)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
+def _rate(price: Price) -> int:
+    """For the least of several prices of one backend, which differ by a factor."""
+    return price.nanousd_per_hour if isinstance(price, LeasedPrice) else price.rates.prompt + price.rates.completion
 
 
 def _check_names(scenario: Scenario, replicas: Mapping[str, Iterable[str]]) -> None:

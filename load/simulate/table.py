@@ -6,6 +6,7 @@ from math import sqrt
 from statistics import fmean, stdev
 from typing import Any
 
+from load.simulate.hindsight import Bounds
 from load.simulate.scenario import Simulation
 from load.simulate.tally import Tally
 from load.simulate.world import Bill
@@ -30,19 +31,30 @@ class Figure:
 FRONT = {"usd_per_1000_requests": -1, "quality": 1, "ttft_seconds_p99": -1, "goodput_per_second": 1}
 
 
-def figures(tally: Tally, bill: Bill) -> dict[str, float]:
+def figures(tally: Tally, bill: Bill, limits: Bounds | None = None) -> dict[str, float]:
     """Of one run. Dollars are those of the bill: leased hours, busy or not, and tokens that were bought.
 
     - usd_per_1000_requests: (leased bill + metered) ÷ answered requests.
     - refused: requests without a whole answer; usd_lost: of the bill, what attempts cost that failed.
     - usd_used_per_1000_requests: the same without what of the leased hours nobody used.
     - usd_per_million_tokens: the bill ÷ prompt and completion tokens.
+    - usd_bound, usd_bound_any_fleet: what the same answers, at the same quality, must have cost (`hindsight.py`), with this
+      fleet's leases and with any; to_gain_ratio: what of the bill is above it.
     - goodput_per_second: answers within the objectives ÷ duration; attainment_ratio: those ÷ all requests, refused ones too.
     """
     total = bill.leased_nanousd + tally.metered_nanousd
     answered = max(1, tally.requests)
     tokens = max(1, tally.prompt_tokens + tally.completion_tokens)
-    return {
+    found: dict[str, float] = {}
+    if limits is not None:
+        with_fleet, with_any = bill.leased_nanousd + limits.metered_nanousd, limits.total_nanousd
+        found = {
+            "usd_bound": with_fleet / 1e9,
+            "usd_bound_any_fleet": with_any / 1e9,
+            "to_gain_ratio": 1 - with_fleet / total if total else 0.0,
+            "to_gain_any_fleet_ratio": 1 - with_any / total if total else 0.0,
+        }
+    return found | {
         "requests": tally.requests,
         "refused": tally.refused.total(),
         "retries": tally.retries,
@@ -105,12 +117,26 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
 )
 
 
+# Only where bounds were asked for.
+BOUND_COLUMNS: tuple[tuple[str, str, str], ...] = (
+    ("to gain by routing", "to_gain_ratio", "{:.1%}"),
+    ("and by the fleet", "to_gain_any_fleet_ratio", "{:.1%}"),
+)
+
+
+def columns(policies: Mapping[str, Mapping[str, Figure]]) -> tuple[tuple[str, str, str], ...]:
+    """Heading, figure and form of each."""
+    has_bounds = all("to_gain_ratio" in found for found in policies.values())
+    return COLUMNS + BOUND_COLUMNS if has_bounds else COLUMNS
+
+
 def rows(policies: Mapping[str, Mapping[str, Figure]]) -> list[list[str]]:
     """The cheapest first; a star for those that nobody beats."""
+    shown = columns(policies)
     best = front(policies)
     ordered = sorted(policies.items(), key=lambda item: item[1]["usd_per_1000_requests"].mean)
     return [
-        [f"{name}{' *' if name in best else ''}", *(_shown(found[key], form) for _, key, form in COLUMNS)]
+        [f"{name}{' *' if name in best else ''}", *(_shown(found[key], form) for _, key, form in shown)]
         for name, found in ordered
     ]
 
@@ -136,7 +162,7 @@ def told_of_one(done: Simulation) -> dict[str, Any]:
     """One run, for JSON. Dollars of a backend: its leases, and what of them nobody used."""
     tally, bill = done.tally, done.bill
     return {
-        "figures": figures(tally, bill),
+        "figures": figures(tally, bill, done.bounds),
         "refused": dict(sorted(tally.refused.items())),
         "happened": dict(sorted(done.happened.items())),
         "seconds": done.seconds,

@@ -51,6 +51,14 @@ class Distribution:
             sum(count for bucket, count in self._buckets.items() if bucket < last) / self.count if self.count else 0.0
         )
 
+    def steps(self) -> list[tuple[float, float]]:
+        """The cumulative distribution: (seconds, the share of the values up to there), bucket by bucket."""
+        found, seen = [], 0
+        for bucket in sorted(self._buckets):
+            seen += self._buckets[bucket]
+            found.append((min(self.maximum, exp((bucket + 1) * STEP)), seen / self.count))
+        return found
+
     def told(self) -> dict[str, Any]:
         """In milliseconds, as `load/drive/result.py` tells them."""
         if not self.count:

@@ -10,20 +10,21 @@ Deterministic: two events of one time keep the order in which they came about.
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 from load.drive.schedule import Session, due_seconds
 from load.engine import EngineSequence
-from load.simulate.asks import Asks
+from load.simulate.asks import Ask
 from load.simulate.attempt import Attempt, Journey
 from load.simulate.decider import Decider, Price
 from load.simulate.replica import SimulatedReplica
 from load.simulate.tally import Tally
+from load.traces import Arrival
 from router.domain.fleet import Backend, Replica
 from router.domain.usage import Usage
 from router.errors import Refusal
@@ -38,11 +39,18 @@ STEP, REACH, ARRIVE, FIRST, END, HAPPEN = range(6)
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """Nano-dollars over the run. leased: of all replicas by the hour; idle: what of it nobody used. By backend: both."""
+    """Nano-dollars over the run. leased: of all replicas by the hour; idle: what of it nobody used. By backend: both.
+
+    lease_seconds: for how long replicas were leased, all together, and replicas_max: how many at most at once, by backend.
+    ended_seconds: until when.
+    """
 
     leased_nanousd: int
     idle_nanousd: int
     by_backend: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    lease_seconds: Mapping[str, float] = field(default_factory=dict)
+    replicas_max: Mapping[str, int] = field(default_factory=dict)
+    ended_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +66,26 @@ class Network:
     jitter: float = 0.0
 
 
+class Observer(Protocol):
+    """Looks on, and changes nothing."""
+
+    def closed(self, attempt: Attempt, usage: Usage, cost_nanousd: int, now_seconds: float) -> None: ...
+
+
+class Asker(Protocol):
+    """Makes the requests. common_tokens: what all prompts with a context begin with."""
+
+    common_tokens: int
+
+    def ask(self, number: int, arrival: Arrival) -> Ask: ...
+
+
 class World:
     """backends: with their replicas at the start. prices, profiles: by backend. A metered backend works as its profile says,
     which is the provider's own affair: the router does not know it. decider_on: makes the deciding part on a clock.
 
+    serve: told of every answer, where a bound is wanted (`hindsight.py`).
+    prices_seen: every price of a backend, in the order in which they were in force.
     happened: what befell the fleet, how often. now_seconds: simulated.
     """
 
@@ -71,7 +95,7 @@ class World:
         prices: Mapping[str, Price],
         profiles: Mapping[str, EngineProfile],
         decider_on: Callable[[Callable[[], float]], Decider],
-        asks: Asks,
+        asks: Asker,
         tally: Tally,
         *,
         warmup_seconds: float = 0.0,
@@ -81,11 +105,14 @@ class World:
         network: Network = Network(),
         check_seconds: float = 2.0,
         seed: int = 0,
+        serve: Callable[[Attempt], None] | None = None,
     ) -> None:
+        self._serve = serve
         self.until_seconds = until_seconds
         self.now_seconds = self.answered_seconds = 0.0
         self.backends = {backend.name: backend for backend in backends}
         self.prices = dict(prices)
+        self.prices_seen = {name: [price] for name, price in prices.items()}
         self._profiles = profiles
         self._asks = asks
         self._tally = tally
@@ -96,15 +123,20 @@ class World:
         self._block_tokens = block_tokens
         self._trace_block_tokens = trace_block_tokens
         self._seeds = count(seed)
+        self._instructions: dict[str, Sequence[int]] = {}
         self.replicas: dict[str, SimulatedReplica] = {}
+        self._replicas_max: Counter[str] = Counter()
         for backend in self.backends.values():
             for one in backend.replicas:
-                self.replicas[one.id] = self._made(backend, one)
-        self._paid: dict[str, tuple[int, int]] = {}  # of leases that have ended, by backend
+                self._put(self._made(backend, one))
+        # Of leases that have ended, by backend; and how many ran at once.
+        self._paid: dict[str, tuple[int, int]] = {}
+        self._leased_seconds: dict[str, float] = {}
         self._events: list[tuple[float, int, int, Any]] = []
         self._order = count()
         self.decisions = 0
         self.happened: Counter[str] = Counter()
+        self.observer: Observer | None = None
         self.decider = decider_on(lambda: self.now_seconds)
 
     def run(self, sessions: Iterator[Session]) -> None:
@@ -145,12 +177,26 @@ class World:
     def bill(self) -> Bill:
         """Of the time from 0 to the end, or to the last answer if that is later."""
         at_seconds = max(self.until_seconds, self.answered_seconds)
-        by_backend = dict(self._paid)
-        for one in self.replicas.values():
-            self._book(one, at_seconds, by_backend)
+        by_backend, lease_seconds = self._booked_until(at_seconds)
         return Bill(
-            sum(bill for bill, _ in by_backend.values()), sum(idle for _, idle in by_backend.values()), by_backend
+            sum(bill for bill, _ in by_backend.values()),
+            sum(idle for _, idle in by_backend.values()),
+            by_backend,
+            lease_seconds,
+            dict(self._replicas_max),
+            at_seconds,
         )
+
+    def paid(self, at_seconds: float) -> dict[str, tuple[int, int]]:
+        """Nano-dollars of leases from 0 until then, and what of it nobody used, by backend."""
+        return self._booked_until(at_seconds)[0]
+
+    def _booked_until(self, at_seconds: float) -> tuple[dict[str, tuple[int, int]], dict[str, float]]:
+        """What `paid` tells, and the seconds of leases, by backend."""
+        by_backend, lease_seconds = dict(self._paid), dict(self._leased_seconds)
+        for one in self.replicas.values():
+            self._book(one, at_seconds, by_backend, lease_seconds)
+        return by_backend, lease_seconds
 
     # ------------------------------------------------------------------ the fleet
 
@@ -198,6 +244,7 @@ class World:
         """From now on it costs that; attempts under way on a metered backend keep the price they began with."""
         self.happened["price change"] += 1
         self.prices[backend] = price
+        self.prices_seen.setdefault(backend, []).append(price)
         for one in self.replicas.values():
             if one.backend.name == backend:
                 one.reprice(price, self.now_seconds)
@@ -207,7 +254,7 @@ class World:
         """A replica whose lease begins now, and which takes work when it has started."""
         one = self._made(self.backends[backend], replica)
         one.is_running = False
-        self.replicas[replica.id] = one
+        self._put(one)
 
         def begin() -> None:
             if self.replicas.get(replica.id) is one:
@@ -242,8 +289,14 @@ class World:
             now_seconds=self.now_seconds,
         )
 
+    def _put(self, one: SimulatedReplica) -> None:
+        self.replicas[one.name] = one
+        name = one.backend.name
+        there = sum(other.backend.name == name for other in self.replicas.values())
+        self._replicas_max[name] = max(self._replicas_max[name], there)
+
     def _remove(self, one: SimulatedReplica) -> None:
-        self._book(one, self.now_seconds, self._paid)
+        self._book(one, self.now_seconds, self._paid, self._leased_seconds)
         one.end(self.now_seconds)
         del self.replicas[one.name]
         known = self.backends[one.backend.name]
@@ -255,11 +308,18 @@ class World:
     def _configure(self) -> None:
         self.decider.configure(tuple(self.backends.values()), self.prices)
 
-    def _book(self, one: SimulatedReplica, at_seconds: float, by_backend: dict[str, tuple[int, int]]) -> None:
-        paid = one.paid(at_seconds)
+    @staticmethod
+    def _book(
+        one: SimulatedReplica,
+        at_seconds: float,
+        by_backend: dict[str, tuple[int, int]],
+        lease_seconds: dict[str, float],
+    ) -> None:
+        paid, name = one.paid(at_seconds), one.backend.name
         if paid is not None:
-            bill, idle = by_backend.get(one.backend.name, (0, 0))
-            by_backend[one.backend.name] = bill + paid.bill_nanousd, idle + paid.idle_nanousd
+            bill, idle = by_backend.get(name, (0, 0))
+            by_backend[name] = bill + paid.bill_nanousd, idle + paid.idle_nanousd
+            lease_seconds[name] = lease_seconds.get(name, 0.0) + at_seconds - one.began_seconds
 
     def _break(self, one: SimulatedReplica, fault: str) -> None:
         """All that runs there fails, those first that came first."""
@@ -278,14 +338,18 @@ class World:
 
     def _arrive(self, session: Session, turn: int) -> None:
         one = session[turn]
-        request, prediction, prompt_tokens, common_tokens = self._asks.ask(one.number, one.arrival)
+        request, prediction, prompt_tokens, has_context, cached_tokens = self._asks.ask(one.number, one.arrival)
         try:
             choices = self.decider.decide(request, prediction, self.now_seconds)
         except Refusal as refusal:
             self._refuse(type(refusal).__name__, self.now_seconds)
             return
         self.decisions += 1
-        self._attempt(Journey(request, choices, prompt_tokens, common_tokens, session, turn, self.now_seconds))
+        self._attempt(
+            Journey(
+                request, prediction, choices, prompt_tokens, has_context, cached_tokens, session, turn, self.now_seconds
+            )
+        )
 
     def _attempt(self, journey: Journey) -> None:
         """Try the next choice."""
@@ -309,7 +373,9 @@ class World:
             one,
             one.price,
             self.decider.fleet.enter(one.name, max(0, estimate - candidate.cached_tokens)),
-            EngineSequence(journey.prompt_tokens, completion_tokens, self._hashes(journey, arrival)),
+            EngineSequence(
+                journey.prompt_tokens - journey.known_cached_tokens, completion_tokens, self._hashes(journey, arrival)
+            ),
         )
         one.opened(attempt.id, now, estimate, round(candidate.completion_tokens), is_streaming=request.is_streaming)
         self.decider.sent(one.name, request)
@@ -372,7 +438,10 @@ class World:
     def _hear_end(self, attempt: Attempt) -> None:
         """The answer is whole."""
         journey, one, sequence, now = attempt.journey, attempt.replica, attempt.sequence, self.now_seconds
-        usage = Usage(sequence.prompt_tokens, sequence.produced_tokens, cached_tokens=sequence.cached_tokens)
+        known = journey.known_cached_tokens
+        usage = Usage(
+            sequence.prompt_tokens + known, sequence.produced_tokens, cached_tokens=sequence.cached_tokens + known
+        )
         self.decider.fleet.succeeded(one.name)
         cost = self._close(attempt, usage)
         self.answered_seconds = now
@@ -383,13 +452,15 @@ class World:
                 first_seconds=now if first is None or not journey.request.is_streaming else first,
                 ended_seconds=now,
                 backend=one.backend.name,
-                prompt_tokens=sequence.prompt_tokens,
-                cached_tokens=sequence.cached_tokens,
+                prompt_tokens=usage.prompt_tokens,
+                cached_tokens=usage.cached_tokens,
                 completion_tokens=sequence.produced_tokens,
                 cost_nanousd=cost,
                 is_metered=one.meter is None,
                 quality=attempt.candidate.quality,
             )
+        if self._serve is not None:
+            self._serve(attempt)
         session, turn = journey.session, journey.turn + 1
         if turn < len(session):
             due = due_seconds(session[turn], now)
@@ -437,19 +508,29 @@ class World:
             cost = list_cost(attempt.price, usage)
         if one.goes_when_idle and one.open_attempts == 0:
             self._remove(one)
+        if self.observer is not None:
+            self.observer.closed(attempt, usage, cost or 0, self.now_seconds)
         return cost or 0
 
     def _refuse(self, why: str, due_seconds: float) -> None:
         if due_seconds >= self._warmup_seconds:
             self._tally.refused[why] += 1
 
-    def _hashes(self, journey: Journey, arrival: Any) -> Any:
+    def _instruction(self, tenant: str) -> Sequence[int]:
+        """Names of the blocks that every prompt of the tenant begins with."""
+        blocks = self._instructions.get(tenant)
+        if blocks is None:
+            blocks = [hash((tenant, at)) for at in range(self._asks.common_tokens // self._block_tokens)]
+            self._instructions[tenant] = blocks
+        return blocks
+
+    def _hashes(self, journey: Journey, arrival: Arrival) -> Sequence[int]:
         """Names of the prompt's whole blocks in the engine's size, each for all before it; tenants share none. Where the trace
         has no blocks, a session's text is one stretch that each turn has more of; prompts that share nothing else begin with the
         same instruction."""
         tenant, size = journey.request.tenant, self._block_tokens
         if not arrival.blocks and not arrival.session:
-            return [hash((tenant, at)) for at in range(journey.common_tokens // size)]
+            return self._instruction(tenant) if journey.has_context else ()
         whole = arrival.prompt_tokens // size
         if arrival.blocks:
             ids, each = list(arrival.block_ids()), self._trace_block_tokens

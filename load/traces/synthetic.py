@@ -5,7 +5,7 @@ A rate is requests a second as a function of time. Times follow a Poisson proces
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from math import pi, sin
+from math import inf, pi, sin
 from random import Random
 
 from load.traces.trace import Arrival, Trace
@@ -33,6 +33,51 @@ def spikes(base_per_second: float, spike_per_second: float, on_seconds: float, o
     """The base rate for `off_seconds`, the spike's for `on_seconds`, and again."""
     period = on_seconds + off_seconds
     return lambda at: base_per_second if at % period < off_seconds else spike_per_second
+
+
+# What a shape's numbers are, in the order in which they are written.
+SHAPES = {
+    "diurnal": ("peak ÷ mean", "seconds of a day"),
+    "ramp": ("requests a second at the end", "seconds until then"),
+    "spikes": ("requests a second in a spike", "seconds of a spike", "seconds between"),
+}
+
+
+def shaped(text: str, per_second: float) -> tuple[Rate, float]:
+    """A rate that varies as the text says, and its bound: `diurnal:1.8:600`, `ramp:20:300` or `spikes:20:10:50`, whose numbers
+    are those of SHAPES; per_second: its mean, what it begins with, or what it is between spikes. Raises ValueError."""
+    kind, *told = text.split(":")
+    try:
+        numbers = [float(one) for one in told]
+        if len(numbers) != len(SHAPES[kind]) or not all(0 < number < inf for number in numbers):
+            raise ValueError
+    except (KeyError, ValueError):
+        forms = "; ".join(f"{name}:{':'.join(f'<{one}>' for one in of)}" for name, of in SHAPES.items())
+        raise ValueError(f"the shape `{text}` is none of {forms}") from None
+    if kind == "diurnal":
+        peak, day = numbers
+        if not 1 <= peak <= 2:
+            raise ValueError(f"the shape `{text}`: a day's peak is 1 to 2 times its mean")
+        return diurnal(per_second, peak, day), per_second * peak
+    if kind == "ramp":
+        to_per_second, over = numbers
+        return ramp(per_second, to_per_second, over), max(per_second, to_per_second)
+    spike, on, off = numbers
+    return spikes(per_second, spike, on, off), max(per_second, spike)
+
+
+def times(
+    per_second: float, seconds: float, random: Random, *, variation: float = 1.0, shape: str = ""
+) -> Iterator[float]:
+    """Arrivals at this rate: bursts where the variation is above 1, or a Poisson process of a rate that varies. Raises ValueError
+    for both at once, and as `shaped` does."""
+    if not shape:
+        return gamma(per_second, variation, seconds, random)
+    if variation != 1:
+        raise ValueError(
+            f"a variation of {variation:g} and the shape `{shape}`: gaps vary, or the rate does; leave one out"
+        )
+    return poisson(*shaped(shape, per_second), seconds, random)
 
 
 def poisson(rate: Rate, rate_max: float, seconds: float, random: Random) -> Iterator[float]:

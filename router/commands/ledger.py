@@ -142,6 +142,17 @@ def show_request(address: Address, /, request_id: str) -> None:
     if not any(event["worker"] for event in events):
         columns.remove("worker")
     _print_table(columns, events, right_from=len(columns) - 1)
+    if story.waiting:
+        waiting = [
+            {
+                "told, not booked yet": one["kind"],
+                "time": _time_text(one["at_ns"]),
+                "attempt": one["subject"],
+                "worker": one["worker"],
+            }
+            for one in story.waiting
+        ]
+        _print_table(("told, not booked yet", "time", "attempt", "worker"), waiting, right_from=4)
     for charge in story.charges:
         members = [{"charge": name, "": text} for name, text in _csv_row(charge).items() if text]
         _print_table(("charge", ""), members, right_from=2)

@@ -43,6 +43,11 @@ class RouterConfig(Shape):
     prefix_affinity: bool = Field(
         default=True, description="remember which replica's prefix cache holds what, where there is a choice"
     )
+    replicas_considered: int = Field(
+        default=64,
+        ge=2,
+        description="of one backend, for one request; where it has more, those that hold its prefix, and others by chance",
+    )
     baseline: str
     holdout_ratio: float = Field(
         default=0.0, ge=0, le=0.5, description="share of `auto` sent to the baseline, to measure"

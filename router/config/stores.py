@@ -18,7 +18,8 @@ class AccountantPlace(StrEnum):
 
 
 class SpoolConfig(Shape):
-    """What is written down here while PostgreSQL is away. bytes_max bounds what it holds; 1 kB a request, or little more."""
+    """What is written down here while PostgreSQL is away. bytes_max bounds what it holds; 1 kB a request, or little more. Where
+    several workers share a ledger each has its own: path.0, path.1, …"""
 
     path: Path = Path("var/jeton.spool")
     bytes_max: int = Field(default=256 * 2**20, ge=2**20)

@@ -9,9 +9,10 @@ streams, fail-over) is the same for everybody. Translations of bodies and stream
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, NamedTuple
 
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel, ValidationInfo
 
 from router.dispatch.credentials import Vault, reread
 from router.dispatch.failure import AttemptFailed, no_credit, overloaded, says_why, status_failure
@@ -21,6 +22,15 @@ from router.domain.request import Capability, Endpoint
 from router.wire.rate_limits import wait_seconds
 
 Header = tuple[bytes, bytes]
+
+
+def _beside(value: Path, info: ValidationInfo) -> Path:
+    folder: Path = (info.context or {}).get("folder", Path())
+    return folder / value
+
+
+# A file among a provider's parameters: beside router.yaml unless absolute.
+FileBeside = Annotated[Path, AfterValidator(_beside)]
 
 
 class Order(NamedTuple):

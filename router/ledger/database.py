@@ -56,6 +56,9 @@ class Database(Protocol):
     def rollback(self) -> None:
         """Nothing where no transaction is under way."""
 
+    def is_away(self, error: Exception) -> bool:
+        """Whether this error means that the database is not to be reached; not that data or our SQL are wrong."""
+
     def close(self) -> None: ...
 
 

@@ -17,7 +17,7 @@ from router.ledger.pruned import pruned_ns, read_pruned
 from router.ledger.rows import CHARGE_COLUMNS, EVENT_COLUMNS, SUMS
 from router.ledger.schema import reading
 from router.ledger.store import LedgerError
-from router.ledger.workers import CORRECTION_COLUMNS
+from router.ledger.workers import CORRECTION_COLUMNS, waiting_events
 
 CHARGE = ", ".join(CHARGE_COLUMNS)
 EVENT = ", ".join(EVENT_COLUMNS)
@@ -83,12 +83,14 @@ class SumRow:
 @dataclass(frozen=True, slots=True)
 class Story:
     """What the journal and the charges say of one request, each attempt after the other. prices: snapshots by id, as JSON.
-    corrections: what a worker said of an attempt after it had been closed as lost."""
+    corrections: what a worker said of an attempt after it had been closed as lost. waiting: what workers have told and nobody has
+    booked yet."""
 
     events: Sequence[dict[str, Any]]
     charges: Sequence[dict[str, Any]]
     prices: Mapping[str, str] = field(default_factory=dict)
     corrections: Sequence[dict[str, Any]] = ()
+    waiting: Sequence[dict[str, Any]] = ()
 
 
 # By key, and what of the cost is shares of leases.
@@ -176,7 +178,11 @@ class History:
         charges = self._dicts(
             f"SELECT {CHARGE} FROM charges WHERE attempt_id > :first AND attempt_id < :end ORDER BY number", attempts
         )
-        if not events:
+        waiting = [
+            {"worker": worker, "subject": report.subject, "kind": report.kind.value, "at_ns": report.at_ns}
+            for worker, report in waiting_events(self._database, request_id)
+        ]
+        if not events and not waiting:
             raise LedgerError(f"there is no request {request_id} in this ledger; its id is the answer's x-request-id")
         prices = {}
         for price_id in {charge["price_id"] for charge in charges}:
@@ -190,7 +196,7 @@ class History:
             " ORDER BY number",
             attempts,
         )
-        return Story(events, charges, prices, corrections)
+        return Story(events, charges, prices, corrections, waiting)
 
     def _dicts(self, sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         return dicts(self._database.execute(sql, parameters))

@@ -2,8 +2,8 @@
 
 A worker that folds what it sees itself (`accountant.py`) takes this for a store like the others: it keeps the events of attempts,
 and lets leases go and what charges say beyond how attempts ended. One that only reports (`reporter.py`) tells it no more than
-that. The event loop appends to a list; a thread writes, as `sqlite.py` does, and *beats* when there is nothing to write: it says
-up to when all is told, what is in flight here, and hears what is in flight elsewhere.
+that. The event loop appends to a list; a thread puts it on a shelf (`report_shelf.py`), as `writer.py` does, and *beats* when
+there is nothing to write: it says up to when all is told, what is in flight here, and hears what is in flight elsewhere.
 
 What is appended after a beat is never of a time before it. A worker that was silent for so long that it was taken for dead
 finds that out with its next transaction, and goes on under another name: its attempts were closed as lost by then, and what it
@@ -16,8 +16,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import orjson
 import structlog
@@ -26,10 +26,10 @@ from router.domain.attempt import Charge
 from router.domain.totals import NOTHING, Totals
 from router.ledger import rows, workers
 from router.ledger.address import Address
-from router.ledger.batch import PRICE_COLUMNS, WRITE_PRICE
-from router.ledger.database import Database, Engine, transaction
-from router.ledger.schema import open_reader, open_shared, turns_of
-from router.ledger.spending import prepare_spending, read_spent
+from router.ledger.database import Database
+from router.ledger.report_shelf import Beat, ReportShelf
+from router.ledger.schema import open_reader
+from router.ledger.spending import read_spent
 from router.ledger.store import (
     Checkpoint,
     Correction,
@@ -48,16 +48,15 @@ log = structlog.get_logger(__name__)
 
 # How far behind the accountant may be of what workers see: time is booked up to the oldest beat.
 BEAT_SECONDS = 0.2
-# What another worker has said of its work in flight is believed for so long.
-ELSEWHERE_NS = 2 * 10**9
+# How long the ledger may take to say whether it has booked another's.
+BOOKED_SECONDS_MAX = 5.0
 
 
 class WorkerJournal:
     """A `LedgerStore` that keeps no books. now_ns: the clock that events are timed by. name: for people, a part of the
-    worker's own. Opening raises LedgerError.
+    worker's own. spool: as the shelf's. Opening raises LedgerError.
 
-    elsewhere: attempts in flight at each replica, of the other workers that live; swapped whole. lease_prices: the ids of the
-    prices by which leases ran when it was opened.
+    lease_prices: the ids of the prices by which leases ran when it was opened.
     """
 
     def __init__(
@@ -68,27 +67,17 @@ class WorkerJournal:
         commit_seconds: float = 0.02,
         events_waiting_max: int = EVENTS_WAITING_MAX,
         beat_seconds: float = BEAT_SECONDS,
+        spool: tuple[Path, int] | None = None,
     ) -> None:
         self._now_ns = now_ns
-        self._name = name
         self._commit_seconds = commit_seconds
         self._events_waiting_max = events_waiting_max
         self._beat_seconds = beat_seconds
-        self._beat_ns = round(beat_seconds * 1e9)
-        self._hear_at_ns = 0
-        self._address = address
-        self._turns = turns_of(address)
         self._seq = self._committed_seq = 0
         self._told_ns = now_ns()
-        self.elsewhere: Mapping[str, int] = {}
         self._in_flight: Mapping[str, int] = {}
-        self._database: Database | None = None
-        database = self._database = open_shared(address)
-        with self._turns, transaction(database):
-            self.ledger_id = prepare_spending(database)
-            self.worker = self._register(database, self._told_ns)
-        running = database.execute("SELECT DISTINCT price_id FROM leases WHERE ended_ns IS NULL")
-        self.lease_prices = frozenset(price_id for (price_id,) in running)
+        self._shelf = ReportShelf(address, name, self._told_ns, spool, hear_seconds=beat_seconds)
+        self.ledger_id, self.lease_prices = self._shelf.ledger_id, self._shelf.lease_prices
         self._lock = threading.Lock()  # held for a few list operations at a time, never across a commit
         self._waiting: list[workers.TellsEvent] = []  # from the one after the last committed on
         # Of those, what was tried to write before: whether it was is not known, so it is written again as the same rows.
@@ -116,6 +105,25 @@ class WorkerJournal:
     @property
     def position(self) -> int:
         return self._seq
+
+    @property
+    def worker(self) -> str:
+        """The name by which it is known."""
+        return self._shelf.worker
+
+    @property
+    def identity(self) -> str:
+        """The name by which it began, whatever it is known by now."""
+        return self._shelf.identity
+
+    @property
+    def elsewhere(self) -> Mapping[str, int]:
+        """Attempts in flight at each replica, of the other workers that live."""
+        return self._shelf.elsewhere
+
+    @property
+    def spool(self) -> tuple[int, int] | None:
+        return self._shelf.spool
 
     def tell(self, in_flight: Mapping[str, int]) -> None:
         """What is in flight here now, by replica, for the next beat."""
@@ -179,7 +187,7 @@ class WorkerJournal:
 
     async def committed(self, seq: int, timeout_seconds: float) -> None:
         if self._committed_seq < seq:
-            await self._ask(lambda _: self._committed_seq >= seq or None, timeout_seconds)
+            await self._ask(lambda: self._committed_seq >= seq or None, timeout_seconds)
 
     async def published(self, timeout_seconds: float) -> Totals:
         return NOTHING
@@ -201,21 +209,34 @@ class WorkerJournal:
                 database.rollback()
             return amounts, int(booked_seq)
 
-        found: tuple[list[int], int] = await self._ask(read, timeout_seconds)
+        found: tuple[list[int], int] = await self._ask(partial(self._shelf.ask, read), timeout_seconds)
         return found
+
+    async def is_booked(self, worker: str) -> bool:
+        """Whether all that another process saw, which is gone, is in the ledger. Raises LedgerError, TimeoutError."""
+        if self._shelf.has_spooled(worker):
+            return False
+
+        def read(database: Database) -> tuple[bool]:
+            database.begin_reading()
+            try:
+                return (workers.is_booked(database, worker),)
+            finally:
+                database.rollback()
+
+        (is_it,) = await self._ask(partial(self._shelf.ask, read), BOOKED_SECONDS_MAX)
+        return bool(is_it)
 
     def close(self) -> None:
         self._closing.set()
         self._hurry.set()
         self._work.set()
         self._thread.join()
-        if self._database is not None:
-            self._database.close()
-        self._turns.close()
+        self._shelf.close()
         if self._waiting:
             raise LedgerError(f"{len(self._waiting)} events could not be written at shutdown ({self._failure})")
 
-    async def _ask(self, answer: Callable[[Database], Any], timeout_seconds: float) -> Any:
+    async def _ask(self, answer: Callable[[], Any], timeout_seconds: float) -> Any:
         loop = asyncio.get_running_loop()
         asked = _Asked(answer, loop)
         with self._lock:
@@ -257,64 +278,26 @@ class WorkerJournal:
         self._failure = error
 
     def _flush(self, *, is_closing: bool) -> None:
-        """One transaction: what waits, and how far all is told."""
+        """Together: what waits, and how far all is told."""
         with self._lock:
             taken, prices = self._waiting[:], dict(self._prices)
             watermark_ns = self._told_ns = max(self._now_ns(), self._told_ns)
-        reported_seq = self._committed_seq + len(taken)
         self._tried += workers.report_rows(
             self._committed_seq + self._tried_events + 1, taken[self._tried_events :], watermark_ns
         )
         self._tried_events = len(taken)
-        beat = {
-            "watermark_ns": watermark_ns,
-            "seq": reported_seq,
-            "in_flight": orjson.dumps({} if is_closing else self._in_flight).decode(),
-            "state": (WorkerState.LEFT if is_closing else WorkerState.LIVE).value,
-        }
-        database, worker = self._connected(), self.worker
-        try:
-            with self._turns, transaction(database):
-                for price in prices.items():
-                    database.execute(WRITE_PRICE, dict(zip(PRICE_COLUMNS, rows.price_row(*price), strict=True)))
-                if not database.execute(workers.BEAT, beat | {"worker": worker}).rowcount:
-                    worker = self._register(database, watermark_ns)
-                    database.execute(workers.BEAT, beat | {"worker": worker})
-                database.insert_new("reports", workers.REPORT_COLUMNS, [(worker, *row) for row in self._tried])
-                elsewhere = self.elsewhere
-                if not taken or watermark_ns >= self._hear_at_ns:
-                    elsewhere = workers.read_elsewhere(database, worker, watermark_ns - ELSEWHERE_NS)
-                    self._hear_at_ns = watermark_ns + self._beat_ns
-        except database.error:
-            if database.engine is Engine.POSTGRESQL:  # another session, next time: this one may be gone
-                self._database = None
-                with contextlib.suppress(Exception):
-                    database.close()
-            raise
-        if worker != self.worker:
-            log.error("was silent for too long and taken for dead; goes on as another", was=self.worker, is_now=worker)
-            self.worker = worker
+        in_flight: Mapping[str, int] = {} if is_closing else self._in_flight
+        state = WorkerState.LEFT if is_closing else WorkerState.LIVE
+        self._shelf.put(self._tried, prices, Beat(watermark_ns, orjson.dumps(in_flight).decode(), state))
         if self._failure is not None:
             log.warning("journal is written again", events=len(taken))
             self._failure = None
-        self.elsewhere = elsewhere
         self._tried, self._tried_events = [], 0
         with self._lock:
             del self._waiting[: len(taken)]
             for price_id in prices:
                 del self._prices[price_id]
-            self._committed_seq = reported_seq
-
-    def _connected(self) -> Database:
-        if self._database is None:
-            self._database = open_shared(self._address)
-        return self._database
-
-    def _register(self, database: Database, at_ns: int) -> str:
-        """A row of its own, under a name that nobody had. What was told before was told by another."""
-        worker = f"{self._name}-{uuid4().hex[:12]}"
-        database.execute(workers.REGISTER, {"worker": worker, "at_ns": at_ns, "seq": self._committed_seq})
-        return worker
+            self._committed_seq += len(taken)
 
     def _answer(self) -> None:
         """Whoever waits for a commit, or asks the tables."""
@@ -322,7 +305,7 @@ class WorkerJournal:
             asked, self._asked = self._asked, []
         for one in asked:
             try:
-                answer = one.answer(self._connected())
+                answer = one.answer()
             except Exception as error:
                 one.tell(partial(one.fail, error))
                 continue
@@ -338,7 +321,7 @@ class _Asked:
 
     __slots__ = ("answer", "future", "loop")
 
-    def __init__(self, answer: Callable[[Database], Any], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, answer: Callable[[], Any], loop: asyncio.AbstractEventLoop) -> None:
         self.answer = answer
         self.loop = loop
         self.future: asyncio.Future[Any] = loop.create_future()

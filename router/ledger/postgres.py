@@ -9,10 +9,9 @@ Every accountant takes a *term*. Whoever comes back and finds another's has lost
 what was open, and has had the leases. What the spool holds of metered attempts is then booked behind that, for their money was
 spent; leased ones are left out, for their time is in the other's bill.
 
-A PostgreSQL that neither answers nor breaks the connection is as a disk that is stuck: batches wait in memory.
+A PostgreSQL that neither answers nor breaks the connection is away, too (`postgres_patience.py`).
 """
 
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,9 +27,10 @@ from router.ledger.address import PostgresAddress
 from router.ledger.batch import Batch, BatchRows, Months, batch_rows, write_rows
 from router.ledger.database import transaction
 from router.ledger.partitions import make_months, months_there
-from router.ledger.postgres_database import PostgresDatabase
+from router.ledger.postgres_database import OURS, PostgresDatabase
 from router.ledger.postgres_schema import open_writer
 from router.ledger.reading import read_last_event, read_recovery, read_totals
+from router.ledger.returning import Returning
 from router.ledger.spending import prepare_spending, read_spent
 from router.ledger.spool import Spool
 from router.ledger.store import Checkpoint, LedgerError, SpentQuestion
@@ -41,9 +41,6 @@ RECONNECT_SECONDS = 0.5
 # What of the spool is written at once, and for how long before new batches have their turn.
 DRAIN_BYTES = 2**20
 DRAIN_SECONDS = 0.2
-
-# The data is wrong or our SQL is: PostgreSQL is not away, and no spool would help.
-OURS = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError, psycopg.NotSupportedError)
 
 start_of = lru_cache(month_start_ns)
 
@@ -85,7 +82,7 @@ class PostgresShelf:
         self._spool = spool
         self._is_deposed = False
         self._reconnect_at_seconds = 0.0
-        self._returning: _Returning | None = None
+        self._returning: Returning[PostgresDatabase] | None = None
         self._database: PostgresDatabase | None = None
         database = open_writer(address, lock_seconds)
         try:
@@ -185,7 +182,7 @@ class PostgresShelf:
         """Connecting may take seconds where packets get lost, and the spool must not wait for that."""
         if self._returning is None:
             if time.monotonic() >= self._reconnect_at_seconds:
-                self._returning = _Returning(self._address)
+                self._returning = Returning(lambda: open_writer(self._address, wait_seconds=0.0))
             return
         if self._returning.is_alive():
             return
@@ -236,26 +233,6 @@ class PostgresShelf:
             write_rows(database, _without_known(database, rows))
         self._spool.remove(number, size_bytes)
         self._stored(rows)
-
-
-class _Returning(threading.Thread):
-    """Looks for PostgreSQL and its lock, once. database: with both, when it has ended; None without."""
-
-    def __init__(self, address: PostgresAddress) -> None:
-        super().__init__(name="ledger-return", daemon=True)
-        self._address = address
-        self.database: PostgresDatabase | None = None
-        self.start()
-
-    def run(self) -> None:
-        try:
-            self.database = open_writer(self._address, wait_seconds=0.0)
-        except LedgerError as error:
-            log.debug("the ledger is still away", error=str(error))
-
-    def wait(self) -> PostgresDatabase | None:
-        self.join()
-        return self.database
 
 
 def _term(database: PostgresDatabase) -> int:

@@ -10,6 +10,7 @@ from psycopg.adapt import Loader
 
 from router.ledger.address import PostgresAddress
 from router.ledger.database import Cursor, Engine, Parameters, Row
+from router.ledger.postgres_patience import PatientConnection
 
 CONNECT_SECONDS = 5
 # A peer that is gone without a word is noticed by both sides within this time, so that its lock does not outlive it.
@@ -18,6 +19,10 @@ SILENT_SECONDS = 4
 STATEMENT_SECONDS = 10
 ROWS_AT_ONCE = 5_000
 ADVISORY_LOCK = 0x6A65746F  # "jeto": of one database, so that each ledger has its own
+
+
+# The data is wrong or our SQL is: PostgreSQL is not away, and no spool would help.
+OURS = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError, psycopg.NotSupportedError)
 
 
 class WholeNumbers(Loader):
@@ -93,6 +98,9 @@ class PostgresDatabase:
         if not self.connection.closed:
             self.connection.rollback()
 
+    def is_away(self, error: Exception) -> bool:
+        return isinstance(error, psycopg.Error) and not isinstance(error, OURS)
+
     def close(self) -> None:
         self.connection.close()
 
@@ -100,7 +108,7 @@ class PostgresDatabase:
 def connected(address: PostgresAddress, name: str) -> PostgresDatabase:
     """name: as it is shown in `pg_stat_activity`. Raises psycopg.Error."""
     options = f"-c statement_timeout={STATEMENT_SECONDS}s" if name == "jeton" else ""
-    connection = psycopg.connect(
+    connection = PatientConnection.connect(
         address.url,
         autocommit=True,
         application_name=name,

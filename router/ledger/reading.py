@@ -115,6 +115,12 @@ def read_journal(database: Database, until_seq: int | None = None) -> Iterator[J
         yield JournalLine(row[0], event, row[6], row[8:] if row[8] is not None else None)
 
 
+def read_lease_prices(database: Database) -> frozenset[str]:
+    """The ids of the prices by which leases run."""
+    running = database.execute("SELECT DISTINCT price_id FROM leases WHERE ended_ns IS NULL")
+    return frozenset(price_id for (price_id,) in running)
+
+
 def read_leases(database: Database) -> dict[str, Lease]:
     """All of them, ended ones too, by id."""
     return {

@@ -12,7 +12,7 @@
 --
 -- KEYS   the budget's hash; the run that all hashes are of; whether shares are being told anew
 -- ARGV   worker, limit, spent, held, share, more, "1" for a worker's first claim, seconds to keep, rebuild milliseconds,
---        ledger
+--        ledger, then workers that are dead: all that they spent is in `spent`, so their shares are nobody's
 -- returns  share, spent by others, shares of others, "1" while rebuilding, then worker and claims of each other
 
 local NANOS = 1000000000
@@ -45,6 +45,8 @@ local function write(a)
 end
 
 local ZERO = {0, 0}
+local dead = {}
+for i = 11, #ARGV do dead[ARGV[i]] = true end
 local worker, is_first, ledger = ARGV[1], ARGV[7] == '1', ARGV[10]
 local limit, claimed_spent, held, claimed_share, more = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 
@@ -68,6 +70,8 @@ for i = 1, #fields, 2 do
     elseif less(spent, read(value)) then
       spent = read(value)  -- what was spent never falls
     end
+  elseif dead[whose] then
+    redis.call('HDEL', KEYS[1], fields[i])
   elseif whose == worker then
     if kind == 'l' then is_known = true end
   elseif kind == 'l' then

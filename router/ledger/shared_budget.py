@@ -1,9 +1,11 @@
 """Budgets that several workers share, in Redis: claims go there, grants come back (`shared_budget.lua` has the law).
 
 A worker that has its ledger to itself is known by that ledger's id, so that one that was killed and comes back takes up its own
-share. One that is silent
-for longer than `RECLAIM_SECONDS` is taken for dead by whoever notices, and its share is given back; a worker that hears
-nothing for `SHARE_SECONDS`, which is less, no longer spends its own. Both are measured on monotonic clocks by the count of
+share. One that is
+known to be dead, because its supervisor has seen its end, has its share freed as soon as its ledger has booked all that it spent
+(`bursar.py`). One that is only silent may be frozen, or cut off from Redis and still at work: after `RECLAIM_SECONDS` it is taken
+for dead by whoever notices, and its share is given back; a worker that hears nothing for `SHARE_SECONDS`, which is less, no
+longer spends its own. Both are measured on monotonic clocks by the count of
 claims alone: a wall clock that jumps, here or at Redis, gives nothing out twice.
 
 After a fail-over or a restart (another `run_id`, or none that is known) Redis may have lost what it was told. Workers tell it
@@ -12,7 +14,7 @@ again with their next claims, and nobody is given more for `REBUILD_SECONDS`, in
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from importlib.resources import files
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -55,7 +57,7 @@ class SharedBudgets(Protocol):
 
     @property
     def is_away(self) -> bool: ...
-    async def claim(self, claims: Sequence[tuple[Budget, Claim]]) -> list[Grant]: ...
+    async def claim(self, claims: Sequence[tuple[Budget, Claim]], dead: Collection[str] = ()) -> list[Grant]: ...
     async def leave(self, claims: Sequence[tuple[Budget, Claim]]) -> None: ...
     async def close(self) -> None: ...
 
@@ -88,12 +90,13 @@ class RedisBudgets:
         """Not to be asked now."""
         return self._link.is_away
 
-    async def claim(self, claims: Sequence[tuple[Budget, Claim]]) -> list[Grant]:
-        """One round trip for all of them. Raises SharedAway."""
+    async def claim(self, claims: Sequence[tuple[Budget, Claim]], dead: Collection[str] = ()) -> list[Grant]:
+        """One round trip for all of them. dead: workers that cannot spend any more, and all that they spent is in the claims;
+        what is left of their shares is freed. Raises SharedAway."""
 
         async def asked() -> list[Grant]:
             try:
-                return await self._asked(claims)
+                return await self._asked(claims, dead)
             except NoScriptError:
                 self._claim_sha = ""  # a server that was started since
                 raise
@@ -116,13 +119,13 @@ class RedisBudgets:
     async def close(self) -> None:
         await self._link.aclose()
 
-    async def _asked(self, claims: Sequence[tuple[Budget, Claim]]) -> list[Grant]:
+    async def _asked(self, claims: Sequence[tuple[Budget, Claim]], dead: Collection[str]) -> list[Grant]:
         if not self._claim_sha:
             self._reclaim_sha = str(await self._redis.script_load(RECLAIM))
             self._claim_sha = str(await self._redis.script_load(CLAIM))
         async with self._redis.pipeline(transaction=False) as pipeline:
             for budget, claim in claims:
-                self._put(pipeline, budget, claim)
+                self._put(pipeline, budget, claim, dead)
             answers = await pipeline.execute()
         grants = []
         for (budget, claim), answer in zip(claims, answers, strict=True):
@@ -133,7 +136,7 @@ class RedisBudgets:
             grants.append(Grant(share, spent, shares, is_rebuilding=answer[3] == "1"))
         return grants
 
-    def _put(self, pipeline: Any, budget: Budget, claim: Claim) -> None:
+    def _put(self, pipeline: Any, budget: Budget, claim: Claim, dead: Collection[str]) -> None:
         key = _key(budget, claim)
         pipeline.evalsha(
             self._claim_sha,
@@ -151,6 +154,7 @@ class RedisBudgets:
             str(KEPT_SECONDS[budget.period]),
             str(round(REBUILD_SECONDS * 1000)),
             self._ledger,
+            *dead,
         )
 
     async def _bury(self, key: str, told: Sequence[str]) -> None:

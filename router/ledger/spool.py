@@ -27,15 +27,19 @@ class SpoolFull(LedgerError):
     """There is no room until PostgreSQL is back."""
 
 
-class Spool:
-    """One process's. Opening raises LedgerError.
+class SpoolTaken(LedgerError):
+    """Another process has it."""
 
-    size_bytes: what waits. owner: of which ledger it is, and which accountant's (`position.term`) when it was filled; None when
-    nothing waits.
+
+class SpoolFile:
+    """One process's: texts, in order. Opening raises LedgerError, SpoolTaken when another has it.
+
+    size_bytes: what waits. owner: of which ledger it is, and which accountant's (`position.term`; 0: a worker's) when it was
+    filled; None when nothing waits.
     """
 
     def __init__(self, path: Path, bytes_max: int) -> None:
-        self._path = path
+        self.path = path
         self.bytes_max = bytes_max
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +50,7 @@ class Spool:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._lock.close()
-            raise LedgerError(
+            raise SpoolTaken(
                 f"{path}: another jeton has this spool; give each one of its own (ledger.spool.path)"
             ) from None
         try:
@@ -57,9 +61,9 @@ class Spool:
 
     def _open(self) -> None:
         self._connection = sqlite3.connect(
-            self._path, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS
+            self.path, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS
         )
-        os.chmod(self._path, 0o600)
+        os.chmod(self.path, 0o600)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
         for table in TABLES:
@@ -75,13 +79,11 @@ class Spool:
         found: tuple[str, int] | None = self._connection.execute("SELECT ledger_id, term FROM owner").fetchone()
         return None if self.is_empty else found
 
-    def append(self, batch: BatchRows, owner: tuple[str, int]) -> None:
+    def put(self, text: bytes, owner: tuple[str, int]) -> None:
         """Durable when it returns. Raises SpoolFull, or what SQLite raises."""
-        members = (batch.events, batch.charges, batch.leases, batch.prices, batch.position)
-        text = orjson.dumps(members)
         if self.size_bytes + len(text) > self.bytes_max:
             raise SpoolFull(
-                f"{self._path}: the spool is full ({self.size_bytes:,} of {self.bytes_max:,} bytes, ledger.spool.bytes_max)"
+                f"{self.path}: the spool is full ({self.size_bytes:,} of {self.bytes_max:,} bytes, ledger.spool.bytes_max)"
             )
         self._connection.execute("BEGIN IMMEDIATE")
         try:
@@ -96,18 +98,18 @@ class Spool:
             raise
         self.size_bytes += len(text)
 
-    def first(self, bytes_max: int) -> tuple[int, int, BatchRows]:
-        """The oldest batches as one, of about so many bytes; and, for `remove`, the last one's number and how many they hold."""
-        merged, last, size = BatchRows([], [], [], []), 0, 0
+    def oldest(self, bytes_max: int) -> tuple[int, int, list[bytes]]:
+        """The oldest texts, of about so many bytes; before them, for `remove`, the last one's number and how many they hold."""
+        texts, last, size = [], 0, 0
         for number, text in self._connection.execute("SELECT number, rows FROM batches ORDER BY number"):
-            _extend(merged, orjson.loads(text))
+            texts.append(text)
             last, size = number, size + len(text)
             if size >= bytes_max:
                 break
-        return last, size, merged
+        return last, size, texts
 
     def remove(self, number: int, size_bytes: int) -> None:
-        """All batches up to this one: they are where they belong."""
+        """All up to this one: they are where they belong."""
         self._connection.execute("DELETE FROM batches WHERE number <= ?", (number,))
         self.size_bytes -= size_bytes
 
@@ -115,6 +117,23 @@ class Spool:
         if hasattr(self, "_connection"):
             self._connection.close()
         self._lock.close()
+
+
+class Spool(SpoolFile):
+    """An accountant's: batches as rows."""
+
+    def append(self, batch: BatchRows, owner: tuple[str, int]) -> None:
+        """Durable when it returns. Raises SpoolFull, or what SQLite raises."""
+        members = (batch.events, batch.charges, batch.leases, batch.prices, batch.position)
+        self.put(orjson.dumps(members), owner)
+
+    def first(self, bytes_max: int) -> tuple[int, int, BatchRows]:
+        """The oldest batches as one, of about so many bytes; and, for `remove`, the last one's number and how many they hold."""
+        last, size, texts = self.oldest(bytes_max)
+        merged = BatchRows([], [], [], [])
+        for text in texts:
+            _extend(merged, orjson.loads(text))
+        return last, size, merged
 
 
 def _extend(merged: BatchRows, members: Sequence[Any]) -> None:

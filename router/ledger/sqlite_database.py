@@ -63,6 +63,9 @@ class SqliteDatabase:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
+    def is_away(self, error: Exception) -> bool:
+        return False  # a file is there, and may be full
+
     def close(self) -> None:
         self._connection.close()
         for lock in self._locks:

@@ -31,6 +31,17 @@ class WorkerState(StrEnum):
     SILENT = "silent"
 
 
+def renamed(worker: str) -> str:
+    """The next name of a process that was taken for dead under this one: a, a~2, a~3, …"""
+    identity, _, number = worker.partition("~")
+    return f"{identity}~{int(number or 1) + 1}"
+
+
+def is_of(worker: str, identity: str) -> bool:
+    """Whether a process that began under this name is meant."""
+    return worker.partition("~")[0] == identity
+
+
 class Worker(NamedTuple):
     """watermark_ns: up to then all is reported. beats: how often it was heard of. in_flight: attempts by replica, as JSON."""
 
@@ -69,21 +80,24 @@ TellsEvent = tuple[str, str, int, tuple[Any, ...] | None]
 """One event as a worker writes it down: subject, kind, at_ns, and what it says beyond that: an opened whether it is streamed and
 then `rows.opening_members`, a closed `rows.closing_members`."""
 ReportRow = tuple[int, str, str, int, str]
-"""By REPORT_COLUMNS but the first: whose it is, is known when it is written."""
+"""By REPORT_MEMBERS: whose it is, is known when it is written."""
 
 # The kind of a row of `reports` that has many events, as a JSON list. So many at most: a journal that was stuck writes all
 # that waited at once.
 SEVERAL = "several"
 EVENTS_PER_ROW = 100
-REPORT_COLUMNS = ("worker", "seq", "subject", "kind", "at_ns", "detail")
+REPORT_MEMBERS = ("seq", "subject", "kind", "at_ns", "detail")
+REPORT_COLUMNS = ("worker", *REPORT_MEMBERS)
 CORRECTION_COLUMNS = ("seq", "booked_ns", "corrected_nanousd", *rows.CHARGE_COLUMNS)
 WORKER_COLUMNS = ", ".join(Worker._fields)
 REGISTER = f"""
 INSERT INTO workers ({WORKER_COLUMNS}) VALUES (:worker, '{WorkerState.LIVE}', :at_ns, :at_ns, 0, :seq, :seq, '{{}}')
+ON CONFLICT DO NOTHING
 """
 BEAT = f"""
-UPDATE workers SET watermark_ns = :watermark_ns, beats = beats + 1, reported_seq = :seq, in_flight = :in_flight, state = :state
-WHERE worker = :worker AND state = '{WorkerState.LIVE}'
+UPDATE workers SET watermark_ns = :watermark_ns, beats = beats + 1, in_flight = :in_flight, state = :state,
+    reported_seq = CASE WHEN reported_seq > :seq THEN reported_seq ELSE :seq END
+WHERE worker = :worker AND state = '{WorkerState.LIVE}' RETURNING booked_seq
 """
 OTHERS = f"""
 SELECT in_flight FROM workers WHERE worker <> :worker AND state = '{WorkerState.LIVE}' AND watermark_ns > :since_ns
@@ -110,6 +124,12 @@ def report_rows(first_seq: int, events: Sequence[TellsEvent], at_ns: int) -> lis
         first, last = first_seq + at, first_seq + at + len(some) - 1
         made.append((last, str(first), SEVERAL, at_ns, orjson.dumps(some).decode()))
     return made
+
+
+def first_seq(report: Sequence[Any]) -> int:
+    """Of the first event in a row by REPORT_MEMBERS, which may be of an older jeton: they are in spools, too."""
+    seq, subject, kind = report[:3]
+    return int(subject) if kind == SEVERAL else int(seq)
 
 
 def reports_from_row(seq: int, subject: str, kind: str, at_ns: int, detail: str | None) -> list[Report]:
@@ -170,6 +190,46 @@ def read_told(database: Database, taken: Mapping[str, int], known_prices: Mappin
         if row is not None:
             prices[price_id] = row[0]
     return Told(workers, reports, frozenset(has_more), prices)
+
+
+def is_booked(database: Database, identity: str) -> bool:
+    """Whether the ledger has all that a process that is gone has told, and nothing of it is open."""
+    names = [(one.worker, one) for one in read_workers(database) if is_of(one.worker, identity)]
+    if any(one.state == WorkerState.LIVE or one.booked_seq < one.reported_seq for _, one in names):
+        return False
+    return not any(
+        database.execute(
+            """
+            SELECT 1 FROM journal AS opened WHERE seq >= (SELECT open_from_seq FROM position) AND worker = :worker
+            AND kind = 'opened' AND NOT EXISTS (SELECT 1 FROM journal WHERE subject = opened.subject AND kind = 'closed')
+            LIMIT 1
+            """,
+            {"worker": worker},
+        ).fetchone()
+        for worker, _ in names
+    )
+
+
+def waiting_events(database: Database, request_id: str) -> list[tuple[str, Report]]:
+    """What is told of a request's attempts and not booked yet, in time: the worker, and what it told.
+
+    Raises ValueError or TypeError on a report that is none.
+    """
+    found = database.execute(
+        f"""
+        SELECT reports.worker, booked_seq, seq, subject, kind, at_ns, detail FROM reports
+        JOIN workers ON workers.worker = reports.worker
+        WHERE seq > booked_seq AND (subject LIKE :single OR kind = '{SEVERAL}' AND detail LIKE :among)
+        """,
+        {"single": f"{request_id}.%", "among": f'%"{request_id}.%'},
+    ).fetchall()
+    waiting = [
+        (worker, report)
+        for worker, booked_seq, *row in found
+        for report in reports_from_row(*row)
+        if report.seq > booked_seq and report.subject.rpartition(".")[0] == request_id
+    ]
+    return sorted(waiting, key=lambda told: (told[1].at_ns, told[0], told[1].seq))
 
 
 def unbooked_reports(database: Database) -> int:

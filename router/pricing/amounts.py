@@ -81,7 +81,8 @@ def baseline_amount(facts: AttemptFacts, status: AttemptStatus, baseline: Basis,
     """What the baseline would have cost, so that baseline − cost is what routing saved, nano-dollars; None: not known.
 
     Served by the baseline itself, an attempt saves nothing. One that failed would not have been made there: the saving is
-    net of it. Both models are taken to need the same tokens.
+    net of it. Both models are taken to need the same tokens: the classifier predicts one length for all (the mean over the models
+    of its outcomes), so it knows nothing of the baseline's own.
     """
     if status is AttemptStatus.FAILED:
         return 0

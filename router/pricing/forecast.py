@@ -5,7 +5,8 @@ differ the larger is believed, and what is known of other people's work only by 
 never zero. A scrape too old to believe is for the caller to leave out.
 
 Assumes vLLM's scheduler: prompts are prefilled first come, first served, in chunks beside the decoding sequences, which go
-on meanwhile. Work that arrives later is unknown and left out.
+on meanwhile. Work that arrives later is unknown: for the time to the first token it is left out, for the time per token after it
+as much is taken to come as ends.
 """
 
 from typing import NamedTuple
@@ -163,7 +164,7 @@ class Pace:
             self.experts_seconds *= expert_miss_ratio**ahead_tokens
         self._chunk_seconds = 0.0
         self._ending_seconds = -1.0
-        self._decode: tuple[float, float, float, int, float] | None = None
+        self._decode: tuple[int, float, float, float, int, float] | None = None
 
     def ttft_seconds(self, uncached_prompt_tokens: float) -> float:
         """What a request waits before it is scheduled, half of the step under way, a free slot, then the prompts ahead and our
@@ -187,18 +188,49 @@ class Pace:
             seconds += full_steps * self._chunk_seconds
         return seconds + self._step_seconds(tokens) if tokens else seconds
 
-    def tpot_seconds(self, prompt_tokens: float, completion_tokens: float) -> float:
-        """A step with all that is there now, by then in decode, and this request half way through its completion."""
+    def tpot_seconds(self, prompt_tokens: float, completion_tokens: float, cached_ratio: float = 0.0) -> float:
+        """A step with all that is there now, by then in decode, and this request half way through its completion; and with what
+        is read meanwhile of the prompts of those that take the place of the ones that end.
+
+        Each of the others ends within a completion's length of steps, and another comes: taken to be like those that are there
+        (their context, less half a completion; no longer than chat, though, for of longer ones most is usually cached), and as
+        long as this one. cached_ratio: what of its prompt is cached already, 0–1, as it then is of theirs.
+        """
+        sequences, fixed_seconds, memory_seconds, arithmetic_seconds, others_tokens = self._step_parts(
+            prompt_tokens, completion_tokens
+        )
+        engine, others = self.profile.figures, sequences - 1
+        come_tokens = min(others_tokens - completion_tokens / 2, CHAT.prompt_tokens) * (1 - cached_ratio)
+        if others and come_tokens > 0 and completion_tokens >= 1:
+            prefill_tokens = others * self.profile.tokens_per_step * come_tokens / completion_tokens
+            prefill_tokens = min(prefill_tokens, max(engine.chunk_tokens - sequences * engine.verified_tokens, 0))
+            prefilling = min(prefill_tokens / min(come_tokens, engine.chunk_tokens), 1.0)
+            fixed_seconds += engine.token_seconds * prefill_tokens + engine.prefill_overhead_seconds * prefilling
+            arithmetic_seconds += prefill_tokens * (
+                engine.compute_seconds_per_token + engine.attention_seconds_per_pair * come_tokens / 2
+            )
+        longer = memory_seconds if memory_seconds > arithmetic_seconds else arithmetic_seconds
+        return (fixed_seconds + longer) / self.profile.tokens_per_step
+
+    def tpot_seconds_of_present(self, prompt_tokens: float, completion_tokens: float) -> float:
+        """The same if nobody else came: what a share of the present load is reckoned by."""
+        _, fixed_seconds, memory_seconds, arithmetic_seconds, _ = self._step_parts(prompt_tokens, completion_tokens)
+        return (fixed_seconds + max(memory_seconds, arithmetic_seconds)) / self.profile.tokens_per_step
+
+    def _step_parts(self, prompt_tokens: float, completion_tokens: float) -> tuple[int, float, float, float, float]:
+        """Of a step that decodes this request, too: its sequences; what hides behind nothing, moving the bytes, the arithmetic;
+        the context of each of the others."""
         if self._decode is None:
             self._decode = self._decode_parts()
-        fixed_seconds, memory_seconds, arithmetic_seconds, room_tokens, seconds_per_token = self._decode
-        context_tokens = int(prompt_tokens + completion_tokens / 2)
-        memory_seconds += (context_tokens if context_tokens < room_tokens else room_tokens) * seconds_per_token
-        return fixed_seconds + (memory_seconds if memory_seconds > arithmetic_seconds else arithmetic_seconds)
+        sequences, fixed_seconds, memory_seconds, arithmetic_seconds, room_tokens, others_tokens = self._decode
+        own_tokens = int(prompt_tokens + completion_tokens / 2)
+        kv_seconds = self.profile.figures.kv_read_seconds_per_token
+        memory_seconds += kv_seconds * (own_tokens if own_tokens < room_tokens else room_tokens)
+        return sequences, fixed_seconds, memory_seconds, arithmetic_seconds, others_tokens
 
-    def _decode_parts(self) -> tuple[float, float, float, int, float]:
-        """Of a completion token with one sequence more than now, all but that one's context: what hides behind nothing, moving
-        the bytes, the arithmetic; the room for its context, and what reading a token of it takes."""
+    def _decode_parts(self) -> tuple[int, float, float, float, int, float]:
+        """Of a step with one sequence more than now: how many they are; all but that one's context, as what hides behind nothing,
+        moving the bytes, and the arithmetic; the room for its context; the context of each of the others."""
         profile, busy = self.profile, self.busy
         engine = profile.figures
         sequences = min(busy.decoding + busy.prefilling + 1, engine.sequences_max)
@@ -206,13 +238,13 @@ class Pace:
         context_tokens = min(busy.context_tokens + busy.prefill_tokens, engine.kv_capacity_tokens)
         fixed_seconds = engine.step_overhead_seconds + engine.sequence_seconds * sequences + engine.draft_seconds
         memory_seconds = profile.read_seconds(computed) + engine.kv_read_seconds_per_token * context_tokens
-        tokens_per_step = profile.tokens_per_step
         return (
-            (fixed_seconds + engine.token_seconds * computed) / tokens_per_step,
-            memory_seconds / tokens_per_step,
-            engine.compute_seconds_per_token * computed / tokens_per_step,
+            sequences,
+            fixed_seconds + engine.token_seconds * computed,
+            memory_seconds,
+            engine.compute_seconds_per_token * computed,
             engine.kv_capacity_tokens - context_tokens,
-            engine.kv_read_seconds_per_token / tokens_per_step,
+            context_tokens / max(busy.decoding + busy.prefilling, 1),
         )
 
     def _until_one_ends(self) -> float:

@@ -110,9 +110,10 @@ class Lease:
         the forecasts, and so on how long the request would pay its share."""
         outlook = Outlook(self, load, scrape, drift)
         ttft_seconds = outlook.ttft_seconds(prompt_tokens - cached_tokens)
-        tpot_seconds = outlook.tpot_seconds(prompt_tokens, completion_tokens)
+        cached_ratio = cached_tokens / prompt_tokens if prompt_tokens else 0.0
+        tpot_seconds = outlook.tpot_seconds(prompt_tokens, completion_tokens, cached_ratio)
         quote = Quote(
-            outlook.allocated_nanousd(prompt_tokens, completion_tokens, cached_tokens, ttft_seconds, tpot_seconds),
+            outlook.allocated_nanousd(prompt_tokens, completion_tokens, cached_tokens, ttft_seconds),
             self.standard_nanousd(prompt_tokens, completion_tokens, cached_tokens),
             round(self.engine_seconds(prompt_tokens, completion_tokens, cached_tokens) * outlook.marginal_rate),
         )
@@ -151,8 +152,11 @@ class Outlook(Pace):
     def ttft_seconds(self, uncached_prompt_tokens: float) -> float:
         return super().ttft_seconds(uncached_prompt_tokens) * self.ttft_ratio
 
-    def tpot_seconds(self, prompt_tokens: float, completion_tokens: float) -> float:
-        return super().tpot_seconds(prompt_tokens, completion_tokens) * self.tpot_ratio
+    def tpot_seconds(self, prompt_tokens: float, completion_tokens: float, cached_ratio: float = 0.0) -> float:
+        return super().tpot_seconds(prompt_tokens, completion_tokens, cached_ratio) * self.tpot_ratio
+
+    def tpot_seconds_of_present(self, prompt_tokens: float, completion_tokens: float) -> float:
+        return super().tpot_seconds_of_present(prompt_tokens, completion_tokens) * self.tpot_ratio
 
     @property
     def fill_ratio(self) -> float:
@@ -165,7 +169,6 @@ class Outlook(Pace):
         completion_tokens: float,
         cached_tokens: float,
         ttft_seconds: float,
-        tpot_seconds: float,
     ) -> int:
         """What the meter would charge if the present load stayed: over the forecast prefill and decode, the request's share of
         all weight × π. It falls as the batch grows."""
@@ -173,6 +176,7 @@ class Outlook(Pace):
         prefill = prefill_step_seconds(lease.profile, prompt_tokens - cached_tokens)
         decode = lease.decode_seconds(prompt_tokens, completion_tokens)
         others = _weight_of_others(lease.profile, lease.share_seconds, self.busy)
+        tpot_seconds = self.tpot_seconds_of_present(prompt_tokens, completion_tokens)
         seconds = completion_tokens * tpot_seconds * decode / (decode + others)
         if prefill:
             seconds += ttft_seconds * prefill / (prefill + others)

@@ -66,10 +66,10 @@ def _head(report: Report) -> str:
     whole, known = report.whole, report.counterfactual
     tokens = sum(one.tokens for one in report.prices)
     figures = [
-        (_usd(whole.bill), "the bill"),
+        (usd_text(whole.bill), "the bill"),
         (_percent(whole.useful, whole.bill), "was useful work"),
         (_percent(whole.thin + whole.idle, whole.bill), "thin batches and idle time"),
-        (_usd(known.net), f"saved against {escape(report.baseline)}, modelled, idle time taken off"),
+        (usd_text(known.net), f"saved against {escape(report.baseline)}, modelled, idle time taken off"),
         (f"{tokens / 1e6:,.2f} M", f"tokens served, in {report.attempts:,} attempts"),
     ]
     cells = "".join(f"<div><b>{value}</b><span>{label}</span></div>" for value, label in figures)
@@ -81,7 +81,7 @@ def _head(report: Report) -> str:
     if report.late_attempts:
         warnings.append(
             f"{report.late_attempts:,} attempts were booked as lost, by their estimates, and told of later; that is set right"
-            f" here, in the hour in which it was told, and moved the bill by {_usd(report.late_nanousd)}."
+            f" here, in the hour in which it was told, and moved the bill by {usd_text(report.late_nanousd)}."
         )
     if report.waiting:
         warnings.append(f"{report.waiting:,} charges of an older ledger are still being added up and not in here yet.")
@@ -126,7 +126,7 @@ def _split_table(keys: Sequence[str], rows: Iterable[tuple[list[str], Split]], w
     lines = []
     for names, one in [*rows, (["all", *[""] * (len(keys) - 1)], whole)]:
         cells = [f'<td class="l">{escape(name)}</td>' for name in names]
-        cells += [f"<td>{_usd(getattr(one, part))}</td>" for part in (*parts, "in_flight", "bill")]
+        cells += [f"<td>{usd_text(getattr(one, part))}</td>" for part in (*parts, "in_flight", "bill")]
         lines.append(f"<tr{' class=sum' if one is whole else ''}>{''.join(cells)}</tr>")
     return f'<div class="scroll"><table><tr>{"".join(heads)}</tr>{"".join(lines)}</table></div>'
 
@@ -162,7 +162,7 @@ def _prices(report: Report) -> str:
     heads = ("pool", "backend", "class", "tokens", "allocated $/M", "standard $/M")
     by_place = sorted(lines, key=lambda line: tuple(line[:2]))
     return (
-        f"<section><h2>What a million tokens cost</h2>{plot}</section><section>{_table(heads, by_place, left=3)}"
+        f"<section><h2>What a million tokens cost</h2>{plot}</section><section>{table(heads, by_place, left=3)}"
         "<p class='soft'><b>all-in</b> is the whole bill, idle and lost money included, over all tokens served; the classes"
         " are of the requests alone. Prompt tokens are those not cached.</p></section>"
     )
@@ -171,11 +171,11 @@ def _prices(report: Report) -> str:
 def _savings(report: Report) -> str:
     known = report.counterfactual
     lines = [
-        ["the same tokens at the baseline", _usd(known.baseline)],
-        ["what they cost here, failed attempts included", _usd(-known.compared)],
-        ["attempts lost in a crash", _usd(-known.lost_uncompared)],
-        ["idle time", _usd(-known.idle)],
-        ["saved (modelled)", _usd(known.net)],
+        ["the same tokens at the baseline", usd_text(known.baseline)],
+        ["what they cost here, failed attempts included", usd_text(-known.compared)],
+        ["attempts lost in a crash", usd_text(-known.lost_uncompared)],
+        ["idle time", usd_text(-known.idle)],
+        ["saved (modelled)", usd_text(known.net)],
     ]
     plotted: list[tuple[str, float, float | None, float | None]] = []
     if known.compared_attempts:
@@ -194,7 +194,7 @@ def _savings(report: Report) -> str:
     return (
         f"<section><h2>What routing saved</h2><p><b>Modelled</b> (counterfactual), against"
         f" <code>{escape(report.baseline)}</code>: the same tokens at its price.{skipped}</p>"
-        f"{_table(('', 'US dollars'), lines, left=1, is_last_sum=True)}</section>"
+        f"{table(('', 'US dollars'), lines, left=1, is_last_sum=True)}</section>"
         f"<section><p><b>Measured</b> (hold-out): {_measured_text(report.measured)}</p>{plot}"
         f"{_measured_table(report.measured)}</section>"
     )
@@ -235,7 +235,7 @@ def _measured_table(rows: Sequence[Measured]) -> str:
         for one in known
     ]
     heads = ("US dollars per thousand requests", "held out", "routed", "saved", "interval")
-    return _table(heads, lines, left=1)
+    return table(heads, lines, left=1)
 
 
 def _commitments(report: Report) -> str:
@@ -247,14 +247,14 @@ def _commitments(report: Report) -> str:
             one.backend,
             one.price,
             f"{one.hours:,.1f}",
-            _usd(one.paid_nanousd),
-            _usd(one.used_nanousd),
-            _usd(one.unused_nanousd),
+            usd_text(one.paid_nanousd),
+            usd_text(one.used_nanousd),
+            usd_text(one.unused_nanousd),
         ]
         for one in report.commitments
     ]
     heads = ("pool", "backend", "price", "hours", "paid", "used", "unused")
-    return f"<section><h2>Commitments</h2>{_table(heads, lines, left=3)}</section>"
+    return f"<section><h2>Commitments</h2>{table(heads, lines, left=3)}</section>"
 
 
 def _energy(report: Report) -> str:
@@ -273,7 +273,7 @@ def _energy(report: Report) -> str:
     ]
     heads = ("pool", "region", "replica-hours", "of unknown power", "kWh", "kg CO₂")
     return (
-        f"<section><h2>Energy</h2>{_table(heads, lines, left=2)}<p class='soft'>Power × hours × PUE as the price book says,"
+        f"<section><h2>Energy</h2>{table(heads, lines, left=2)}<p class='soft'>Power × hours × PUE as the price book says,"
         " idle hours at idle power where it is given; CO₂ by the region's factor. Metered capacity is not in it.</p></section>"
     )
 
@@ -285,15 +285,15 @@ def _tenants(report: Report) -> str:
             f"{one.attempts:,}",
             f"{one.prompt_tokens:,}",
             f"{one.completion_tokens:,}",
-            _usd(one.cost_nanousd),
-            _usd(one.lost_nanousd),
-            _usd(one.saved_nanousd),
+            usd_text(one.cost_nanousd),
+            usd_text(one.lost_nanousd),
+            usd_text(one.saved_nanousd),
         ]
         for one in report.tenants
     ]
     heads = ("tenant", "attempts", "prompt tokens", "completion tokens", "cost", "of that lost", "saved (modelled)")
     return (
-        f"<section><h2>Who spent it</h2>{_table(heads, lines, left=1)}"
+        f"<section><h2>Who spent it</h2>{table(heads, lines, left=1)}"
         "<p class='soft'>Idle time is nobody's, so it is in no tenant's cost or saving.</p></section>"
     )
 
@@ -309,7 +309,7 @@ def _words() -> str:
     )
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: int, is_last_sum: bool = False) -> str:
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: int, is_last_sum: bool = False) -> str:
     """The first `left` columns hold names."""
     classes = ["l" if number < left else "r" for number in range(len(heads))]
     head = "".join(f'<th class="{kind}">{escape(text)}</th>' for kind, text in zip(classes, heads, strict=True))
@@ -324,7 +324,7 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: int, is_la
     return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
 
 
-def _usd(nanousd: int) -> str:
+def usd_text(nanousd: int) -> str:
     """To four significant places below a dollar, to the cent above: the JSON has every digit."""
     usd = Decimal(nanousd) / 10**9
     sign, size = ("−" if usd < 0 else ""), abs(usd)

@@ -55,7 +55,7 @@ NANOUSD = 1e9
 def over_time(labels: Sequence[str], splits: Sequence[Split]) -> str:
     """Dollars an hour or a day, stacked by where they went."""
     with rc_context(STYLE):
-        figure, axes = _figure(2.9)
+        figure, axes = blank(2.9)
         below = [0.0] * len(splits)
         for name in _present(splits):
             heights = [getattr(one, name) / NANOUSD for one in splits]
@@ -66,14 +66,14 @@ def over_time(labels: Sequence[str], splits: Sequence[Split]) -> str:
         axes.set_xlim(-0.6, max(len(labels), 6) - 0.4)
         axes.grid(axis="y")
         axes.set_ylabel("US dollars")
-        _legend(axes)
-        return _svg(figure, "time")
+        legend(axes)
+        return svg_of(figure, "time")
 
 
 def shares(names: Sequence[str], splits: Sequence[Split]) -> str:
     """One bar for each place, the whole of its bill."""
     with rc_context(STYLE):
-        figure, axes = _figure(0.75 + 0.34 * len(names))
+        figure, axes = blank(0.75 + 0.34 * len(names))
         for row, one in enumerate(splits):
             whole = sum(getattr(one, name) for name in SHOWN) or 1
             left = 0.0
@@ -98,13 +98,13 @@ def shares(names: Sequence[str], splits: Sequence[Split]) -> str:
         for side in ("left", "bottom"):
             axes.spines[side].set_visible(False)
         axes.tick_params(length=0)
-        return _svg(figure, "shares")
+        return svg_of(figure, "shares")
 
 
 def token_prices(rows: Sequence[tuple[str, float | None, float | None]]) -> str:
     """A line for each backend and class: name, allocated, standard, US dollars per million tokens."""
     with rc_context(STYLE):
-        figure, axes = _figure(0.85 + 0.27 * len(rows))
+        figure, axes = blank(0.85 + 0.27 * len(rows))
         for at, (_, allocated, standard) in enumerate(rows):
             if allocated and standard:
                 axes.plot([allocated, standard], [at, at], color=MARKERS["rule"], linewidth=2.5, zorder=1)
@@ -126,14 +126,14 @@ def token_prices(rows: Sequence[tuple[str, float | None, float | None]]) -> str:
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(axis="x")
         axes.set_xlabel("US dollars per million tokens (logarithmic)")
-        _legend(axes)
-        return _svg(figure, "prices")
+        legend(axes)
+        return svg_of(figure, "prices")
 
 
 def savings(rows: Sequence[tuple[str, float, float | None, float | None]]) -> str:
     """A line for each way of knowing: name, dollars per thousand requests, and its interval if it has one."""
     with rc_context(STYLE):
-        figure, axes = _figure(0.7 + 0.42 * len(rows))
+        figure, axes = blank(0.7 + 0.42 * len(rows))
         for at, (_, saving, low, high) in enumerate(rows):
             if low is not None and high is not None:
                 axes.plot([low, high], [at, at], color=MARKERS["allocated"], linewidth=2.2, solid_capstyle="butt")
@@ -144,10 +144,11 @@ def savings(rows: Sequence[tuple[str, float, float | None, float | None]]) -> st
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(axis="x")
         axes.set_xlabel("US dollars saved per thousand requests")
-        return _svg(figure, "savings")
+        return svg_of(figure, "savings")
 
 
-def _figure(height_inches: float) -> tuple[Figure, Axes]:
+def blank(height_inches: float) -> tuple[Figure, Axes]:
+    """A figure as wide as the page, with nothing in it."""
     figure = Figure(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
     figure.patch.set_alpha(0)
     axes = figure.subplots()
@@ -159,18 +160,18 @@ def _present(splits: Sequence[Split]) -> list[str]:
     return [name for name in SHOWN if name in SHOWN[:4] or any(getattr(one, name) for one in splits)]
 
 
-def _legend(axes: Axes) -> None:
+def legend(axes: Axes) -> None:
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=5, handlelength=1, columnspacing=1.4, borderaxespad=0.2)
 
 
-def _svg(figure: Figure, name: str) -> str:
-    """The same text for the same data, to be put into a page as it is."""
+def svg_of(figure: Figure, name: str, markers: Mapping[str, str] = MARKERS) -> str:
+    """The same text for the same data, to be put into a page as it is. name: no other drawing of the page has it."""
     buffer = io.StringIO()
     with rc_context({"svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
-    for variable, shade in MARKERS.items():
+    for variable, shade in markers.items():
         svg = re.sub(shade, f"var(--{variable})", svg, flags=re.IGNORECASE)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)

@@ -197,7 +197,7 @@ def _split(one: Split) -> dict[str, Any]:
 
 def _counterfactual(one: Counterfactual) -> dict[str, Any]:
     return {
-        "method": "modelled: the same tokens at the baseline's price",
+        "method": "modelled: the same tokens at the baseline's price; its own length of answer is not known",
         "baseline_usd": usd_text(one.baseline),
         "cost_usd": usd_text(one.compared),
         "gross_usd": usd_text(one.gross),

@@ -3,7 +3,9 @@
 **Counterfactual** (modelled): every attempt carries, decided with its cost, what the same tokens would have cost at the
 baseline's backend, at its own price basis. Against it stands all that was really paid: served attempts, failed ones (the
 baseline would not have made them), attempts lost in a crash, and idle time. Attempts whose baseline has no price are left out
-on both sides and counted. It assumes that the baseline's model needs the same tokens.
+on both sides and counted. It assumes that the baseline's model needs the same tokens, for nothing here knows better: the
+classifier predicts one length of answer, whichever model writes it. Requests are not sent twice to compare (no shadow traffic),
+so there is no such cost to take off.
 
 **Hold-out** (measured): chance (a hash of the request's id) sends a share of the requests for `auto` to the baseline. The
 saving per request is the mean of what held-out requests cost less the mean of what routed ones cost, failed attempts included,

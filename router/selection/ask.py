@@ -27,6 +27,7 @@ class Ask:
     __slots__ = (
         "are_holds_wanted",
         "audio_seconds",
+        "cached_ratio",
         "cached_tokens",
         "completion_tokens",
         "egress_bytes",
@@ -53,6 +54,9 @@ class Ask:
         self.prompt_tokens = 0 if request.endpoint is Endpoint.TOKENIZE else request.prompt.tokens_estimate
         self.completion_tokens = expected_completion_tokens(request, prediction)
         self.audio_seconds = self.prompt_tokens / AUDIO_TOKENS_PER_SECOND if request.endpoint in AUDIO else 0.0
+        # Wherever it is held: by that it is known what of such prompts is cached, where they go.
+        is_known = cached_tokens and self.prompt_tokens
+        self.cached_ratio = max(cached_tokens.values()) / self.prompt_tokens if is_known else 0.0
         self.qualities = tier_qualities(prediction, tiers)
         bytes_per_token = STREAMED_BYTES_PER_TOKEN if request.is_streaming else WHOLE_BYTES_PER_TOKEN
         self.egress_bytes = ANSWER_BYTES + self.completion_tokens * bytes_per_token

@@ -22,10 +22,13 @@ from router.selection.ask import NOTHING_CACHED, Ask
 from router.selection.eligibility import Fit, fit, why_too_long, why_unable
 from router.selection.prospect import Sight, appraise
 from router.selection.refusal import refuse_for_now, refuse_tenant, refuse_too_long, refuse_unable
+from router.selection.sample import in_order_of_chance
 from router.selection.scope import Scope
 from router.selection.site import Seat, Site
 from router.selection.tenancy import Tenancy, why_not_for
 
+# Of one backend, when nothing else is configured: more than most have, and few enough for a millisecond's decision.
+SEATS_MAX = 64
 # Combinations of model names, needs and tenants that are remembered: more than clients that mean well ever use.
 ABLE_MAX = 4096
 
@@ -42,7 +45,7 @@ class Finder:
 
     tiers: weakest first. prices: in force, by backend. profiles: by profile name. stale_seconds: the age from which on a
     scrape is not believed. drifts: how far replicas are from their profiles; prefixes: what was sent where; both outlive this
-    configuration.
+    configuration. seats_max: of one backend's replicas, how many a request looks at (`sample.py`).
     """
 
     def __init__(
@@ -54,11 +57,13 @@ class Finder:
         stale_seconds: float,
         drifts: Drifts | None = None,
         prefixes: PrefixIndex | None = None,
+        seats_max: int = SEATS_MAX,
     ) -> None:
         self._levels = {tier: level for level, tier in enumerate(tiers)}
         self._prices = prices
         self._profiles = profiles
         self._stale_seconds = stale_seconds
+        self.seats_max = seats_max
         self.drifts = drifts or Drifts()
         self.prefixes = prefixes or PrefixIndex()
         self._sites: dict[str, Site] = {}
@@ -122,12 +127,12 @@ class Finder:
             request, prediction, len(self._levels), cached_tokens, region=region, are_holds_wanted=are_holds_wanted
         )
         ejected: list[tuple[Site, Seat]] = []
-        candidates = _admitted(fitting, ask, sight, exclusions, ejected)
+        candidates = _admitted(fitting, ask, sight, exclusions, ejected, self.seats_max)
         if candidates:
             for site in doubtful:
                 exclusions.append(Exclusion(site.backend.name, "", why_too_long(site.backend, request)))
         elif doubtful:
-            candidates = _admitted(doubtful, ask, sight, exclusions, ejected)
+            candidates = _admitted(doubtful, ask, sight, exclusions, ejected, self.seats_max)
         if not candidates and ejected:
             for site, seat in ejected:
                 appraise(site, (seat,), ask, sight, candidates)
@@ -173,13 +178,16 @@ def _admitted(
     sight: Sight,
     exclusions: list[Exclusion],
     ejected: list[tuple[Site, Seat]],
+    seats_max: int,
 ) -> list[Candidate]:
     """The replicas of these sites that are fit for now; the others go to the exclusions, and the ejected are listed too."""
     candidates: list[Candidate] = []
     healths = sight.snapshot.health
     for site in sites:
         seats = site.seats
-        if site.well_in is not healths:  # else it is known that all of them are up
+        if len(seats) > seats_max:
+            seats = _sampled(site, ask, sight, exclusions, ejected, seats_max)
+        elif site.well_in is not healths:  # else it is known that all of them are up
             fit_seats = []
             for seat in seats:
                 health = healths.get(seat.replica.id, UP)
@@ -196,6 +204,30 @@ def _admitted(
         if seats:
             appraise(site, seats, ask, sight, candidates)
     return candidates
+
+
+def _sampled(
+    site: Site,
+    ask: Ask,
+    sight: Sight,
+    exclusions: list[Exclusion],
+    ejected: list[tuple[Site, Seat]],
+    seats_max: int,
+) -> tuple[Seat, ...]:
+    """As many of its seats as are looked at, all of them fit for now; where most are not, all are tried."""
+    found: list[Seat] = []
+    healths = sight.snapshot.health
+    for seat in in_order_of_chance(site, ask.request.request_id, ask.cached_tokens, seats_max):
+        health = healths.get(seat.id, UP)
+        if health.is_usable or health.admits(sight.now_seconds):
+            found.append(seat)
+            if len(found) == seats_max:
+                break
+            continue
+        exclusions.append(Exclusion(site.backend.name, seat.id, health.why))
+        if health.state is HealthState.EJECTED:
+            ejected.append((site, seat))
+    return tuple(found)
 
 
 def _refusal(

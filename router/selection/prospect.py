@@ -61,7 +61,7 @@ class Prospect(Candidate):
         if self._outlook is None:
             return METERED_TPOT_SECONDS
         ask = self._offer[1]
-        return self._outlook.tpot_seconds(ask.prompt_tokens, ask.completion_tokens)
+        return self._outlook.tpot_seconds(ask.prompt_tokens, ask.completion_tokens, ask.cached_ratio)
 
     @property
     def allocated_nanousd(self) -> int:
@@ -70,9 +70,7 @@ class Prospect(Candidate):
             return _metered_nanousd(*self._offer, self.cached_tokens)
         # Without the network and the replica's silence, for which nobody pays.
         ttft_seconds = outlook.ttft_seconds(ask.prompt_tokens - cached_tokens)
-        return outlook.allocated_nanousd(
-            ask.prompt_tokens, ask.completion_tokens, cached_tokens, ttft_seconds, self.tpot_seconds
-        )
+        return outlook.allocated_nanousd(ask.prompt_tokens, ask.completion_tokens, cached_tokens, ttft_seconds)
 
     @property
     def standard_nanousd(self) -> int:

@@ -6,6 +6,7 @@ many replicas costs little more than the arithmetic that is its own.
 
 from collections.abc import Mapping
 from functools import cached_property
+from math import gcd
 
 from router.domain.fleet import Backend, Health, Load, Replica, Scrape
 from router.domain.request import InferenceRequest
@@ -14,6 +15,9 @@ from router.pricing.price import MeteredPrice, Purchase
 from router.pricing.quote import Lease, Outlook
 from router.pricing.worst_case import leased_worst_case, metered_worst_case
 from router.selection.extent import extent
+
+# Ways through the seats of a site that chance chooses from; each comes by all of them.
+STRIDES = 64
 
 
 class Seat:
@@ -83,6 +87,22 @@ class Site:
                 seat.is_silent = False
 
     @cached_property
+    def strides(self) -> tuple[int, ...]:
+        """Ways through the seats for `sample.py`: steps by which one goes round without coming by one twice."""
+        return _strides(len(self.seats))
+
+    @cached_property
+    def _by_id(self) -> Mapping[str, Seat]:
+        return {seat.id: seat for seat in self.seats}
+
+    def holders(self, cached_tokens: Mapping[str, int], count: int) -> list[Seat]:
+        """Seats whose prefix cache holds something of the prompt, those first that hold most; at most `count`."""
+        by_id = self._by_id
+        holding = [seat for replica in cached_tokens if (seat := by_id.get(replica)) is not None]
+        holding.sort(key=lambda seat: (-cached_tokens[seat.id], seat.id))
+        return holding[:count]
+
+    @cached_property
     def _rtts(self) -> Mapping[str, float]:
         return dict(self.backend.pool.rtt_seconds_from)
 
@@ -97,3 +117,10 @@ class Site:
             rtt_seconds = self.backend.pool.rtt_seconds
             return leased_worst_case(self.price, most.prompt_tokens, most.completion_tokens, rtt_seconds)
         return metered_worst_case(self.price, most.prompt_tokens, most.completion_tokens, most.audio_seconds)
+
+
+def _strides(count: int) -> tuple[int, ...]:
+    """Steps by which one goes round `count` places without coming by one twice, spread over their range."""
+    prime_to = [stride for stride in range(1, max(2, count)) if gcd(stride, count) == 1]
+    every = max(1, len(prime_to) // STRIDES)
+    return tuple(prime_to[::every][:STRIDES])

@@ -26,6 +26,7 @@ from router.telemetry.exposition import Exposition
 from router.telemetry.health import HealthCollector
 from router.telemetry.labels import OTHER, Vocabulary
 from router.telemetry.money import MoneyCollector
+from router.telemetry.price_state import feed_polls_counter
 from router.telemetry.prices import RecentPrices
 from router.telemetry.tally import Count, Counter, Distribution, Histogram
 
@@ -144,12 +145,7 @@ class Metrics:
         )
         for result in CACHE_RESULTS:
             self._cache_requests_total.labels(result)
-        self._feed_polls_total = self._counter(
-            "jeton_price_feed_polls",
-            "Times that a price feed was read. refused: what it told was not believed. unreachable: it told nothing.",
-            "feed",
-            "result",
-        )
+        self._feed_polls_total = feed_polls_counter(self.registry)
         self._ttft_seconds = self._histogram(
             "jeton_ttft_seconds", "From the request's arrival to the first token of its answer, where it is streamed.",
             TTFT_BUCKETS, "pool", "backend",

@@ -15,7 +15,7 @@ from router.telemetry.money import POSITION
 
 def series_moved(charge: Charge) -> Iterator[tuple[str, float]]:
     """Series as Prometheus writes them, and what the charge added to each; of histograms, that there was one more."""
-    metrics = Metrics(_OneCharge(charge), _NoFleet())
+    metrics = Metrics(_OneCharge(charge), NoFleet())
     metrics.attempt(charge, overhead_seconds=0.0)
     for family in metrics.registry.collect():
         if family.name == POSITION or (family.type == "gauge" and not family.name.endswith("_usd_total")):
@@ -55,7 +55,9 @@ class _OneCharge:
         return self._totals
 
 
-class _NoFleet:
+class NoFleet:
+    """Nothing is served."""
+
     snapshot = Snapshot({}, {}, {}, ())
     loads: Mapping[str, Load] = {}
 

@@ -1,11 +1,24 @@
-"""How far each backend's price can be believed just now, and how old it is: gauges, read at every scrape."""
+"""How far each backend's price can be believed just now, and how old it is: gauges, read at every scrape; and what feeds tell."""
 
 from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from router.telemetry.tally import Counter
 
 STATES = ("current", "stale", "unknown")
+
+
+def feed_polls_counter(registry: CollectorRegistry) -> Counter:
+    """Of whichever process polls the feeds. Labels: the feed, and what came of it."""
+    return Counter(
+        registry,
+        "jeton_price_feed_polls",
+        "Times that a price feed was read. refused: what it told was not believed. unreachable: it told nothing.",
+        "feed",
+        "result",
+    )
 
 
 class PriceStateCollector(Collector):

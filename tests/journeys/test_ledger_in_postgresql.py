@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from payloads import HELLO
 from postgres_server import PostgresServer
 from whole_app import WholeApp, running
@@ -55,16 +56,19 @@ async def test_it_serves_and_counts_as_with_a_file(postgres: PostgresAddress, tm
         assert len(history.charges(Filters(), 100)) == 9
 
 
-async def test_f30_clients_do_not_notice_that_postgresql_is_killed(own_server: PostgresServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("goes", "comes"), [("kill", "start_again"), ("freeze", "thaw")])
+async def test_f30_clients_do_not_notice_that_postgresql_is_killed_or_frozen(
+    own_server: PostgresServer, tmp_path: Path, goes: str, comes: str
+) -> None:
     address = own_server.database()
     async with running(tmp_path, in_postgresql(address, tmp_path), alarms=(AWAY,)) as jeton:
         await ask_all(jeton, 2)
-        await asyncio.to_thread(own_server.kill)
+        await asyncio.to_thread(getattr(own_server, goes))
         await ask_all(jeton, 3)
         await jeton.settled()
         assert await metric(jeton, "jeton_ledger_spool_bytes") > 0
         assert await metric(jeton, "jeton_ledger_accepting") == 1
-        await asyncio.to_thread(own_server.start_again)
+        await asyncio.to_thread(getattr(own_server, comes))
         await ask_all(jeton, 1)
         await jeton.settled()
         while await metric(jeton, "jeton_ledger_spool_bytes"):

@@ -1,6 +1,7 @@
 """What the default policy prefers, case by case: the candidates, and their order with the reasons."""
 
 import pytest
+from pools import CLOUD
 from pydantic import ValidationError
 
 from policies.quality_floor import BELOW, LATE, ON_TIME, QualityFloor
@@ -47,6 +48,19 @@ def test_the_order_is(case, candidate, request_) -> None:
     candidates, expected = CASES[case]
     ranking = QualityFloor().rank(request_, [candidate(name, **traits) for name, traits in candidates])
     assert [(choice.candidate.replica.id, choice.reason) for choice in ranking] == expected
+
+
+def test_the_less_room_is_left_below_that_objective_the_dearer_a_replica_of_ours(candidate, request_) -> None:
+    full, idle = candidate("full/0", quote=100, tpot=0.09), candidate("idle/0", quote=300, tpot=0.02)
+    bought = candidate("cloud/0", quote=500, tpot=0.099, pool=CLOUD)  # a provider's room is not ours to spare
+    candidates = [full, bought, idle]
+
+    def order(**parameters: float) -> list[str]:
+        ranking = QualityFloor(**parameters).rank(request_, candidates)
+        return [choice.candidate.replica.id for choice in ranking]
+
+    assert order() == ["full/0", "idle/0", "cloud/0"]
+    assert order(tpot_seconds_max=0.1) == ["idle/0", "cloud/0", "full/0"]  # 375, 500, 1,000
 
 
 def test_an_objective_for_the_time_per_token_counts_where_it_is_set(candidate, request_) -> None:

@@ -1,19 +1,27 @@
 """`jeton accountant`: the books of workers that serve elsewhere, kept by a process of its own."""
 
+import asyncio
 import json
 import os
 import signal
+import sqlite3
 import subprocess
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from audited import assert_audit_is_clean
+from audited import assert_audit_is_clean, assert_what_is_told_is_the_audits
 from emulated_fleet import EmulatedProcess
-from jeton_server import ENVIRONMENT, JETON, JetonServer, fleet_config, new_api_key
+from jeton_server import ENVIRONMENT, JETON, PEPPER, JetonServer, fleet_config, new_api_key
 from ports import free_port, free_ports
+from price_feed import document
 from test_group import PATIENCE_SECONDS, is_booked, until, write_config
+
+from router.accounting import Accounting
+from router.config_file import load
 
 
 def accountant(directory: Path, port: int) -> subprocess.Popen[bytes]:
@@ -83,6 +91,40 @@ def test_a13_a17_apart_the_accountant_alone_shows_the_money_and_another_takes_ov
             server.process.wait()
         for one in emulated.values():
             one.stop()
+
+
+async def test_leases_of_an_accountant_apart_cost_what_their_feed_says_and_go_on_so_at_the_next_start(
+    tmp_path: Path,
+) -> None:
+    small, large, embed = ([f"http://127.0.0.1:{port}"] for port in free_ports(3))
+    config = fleet_config(small, large, embed, new_api_key()) | {
+        "ledger": {"path": str(tmp_path / "ledger.sqlite"), "accountant": "apart"}
+    }
+    write_config(tmp_path, config)
+    book = json.loads((tmp_path / "prices.yaml").read_text())
+    book["feeds"] = {"market": {"file": "spot.json", "prices": ["gpu"], "poll_seconds": 86_400}}
+    (tmp_path / "prices.yaml").write_text(json.dumps(book))
+    (tmp_path / "spot.json").write_bytes(document(time.time_ns(), gpu="3.5"))
+
+    async def price_ids(poll_result: str) -> set[str]:
+        """Of the leases that run, once the feed was polled."""
+        keeping = Accounting(load(tmp_path / "router.yaml", environ={"JETON_API_KEY_PEPPER": PEPPER}))
+        async with keeping.asgi.router.lifespan_context(keeping.asgi), asyncio.timeout(PATIENCE_SECONDS):
+            while f'feed="market",result="{poll_result}"' not in bytes((await keeping._metrics()).body).decode():
+                await asyncio.sleep(0.02)
+            while not keeping._keeper.totals().leases:
+                await keeping._metrics()
+                await asyncio.sleep(0.02)
+            await keeping._metrics()
+        with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as file:
+            found = file.execute("SELECT DISTINCT price_id FROM leases WHERE ended_ns IS NULL").fetchall()
+        return {price_id for (price_id,) in found}
+
+    [fed] = await price_ids("changed")
+    assert "~3.5~" in fed
+    (tmp_path / "spot.json").unlink()
+    assert await price_ids("unreachable") == {fed}  # what it told last stays
+    assert_what_is_told_is_the_audits(tmp_path / "ledger.sqlite")
 
 
 @pytest.mark.timeout(100)

@@ -28,7 +28,7 @@ from bookkeeping import (
     assert_file_is_consistent,
     facts,
 )
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ledgers import Place
@@ -176,6 +176,48 @@ async def test_attempts_of_a_silent_worker_are_lost_as_of_its_last_word(firm: Fi
     assert [row["state"] for row in firm.rows("SELECT state FROM workers WHERE worker LIKE 'w0-%'")] == [
         WorkerState.SILENT.value
     ]
+
+
+async def test_a14_a_worker_that_is_dead_is_booked_once_all_it_told_is_and_nothing_of_it_is_open(firm: Firm) -> None:
+    dead, asking = firm.workers[0], firm.workers[1].journal
+    name = dead.journal.identity
+
+    async def is_booked() -> bool:
+        asked = asyncio.create_task(asking.is_booked(name))
+        await firm.flush(but=dead)
+        return await asked
+
+    dead.begin("open", LARGE)
+    ended = dead.begin("ended", LARGE)
+    await firm.book()
+    assert not await is_booked()  # it lives, as far as the ledger knows
+    dead.end(ended)
+    await dead.flush()
+    firm.keeping.keeper.hear_of_death(name)
+    assert not await is_booked()  # what it told waits
+    await firm.flush(but=dead)
+    await firm.keeping.book()
+    assert await is_booked()  # at once, not after its silence
+    assert {row["request_id"]: row["status"] for row in firm.charges().values()} == {"open": "lost", "ended": "ok"}
+
+
+async def test_a14_a_worker_that_went_on_under_another_name_is_booked_under_both(firm: Firm) -> None:
+    back, asking = firm.workers[0], firm.workers[1].journal
+    name = back.journal.identity
+    await firm.book()
+    await firm.silence(back)
+    back.begin("late", LARGE)
+    await firm.book()
+    assert back.journal.worker == f"{name}~2"
+    asked = asyncio.create_task(asking.is_booked(name))
+    await firm.flush()
+    assert not await asked
+    firm.keeping.keeper.hear_of_death(name)
+    await firm.flush(but=back)
+    await firm.keeping.book()
+    asked = asyncio.create_task(asking.is_booked(name))
+    await firm.flush(but=back)
+    assert await asked
 
 
 async def test_a_worker_that_comes_back_is_heard_and_its_word_corrects_what_was_lost(firm: Firm) -> None:
@@ -398,7 +440,7 @@ async def test_what_was_committed_without_word_of_it_is_written_again_as_it_was(
     """The session breaks between commit and answer; by the next try there is more to tell."""
     teller = firm.workers[1]
     first = teller.begin("first", LARGE)
-    database = teller.journal._database
+    database = teller.journal._shelf._database
     assert database is not None
     commit = database.commit
 
@@ -510,15 +552,31 @@ async def test_one_process_alone_does_not_start_over_what_others_have_told_and_n
 
 
 async def test_a_requests_story_tells_its_worker_and_what_was_said_later(firm: Firm) -> None:
+    told = firm.address.url if isinstance(firm.address, PostgresAddress) else str(firm.address)
+
+    async def show() -> Result:
+        return await asyncio.to_thread(CliRunner().invoke, ledger, ["--ledger", told, "show", "r9"])
+
     back = firm.workers[0]
+    await firm.book()
     metered = back.begin("r9", LARGE)
+    firm.workers[1].begin("r99")
+    back.begin("r8")
+    assert (await show()).exit_code == 1
+    await back.flush()
+    waiting = await show()
+    assert waiting.exit_code == 0
+    for part in ("told, not booked yet", "opened", "r9.1", "w0-"):
+        assert part in waiting.output
+    assert "r8" not in waiting.output
+    assert "r99" not in waiting.output
     await firm.book()
     await firm.silence(back)
     back.end(metered, answered(100, 20))
     await firm.book()
-    told = firm.address.url if isinstance(firm.address, PostgresAddress) else str(firm.address)
-    shown = await asyncio.to_thread(CliRunner().invoke, ledger, ["--ledger", told, "show", "r9"])
+    shown = await show()
     assert shown.exit_code == 0
+    assert "told, not booked yet" not in shown.output
     for part in ("w0-", "opened", "closed", "corrected", "router_died", "told later", "corrected_usd"):
         assert part in shown.output
 

@@ -20,9 +20,10 @@ from router.config.stores import RedisConfig
 from router.domain.budget import Budget, Period
 from router.errors import BudgetExceeded, BudgetUnavailable
 from router.ledger import shared_budget
-from router.ledger.budget import Hold
+from router.ledger.budget import Claim, Hold
 from router.ledger.shared_budget import RedisBudgets
 from router.ledger.sqlite import SqliteLedger
+from router.ledger.store import LedgerError
 
 TERM_NS = 60 * 10**9
 LIMIT = 1_000_000
@@ -190,6 +191,59 @@ async def test_f25_a_fail_over_under_two_workers_gives_nothing_out_twice(tmp_pat
                 await asyncio.sleep(0.02 if exceeded else 0.005)
             assert killed
             assert LIMIT - 2 * 2_000 <= spent <= LIMIT
+
+
+async def test_a14_a_dead_workers_share_is_freed_once_the_ledger_has_booked_it_and_not_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_booked = answers = False
+
+    async def ask_whether_it_is_booked() -> bool:
+        return is_booked
+
+    async def ask(*_: object) -> tuple[list[int], int]:
+        if not answers:
+            raise LedgerError("is away")
+        return [300_000, 0, 300_000, 0], 0  # what the dead one spent, of either budget
+
+    with redis_server(tmp_path) as server:
+        store = SqliteLedger(tmp_path / "ledger.sqlite")
+        dead = RedisBudgets(RedisConfig(url=server.url), "", store.ledger_id, worker="dead")
+        config = [Budget("acme", "", Period.DAY, LIMIT), Budget("acme", "laptop", Period.DAY, 2 * LIMIT)]
+        bursar = Bursar(store, Clock(), RedisBudgets(RedisConfig(url=server.url), "", store.ledger_id, worker="living"))
+        bursar.configure(config)
+        async with bursar.running():
+            accounts = bursar.of("acme", "laptop")
+            claims = [(one.budget, Claim(one.span, 0, 0, 0, 900_000)) for one in accounts]
+            await dead.claim(claims)
+            with pytest.raises(BudgetExceeded):
+                await reserve(bursar, 500_000)
+            monkeypatch.setattr(store, "spent", ask)
+            burying = asyncio.create_task(bursar.bury("dead", ask_whether_it_is_booked))
+            for what_is_missing in ("booked", "told"):
+                await asyncio.sleep(0.6)
+                with pytest.raises(BudgetExceeded):
+                    await reserve(bursar, 500_000)
+                assert not burying.done(), what_is_missing
+                is_booked = True
+            answers = True
+            await burying
+            held = await until_granted(bursar, LIMIT - 300_000)
+            with pytest.raises(BudgetExceeded):
+                await reserve(bursar, 1)
+            bursar.void(held)
+        await dead.close()
+        store.close()
+
+
+async def until_granted(bursar: Bursar, nanousd: int) -> Hold:
+    """Once what was freed has been claimed."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                return await reserve(bursar, nanousd)
+            except BudgetExceeded:
+                await asyncio.sleep(0.05)
 
 
 async def test_at_the_end_nothing_is_kept_from_the_others(tmp_path: Path) -> None:

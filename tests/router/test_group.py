@@ -1,7 +1,9 @@
 """`jeton serve --workers`: several processes, one port, one ledger, one scrape; whichever dies."""
 
+import asyncio
 import json
 import os
+import select
 import signal
 import socket
 import sqlite3
@@ -20,6 +22,10 @@ from emulated_fleet import EmulatedProcess
 from jeton_server import ENVIRONMENT, JETON, LEASE, JetonServer, fleet_config, new_api_key
 from ports import free_port, free_ports
 from prometheus_client.parser import text_string_to_metric_families
+from redis import Redis
+from redis_server import RedisServer, redis_server
+
+from router.group import Member, Supervisor
 
 WORKERS = 4
 CLIENTS = 8
@@ -109,8 +115,24 @@ def write_config(directory: Path, config: dict[str, Any]) -> None:
     (directory / "prices.yaml").write_text(json.dumps({"prices": {"gpu": [LEASE]}}))
 
 
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    (tmp_path / "redis").mkdir()
+    with redis_server(tmp_path / "redis") as server:
+        yield server
+
+
+def shares(redis: RedisServer) -> set[str]:
+    """The workers that have one of the only budget there is."""
+    with Redis(port=redis.port, decode_responses=True) as client:
+        [key] = client.keys("{jeton:budgets}:tests*")
+        return {field[2:] for field in client.hkeys(key) if field.startswith("l:")}
+
+
 @pytest.mark.timeout(400)
-def test_a13_a17_the_counters_of_four_workers_are_the_ledger_whoever_is_killed(tmp_path: Path) -> None:
+def test_a13_a14_a17_four_workers_have_one_ledger_and_its_budgets_whoever_is_killed(
+    tmp_path: Path, redis: RedisServer
+) -> None:
     emulated = {name: EmulatedProcess.start(tmp_path, name) for name in ("small", "large")}
     server = None
     try:
@@ -118,14 +140,16 @@ def test_a13_a17_the_counters_of_four_workers_are_the_ledger_whoever_is_killed(t
         api_key = new_api_key()
         config = fleet_config(**urls, embed=[], api_key=api_key, context_tokens=32_768)
         del config["pools"][1]["backends"][1]
-        config["ledger"] = {"silence_seconds": 2}
+        config["ledger"] = {"silence_seconds": 2 * PATIENCE_SECONDS}  # the dead are known to be, silent or not
+        config["redis"] = {"url": redis.url}
+        config["tenants"][0]["budgets"] = [{"usd": 1000, "per": "month"}]
         ledger = tmp_path / "var/jeton.sqlite"
         server = JetonServer.start(tmp_path, config, api_key, "--workers", str(WORKERS))
         until(lambda: log_of(server).count("ready  ") >= WORKERS)
         assert len(children(server.process.pid)) == WORKERS
 
         # Under load, whoever keeps the books is killed, then a worker that does not: no counter falls meanwhile.
-        seen = scraped(server)
+        seen, killed = scraped(server), []
         with load(server) as statuses:
             for victim in ("accountant", "worker"):
                 wanted = len(statuses) + 20
@@ -134,6 +158,7 @@ def test_a13_a17_the_counters_of_four_workers_are_the_ledger_whoever_is_killed(t
                 others = children(server.process.pid) - {leader}
                 os.kill(leader if victim == "accountant" else min(others), signal.SIGKILL)
                 gone = leader if victim == "accountant" else min(others)
+                killed.append(gone)
                 until(lambda gone=gone: not is_alive(gone))
                 for _ in range(20):
                     now = scraped(server)
@@ -145,7 +170,11 @@ def test_a13_a17_the_counters_of_four_workers_are_the_ledger_whoever_is_killed(t
         assert set(statuses) == {200}
 
         # The load is over, the dead are buried: what is shown is what is booked, to the nano-dollar.
-        until(lambda: log_of(server).count("taken for dead") >= 2)
+        until(lambda: log_of(server).count("a worker is dead") >= 2)
+        assert "taken for dead" not in log_of(server)
+        # What was their share of the budget is for the others, minutes before silence alone would have told.
+        until(lambda: not any(f"-{pid}-" in worker for pid in killed for worker in shares(redis)))
+        assert len(shares(redis)) == WORKERS
         until(lambda: is_booked(ledger) and assert_audit_is_clean(ledger).open_attempts == 0)
         shown = "\n".join(server.metrics()) + "\n"
         found = assert_audit_is_clean(ledger, shown)
@@ -196,6 +225,37 @@ def test_workers_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
         process.wait()
     until(lambda: not any(map(is_alive, workers)))
     assert "the supervisor is gone" in (tmp_path / "log").read_text()
+
+
+async def test_a_worker_that_was_still_starting_at_the_end_is_no_failure() -> None:
+    supervisor = Supervisor(lambda *_: ("sleep", "1000"), 1, "127.0.0.1", 0, drain_seconds=PATIENCE_SECONDS)
+    running = asyncio.create_task(supervisor.run())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not supervisor._running:
+            await asyncio.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert await running == 0
+
+
+async def test_a_worker_ends_whose_supervisor_was_killed_before_it_had_read_what_the_worker_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its end of the connection is reset then, not closed."""
+    raised: list[int] = []
+    monkeypatch.setattr("router.group.signal.raise_signal", raised.append)
+
+    async def tally() -> list[Any]:
+        return []
+
+    ours, theirs = socket.socketpair()
+    member = Member(theirs.detach(), tally, lambda: "worker", lambda worker: None)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        hearing = asyncio.create_task(member.hear())
+        while not select.select([ours], [], [], 0)[0]:
+            await asyncio.sleep(0.01)
+        ours.close()
+        await hearing
+    assert raised == [signal.SIGTERM]
 
 
 def started(directory: Path, config: dict[str, Any], *arguments: str) -> subprocess.CompletedProcess[str]:

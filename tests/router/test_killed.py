@@ -15,6 +15,7 @@ from jeton_server import JetonServer, fleet_config, new_api_key
 
 KILLS = 3
 CLIENTS = 8
+PATIENCE_SECONDS = 60.0
 
 
 @contextmanager
@@ -57,7 +58,11 @@ def test_f30_a_router_that_is_killed_under_load_leaves_books_that_are_true(tmp_p
         for _ in range(KILLS):
             server = JetonServer.start(tmp_path, config, api_key)
             with load(server) as statuses:
-                time.sleep(0.5 + chance.random())
+                deadline = time.monotonic() + PATIENCE_SECONDS
+                while not statuses:
+                    assert time.monotonic() < deadline, "nobody was answered"
+                    time.sleep(0.02)
+                time.sleep(chance.random())
                 server.process.kill()
                 server.process.wait()
             assert set(statuses) == {200}

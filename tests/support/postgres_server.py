@@ -51,14 +51,26 @@ class PostgresServer:
 
     def kill(self) -> None:
         """kill -9, of all its processes at once."""
-        postmaster = psutil.Process(self._server.get_pid())
-        processes = [postmaster, *postmaster.children(recursive=True)]
+        processes = self._processes()
         for process in processes:
             try:
                 os.kill(process.pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
         psutil.wait_procs(processes, timeout=START_SECONDS)
+
+    def freeze(self) -> None:
+        """SIGSTOP: it keeps its connections and its port, and answers nobody."""
+        for process in self._processes():  # the postmaster first, so that no child is born meanwhile
+            process.suspend()
+
+    def thaw(self) -> None:
+        for process in self._processes():
+            process.resume()
+
+    def _processes(self) -> list[psutil.Process]:
+        postmaster = psutil.Process(self._server.get_pid())
+        return [postmaster, *postmaster.children(recursive=True)]
 
     def start_again(self) -> None:
         """After `kill`: with recovery from its log, as after a power cut."""

@@ -5,8 +5,10 @@ kind, tenant, think_seconds, hash_runs, block_tokens`.
 are read too; there the size of a block is not told: it follows from a request's length and its number of blocks.
 """
 
+import csv
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from io import StringIO
 from math import ceil
 
 from load.traces.formats.table import arrivals
@@ -34,6 +36,26 @@ def read(lines: Sequence[str]) -> Trace:
     if len(stated) > 1:
         raise ValueError(f"its blocks have several sizes: {', '.join(map(str, sorted(stated)))}")
     return Trace(found, stated.pop() if stated else _block_tokens(found))
+
+
+WRITTEN = (
+    "arrival_seconds,prompt_tokens,completion_tokens,session_id,turn,think_seconds,kind,tenant,hash_runs,block_tokens"
+)
+
+
+def lines(trace: Trace) -> Iterator[str]:
+    """The trace in this format, line by line; read again it is the same but for whether requests were streamed."""
+    yield WRITTEN
+    for one in trace.arrivals:
+        runs = ";".join(f"{run.start}:{len(run)}" for run in one.blocks)
+        row = (
+            f"{one.seconds:.6f}", one.prompt_tokens, one.completion_tokens, one.session, one.turn if one.session else "",
+            "" if one.think_seconds is None else one.think_seconds, one.kind, one.tenant, runs,
+            trace.block_tokens if runs else "",
+        )  # fmt: skip
+        text = StringIO()
+        csv.writer(text, lineterminator="").writerow(row)
+        yield text.getvalue()
 
 
 def _arrival(row: Mapping[str, str]) -> Arrival:

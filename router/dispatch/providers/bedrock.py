@@ -36,11 +36,11 @@ from botocore.credentials import Credentials
 from botocore.eventstream import EventStreamBuffer, ParserError
 from botocore.exceptions import BotoCoreError
 from botocore.session import Session
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 
 from router.dispatch.credentials import CredentialsMissing, Lent, Vault, reread
 from router.dispatch.failure import FAILED, AttemptFailed, limited, overloaded, refused, says_why
-from router.dispatch.provider import Order, Provider
+from router.dispatch.provider import FileBeside, Order, Provider
 from router.dispatch.translation import TranslatedAnswer, TranslatedStream
 from router.dispatch.upstream import Exchange, Headers, UpstreamRequest
 from router.domain.fleet import Replica
@@ -85,12 +85,7 @@ class Bedrock(Provider, frozen=True):
 
     region: str | None = Field(default=None, pattern=r"^[a-z0-9-]+$")
     profile: str | None = None
-    credentials_file: Path | None = None
-
-    @field_validator("credentials_file")
-    @classmethod
-    def _beside_the_configuration(cls, value: Path | None, info: ValidationInfo) -> Path | None:
-        return value if value is None else (info.context or {}).get("folder", Path()) / value
+    credentials_file: FileBeside | None = None
 
     def path(self, order: Order) -> str:
         operation = "converse-stream" if order.is_streaming else "converse"

@@ -28,11 +28,11 @@ import google.auth.transport
 import httpx
 import orjson
 from google.oauth2 import service_account
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 
 from router.dispatch.credentials import CredentialsMissing, Lent, Vault
 from router.dispatch.failure import AttemptFailed, limited, overloaded, refused, says_why
-from router.dispatch.provider import Header, Order
+from router.dispatch.provider import FileBeside, Header, Order
 from router.dispatch.providers.openai import Openai
 from router.dispatch.upstream import Headers, UpstreamRequest
 from router.domain.fleet import Replica
@@ -67,12 +67,7 @@ class Vertex(Openai, frozen=True):
 
     project: str = Field(pattern=r"^[a-z0-9][a-z0-9:.-]*$")
     location: str = Field(pattern=r"^[a-z0-9-]+$")
-    credentials_file: Path | None = None
-
-    @field_validator("credentials_file")
-    @classmethod
-    def _beside_the_configuration(cls, value: Path | None, info: ValidationInfo) -> Path | None:
-        return value if value is None else (info.context or {}).get("folder", Path()) / value
+    credentials_file: FileBeside | None = None
 
     def path(self, order: Order) -> str:
         place = f"/v1/projects/{self.project}/locations/{self.location}/endpoints/openapi"

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from audited import assert_audit_is_clean
 from kept_elsewhere import kept_elsewhere
 from ports import free_port
 from postgres_server import PostgresServer
@@ -81,6 +82,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory, postgres_server: PostgresS
             one = WatchedDemo(prometheus, kept, f"http://127.0.0.1:{port}", api_key, quiet.value)
             _befall(one)
             yield one
+        assert_audit_is_clean(one.ledger)
 
 
 def _befall(demo: WatchedDemo) -> None:

@@ -139,6 +139,8 @@ def test_a_price_book_prices_what_a_server_does_not(tmp_path: Path) -> None:
         (["--model", "small=0"], "a weight is above 0"),
         (["--price", "x"], "--prices and --price go together"),
         (["--window", "9000", "9001"], "no requests between"),
+        (["--shape", "ramp:9:60"], "--shape goes with --rate"),
+        (["--rate", "2", "--shape", "ramp"], "none of diurnal:"),
     ],
 )
 def test_what_cannot_be_understood_is_refused_before_anything_is_sent(arguments: list[str], why: str) -> None:

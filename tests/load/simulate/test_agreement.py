@@ -5,6 +5,7 @@ whose clock stands still while anybody works (`virtual_time.py`): what is compar
 how busy the machine was.
 """
 
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import date
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from click.testing import CliRunner
 from pydantic import TypeAdapter
 from virtual_time import VirtualLoop, virtual_time
 from whole_app import CLOUD_KEY, PEPPER, WholeApp, running
@@ -21,6 +23,7 @@ from load.drive.outcome import Outcome
 from load.drive.process import Driver, Errand, Target
 from load.drive.schedule import sessions
 from load.emulator.spec import ReplicaSpec
+from load.replay.command import replay
 from load.simulate.scenario import Laboratory, PolicyChoice, Scenario
 from load.workload import Workload, read_prompts
 from router.config.profiles import AnyProfileConfig
@@ -146,3 +149,27 @@ def test_a_scenario_costs_and_takes_the_same_live_and_simulated(
         assert other.ttfts(rank) == pytest.approx(one.ttfts(rank), rel=TTFT_ERROR)
     assert (other.backends - one.backends).total() <= 0.02 * one.backends.total()
     assert one.errors == other.errors
+    if policy.name == "least_busy":  # which needs to know nothing that the ledger does not
+        replayed(tmp_path, monkeypatch, one)
+
+
+def replayed(directory: Path, monkeypatch: pytest.MonkeyPatch, seen: Seen) -> None:
+    """From the ledger that the live run left, without a word of what was asked."""
+    for name, value in ENVIRON.items():
+        monkeypatch.setenv(name, value)
+    told = directory / "replay.json"
+    arguments = ["--config", str(directory / "router.yaml"), "--policy", "always_large", "--seed", "1", "--seed", "2"]
+    arguments += ["--metered-profile", f"cloud={CLOUD_PROFILE}", "--json", str(told)]
+    result = CliRunner().invoke(replay, arguments)
+    assert result.exit_code == 0, result.output
+    found = json.loads(told.read_text())
+    was, same = found["recorded"], {name: one["mean"] for name, one in found["replayed"].items()}
+    assert was["usd_charged"] == pytest.approx(seen.nanousd / 1e9)
+    assert same["usd_charged"] == pytest.approx(was["usd_charged"], rel=COST_ERROR)
+    assert same["requests"] == was["requests"] == seen.backends.total()
+    assert same["same_route_ratio"] > 0.95
+    for rank in ("ttft_seconds_p50", "ttft_seconds_p99"):
+        assert same[rank] == pytest.approx(was[rank], rel=TTFT_ERROR)
+    assert {target for _, target, _ in found["moves"]} <= {"large", "cloud"}
+    assert found["replayed_otherwise"]["quality"]["mean"] == 1.0
+    assert found["difference"]["quality"]["mean"] > 0

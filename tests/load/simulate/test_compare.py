@@ -113,6 +113,8 @@ def test_the_command_prints_the_cheapest_first_and_writes_every_figure(tmp_path:
         ({"warmup_seconds": 60}, [], "takes all of"),
         ({"trace": "none.csv"}, [], "none.csv"),
         ({"speeed": 2}, [], "speeed"),
+        ({"shape": "ramp:9"}, [], "none of diurnal:"),
+        ({"shape": "ramp:9:60", "rate": None}, [], "goes with a `rate`"),
         ({}, ["--policy", "pack"], "the scenario has no policy pack"),
     ],
 )

@@ -7,7 +7,7 @@ from statistics import fmean, pstdev
 import pytest
 
 from load.traces import read_trace
-from load.traces.synthetic import diurnal, gamma, made_up, poisson, ramp, spikes, steady
+from load.traces.synthetic import diurnal, gamma, made_up, poisson, ramp, shaped, spikes, steady, times
 
 
 def gaps(times: list[float]) -> list[float]:
@@ -55,3 +55,40 @@ def test_the_seed_decides_and_lengths_come_from_the_trace_in_pairs() -> None:
     assert one == again != other
     pairs = {(arrival.prompt_tokens, arrival.completion_tokens) for arrival in lengths}
     assert all((arrival.prompt_tokens, arrival.completion_tokens) in pairs for arrival in one.arrivals)
+
+
+def test_a_shape_is_read_with_the_bound_of_its_rate() -> None:
+    rate, most = shaped("spikes:20:10:50", 2.0)
+    assert (rate(49.0), rate(51.0), most) == (2.0, 20.0, 20.0)
+    rate, most = shaped("ramp:1:100", 5.0)
+    assert (rate(0.0), rate(50.0), rate(200.0), most) == (5.0, 3.0, 1.0, 5.0)
+    rate, most = shaped("diurnal:1.5:240", 4.0)
+    assert (rate(0.0), rate(120.0), most) == (pytest.approx(2.0), pytest.approx(6.0), 6.0)
+
+
+@pytest.mark.parametrize("shape", ["", "spikes:20:10:50", "ramp:8:600", "diurnal:2:300"])
+def test_every_shape_makes_times_in_order_that_its_seed_decides(shape: str) -> None:
+    made = [list(times(4.0, 600.0, Random(seed), shape=shape)) for seed in (1, 1, 2)]
+    assert made[0] == made[1] != made[2]
+    assert made[0] == sorted(made[0])
+    assert 0 < made[0][0] < made[0][-1] < 600
+
+
+@pytest.mark.parametrize(
+    ("shape", "why"),
+    [
+        ("sawtooth:1", "none of diurnal:"),
+        ("ramp:1", "none of diurnal:"),
+        ("ramp:fast:10", "none of"),
+        ("ramp:-1:10", "none of"),
+        ("diurnal:3:600", "1 to 2 times"),
+    ],
+)
+def test_a_shape_that_is_none_is_refused_with_those_there_are(shape: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        times(4.0, 600.0, Random(1), shape=shape)
+
+
+def test_gaps_that_vary_and_a_rate_that_does_are_one_too_many() -> None:
+    with pytest.raises(ValueError, match="leave one out"):
+        times(4.0, 600.0, Random(1), variation=2.0, shape="ramp:8:600")

@@ -3,11 +3,12 @@
 import asyncio
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
 import pytest
-from audited import assert_audit_is_clean
+from audited import assert_audit_is_clean, assert_what_is_told_is_the_audits
 from bookkeeping import (
     CLOUD_PRICE,
     EDGE_PRICE,
@@ -30,6 +31,7 @@ from router.domain.totals import Totals
 from router.errors import Unavailable
 from router.ledger import writer
 from router.ledger.address import PostgresAddress
+from router.ledger.schema import open_reader
 from router.ledger.store import Event, EventKind, LedgerError, SpentQuestion
 from router.ledger.writer import BatchedLedger
 
@@ -160,6 +162,40 @@ def test_f30_postgresql_killed_under_load_is_caught_up_with(own_server: Postgres
     assert sum(line.attempts for line in totals.lines.values()) == 3 * 56
     store.close()
     assert_ledger_is_consistent(place.address)
+
+
+def test_f30_a_postgresql_that_is_frozen_is_given_up_and_caught_up_with(
+    own_server: PostgresServer, tmp_path: Path
+) -> None:
+    """SIGSTOP: it keeps the connection, so that no time-out of TCP's or its own would end."""
+    place = Place(own_server.database(), tmp_path)
+    store = place.open()
+    accountant = kept(store)
+    keep(accountant, "before", 10)
+    written(store)
+    own_server.freeze()
+    try:
+        keep(accountant, "away", 30)
+        written(store)
+        assert store.spool is not None
+        assert store.spool[0] > 0
+        assert accountant.is_accepting
+        with pytest.raises(LedgerError):
+            open_reader(place.address)
+    finally:
+        own_server.thaw()
+    drained(store)
+    keep(accountant, "after", 10)
+    written(store)
+    store.close()
+    assert_ledger_is_consistent(place.address, is_quiet=True)
+    assert assert_what_is_told_is_the_audits(place.address).attempts == 50
+
+
+def test_a_statement_may_take_long_while_the_server_answers_others(place: Place) -> None:
+    place.open().close()
+    with closing(open_reader(place.address)) as database:
+        assert database.execute("SELECT 1 FROM pg_sleep(1.2)").fetchone() == (1,)
 
 
 def test_f30_a_router_that_ends_with_a_spool_writes_it_at_the_next_start(

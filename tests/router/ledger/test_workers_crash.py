@@ -4,57 +4,23 @@ books balance."""
 import asyncio
 import os
 import random
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
-import busy_worker
 import pytest
 from audited import assert_audit_is_clean
-from bookkeeping import FLEET, PRICES, PROFILES, assert_file_is_consistent
+from bookkeeping import assert_file_is_consistent
+from busy_workers import Busy, booked_events, take_up, until
 from ledgers import Place
 
-from router.bookkeeper import Bookkeeper
-from router.ledger.address import Address, PostgresAddress
-from router.ledger.journals import Journals
 from router.ledger.schema import open_shared
-from router.ledger.shared import SharedLedger
 from router.rebuild import rebuild
 
 WORKERS = 3
 KILLS_EACH = 10
 # `make test-crash` asks for more of them.
 LEDGERS = max(int(os.environ.get("JETON_TEST_KILLS", "0")) // KILLS_EACH, 1)
-SUPPORT = Path(busy_worker.__file__)
-PATIENCE_SECONDS = 60.0
-
-
-class Busy:
-    """A worker in a process of its own. What it says goes to a file, so that it never waits for us."""
-
-    def __init__(self, place: Place, seed: int) -> None:
-        self.output = place.directory / f"said-{seed}"
-        address = place.address
-        ledger = address.url if isinstance(address, PostgresAddress) else str(address)
-        with self.output.open("wb") as said:
-            self.process = subprocess.Popen([sys.executable, str(SUPPORT), ledger, str(seed)], stdout=said, stderr=said)
-
-    def leads(self) -> bool:
-        """Whether it keeps the books, or did before it lost them."""
-        return any(word == "posted" for word, _ in self.said())
-
-    def said(self) -> list[tuple[str, str]]:
-        text = self.output.read_text()
-        lines = (line.partition(" ") for line in text.splitlines(keepends=True) if line.endswith("\n"))
-        return [(word, rest.strip()) for word, _, rest in lines]
-
-    def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        assert self.process.wait() == -signal.SIGKILL, self.output.read_text()[-3000:]
 
 
 @pytest.mark.timeout(600)
@@ -116,34 +82,3 @@ def test_a13_f29_f30_workers_and_accountants_killed_at_any_moment_leave_one_char
     assert sum(cost for _, _, cost in charges.values()) >= shown > 0
     rebuild(address, place.directory / "rebuilt.sqlite")
     assert_audit_is_clean(place.directory / "rebuilt.sqlite")
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not become so"
-        time.sleep(0.02)
-
-
-def booked_events(place: Place) -> int:
-    ((last,),) = place.rows("SELECT coalesce(max(seq), 0) FROM journal")
-    return int(last)
-
-
-async def take_up(address: Address) -> None:
-    """An accountant books what the dead have told, and closes what they left open."""
-    now_seconds = 0.0
-
-    keeper = Bookkeeper(
-        Journals(address),
-        lambda: SharedLedger(address),
-        time.time_ns,
-        silence_seconds=1.0,
-        monotonic=lambda: now_seconds,
-    )
-    keeper.set_fleet(FLEET, PRICES, PROFILES)
-    assert await keeper.lead()
-    for _ in range(3):
-        await keeper.go_on(is_asked=True)
-        now_seconds += 2.0
-    await keeper.close()

@@ -156,6 +156,22 @@ def test_the_step_that_a_prompt_waits_for_is_the_profile_s(
     assert Pace(profile, busy).ttft_seconds(tokens) == pytest.approx(awaited + steps)
 
 
+def test_a_token_waits_for_the_prompts_that_take_the_place_of_those_that_end() -> None:
+    """Thirty-two that each hold 1,000 + 100 tokens, of 200 to come: each is followed by a prompt of 1,000 within 200 steps."""
+    profile = H100_8B.model_copy(update={"token_seconds": 1e-6})  # which hides behind nothing
+    pace = Pace(profile, Occupancy(32, 0, 32 * 1100, 0))
+    present = pace.tpot_seconds_of_present(1000, 200)
+    assert present == pytest.approx(profile.step_seconds(33, 33 * 1100, 0))
+    assert pace.tpot_seconds(1000, 200) == pytest.approx(profile.step_seconds(33, 33 * 1100, 32 * 1000 // 200))
+    # What is cached is not read again, of the others as of this one.
+    assert present < pace.tpot_seconds(1000, 200, cached_ratio=0.5) < pace.tpot_seconds(1000, 200)
+    assert pace.tpot_seconds(1000, 200, cached_ratio=1.0) == present
+    # Alone there is nobody whose place is taken.
+    assert Pace(H100_8B, Occupancy(0, 0, 0, 0)).tpot_seconds(1000, 200) == pytest.approx(
+        H100_8B.step_seconds(1, 1100, 0)
+    )
+
+
 @given(st.integers(0, 255), st.integers(1, 255), st.integers(1, 20_000))
 def test_more_work_never_makes_a_replica_quicker(some: int, more: int, prompt_tokens: int) -> None:
     # Nearly: the budget of a step is shared with the sequences that decode, so a chunk's rounding may hide one of them.

@@ -1,0 +1,108 @@
+"""The command: run, tell, write the page."""
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from datetime import date
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from load.bench.comparison.judged import Judged, Verdicts
+from load.bench.comparison.page import Row, page
+from load.bench.policies import read_outcomes
+from load.simulate import table
+from load.simulate.scenario import Laboratory, PolicyChoice, Scenario
+from router.config_shape import check_shape
+from router.config_source import read_source
+from router.selection.loader import policy_names
+
+HERE = Path(__file__).parent / "scenarios"
+SETTINGS = Path(__file__).parent / "policies.yaml"
+DAY = date(2026, 11, 26)  # prices in force
+# The configurations name the variable; nothing is asked there.
+ENVIRONMENT = {"CLOUD_API_KEY": "none"}
+
+
+@click.command()
+@click.option("--scenario", "wanted", multiple=True, help="Only this one. Repeatable.")
+@click.option("--policy", "names", multiple=True, help="Only this one. Repeatable.")
+@click.option("--seed", "seeds", type=int, multiple=True, help="Instead of the scenarios'. Repeatable.")
+@click.option("--processes", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the page there.")
+@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures there.")
+def comparison(
+    wanted: tuple[str, ...],
+    names: tuple[str, ...],
+    seeds: tuple[int, ...],
+    processes: int,
+    out: Path | None,
+    json_path: Path | None,
+) -> None:
+    """Every policy on every scenario of this package, in simulated time."""
+    files = scenarios()
+    if missing := set(wanted) - files.keys():
+        raise click.UsageError(f"there is no scenario {', '.join(sorted(missing))}; there are {', '.join(files)}")
+    found: dict[str, list[Row]] = {}
+    with ProcessPoolExecutor(processes) as workers:
+        for name in wanted or files:
+            chosen = [choice for choice in choices(name) if not names or choice.called in names]
+            run = partial(measure, files[name], seeds=seeds)
+            found[name] = list(workers.map(run, chosen))
+            click.echo(f"{name}:")
+            for row in sorted(found[name], key=lambda row: row.usd):
+                click.echo("  " + " | ".join(row.cells()))
+    if json_path is not None:
+        told = {name: [row.told() for row in rows] for name, rows in found.items()}
+        json_path.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    if out is not None:
+        said = {name: _said(files[name]) for name in found}
+        out.write_text(page(found, said, DAY, _settings()["measured"]), encoding="utf-8")
+        click.echo(f"written to {out}")
+
+
+def measure(path: Path, choice: PolicyChoice, seeds: Sequence[int] = ()) -> Row:
+    """One policy on one scenario: means over the seeds."""
+    scenario = check_shape(read_source(path), Scenario)
+    laboratory = Laboratory(scenario, path.parent, ENVIRONMENT, DAY)
+    judged = PolicyChoice(
+        name=f"{Judged.__module__}:{Judged.__name__}",
+        parameters={"inner": choice.name, "parameters": choice.parameters},
+        label=choice.called,
+    )
+    right, runs, verdicts = read_outcomes(), [], []
+    for seed in seeds or scenario.seeds:
+        Judged.listening = Verdicts(right)
+        runs.append(table.figures(*laboratory.run(judged, seed)))
+        verdicts.append(Judged.listening)
+    return Row.of(choice.called, table.over_seeds(runs), verdicts)
+
+
+def scenarios() -> dict[str, Path]:
+    """Their files, by name."""
+    return {file.stem: file for file in sorted(HERE.glob("*.yaml")) if not file.stem.endswith(("_fleet", "prices"))}
+
+
+def choices(scenario: str) -> list[PolicyChoice]:
+    """Every policy as it ships, but for what the settings say of it; and those that run once more under another name."""
+    settings = _settings()
+    shipped = [
+        PolicyChoice(name=name, parameters=settings["parameters"].get(name, {}))
+        for name in policy_names()
+        if scenario in settings["only"].get(name, [scenario])
+    ]
+    variants = [PolicyChoice(label=label, **variant) for label, variant in settings["variants"].items()]
+    return [*shipped, *variants]
+
+
+def _settings() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))
+    return found
+
+
+def _said(path: Path) -> str:
+    """What a scenario's file says of itself, in its first line."""
+    return path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")

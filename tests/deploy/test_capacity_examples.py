@@ -1,0 +1,131 @@
+"""Each example of a kind of capacity in `deploy/config/capacity/`: it is in order, and the router does with it what it says."""
+
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router.config_file import load
+from router.deployment import deploy
+from router.domain.decision import Choice, Prediction
+from router.domain.fleet import UP, Health, HealthState, Load, Snapshot
+from router.domain.request import Capability, Endpoint, InferenceRequest, Prompt, Terms
+
+HERE = Path(__file__).parents[2] / "deploy" / "config" / "capacity"
+EXAMPLES = sorted(file.stem for file in HERE.glob("*.yaml") if file.stem != "prices")
+DAY = date(2026, 11, 26)
+ENVIRONMENT = {"CLOUD_API_KEY": "none"}
+FULL = Load(attempts=250, prefill_tokens=0, decoding=250, context_tokens=400_000)
+LIMITED = Health(False, "rate limited by the backend", 99.0, HealthState.LIMITED)
+LEAVING = Health(False, "is being taken away", 0.0, HealthState.LEAVING)
+
+
+def ranking(
+    example: str,
+    *,
+    model: str = "auto",
+    prompt_tokens: int = 500,
+    region: str = "",
+    loads: Mapping[str, Load] | None = None,
+    health: Mapping[str, Health] | None = None,
+    prediction: Prediction | None = None,
+    request_id: str = "r1",
+) -> list[Choice]:
+    """How a request for this model is ranked. loads, health: by backend or replica; idle and up where left out."""
+    deployment = deploy(load(HERE / f"{example}.yaml", environ=ENVIRONMENT, day=DAY), DAY)
+    replicas = [replica for backend in deployment.backends for replica in backend.replicas]
+
+    def of_each(given: Mapping[str, Any] | None) -> dict[str, Any]:
+        found = {}
+        for one in replicas:
+            for name in (one.id, one.backend):
+                if given and name in given:
+                    found[one.id] = given[name]
+        return found
+
+    snapshot = Snapshot(
+        {backend.name: backend for backend in deployment.backends},
+        {one.id: UP for one in replicas} | of_each(health),
+        {},
+        deployment.tiers,
+    )
+    request = InferenceRequest(
+        request_id, "t", "k", Endpoint.CHAT, model, True, Prompt("hello", tokens_estimate=prompt_tokens),
+        frozenset({Capability.CHAT}), terms=Terms(region=region),
+    )  # fmt: skip
+    candidates, _ = deployment.finder.find(
+        request, deployment.scopes.resolve(model), snapshot, of_each(loads), prediction, 1.0
+    )
+    return deployment.policies.default.policy.rank(request, candidates)
+
+
+def first(example: str, **told) -> str:
+    return ranking(example, **told)[0].candidate.backend.name
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_example_is_in_order_and_nothing_in_it_is_stale(example: str) -> None:
+    loaded = load(HERE / f"{example}.yaml", environ=ENVIRONMENT, day=DAY)
+    assert not [one for one in loaded.warnings if "API key" not in str(one)]
+
+
+@pytest.mark.parametrize(("suffices", "expected"), [(0.65, "llama-nvfp4"), (0.3, "llama-fp8"), (0.2, "llama-bf16")])
+def test_the_less_sure_a_prompt_is_the_more_bits_it_gets(suffices: float, expected: str) -> None:
+    # Tiers between the least and the most bits lie on a straight line: of 0.65 the second has 0.77, of 0.3 the third 0.77.
+    assert first("quantization", prediction=Prediction(suffices, 200.0, "chat", 0.0)) == expected
+
+
+def test_who_asks_for_full_precision_gets_nothing_else() -> None:
+    choices = ranking("quantization", model="llama-full", prediction=Prediction(1.0, 200.0, "chat", 0.0))
+    assert {choice.candidate.backend.name for choice in choices} == {"llama-bf16"}
+
+
+def test_work_goes_to_the_generation_whose_token_is_cheapest_until_that_is_full() -> None:
+    choices = ranking("generations")
+    quotes = [one.candidate.marginal_nanousd for one in choices if "within" in one.reason]
+    assert quotes == sorted(quotes)
+    cheapest = choices[0].candidate.backend.name
+    assert first("generations", loads={cheapest: FULL}) != cheapest
+
+
+def test_a_prompt_that_would_keep_a_cpu_for_long_goes_elsewhere_unless_its_client_is_patient() -> None:
+    places = {one.candidate.backend.name: one.reason for one in ranking("generations", prompt_tokens=8000)}
+    assert places["cpu"].startswith("least violation")
+    assert first("generations", prompt_tokens=8000, model="patient") == "cpu"
+
+
+def test_near_is_near_only_for_its_own_region_and_as_long_as_the_prompt_fits() -> None:
+    times = {
+        region: {
+            one.candidate.backend.name: one.candidate.ttft_seconds for one in ranking("near_and_far", region=region)
+        }
+        for region in ("", "eu-central")
+    }
+    assert times["eu-central"]["near"] < times[""]["near"]
+    assert times["eu-central"]["far"] == times[""]["far"]
+    assert first("near_and_far", region="eu-central") == "near"
+    assert first("near_and_far", region="eu-central", prompt_tokens=60_000) == "far"
+    assert first("near_and_far", region="eu-central", loads={"near": FULL}) == "far"
+
+
+def test_a_commitment_is_filled_before_what_is_paid_as_it_is_used() -> None:
+    assert first("commitments") == "committed"
+    assert first("commitments", loads={"committed": FULL}) == "on-demand"
+    both = {"committed": FULL, "on-demand": FULL}
+    assert first("commitments", loads=both) == "deepinfra"
+    assert first("commitments", loads=both, health={"deepinfra": LIMITED}) == "together"
+
+
+def test_spot_goes_first_but_for_the_share_that_is_kept_elsewhere_and_not_when_it_is_leaving() -> None:
+    names = [first("spot", request_id=f"r{number}") for number in range(300)]
+    assert 0.05 < names.count("steady") / len(names) < 0.16
+    steady = next(number for number, name in enumerate(names) if name == "spot")
+    assert first("spot", request_id=f"r{steady}", health={"spot": LEAVING}) == "steady"
+
+
+def test_accepted_drafts_make_a_token_cheaper() -> None:
+    assert first("speculation") == "drafting"
+    by_name = {one.candidate.backend.name: one.candidate for one in ranking("speculation")}
+    assert by_name["drafting"].tpot_seconds < by_name["plain"].tpot_seconds

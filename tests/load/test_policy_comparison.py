@@ -1,0 +1,95 @@
+"""The comparison of policies in simulated time: what its figures mean, and that its scenarios can be run."""
+
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from load.bench.comparison.command import ENVIRONMENT, HERE, SETTINGS, choices, measure, scenarios
+from load.bench.comparison.judged import Judged, Verdicts
+from load.bench.comparison.page import Row, equals, page
+from load.simulate.scenario import PolicyChoice
+from router.config_file import load
+from router.domain.decision import Candidate
+from router.domain.fleet import IDLE, Backend, Billing, EngineKind, Pool, PoolKind, Replica
+from router.domain.request import Capability, Endpoint, InferenceRequest, Prompt
+from router.selection.loader import load_policy
+
+MINE = Row("quality_floor", 1.0, 0.0, 0.5, 1.0, 0.2, 1.0, 0.98, 0.93, 0.5, 1.02, 0.0)
+ROWS = [
+    MINE,
+    replace(MINE, policy="cheap and late", usd=0.1, in_time=0.5),
+    replace(MINE, policy="cheap and wrong", usd=0.1, quality=0.8),
+    replace(MINE, policy="as good", usd=1.5, in_time=0.975, quality=0.925),
+    replace(MINE, policy="large tier only, on time", usd=4.0, quality=1.0, small=0.0),
+]
+
+
+def candidate(tier: str, *, quality: float) -> Candidate:
+    pool = Pool("central", PoolKind.CENTRAL, Billing.LEASED)
+    backend = Backend(
+        tier, pool, "m", "m", tier, "fp8", EngineKind.VLLM, 8192, frozenset({Capability.CHAT}), "p", "h", ()
+    )
+    return Candidate(backend, Replica(f"{tier}/1", tier, "http://h"), IDLE, 0.1, 0.01, 100.0, quality, 1, 1, 1)
+
+
+def request(text: str) -> InferenceRequest:
+    return InferenceRequest("r", "t", "k", Endpoint.CHAT, "auto", True, Prompt(text), frozenset({Capability.CHAT}))
+
+
+def test_money_is_compared_among_those_that_keep_as_much() -> None:
+    assert [row.policy for row in equals(ROWS, "quality_floor")] == [
+        "quality_floor",
+        "as good",
+        "large tier only, on time",
+    ]
+
+
+def test_the_page_says_by_how_much_the_next_is_dearer_and_what_the_large_tier_alone_would_be() -> None:
+    told = page({"chat": ROWS}, {"chat": "Mixed chat."}, "2026-11-26", "quality_floor")
+    assert "| chat | 1.000, 98.0% in time, 93.0% right | as good 1.500 | -33.3% | 4.000 (-75%), 98.0% in time |" in told
+    assert "| cheap and late |" in told
+    assert "| **as good** |" in told
+
+
+def test_answers_are_judged_by_what_real_models_made_of_the_question() -> None:
+    judged = Judged(inner="always_small")
+    Judged.listening = verdicts = Verdicts({"easy": (1, 1), "hard": (0, 1)})
+    try:
+        small, large = candidate("small", quality=0.7), candidate("large", quality=1.0)
+        for text in ("easy", "hard"):
+            judged.rank(request(text), [small])
+        judged.rank(request("hard"), [large])
+    finally:
+        Judged.listening = None
+    assert verdicts.quality == pytest.approx(2 / 3)
+    assert verdicts.small_ratio == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("name", scenarios())
+def test_every_policy_of_a_scenario_can_be_made_and_its_fleet_is_in_order(name: str) -> None:
+    for choice in choices(name):
+        load_policy(choice.name, choice.parameters)
+    scenario = yaml.safe_load(scenarios()[name].read_text(encoding="utf-8"))
+    load(HERE / scenario["config"], environ=ENVIRONMENT)
+
+
+def test_every_policy_that_the_settings_name_is_one() -> None:
+    settings = yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))
+    for name in {*settings["parameters"], *settings["only"]}:
+        load_policy(name, settings["parameters"].get(name, {}))
+
+
+def test_a_scenario_runs_and_is_told(tmp_path) -> None:
+    whole = scenarios()["edge_central"].read_text(encoding="utf-8")
+    short = tmp_path / "short.yaml"
+    short.write_text(
+        whole.replace("seconds: 240", "seconds: 12")
+        .replace("warmup_seconds: 20", "warmup_seconds: 2")
+        .replace("config: ", f"config: {HERE}/")
+    )
+    row = measure(short, PolicyChoice(name="always_large"), (1,))
+    assert row.quality == 1.0
+    assert row.small == 0.0
+    assert row.bought_usd == 0.0
+    assert 0 < row.usd <= row.usd_in_time
