@@ -1,4 +1,5 @@
-"""The README is true: every command and snippet of it runs, on emulated vLLM servers in the place of the reader's.
+"""The README is true, and so are the pages that it leads to: every command and snippet of them runs, on emulated vLLM servers
+in the place of the reader's.
 
 A word behind a block's language, which is not shown, says what is done with it: `run` (with a shell, Python or Node), `file=…`
 (written down), `serve` and `emulate` (started, on other ports), `backend` (checked as the backends of a metered pool). Blocks
@@ -29,6 +30,22 @@ from router.config_file import load
 
 PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
+# In this order, because what one page makes another may use. Pages whose commands other tests run are not among them.
+PAGES = (
+    "clouds",
+    "prices",
+    "budgets",
+    "reports",
+    "workers",
+    "refusals",
+    "load-testing",
+    "repeats",
+    "replicas",
+    "failures",
+)
+TEXTS = {"README.md": README} | {
+    f"docs/{page}.md": (PROJECT / f"docs/{page}.md").read_text(encoding="utf-8") for page in PAGES
+}
 BLOCK = re.compile(r"^```(?P<language>\w+)(?: (?P<word>\S+))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 STEP_SECONDS_MAX = 60.0
 
@@ -39,7 +56,11 @@ class Block(NamedTuple):
     text: str
 
 
-BLOCKS = [Block(found["language"], found["word"] or "", found["text"]) for found in BLOCK.finditer(README)]
+BLOCKS = [
+    Block(found["language"], found["word"] or "", found["text"])
+    for text in TEXTS.values()
+    for found in BLOCK.finditer(text)
+]
 
 
 def blocks(language: str, word: str) -> list[str]:
@@ -180,7 +201,8 @@ def test_every_snippet_runs_against_the_readmes_own_configuration(reader: Reader
     exposition = reader.run("curl", "--fail", "--silent", f"{url}/metrics")
     families = set(re.findall(r"^# TYPE (\S+) ", exposition, re.MULTILINE))
     of_several_workers = {"jeton_ledger_lag_seconds", "jeton_late_events_total"}
-    assert set(re.findall(r"`(jeton_\w+)`", README)) - {"jeton_cost"} - of_several_workers <= families
+    named = set(re.findall(r"`(jeton_\w+)`", "\n".join(TEXTS.values())))
+    assert named - {"jeton_cost"} - of_several_workers <= families
 
 
 @pytest.mark.parametrize("text", blocks("yaml", "backend"))
@@ -242,6 +264,24 @@ def test_every_policy_is_listed() -> None:
     assert set(re.findall(r"`(\w+)`", table)) == {path.stem for path in (PROJECT / "policies").glob("[a-z]*.py")}
 
 
-@pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)#]+)\)", README))
-def test_every_link_leads_somewhere(link: str) -> None:
-    assert (PROJECT / link).exists()
+LINKS = [
+    (page, link)
+    for page in ("README.md", *(str(path.relative_to(PROJECT)) for path in sorted((PROJECT / "docs").glob("*.md"))))
+    for link in sorted(set(re.findall(r"\]\((?!http)([^)#]+)", (PROJECT / page).read_text(encoding="utf-8"))))
+]
+
+
+@pytest.mark.parametrize(("page", "link"), LINKS)
+def test_every_link_leads_somewhere(page: str, link: str) -> None:
+    assert ((PROJECT / page).parent / link).exists()
+
+
+def test_every_page_can_be_found_from_the_readme() -> None:
+    found, left = set[str](), ["README.md"]
+    while left:
+        page = left.pop()
+        if page not in found and page.endswith(".md"):
+            found.add(page)
+            base = (PROJECT / page).parent
+            left += [str((base / link).resolve().relative_to(PROJECT)) for at, link in LINKS if at == page]
+    assert {str(path.relative_to(PROJECT)) for path in (PROJECT / "docs").glob("*.md")} <= found

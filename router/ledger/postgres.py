@@ -30,17 +30,11 @@ from router.ledger.partitions import make_months, months_there
 from router.ledger.postgres_database import OURS, PostgresDatabase
 from router.ledger.postgres_schema import open_writer
 from router.ledger.reading import read_last_event, read_recovery, read_totals
-from router.ledger.returning import Returning
+from router.ledger.returning import RECONNECT_SECONDS, Returning
 from router.ledger.spending import prepare_spending, read_spent
-from router.ledger.spool import Spool
+from router.ledger.spool import DRAIN_BYTES, DRAIN_SECONDS, Spool
 from router.ledger.store import Checkpoint, LedgerError, SpentQuestion
 from router.ledger.writer import EVENTS_WAITING_MAX, BatchedLedger
-
-# How often a PostgreSQL that is away is looked for.
-RECONNECT_SECONDS = 0.5
-# What of the spool is written at once, and for how long before new batches have their turn.
-DRAIN_BYTES = 2**20
-DRAIN_SECONDS = 0.2
 
 start_of = lru_cache(month_start_ns)
 

@@ -25,10 +25,10 @@ from router.ledger.address import Address, PostgresAddress
 from router.ledger.batch import PRICE_COLUMNS, WRITE_PRICE
 from router.ledger.database import Database, transaction
 from router.ledger.reading import read_lease_prices
-from router.ledger.returning import Returning
+from router.ledger.returning import RECONNECT_SECONDS, Returning
 from router.ledger.schema import open_shared, turns_of
 from router.ledger.spending import prepare_spending
-from router.ledger.spool import SpoolFile, SpoolTaken
+from router.ledger.spool import DRAIN_BYTES, DRAIN_SECONDS, SpoolFile, SpoolTaken
 from router.ledger.store import LedgerError
 from router.ledger.workers import WorkerState
 
@@ -36,11 +36,6 @@ log = structlog.get_logger(__name__)
 
 Answer = TypeVar("Answer")
 
-# How often a PostgreSQL that is away is looked for.
-RECONNECT_SECONDS = 0.5
-# What of a spool is told at once, and for how long before new reports have their turn.
-DRAIN_BYTES = 2**20
-DRAIN_SECONDS = 0.2
 # What another worker has said of its work in flight is believed for so long.
 ELSEWHERE_NS = 2 * 10**9
 

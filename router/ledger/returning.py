@@ -12,6 +12,9 @@ from router.ledger.store import LedgerError
 
 log = structlog.get_logger(__name__)
 
+# How often a database that is away is looked for.
+RECONNECT_SECONDS = 0.5
+
 Found = TypeVar("Found", bound=Database)
 
 

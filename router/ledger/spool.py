@@ -17,6 +17,9 @@ from router.ledger.batch import BatchRows
 from router.ledger.store import LedgerError
 
 BUSY_SECONDS = 1.0
+# What of a spool is written where it belongs at once, and for how long before what is new has its turn.
+DRAIN_BYTES = 2**20
+DRAIN_SECONDS = 0.2
 TABLES = (
     "CREATE TABLE IF NOT EXISTS batches (number INTEGER PRIMARY KEY, rows BLOB NOT NULL) STRICT",
     "CREATE TABLE IF NOT EXISTS owner (ledger_id TEXT NOT NULL, term INTEGER NOT NULL) STRICT",
