@@ -81,7 +81,7 @@ class App:
         self._member = None if channel is None else Member(channel, self._tally, self._identity, self._heed_death)
         ledger, recent_prices = _placed(config.ledger, in_group=channel is not None), RecentPrices()
         password = loaded.secrets.ledger_password.get_secret_value()
-        self._books = Books(ledger, password, self._clock.now_ns, recent_prices.count)
+        self._books = Books(ledger, password, self._clock.now_ns, recent_prices.count, in_group=channel is not None)
         self._accountant = self._books.accountant
         self._price_watch.remember(self._books.lease_prices())
         deployment = deploy(loaded, self._day, self.drifts, self._price_watch.fed, self._prefixes)
