@@ -79,6 +79,7 @@ class Backend:
     dedicated_to: the tenants that it serves and nobody else; empty: it serves all.
     price: name of a price-book row. profile: name of an engine profile (leased vLLM only, else "").
     provider: whose API it is, where it is not plainly OpenAI's or vLLM's; a file in `dispatch/providers/`.
+    reads_on: an answer whose client has left is read to its end, for it is billed to its end.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Backend:
     completion_tokens_max: int = 0
     dedicated_to: frozenset[str] = frozenset()
     provider: str = ""
+    reads_on: bool = False
 
 
 @immutable

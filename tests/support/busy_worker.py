@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import structlog
 from bookkeeping import CLOUD_PRICE, EDGE_PRICE, FLEET, LARGE, PRICES, PROFILES, SMALL, answered, facts
 
 from router.bookkeeper import Bookkeeper
@@ -96,4 +97,6 @@ async def work(address: Address, seed: int, spool: Path) -> None:
 
 
 if __name__ == "__main__":
+    # Not among what it says: another thread may log in the middle of a line.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     asyncio.run(work(address_from_text(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])))

@@ -398,7 +398,7 @@ def test_f31_a_workers_spool_that_is_full_refuses_metered_attempts_and_keeps_the
     assert len(statuses(place)) == served + 1
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_f30_a13_postgresql_killed_and_frozen_under_two_workers_loses_nothing_and_doubles_nothing(
     own_server: PostgresServer, place: Place
 ) -> None:
