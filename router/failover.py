@@ -115,8 +115,8 @@ class Failover:
             except BaseException as error:
                 self._cancel(work, attempt, work.why_cut_short(error))
                 raise
-            else:
-                self._succeeded(work, attempt)
+            else:  # in the loop's next turn, together with those of the others that have ended by then
+                asyncio.get_running_loop().call_soon(self._succeeded, work, attempt)
                 return
         if over_budget is not None and not failures:
             raise over_budget
@@ -177,10 +177,9 @@ class Failover:
         self._recount.later(work, attempt, said, lambda: self._record(work, attempt, attempt.succeed(None, estimate)))
 
     def _cancel(self, work: Work, attempt: Attempt, why: str) -> None:
-        stream = attempt.stream
-        said = attempt.said
-        if said is None and attempt.charge is None and stream is not None and stream.usage() is None:
-            said = stream.said()
+        stream, said = attempt.stream, attempt.said
+        if said is None and attempt.charge is None and stream is not None and stream.events and stream.usage() is None:
+            said = stream.said()  # of one that had not begun there is nothing to count
         if said is None:
             self._record(work, attempt, attempt.cancel(why))
         else:
