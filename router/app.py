@@ -42,6 +42,7 @@ from router.pricing.profile import EngineProfile
 from router.recall import Recall
 from router.reload import Reloader
 from router.selection.affinity import TOKENS_UNKNOWN_MAX, PrefixIndex
+from router.selection.sleep import Sleepers
 from router.telemetry.cache import CacheCollector
 from router.telemetry.discoveries import DiscoveryCollector
 from router.telemetry.drift import DriftCollector
@@ -50,6 +51,7 @@ from router.telemetry.keeping import KeeperCollector
 from router.telemetry.metrics import CONTENT_TYPE, Metrics
 from router.telemetry.price_state import PriceStateCollector
 from router.telemetry.prices import RecentPrices
+from router.telemetry.sleep import SleepCollector
 from router.telemetry.spool import SpoolCollector
 
 log = structlog.get_logger("jeton.app")
@@ -71,6 +73,7 @@ class App:
         self._watchdog = Watchdog()
         self.drifts = Drifts()
         self._prefixes = PrefixIndex()
+        self._sleepers = Sleepers()
         self._discovery = Discovery(self._replicas_moved, time.monotonic)
         self._discovery.follow(loaded)
         self._discovery.look_first()  # before the ledger goes on: the leases of replicas that are still there shall, too
@@ -84,9 +87,10 @@ class App:
         self._books = Books(ledger, password, self._clock.now_ns, recent_prices.count)
         self._accountant = self._books.accountant
         self._price_watch.remember(self._books.lease_prices())
-        deployment = deploy(loaded, self._day, self.drifts, self._price_watch.fed, self._prefixes)
+        deployment = deploy(loaded, self._day, self.drifts, self._price_watch.fed, self._prefixes, self._sleepers)
         self.drifts.follow(_replica_profiles(deployment))
         self._prefixes.follow(_cache_tokens(deployment))
+        self._sleepers.follow(deployment.backends)
         self._fleet = Fleet(deployment.backends, deployment.tiers, deployment.rules, on_health=self._heed_health)
         self._bursar = Bursar(
             self._books.store,
@@ -103,6 +107,7 @@ class App:
             shows_money=lambda: self._books.shows_money,
         )
         self._metrics.registry.register(DriftCollector(self._drift_ratios))
+        self._metrics.registry.register(SleepCollector(self._sleeping))
         self._metrics.registry.register(DiscoveryCollector(self._discovery))
         if self._books.keeper is not None:
             self._metrics.registry.register(KeeperCollector(self._books.keeper))
@@ -168,9 +173,10 @@ class App:
         self._discovery.follow(loaded)
         loaded = self._discovery.filled(loaded)
         self._price_watch.follow(loaded)
-        deployment = deploy(loaded, day, self.drifts, self._price_watch.fed, self._prefixes)
+        deployment = deploy(loaded, day, self.drifts, self._price_watch.fed, self._prefixes, self._sleepers)
         self.drifts.follow(_replica_profiles(deployment))
         self._prefixes.follow(_cache_tokens(deployment))
+        self._sleepers.follow(deployment.backends)
         self._day = day
         self._books.set_fleet(deployment)
         self._bursar.configure(loaded.budgets)
@@ -292,6 +298,13 @@ class App:
         }
         for replica, kind, ratio in self.drifts.ratios():
             yield backends.get(replica, ""), replica, kind, ratio
+
+    def _sleeping(self) -> Iterator[tuple[str, str, bool, int]]:
+        now_seconds = self._fleet.clock()
+        for backend in self._pipeline.deployment.backends:
+            for replica in backend.replicas if backend.scale_to_zero is not None else ():
+                if (sleeper := self._sleepers.of(replica.id)) is not None:
+                    yield backend.name, replica.id, sleeper.is_asleep(now_seconds), sleeper.wakes
 
     def _why_not_ready(self) -> str:
         if self._is_draining:

@@ -22,6 +22,7 @@ from router.selection.affinity import PrefixIndex
 from router.selection.candidates import Finder
 from router.selection.holdout import Holdout
 from router.selection.scope import Scopes
+from router.selection.sleep import Sleepers
 from router.selection.tenancy import Tenancy
 from router.selection.terms import Shedding
 from router.selection.timetable import Timetable
@@ -78,10 +79,11 @@ def deploy(
     drifts: Drifts | None = None,
     fed: Callable[[str], FedPrice | None] = lambda name: None,
     prefixes: PrefixIndex | None = None,
+    sleepers: Sleepers | None = None,
 ) -> Deployment:
     """From checked files to a deployment, with the prices in force on `day`.
 
-    drifts, prefixes: what was learned before it. fed: what a feed has told of a price.
+    drifts, prefixes, sleepers: what was learned before it. fed: what a feed has told of a price.
     """
     config = loaded.config
     prices = build_prices(config, loaded.book, day, fed)
@@ -107,6 +109,7 @@ def deploy(
             stale_seconds=config.health.stale_seconds,
             drifts=drifts,
             prefixes=prefixes,
+            sleepers=sleepers,
             seats_max=config.replicas_considered,
         ),
         prices=prices,

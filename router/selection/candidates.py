@@ -25,6 +25,7 @@ from router.selection.refusal import refuse_for_now, refuse_tenant, refuse_too_l
 from router.selection.sample import in_order_of_chance
 from router.selection.scope import Scope
 from router.selection.site import Seat, Site
+from router.selection.sleep import Sleepers
 from router.selection.tenancy import Tenancy, why_not_for
 
 # Of one backend, when nothing else is configured: more than most have, and few enough for a millisecond's decision.
@@ -44,8 +45,9 @@ class Finder:
     """Finds candidates under one configuration; make a new one when prices, profiles or tiers change.
 
     tiers: weakest first. prices: in force, by backend. profiles: by profile name. stale_seconds: the age from which on a
-    scrape is not believed. drifts: how far replicas are from their profiles; prefixes: what was sent where; both outlive this
-    configuration. seats_max: of one backend's replicas, how many a request looks at (`sample.py`).
+    scrape is not believed. drifts: how far replicas are from their profiles; prefixes: what was sent where; sleepers: who of
+    those that scale to zero is awake; all outlive this configuration. seats_max: of one backend's replicas, how many a request
+    looks at (`sample.py`).
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Finder:
         stale_seconds: float,
         drifts: Drifts | None = None,
         prefixes: PrefixIndex | None = None,
+        sleepers: Sleepers | None = None,
         seats_max: int = SEATS_MAX,
     ) -> None:
         self._levels = {tier: level for level, tier in enumerate(tiers)}
@@ -66,6 +69,7 @@ class Finder:
         self.seats_max = seats_max
         self.drifts = drifts or Drifts()
         self.prefixes = prefixes or PrefixIndex()
+        self.sleepers = Sleepers() if sleepers is None else sleepers
         self._sites: dict[str, Site] = {}
         # Of the last snapshot's scrapes; a snapshot's are never changed.
         self._scrapes: Mapping[str, Scrape] = {}
@@ -168,7 +172,7 @@ class Finder:
         """One for each backend, whoever asks: its seats remember their outlooks."""
         site = self._sites.get(backend.name)
         if site is None:
-            self._sites[backend.name] = site = Site(backend, self._levels[backend.tier], price)
+            self._sites[backend.name] = site = Site(backend, self._levels[backend.tier], price, self.sleepers)
         return site
 
 

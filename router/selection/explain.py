@@ -71,6 +71,7 @@ def _choice(rank: int, choice: Choice, drifts: Drifts | None) -> dict[str, Any]:
         "quality": candidate.quality,
         "ttft_seconds": candidate.ttft_seconds,
         "tpot_seconds": candidate.tpot_seconds,
+        "cold_start_seconds": candidate.cold_start_seconds,
         "profile_correction": drift and {"ttft_ratio": drift.ttft.ratio, "tpot_ratio": drift.tpot.ratio},
         "completion_tokens": candidate.completion_tokens,
         "cached_tokens": candidate.cached_tokens,
@@ -82,6 +83,7 @@ def _choice(rank: int, choice: Choice, drifts: Drifts | None) -> dict[str, Any]:
             "must_parse": choice.acceptance.must_parse,
         },
         "quote": _quote(candidate),
+        "waking": {"usd": usd_text(candidate.waking_nanousd), "nanousd": candidate.waking_nanousd},
         "hold": {"usd": usd_text(candidate.hold_nanousd), "nanousd": candidate.hold_nanousd},
         "load": {
             "attempts": candidate.load.attempts,

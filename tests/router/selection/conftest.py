@@ -27,6 +27,7 @@ from router.pricing.profile import EngineProfile, roofline_profile
 from router.selection.affinity import PrefixIndex
 from router.selection.candidates import Finder
 from router.selection.scope import Scope
+from router.selection.sleep import Sleepers
 
 NOW = 1000.0
 TIERS = ("small", "large")
@@ -60,6 +61,7 @@ class Fleet:
     scope: tuple[str, ...] = ()  # backends by name; empty: all
     drifts: Drifts = field(default_factory=Drifts)
     prefixes: PrefixIndex = field(default_factory=PrefixIndex)
+    sleepers: Sleepers = field(default_factory=Sleepers)
 
     def finder(self) -> Finder:
         return Finder(
@@ -69,6 +71,7 @@ class Fleet:
             stale_seconds=10.0,
             drifts=self.drifts,
             prefixes=self.prefixes,
+            sleepers=self.sleepers,
         )
 
     def find(
