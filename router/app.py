@@ -42,10 +42,12 @@ from router.pricing.profile import EngineProfile
 from router.recall import Recall
 from router.reload import Reloader
 from router.selection.affinity import TOKENS_UNKNOWN_MAX, PrefixIndex
+from router.selection.experience import Experiences
 from router.selection.sleep import Sleepers
 from router.telemetry.cache import CacheCollector
 from router.telemetry.discoveries import DiscoveryCollector
 from router.telemetry.drift import DriftCollector
+from router.telemetry.experience import ExperienceCollector
 from router.telemetry.gathered import Tally, tally_row
 from router.telemetry.keeping import KeeperCollector
 from router.telemetry.metrics import CONTENT_TYPE, Metrics
@@ -74,6 +76,7 @@ class App:
         self.drifts = Drifts()
         self._prefixes = PrefixIndex()
         self._sleepers = Sleepers()
+        self._experiences = Experiences()
         self._discovery = Discovery(self._replicas_moved, time.monotonic)
         self._discovery.follow(loaded)
         self._discovery.look_first()  # before the ledger goes on: the leases of replicas that are still there shall, too
@@ -87,10 +90,13 @@ class App:
         self._books = Books(ledger, password, self._clock.now_ns, recent_prices.count)
         self._accountant = self._books.accountant
         self._price_watch.remember(self._books.lease_prices())
-        deployment = deploy(loaded, self._day, self.drifts, self._price_watch.fed, self._prefixes, self._sleepers)
+        deployment = deploy(
+            loaded, self._day, self.drifts, self._price_watch.fed, self._prefixes, self._sleepers, self._experiences
+        )
         self.drifts.follow(_replica_profiles(deployment))
         self._prefixes.follow(_cache_tokens(deployment))
         self._sleepers.follow(deployment.backends)
+        self._experiences.follow(deployment.backends, loaded.config.health.availability_min)
         self._fleet = Fleet(deployment.backends, deployment.tiers, deployment.rules, on_health=self._heed_health)
         self._bursar = Bursar(
             self._books.store,
@@ -108,6 +114,7 @@ class App:
         )
         self._metrics.registry.register(DriftCollector(self._drift_ratios))
         self._metrics.registry.register(SleepCollector(self._sleeping))
+        self._metrics.registry.register(ExperienceCollector(self._experiences))
         self._metrics.registry.register(DiscoveryCollector(self._discovery))
         if self._books.keeper is not None:
             self._metrics.registry.register(KeeperCollector(self._books.keeper))
@@ -173,10 +180,13 @@ class App:
         self._discovery.follow(loaded)
         loaded = self._discovery.filled(loaded)
         self._price_watch.follow(loaded)
-        deployment = deploy(loaded, day, self.drifts, self._price_watch.fed, self._prefixes, self._sleepers)
+        deployment = deploy(
+            loaded, day, self.drifts, self._price_watch.fed, self._prefixes, self._sleepers, self._experiences
+        )
         self.drifts.follow(_replica_profiles(deployment))
         self._prefixes.follow(_cache_tokens(deployment))
         self._sleepers.follow(deployment.backends)
+        self._experiences.follow(deployment.backends, loaded.config.health.availability_min)
         self._day = day
         self._books.set_fleet(deployment)
         self._bursar.configure(loaded.budgets)
@@ -246,6 +256,7 @@ class App:
                     self.apply(self._loaded)
                 self._books.advance()
                 self.drifts.advance(self._clock.now_ns())
+                self._experiences.advance(self._clock.now_ns())
             except Exception:
                 log.exception("time could not be booked")
 

@@ -22,6 +22,7 @@ from router.dispatch.relay import Relay, is_event_stream
 from router.dispatch.retries import RetryBudget
 from router.domain.attempt import AttemptFacts, AttemptStatus, Charge
 from router.domain.decision import Choice
+from router.domain.fleet import Billing
 from router.domain.request import Endpoint
 from router.errors import BudgetRefusal, RateLimited, Refusal
 from router.fleet.state import Fleet
@@ -190,7 +191,10 @@ class Failover:
         quality = None if work.decision.prediction is None else attempt.candidate.quality
         self._metrics.attempt(charge, (attempt.opened_ns - work.received_ns) / 1e9, quality)
         finder = work.deployment.finder
-        finder.drifts.observe(attempt.candidate, charge)
+        if attempt.candidate.backend.pool.billing is Billing.METERED:
+            finder.experiences.observe(charge)
+        else:
+            finder.drifts.observe(attempt.candidate, charge)
         if attempt.candidate.backend.scale_to_zero is not None:
             finder.sleepers.ended(charge, self._fleet.clock())
         if work.request.prefix and (charge.first_token_ns is not None or charge.status is AttemptStatus.OK):

@@ -17,14 +17,9 @@ from router.pricing.forecast import prompt_work
 from router.pricing.price import MeteredPrice
 from router.pricing.quote import Lease, Outlook, metered_quote
 from router.selection.ask import Ask
+from router.selection.experience import TTFT_SECONDS_PER_TOKEN
 from router.selection.site import Seat, Site
 
-# A metered provider tells nothing of its load, so one forecast serves for all. Measured on the 1,593 requests of the Claude
-# Code agent trace (callanjfox/kv-cache-tester, Apache-2.0) that have the API's own times: a Theil–Sen line through the time
-# to the first token over the prompt's length, and the median time per token after it.
-METERED_TTFT_SECONDS = 1.8
-METERED_TTFT_SECONDS_PER_TOKEN = 5.8e-6
-METERED_TPOT_SECONDS = 0.017
 # Providers cache nothing shorter (OpenAI and Anthropic document 1,024 tokens).
 METERED_CACHED_TOKENS_MIN = 1024
 
@@ -66,7 +61,7 @@ class Prospect(Candidate):
     @property
     def tpot_seconds(self) -> float:
         if self._outlook is None:
-            return METERED_TPOT_SECONDS
+            return self._offer[0].experience.tpot_seconds
         ask = self._offer[1]
         return self._outlook.tpot_seconds(ask.prompt_tokens, ask.completion_tokens)
 
@@ -164,7 +159,7 @@ def appraise(site: Site, seats: Iterable[Seat], ask: Ask, sight: Sight, candidat
     cached, is_stale, outlook = 0, False, None
     if lease is None:
         nanousd = _metered_nanousd(site, ask, 0) + egress_nanousd
-        ttft_seconds = rtt_seconds + METERED_TTFT_SECONDS + METERED_TTFT_SECONDS_PER_TOKEN * prompt_tokens
+        ttft_seconds = rtt_seconds + site.experience.ttft_seconds + TTFT_SECONDS_PER_TOKEN * prompt_tokens
     else:
         is_stale = sight.is_stale
         site.survey(sight.snapshot.scrapes, sight.drifts, is_stale=is_stale)

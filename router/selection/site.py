@@ -14,6 +14,7 @@ from router.pricing.drift import Drift, Drifts
 from router.pricing.price import MeteredPrice, Purchase
 from router.pricing.quote import Lease, Outlook
 from router.pricing.worst_case import leased_worst_case, metered_worst_case
+from router.selection.experience import Experience
 from router.selection.extent import extent
 from router.selection.sleep import Sleeper, Sleepers
 
@@ -55,17 +56,23 @@ class Seat:
 
 
 class Site:
-    """level: the tier's place, 0 for the weakest. price: a lease with its engine's profile, or the price of tokens.
-    egress_nanousd_per_byte: of what leaves the pool. well_in: the last verdicts on replicas' health that all of its own
-    passed."""
+    """level: the tier's place, 0 for the weakest. experience: with it, where it is metered; else nothing is learned. price: a
+    lease with its engine's profile, or the price of tokens. egress_nanousd_per_byte: of what leaves the pool. well_in: the
+    last verdicts on replicas' health that all of its own passed."""
 
     def __init__(
-        self, backend: Backend, level: int, price: Lease | MeteredPrice, sleepers: Sleepers | None = None
+        self,
+        backend: Backend,
+        level: int,
+        price: Lease | MeteredPrice,
+        sleepers: Sleepers | None = None,
+        experience: Experience | None = None,
     ) -> None:
         self.backend = backend
         self.level = level
         self.price = price
         self.scale_to_zero = backend.scale_to_zero
+        self.experience = experience or Experience()
         self.seats = tuple(
             Seat(replica, None if sleepers is None else sleepers.of(replica.id)) for replica in backend.replicas
         )

@@ -26,6 +26,7 @@ from router.pricing.price import LeasedPrice, MeteredPrice, Price, Purchase, Tok
 from router.pricing.profile import EngineProfile, roofline_profile
 from router.selection.affinity import PrefixIndex
 from router.selection.candidates import Finder
+from router.selection.experience import Experiences
 from router.selection.scope import Scope
 from router.selection.sleep import Sleepers
 
@@ -62,6 +63,7 @@ class Fleet:
     drifts: Drifts = field(default_factory=Drifts)
     prefixes: PrefixIndex = field(default_factory=PrefixIndex)
     sleepers: Sleepers = field(default_factory=Sleepers)
+    experiences: Experiences = field(default_factory=Experiences)
 
     def finder(self) -> Finder:
         return Finder(
@@ -72,6 +74,7 @@ class Fleet:
             drifts=self.drifts,
             prefixes=self.prefixes,
             sleepers=self.sleepers,
+            experiences=self.experiences,
         )
 
     def find(
