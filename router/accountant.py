@@ -127,6 +127,7 @@ class Accountant:
         Told a time before the last, as after a restart with the clock set back, it books nothing: it never unbooks.
         """
         at_ns = self._advanced_ns = max(at_ns, self._advanced_ns)
+        self._leases.stop_idle(at_ns)
         open_nanousd: dict[Account, int] = {}
         leases = []
         for lease in self._leases:

@@ -24,6 +24,7 @@ from router.dispatch.relay import Relay, is_event_stream
 from router.dispatch.retries import RetryBudget
 from router.domain.attempt import AttemptFacts, AttemptStatus, Charge
 from router.domain.decision import Choice
+from router.domain.fleet import Billing
 from router.domain.request import Endpoint
 from router.errors import BudgetRefusal, RateLimited, Refusal
 from router.fleet.state import Fleet
@@ -72,6 +73,9 @@ class Failover:
     async def dispatch(self, work: Work) -> None:
         """Try the choices in order until one answers; after the first byte there is no other."""
         self._retries.request()
+        sleepers = work.deployment.finder.sleepers
+        if sleepers:
+            sleepers.passed(work.decision.choices, self._fleet.clock())
         failures: list[AttemptFailed] = []
         over_budget: BudgetRefusal | None = None
         discarded = 0
@@ -210,7 +214,7 @@ class Failover:
         )
         price = work.deployment.prices.get(candidate.backend.name)
         try:
-            return Attempt(
+            attempt = Attempt(
                 facts,
                 candidate,
                 price,
@@ -224,12 +228,20 @@ class Failover:
             if hold is not None:
                 self._bursar.void(hold)
             raise
+        if candidate.backend.scale_to_zero is not None:
+            work.deployment.finder.sleepers.opened(candidate, self._fleet.clock())
+        return attempt
 
     def _record(self, work: Work, attempt: Attempt, charge: Charge) -> None:
         quality = None if work.decision.prediction is None else attempt.candidate.quality
         self._metrics.attempt(charge, (attempt.opened_ns - work.received_ns) / 1e9, quality)
         finder = work.deployment.finder
-        finder.drifts.observe(attempt.candidate, charge)
+        if attempt.candidate.backend.pool.billing is Billing.METERED:
+            finder.experiences.observe(charge)
+        else:
+            finder.drifts.observe(attempt.candidate, charge)
+        if attempt.candidate.backend.scale_to_zero is not None:
+            finder.sleepers.ended(charge, self._fleet.clock())
         if work.request.prefix and (charge.first_token_ns is not None or charge.status is AttemptStatus.OK):
             finder.prefixes.sent(charge.facts.replica, work.request.prefix)
 
