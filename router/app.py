@@ -46,15 +46,19 @@ from router.recall import Recall
 from router.recount import Recount
 from router.reload import Reloader
 from router.selection.affinity import TOKENS_UNKNOWN_MAX, PrefixIndex
+from router.selection.experience import Experiences
+from router.selection.sleep import Sleepers
 from router.shadows import Shadows
 from router.telemetry.cache import CacheCollector
 from router.telemetry.discoveries import DiscoveryCollector
 from router.telemetry.drift import DriftCollector
+from router.telemetry.experience import ExperienceCollector
 from router.telemetry.gathered import Tally, tally_row
 from router.telemetry.keeping import KeeperCollector
 from router.telemetry.metrics import CONTENT_TYPE, Metrics
 from router.telemetry.price_state import PriceStateCollector
 from router.telemetry.prices import RecentPrices
+from router.telemetry.sleep import SleepCollector
 from router.telemetry.spool import SpoolCollector
 
 log = structlog.get_logger("jeton.app")
@@ -79,6 +83,8 @@ class App:
         self._watchdog = Watchdog()
         self.drifts = Drifts()
         self._prefixes = PrefixIndex()
+        self._sleepers = Sleepers()
+        self._experiences = Experiences()
         self._discovery = Discovery(self._replicas_moved, time.monotonic)
         self._discovery.follow(loaded)
         self._discovery.look_first()  # before the ledger goes on: the leases of replicas that are still there shall, too
@@ -91,12 +97,16 @@ class App:
         )
         ledger, recent_prices = _placed(config.ledger, in_group=channel is not None), RecentPrices()
         password = loaded.secrets.ledger_password.get_secret_value()
-        self._books = Books(ledger, password, self._clock.now_ns, recent_prices.count)
+        self._books = Books(ledger, password, self._clock.now_ns, recent_prices.count, in_group=channel is not None)
         self._accountant = self._books.accountant
         self._price_watch.remember(self._books.lease_prices())
-        deployment = deploy(loaded, self._day, self.drifts, self._price_watch.fed, self._prefixes)
+        deployment = deploy(
+            loaded, self._day, self.drifts, self._price_watch.fed, self._prefixes, self._sleepers, self._experiences
+        )
         self.drifts.follow(_replica_profiles(deployment))
         self._prefixes.follow(_cache_tokens(deployment))
+        self._sleepers.follow(deployment.backends)
+        self._experiences.follow(deployment.backends, loaded.config.health.availability_min)
         self._fleet = Fleet(deployment.backends, deployment.tiers, deployment.rules, on_health=self._heed_health)
         self._bursar = Bursar(
             self._books.store,
@@ -113,6 +123,8 @@ class App:
             shows_money=lambda: self._books.shows_money,
         )
         self._metrics.registry.register(DriftCollector(self._drift_ratios))
+        self._metrics.registry.register(SleepCollector(self._sleeping))
+        self._metrics.registry.register(ExperienceCollector(self._experiences))
         self._metrics.registry.register(DiscoveryCollector(self._discovery))
         if self._books.keeper is not None:
             self._metrics.registry.register(KeeperCollector(self._books.keeper))
@@ -181,9 +193,13 @@ class App:
         self._discovery.follow(loaded)
         loaded = self._discovery.filled(loaded)
         self._price_watch.follow(loaded)
-        deployment = deploy(loaded, day, self.drifts, self._price_watch.fed, self._prefixes)
+        deployment = deploy(
+            loaded, day, self.drifts, self._price_watch.fed, self._prefixes, self._sleepers, self._experiences
+        )
         self.drifts.follow(_replica_profiles(deployment))
         self._prefixes.follow(_cache_tokens(deployment))
+        self._sleepers.follow(deployment.backends)
+        self._experiences.follow(deployment.backends, loaded.config.health.availability_min)
         self._day = day
         self._books.set_fleet(deployment)
         self._bursar.configure(loaded.budgets)
@@ -256,6 +272,7 @@ class App:
                     self.apply(self._loaded)
                 self._books.advance()
                 self.drifts.advance(self._clock.now_ns())
+                self._experiences.advance(self._clock.now_ns())
             except Exception:
                 log.exception("time could not be booked")
 
@@ -311,6 +328,13 @@ class App:
         }
         for replica, kind, ratio in self.drifts.ratios():
             yield backends.get(replica, ""), replica, kind, ratio
+
+    def _sleeping(self) -> Iterator[tuple[str, str, bool, int]]:
+        now_seconds = self._fleet.clock()
+        for backend in self._pipeline.deployment.backends:
+            for replica in backend.replicas if backend.scale_to_zero is not None else ():
+                if (sleeper := self._sleepers.of(replica.id)) is not None:
+                    yield backend.name, replica.id, sleeper.is_asleep(now_seconds), sleeper.wakes
 
     def _why_not_ready(self) -> str:
         if self._is_draining:

@@ -61,20 +61,22 @@ async def deliver_answer(
             attempt.discard(answer.usage, answer.completion_tokens_estimate)
             raise NotAccepted
     await cohort.assemble()
+    charge = None
+    if answer.usage is None and can_count(work, attempt):
+        attempt.said = said_in_answer(text)
+    if attempt.said is None:
+        charge = attempt.succeed(answer.usage, answer.completion_tokens_estimate)
+        await cohort.assemble()
     headers = [(b"content-type", header_value(exchange, b"content-type")), *_labels(attempt)]
     shown = _shown(parcel, text)
-    if answer.usage is None and can_count(work, attempt) and (said := said_in_answer(text)) is not None:
-        attempt.said = said
-        await work.call.answer(200, headers, shown)
-        return
-    charge = attempt.succeed(answer.usage, answer.completion_tokens_estimate)
-    if charge.cost_nanousd is not None:
-        headers.append((b"x-jeton-cost-usd", usd_text(charge.cost_nanousd).encode()))
-    tape = work.tape
-    if tape is not None:
-        headers.append(tape.header)
-        tape.add(shown)
-        record(tape, work.request, backend, charge, headers[0][1])
+    if charge is not None:
+        if charge.cost_nanousd is not None:
+            headers.append((b"x-jeton-cost-usd", usd_text(charge.cost_nanousd).encode()))
+        tape = work.tape
+        if tape is not None:
+            headers.append(tape.header)
+            tape.add(shown)
+            record(tape, work.request, backend, charge, headers[0][1])
     await work.call.answer(200, headers, shown)
 
 

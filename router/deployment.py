@@ -20,9 +20,11 @@ from router.pricing.price import Price
 from router.pricing.profile import EngineProfile
 from router.selection.affinity import PrefixIndex
 from router.selection.candidates import Finder
+from router.selection.experience import Experiences
 from router.selection.holdout import Holdout
 from router.selection.scope import Scopes
 from router.selection.shadow import Shadow
+from router.selection.sleep import Sleepers
 from router.selection.tenancy import Tenancy
 from router.selection.terms import Shedding
 from router.selection.timetable import Timetable
@@ -82,10 +84,12 @@ def deploy(
     drifts: Drifts | None = None,
     fed: Callable[[str], FedPrice | None] = lambda name: None,
     prefixes: PrefixIndex | None = None,
+    sleepers: Sleepers | None = None,
+    experiences: Experiences | None = None,
 ) -> Deployment:
     """From checked files to a deployment, with the prices in force on `day`.
 
-    drifts, prefixes: what was learned before it. fed: what a feed has told of a price.
+    drifts, prefixes, sleepers, experiences: what was learned before it. fed: what a feed has told of a price.
     """
     config = loaded.config
     prices = build_prices(config, loaded.book, day, fed)
@@ -112,6 +116,8 @@ def deploy(
             stale_seconds=config.health.stale_seconds,
             drifts=drifts,
             prefixes=prefixes,
+            sleepers=sleepers,
+            experiences=experiences,
             seats_max=config.replicas_considered,
         ),
         prices=prices,

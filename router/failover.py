@@ -24,6 +24,7 @@ from router.dispatch.relay import Relay, is_event_stream
 from router.dispatch.retries import RetryBudget
 from router.domain.attempt import SHADOW_TENANT, AttemptFacts, AttemptStatus, Charge
 from router.domain.decision import Choice
+from router.domain.fleet import Billing
 from router.domain.request import Endpoint
 from router.errors import BudgetRefusal, RateLimited, Refusal
 from router.fleet.state import Fleet
@@ -75,6 +76,9 @@ class Failover:
     async def dispatch(self, work: Work) -> None:
         """Try the choices in order until one answers; after the first byte there is no other."""
         self._retries.request()
+        sleepers = work.deployment.finder.sleepers
+        if sleepers:
+            sleepers.passed(work.decision.choices, self._fleet.clock())
         failures: list[AttemptFailed] = []
         over_budget: BudgetRefusal | None = None
         discarded = 0
@@ -118,10 +122,11 @@ class Failover:
             except BaseException as error:
                 self._cancel(work, attempt, work.why_cut_short(error))
                 raise
-            else:
-                self._succeeded(work, attempt)
+            else:  # in the loop's next turn, together with those of the others that have ended by then
+                loop = asyncio.get_running_loop()
+                loop.call_soon(self._succeeded, work, attempt)
                 if work.deployment.shadow.is_on:
-                    self._cast_shadow(work, attempt)
+                    loop.call_soon(self._cast_shadow, work, attempt)
                 return
         if over_budget is not None and not failures:
             raise over_budget
@@ -193,10 +198,9 @@ class Failover:
             )
 
     def _cancel(self, work: Work, attempt: Attempt, why: str) -> None:
-        stream = attempt.stream
-        said = attempt.said
-        if said is None and attempt.charge is None and stream is not None and stream.usage() is None:
-            said = stream.said()
+        stream, said = attempt.stream, attempt.said
+        if said is None and attempt.charge is None and stream is not None and stream.events and stream.usage() is None:
+            said = stream.said()  # of one that had not begun there is nothing to count
         if said is None:
             self._record(work, attempt, attempt.cancel(why))
         else:
@@ -228,7 +232,7 @@ class Failover:
         )
         price = work.deployment.prices.get(candidate.backend.name)
         try:
-            return Attempt(
+            attempt = Attempt(
                 facts,
                 candidate,
                 price,
@@ -243,12 +247,20 @@ class Failover:
             if hold is not None:
                 self._bursar.void(hold)
             raise
+        if candidate.backend.scale_to_zero is not None:
+            work.deployment.finder.sleepers.opened(candidate, self._fleet.clock())
+        return attempt
 
     def _record(self, work: Work, attempt: Attempt, charge: Charge) -> None:
         quality = None if work.decision.prediction is None else attempt.candidate.quality
         self._metrics.attempt(charge, (attempt.opened_ns - work.received_ns) / 1e9, quality)
         finder = work.deployment.finder
-        finder.drifts.observe(attempt.candidate, charge)
+        if attempt.candidate.backend.pool.billing is Billing.METERED:
+            finder.experiences.observe(charge)
+        else:
+            finder.drifts.observe(attempt.candidate, charge)
+        if attempt.candidate.backend.scale_to_zero is not None:
+            finder.sleepers.ended(charge, self._fleet.clock())
         if work.request.prefix and (charge.first_token_ns is not None or charge.status is AttemptStatus.OK):
             finder.prefixes.sent(charge.facts.replica, work.request.prefix)
 

@@ -146,6 +146,7 @@ JOINTS = {
         "router.charging",
         "router.leases",
     ),
+    "router.reporter": (DOMAIN, PRICING, "router.ledger", "router.accountant", "router.charging"),
     "router.bookkeeper": (DOMAIN, PRICING, "router.ledger", "router.head_accountant"),
     "router.books": ("router",),
     "router.derivation": (DOMAIN, PRICING, "router.ledger"),

@@ -12,6 +12,7 @@ from router.config_checks.prices import check_prices, prices_over_plain_http, pr
 from router.config_checks.profiles import check_profiles, useless_profiles
 from router.config_checks.reading import Reading
 from router.config_checks.routing import check_aliases, check_baseline, check_policy_rules, check_shadow
+from router.config_checks.scale_to_zero import check_scale_to_zero
 from router.config_checks.secrets import check_listening, check_secrets, keys_over_plain_http
 from router.config_checks.stores import check_cache, check_ledger
 from router.config_checks.tenants import (
@@ -41,6 +42,7 @@ MISTAKES: tuple[Check, ...] = (
     check_profiles,
     check_providers,
     check_leaving,
+    check_scale_to_zero,
     check_secrets,
     check_cache,
     check_name_of_the_cache,

@@ -1,8 +1,9 @@
 """One of several workers on a ledger, as busy as it can be until it is killed: `python busy_worker.py LEDGER SEED SPOOL`.
 
-LEDGER is a file, or the URL of a PostgreSQL; SPOOL a path. Prints `durable <attempt>` for every metered attempt once its journal
-says that it is on disk, `refused <attempt>` where it cannot, `told <attempt>` once its end is, and `posted <nano-dollars>`, the
-sum of all costs and corrections that the totals have shown, while it keeps the books.
+LEDGER is a file, or the URL of a PostgreSQL; SPOOL a path. With an odd seed it only reports (`router/reporter.py`). Prints
+`durable <attempt>` for every metered attempt once its journal says that it is on disk, `refused <attempt>` where it cannot,
+`told <attempt>` once its end is, and `posted <nano-dollars>`, the sum of all costs and corrections that the totals have shown,
+while it keeps the books.
 """
 
 import asyncio
@@ -83,7 +84,7 @@ async def work(address: Address, seed: int, spool: Path) -> None:
         silence_seconds=SILENCE_SECONDS,
         spool=SpoolConfig(path=spool),
     )
-    books = Books(config, "", time.time_ns, lambda charge: None)
+    books = Books(config, "", time.time_ns, lambda charge: None, in_group=seed % 2 == 1)
     fleet = Fleet(FLEET, ("small", "large"), HealthRules())
     assert books.keeper is not None
     books.accountant.set_fleet(FLEET, PRICES, PROFILES, time.time_ns())

@@ -12,9 +12,11 @@ GENERATING = frozenset({"chat", "completions", "responses", "messages"})
 
 
 def by_request(charges: Iterable[Row]) -> list[list[Row]]:
-    """Rows by column, in any order: each request's attempts in theirs."""
+    """Rows by column, in any order: each request's attempts in theirs. Shadows are nobody's requests."""
     attempts: dict[str, list[Row]] = {}
     for row in charges:
+        if row["status"] == "shadow":
+            continue
         attempts.setdefault(row["request_id"], []).append(row)
     for several in attempts.values():
         several.sort(key=lambda row: int(row["number"]))
