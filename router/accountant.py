@@ -289,10 +289,13 @@ class Accountant:
         charge = charge_of(attempt, end, cost, at_ns)
         if attempt.seq is not None:
             self._write(charge, lease, attempt.worker, number, given_back)
-        self._closed[attempt_id] = charge
+        self._remember(charge)
+        return charge
+
+    def _remember(self, charge: Charge) -> None:
+        self._closed[charge.facts.attempt_id] = charge
         if len(self._closed) > CLOSED_REMEMBERED:
             self._closed.popitem(last=False)
-        return charge
 
     # The ledger
 

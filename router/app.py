@@ -1,11 +1,13 @@
 """Builds every room from the configuration and joins them; the only file that knows all."""
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, date, datetime
 from functools import partial
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
@@ -35,11 +37,13 @@ from router.fleet.state import Fleet
 from router.gateway import Gateway
 from router.group import Member
 from router.ledger.shared_budget import RedisBudgets
+from router.orders import Order, Orders
 from router.pipeline import Pipeline
 from router.price_watch import PriceWatch
 from router.pricing.drift import Drifts
 from router.pricing.profile import EngineProfile
 from router.recall import Recall
+from router.recount import Recount
 from router.reload import Reloader
 from router.selection.affinity import TOKENS_UNKNOWN_MAX, PrefixIndex
 from router.selection.experience import Experiences
@@ -63,8 +67,11 @@ class App:
     """One router. `asgi` is what a server runs; `drain` makes it not ready while it still serves; `drifts` is what it has
     learned of its replicas."""
 
-    def __init__(self, loaded: LoadedConfig, channel: int | None = None) -> None:
-        """channel: the socket to the supervisor, where this is one worker of a group."""
+    def __init__(
+        self, loaded: LoadedConfig, channel: int | None = None, admin_listening: socket.socket | None = None
+    ) -> None:
+        """channel: the socket to the supervisor, where this is one worker of a group; admin_listening: of the group's admin
+        port."""
         self._loaded = loaded
         self._day = _today()
         self._is_draining = False
@@ -84,10 +91,12 @@ class App:
         self._price_watch = PriceWatch(loaded, self._clock.now_ns, self._prices_moved, self._feed_polled)
         config = loaded.config
         self._burying: set[asyncio.Task[None]] = set()
-        self._member = None if channel is None else Member(channel, self._tally, self._identity, self._heed_death)
+        self._member = (
+            None if channel is None else Member(channel, self._tally, self._identity, self._heed_death, self._obey)
+        )
         ledger, recent_prices = _placed(config.ledger, in_group=channel is not None), RecentPrices()
         password = loaded.secrets.ledger_password.get_secret_value()
-        self._books = Books(ledger, password, self._clock.now_ns, recent_prices.count)
+        self._books = Books(ledger, password, self._clock.now_ns, recent_prices.count, in_group=channel is not None)
         self._accountant = self._books.accountant
         self._price_watch.remember(self._books.lease_prices())
         deployment = deploy(
@@ -128,6 +137,7 @@ class App:
         self._cache.configure(config.cache)
         self._metrics.registry.register(CacheCollector(self._cache))
         cohort = Cohort()
+        self._recount = Recount(self._relay)
         self._failover = Failover(
             self._fleet,
             self._relay,
@@ -137,6 +147,7 @@ class App:
             self._clock,
             cohort,
             RetryBudget(deployment.retries.budget_ratio, deployment.retries.budget_per_second),
+            self._recount,
         )
         self._pipeline = Pipeline(
             deployment,
@@ -160,13 +171,12 @@ class App:
             render_metrics=self._render_metrics,
         )
         api.router.lifespan_context = self._lifespan
+        self._orders = Orders(Departures(self._fleet, self._failover.give_up), lambda: self._reloader.ask())
         self.admin: AdminDoor | None = None
+        self._admin_listening = admin_listening
         if config.admin is not None:
-            self.admin = build_admin(
-                Departures(self._fleet, self._failover.give_up),
-                lambda: self._reloader.ask(),
-                admin_keys(config.admin, _pepper(loaded)),
-            )
+            give = self._orders.give if self._member is None else self._member.give
+            self.admin = build_admin(give, admin_keys(config.admin, _pepper(loaded)))
         self.admin_port: int | None = None
         self.asgi = Gateway(self._pipeline, api, self._watchdog)
 
@@ -211,6 +221,7 @@ class App:
             stack.push_async_callback(self._cache.aclose)
             stack.push_async_callback(self._relay.aclose)
             stack.push_async_callback(self._names.aclose)
+            await stack.enter_async_context(self._recount.running())
             stack.callback(self._strangers_names.close)
             self._scraper = self._new_scraper(self._loaded)
             stack.push_async_callback(self._close_scrapers)
@@ -218,7 +229,8 @@ class App:
             self._reloader = Reloader(self._loaded, self.apply, self._metrics.reloaded)
             await stack.enter_async_context(self._reloader.running())
             if self.admin is not None and self._loaded.config.admin is not None:
-                self.admin_port = await stack.enter_async_context(admin_port(self.admin, self._loaded.config.admin))
+                door = admin_port(self.admin, self._loaded.config.admin, self._admin_listening)
+                self.admin_port = await stack.enter_async_context(door)
                 log.info("admin port", host=self._loaded.config.admin.host, port=self.admin_port)
             await stack.enter_async_context(self._price_watch.running())
             await stack.enter_async_context(self._discovery.running())
@@ -289,6 +301,9 @@ class App:
         self._metrics.replica_became(replica.backend, after.state)
         if after.state is HealthState.DOWN:
             self._prefixes.forget(replica.id)  # whatever comes back will have an empty cache
+
+    def _obey(self, order: Order) -> Any:
+        return self._orders.obey(order)
 
     def _identity(self) -> str:
         journal = self._books.journal

@@ -7,7 +7,7 @@ from datetime import date
 from router.access.keys import ApiKeys
 from router.config import RouterConfig
 from router.config.server import MediaConfig, ServerConfig
-from router.config.upstream import RetryConfig
+from router.config.upstream import ReadOnConfig, RetryConfig
 from router.config_file import LoadedConfig
 from router.dispatch.provider import Provider
 from router.dispatch.relay import Patience
@@ -39,6 +39,7 @@ class Deployment:
 
     server: ServerConfig
     retries: RetryConfig
+    read_on: ReadOnConfig
     bounds: Bounds
     patience: Patience
     total_seconds: float
@@ -92,6 +93,7 @@ def deploy(
     return Deployment(
         server=config.server,
         retries=config.retries,
+        read_on=config.read_on,
         bounds=_bounds(config.server, config.media),
         patience=Patience(
             config.timeouts.connect_seconds, config.timeouts.first_byte_seconds, config.timeouts.chunk_seconds

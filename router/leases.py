@@ -39,17 +39,9 @@ class RunningLease:
         """The lease as the ledger keeps it, as of the meter's last event."""
         meter = self.meter
         at_ns, ended_ns, bill_nanousd, idle_nanousd = meter.balances
-        return Lease(
-            self.lease_id,
-            *self.place,
-            self.price_id,
-            self.started_ns,
-            at_ns,
-            ended_ns,
-            bill_nanousd,
-            idle_nanousd,
-            meter.state() if with_state else None,
-        )
+        state = meter.state() if with_state else None
+        members = self.price_id, self.started_ns, at_ns, ended_ns, bill_nanousd, idle_nanousd, state, 0
+        return Lease._make((self.lease_id, *self.place, *members))  # for every charge, and so made in the quickest way
 
 
 class Leases:

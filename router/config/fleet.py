@@ -139,6 +139,11 @@ class BackendConfig(Shape):
     price: str
     profile: str | None = None
     dedicated_to: tuple[str, ...] = Field(default=(), description="the tenants that it serves, and nobody else")
+    when_client_leaves: Literal["stop", "read_on"] | None = Field(
+        default=None,
+        description="of metered ones: stop the backend, or read its answer on, within `read_on`, where it is billed to its end;"
+        " left out: `read_on` at providers that are known to bill so, else `stop`",
+    )
     provider: AnyProviderConfig | None = None
     replicas: tuple[ReplicaConfig, ...] = ()
     discovery: DiscoveryConfig | None = None

@@ -24,6 +24,15 @@ class RetryConfig(Shape):
     budget_per_second: float = Field(default=10.0, ge=0)
 
 
+class ReadOnConfig(Shape):
+    """Answers that are read on after their client has left, for what they used (`when_client_leaves: read_on` of a backend).
+    Beyond any of these the backend is stopped, and what it used is estimated."""
+
+    seconds_max: float = Field(default=120.0, gt=0, description="after the client has left")
+    bytes_max: int = Field(default=16 * 2**20, gt=0, description="of one stream, after the client has left")
+    at_once_max: int = Field(default=64, ge=0)
+
+
 class HealthConfig(Shape):
     """Health checks, scrapes, and what takes a replica out.
 

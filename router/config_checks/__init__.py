@@ -6,7 +6,7 @@ is read or loaded: files, clock and environment come as values.
 
 from collections.abc import Callable, Iterator
 
-from router.config_checks.fleet import check_carbon, check_providers, check_replicas, check_tiers
+from router.config_checks.fleet import check_carbon, check_leaving, check_providers, check_replicas, check_tiers
 from router.config_checks.names import check_name_of_the_cache, check_names, hidden_models
 from router.config_checks.prices import check_prices, prices_over_plain_http, prices_that_end, stale_prices
 from router.config_checks.profiles import check_profiles, useless_profiles
@@ -41,6 +41,7 @@ MISTAKES: tuple[Check, ...] = (
     check_profiles,
     check_providers,
     check_scale_to_zero,
+    check_leaving,
     check_secrets,
     check_cache,
     check_name_of_the_cache,

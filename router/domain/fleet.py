@@ -98,6 +98,7 @@ class Backend:
     price: name of a price-book row. profile: name of an engine profile (leased vLLM only, else "").
     provider: whose API it is, where it is not plainly OpenAI's or vLLM's; a file in `dispatch/providers/`.
     scale_to_zero: None where its replicas are always there.
+    reads_on: an answer whose client has left is read to its end, for it is billed to its end.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Backend:
     dedicated_to: frozenset[str] = frozenset()
     provider: str = ""
     scale_to_zero: ScaleToZero | None = None
+    reads_on: bool = False
 
 
 @immutable

@@ -6,7 +6,7 @@ import signal
 import tempfile
 import time
 import warnings
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -61,12 +61,16 @@ class PostgresServer:
 
     def freeze(self) -> None:
         """SIGSTOP: it keeps its connections and its port, and answers nobody."""
-        for process in self._processes():  # the postmaster first, so that no child is born meanwhile
-            process.suspend()
+        postmaster = psutil.Process(self._server.get_pid())
+        postmaster.suspend()  # first, so that no child is born meanwhile
+        for child in postmaster.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):  # it ended before it could be stopped
+                child.suspend()
 
     def thaw(self) -> None:
-        for process in self._processes():
-            process.resume()
+        for process in reversed(self._processes()):  # the postmaster last: it buries those that ended meanwhile
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
 
     def _processes(self) -> list[psutil.Process]:
         postmaster = psutil.Process(self._server.get_pid())
