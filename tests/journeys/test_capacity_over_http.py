@@ -94,11 +94,18 @@ async def test_spot_takes_all_but_a_share_and_nothing_once_it_is_told_to_leave(t
         http = jeton.http
         names = Counter([await asked(http) for _ in range(60)])
         assert names["spot"] > names["steady"]
+        declared = {one["backend"]: one for one in await ranked(http)}["spot"]["preemption"]["per_hour"]
         for replica in ("spot-1", "spot-2"):
             assert jeton.app._fleet.leave(replica, "the provider said so")
         before = len(jeton.seen("spot"))
         assert {await asked(http) for _ in range(5)} == {"steady"}
         assert len(jeton.seen("spot")) == before
+        for replica in ("spot-1", "spot-2"):
+            assert jeton.app._fleet.stay(replica)
+        learned = {one["backend"]: one for one in await ranked(http)}["spot"]["preemption"]
+        assert learned["seen"] == 2
+        assert learned["per_hour"] > 1.9 * declared  # two more in a hundred hours and some seconds
+        assert 'jeton_preemptions_seen{backend="spot"} 2.0' in (await http.get("/metrics")).text
 
 
 async def test_drafted_tokens_are_preferred_where_they_are_cheaper(tmp_path: Path) -> None:
