@@ -80,7 +80,7 @@ def build_api(
             _headers(request), _address(request), found, members, new_request_id()
         )
         finder = pipeline.deployment.finder
-        answer = explain(inference_request, decision, finder.drifts, finder.experiences)
+        answer = explain(inference_request, decision, finder.drifts, finder.experiences, finder.preemptions)
         return Response(orjson.dumps(answer), media_type="application/json")
 
     add_refusal_handlers(api)

@@ -47,6 +47,7 @@ from router.recount import Recount
 from router.reload import Reloader
 from router.selection.affinity import TOKENS_UNKNOWN_MAX, PrefixIndex
 from router.selection.experience import Experiences
+from router.selection.preemption import Preemptions
 from router.selection.sleep import Sleepers
 from router.shadows import Shadows
 from router.telemetry.cache import CacheCollector
@@ -56,6 +57,7 @@ from router.telemetry.experience import ExperienceCollector
 from router.telemetry.gathered import Tally, tally_row
 from router.telemetry.keeping import KeeperCollector
 from router.telemetry.metrics import CONTENT_TYPE, Metrics
+from router.telemetry.preemption import PreemptionCollector
 from router.telemetry.price_state import PriceStateCollector
 from router.telemetry.prices import RecentPrices
 from router.telemetry.sleep import SleepCollector
@@ -85,6 +87,7 @@ class App:
         self._prefixes = PrefixIndex()
         self._sleepers = Sleepers()
         self._experiences = Experiences()
+        self._preemptions = Preemptions()
         self._discovery = Discovery(self._replicas_moved, time.monotonic)
         self._discovery.follow(loaded)
         self._discovery.look_first()  # before the ledger goes on: the leases of replicas that are still there shall, too
@@ -101,11 +104,19 @@ class App:
         self._accountant = self._books.accountant
         self._price_watch.remember(self._books.lease_prices())
         deployment = deploy(
-            loaded, self._day, self.drifts, self._price_watch.fed, self._prefixes, self._sleepers, self._experiences
+            loaded,
+            self._day,
+            self.drifts,
+            self._price_watch.fed,
+            self._prefixes,
+            self._sleepers,
+            self._experiences,
+            self._preemptions,
         )
         self.drifts.follow(_replica_profiles(deployment))
         self._prefixes.follow(_cache_tokens(deployment))
         self._sleepers.follow(deployment.backends)
+        self._preemptions.follow(deployment.backends)
         self._experiences.follow(deployment.backends, loaded.config.health.availability_min)
         self._fleet = Fleet(deployment.backends, deployment.tiers, deployment.rules, on_health=self._heed_health)
         self._bursar = Bursar(
@@ -125,6 +136,7 @@ class App:
         self._metrics.registry.register(DriftCollector(self._drift_ratios))
         self._metrics.registry.register(SleepCollector(self._sleeping))
         self._metrics.registry.register(ExperienceCollector(self._experiences))
+        self._metrics.registry.register(PreemptionCollector(self._preemptions))
         self._metrics.registry.register(DiscoveryCollector(self._discovery))
         if self._books.keeper is not None:
             self._metrics.registry.register(KeeperCollector(self._books.keeper))
@@ -194,11 +206,19 @@ class App:
         loaded = self._discovery.filled(loaded)
         self._price_watch.follow(loaded)
         deployment = deploy(
-            loaded, day, self.drifts, self._price_watch.fed, self._prefixes, self._sleepers, self._experiences
+            loaded,
+            day,
+            self.drifts,
+            self._price_watch.fed,
+            self._prefixes,
+            self._sleepers,
+            self._experiences,
+            self._preemptions,
         )
         self.drifts.follow(_replica_profiles(deployment))
         self._prefixes.follow(_cache_tokens(deployment))
         self._sleepers.follow(deployment.backends)
+        self._preemptions.follow(deployment.backends)
         self._experiences.follow(deployment.backends, loaded.config.health.availability_min)
         self._day = day
         self._books.set_fleet(deployment)
@@ -273,6 +293,7 @@ class App:
                 self._books.advance()
                 self.drifts.advance(self._clock.now_ns())
                 self._experiences.advance(self._clock.now_ns())
+                self._preemptions.advance(self._fleet.clock())
             except Exception:
                 log.exception("time could not be booked")
 
@@ -303,6 +324,7 @@ class App:
     def _heed_health(self, replica: Replica, before: Health, after: Health) -> None:
         _log_health(replica, before, after)
         self._metrics.replica_became(replica.backend, after.state)
+        self._preemptions.became(replica.backend, replica.id, after, self._fleet.clock())
         if after.state is HealthState.DOWN:
             self._prefixes.forget(replica.id)  # whatever comes back will have an empty cache
 

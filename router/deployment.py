@@ -22,6 +22,7 @@ from router.selection.affinity import PrefixIndex
 from router.selection.candidates import Finder
 from router.selection.experience import Experiences
 from router.selection.holdout import Holdout
+from router.selection.preemption import Preemptions
 from router.selection.scope import Scopes
 from router.selection.shadow import Shadow
 from router.selection.sleep import Sleepers
@@ -86,10 +87,11 @@ def deploy(
     prefixes: PrefixIndex | None = None,
     sleepers: Sleepers | None = None,
     experiences: Experiences | None = None,
+    preemptions: Preemptions | None = None,
 ) -> Deployment:
     """From checked files to a deployment, with the prices in force on `day`.
 
-    drifts, prefixes, sleepers, experiences: what was learned before it. fed: what a feed has told of a price.
+    drifts, prefixes, sleepers, experiences, preemptions: what was learned before it. fed: what a feed has told of a price.
     """
     config = loaded.config
     prices = build_prices(config, loaded.book, day, fed)
@@ -118,6 +120,7 @@ def deploy(
             prefixes=prefixes,
             sleepers=sleepers,
             experiences=experiences,
+            preemptions=preemptions,
             seats_max=config.replicas_considered,
         ),
         prices=prices,

@@ -16,7 +16,7 @@ from router.config.fleet import BackendConfig, DiscoveryConfig, PoolConfig, Repl
 from router.config.profiles import ModelProfileConfig, ProfileConfig
 from router.config.tenants import ApiKeyConfig, BudgetConfig, TenantConfig
 from router.domain.budget import Budget, Degrade
-from router.domain.fleet import Backend, Pool, Replica, ScaleToZero
+from router.domain.fleet import Backend, Pool, Preemption, Replica, ScaleToZero
 from router.domain.money import nanousd_from_usd
 from router.domain.request import ASSUMED, Capability
 from router.pricing.book import Price, PriceBook, PriceMissing
@@ -65,8 +65,9 @@ def build_fleet(
             completion_tokens_max=backend.completion_tokens_max or 0,
             dedicated_to=frozenset(backend.dedicated_to),
             provider=backend.provider.name if backend.provider is not None else "",
-            reads_on=_reads_on(backend, billed_to_the_end),
             scale_to_zero=None if (sleep := backend.scale_to_zero) is None else ScaleToZero(**sleep.model_dump()),
+            preemption=None if (taken := backend.preemption) is None else Preemption(**taken.model_dump()),
+            reads_on=_reads_on(backend, billed_to_the_end),
         )
         for pool in config.pools
         for backend in pool.backends

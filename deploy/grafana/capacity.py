@@ -10,6 +10,7 @@ from deploy.grafana.panels import (
     PER_SECOND,
     RATIO,
     RED,
+    SECONDS,
     THIRD,
     USD,
     Column,
@@ -133,8 +134,29 @@ HOW_FULL = Row(
 
 
 COMING_AND_GOING = Row(
-    "Stopped and started",
+    "Taken away, stopped and started",
     [
+        graph(
+            "Spot replicas taken away, an hour and replica",
+            Query(f"avg by (backend) ({where('jeton_preemptions_per_hour', OF_BACKEND)})", "{{backend}}"),
+            unit="none",
+            decimals=3,
+            width=THIRD,
+            text="What was declared (preemption.per_hour), as far as what is seen has not moved it.",
+        ),
+        graph(
+            "Spot replicas taken away since the start",
+            Query(f"max by (backend) ({where('jeton_preemptions_seen', OF_BACKEND)})", "{{backend}}"),
+            unit=COUNT,
+            decimals=0,
+            width=THIRD,
+        ),
+        graph(
+            "Until one that was taken away serves again",
+            Query(f"avg by (backend) ({where('jeton_preemption_away_seconds', OF_BACKEND)})", "{{backend}}"),
+            unit=SECONDS,
+            width=THIRD,
+        ),
         graph(
             "Replicas that sleep",
             Query(

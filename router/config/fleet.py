@@ -111,6 +111,15 @@ class ScaleToZeroConfig(Shape):
     billed_seconds_min: float = Field(default=0.0, ge=0, le=86400, description="of each start, at least")
 
 
+class PreemptionConfig(Shape):
+    """What is thought of how often spot replicas are taken away; what is seen moves it. Your provider's figure, or what
+    `jeton_preemptions_per_hour` told last month."""
+
+    per_hour: float = Field(ge=0, le=60, description="of one replica")
+    prior_hours: float = Field(default=100.0, gt=0, description="as so many replica-hours of watching that counts")
+    away_seconds: float = Field(default=300.0, ge=0, le=86400, description="until one that was taken serves again")
+
+
 class BackendConfig(Shape):
     """One model at one quantization and price. profile: for leased vLLM backends, a name in `profiles`, or of a measured
     engine that comes with jeton. provider: whose API it is, where not vLLM's or plainly OpenAI's; what that cannot do is
@@ -148,6 +157,7 @@ class BackendConfig(Shape):
     replicas: tuple[ReplicaConfig, ...] = ()
     discovery: DiscoveryConfig | None = None
     scale_to_zero: ScaleToZeroConfig | None = None
+    preemption: PreemptionConfig | None = None
 
     @model_validator(mode="after")
     def _has_replicas(self) -> "BackendConfig":

@@ -9,6 +9,7 @@ from router.config_source import Finding
 from router.domain.fleet import Billing
 from router.pricing.book import LeasedPrice
 from router.pricing.freshness import PriceState, standing
+from router.pricing.price import Purchase
 
 PRICE_ENDS_SOON = timedelta(days=30)
 
@@ -30,6 +31,11 @@ def check_prices(reading: Reading) -> Iterator[Finding]:
             what = f"the price `{backend.price}` is {price_kind}, but the pool `{pool.name}` is {pool.billing.value}"
             remedy = f"name a price {needed}, or move the backend to a pool that is billed so"
             yield reading.source.finding((*place, "price"), what, remedy)
+        is_spot = isinstance(price, LeasedPrice) and price.purchase is Purchase.SPOT
+        if backend.preemption is not None and not is_spot:
+            what = f"replicas of `{backend.name}` are not taken away: its price `{backend.price}` is none of spot"
+            remedy = "remove `preemption`, or give the price `purchase: spot`"
+            yield reading.source.finding((*place, "preemption"), what, remedy, at_member=True)
 
 
 def prices_that_end(reading: Reading) -> Iterator[Finding]:

@@ -89,6 +89,19 @@ class ScaleToZero:
 
 
 @immutable
+class Preemption:
+    """What is thought of how a spot backend's replicas are taken away, before it was seen.
+
+    per_hour: of one replica. prior_hours: as so many hours of watching that counts. away_seconds: until one that was taken, or
+    another in its place, serves again.
+    """
+
+    per_hour: float
+    prior_hours: float
+    away_seconds: float
+
+
+@immutable
 class Backend:
     """One model at one quantization and price.
 
@@ -97,8 +110,8 @@ class Backend:
     dedicated_to: the tenants that it serves and nobody else; empty: it serves all.
     price: name of a price-book row. profile: name of an engine profile (leased vLLM only, else "").
     provider: whose API it is, where it is not plainly OpenAI's or vLLM's; a file in `dispatch/providers/`.
+    scale_to_zero: None where its replicas are always there. preemption: None where they are not known to be taken away.
     reads_on: an answer whose client has left is read to its end, for it is billed to its end.
-    scale_to_zero: None where its replicas are always there.
     """
 
     name: str
@@ -116,8 +129,9 @@ class Backend:
     completion_tokens_max: int = 0
     dedicated_to: frozenset[str] = frozenset()
     provider: str = ""
-    reads_on: bool = False
     scale_to_zero: ScaleToZero | None = None
+    preemption: Preemption | None = None
+    reads_on: bool = False
 
 
 @immutable

@@ -21,7 +21,8 @@ class Usage:
     """Language tokens. Subsets are not added: cached is inside prompt, reasoning inside completion (OpenAI's convention;
     `wire/usage.py` converts Anthropic's, where cached tokens stand beside).
 
-    cached_tokens: read from the prefix cache; cache_write_tokens: written to it at a price of their own (Anthropic).
+    cached_tokens: read from the prefix cache; cache_write_tokens: written to it at a price of their own (Anthropic), and of these
+        cache_write_hour_tokens to be kept for an hour, at another.
     audio_seconds: input audio, where billed by time.
     provider_cost_nanousd: what the provider says it charged, None where it does not say.
     """
@@ -34,3 +35,4 @@ class Usage:
     audio_seconds: float = 0.0
     provider_cost_nanousd: int | None = None
     source: UsageSource = UsageSource.PROVIDER
+    cache_write_hour_tokens: int = 0  # last, for the journal tells members by their place

@@ -61,7 +61,8 @@ NAMED_BY_THE_SUBJECT = ("attempt_id", "request_id", "number")
 DETAILED_FACTS = tuple(name for name in FACTS if name not in NAMED_BY_THE_SUBJECT)
 _detailed_facts = attrgetter(*DETAILED_FACTS)
 
-# A closed event's detail ends with the usage, a list of its own, and with whatever a charge has beyond its baseline.
+# A closed event's detail ends with the usage, a list of its own, and with whatever a charge has beyond its baseline. What of the
+# usage has no column (cache_write_hour_tokens) is there alone: it decides the cost, and nobody has asked for its sum.
 USAGE = tuple(field.name for field in dataclasses.fields(Usage))
 BEYOND_BASELINE = CHARGE_FIELDS[CHARGE_FIELDS.index("baseline_nanousd") + 1 :]
 _beyond = attrgetter(*BEYOND_BASELINE)
@@ -131,7 +132,7 @@ def charge_from_row(row: Mapping[str, Any]) -> Charge:
         status=AttemptStatus(row["status"]),
         fault=row["fault"],
         http_status=row["http_status"],
-        usage=Usage(**{name: row[name] for name in USAGE if name != "source"}, source=UsageSource(row["usage_source"])),
+        usage=Usage(**{name: row[name] for name in USAGE if name in CHARGE}, source=UsageSource(row["usage_source"])),
         cost_status=CostStatus(row["cost_status"]),
         cost_nanousd=row["cost_nanousd"],
         standard_nanousd=row["standard_nanousd"],

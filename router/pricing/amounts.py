@@ -50,7 +50,7 @@ def believable_usage(end: AttemptEnd, facts: AttemptFacts) -> Usage:
         0 <= usage.prompt_tokens <= TOKENS_MAX
         and 0 <= usage.reasoning_tokens <= usage.completion_tokens <= TOKENS_MAX
         and usage.cached_tokens >= 0
-        and usage.cache_write_tokens >= 0
+        and 0 <= usage.cache_write_hour_tokens <= usage.cache_write_tokens
         and usage.cached_tokens + usage.cache_write_tokens <= usage.prompt_tokens
         and 0 <= usage.audio_seconds <= AUDIO_SECONDS_MAX  # neither infinity nor what is not a number
     )

@@ -17,6 +17,7 @@ spread over the classes; what came without any tokens is the prompt's.
 from typing import NamedTuple
 
 from router.domain.usage import Usage
+from router.pricing.cost import write_millionths
 from router.pricing.price import TokenRates
 from router.pricing.profile import EngineProfile
 from router.pricing.weights import decode_step_seconds
@@ -52,9 +53,7 @@ def leased_parts(cost: int, prefill_nanousd: int | None, profile: EngineProfile,
 def rated_parts(amount: int, rates: TokenRates, usage: Usage) -> Parts:
     """By tokens × rate."""
     cached_tokens, written_tokens = usage.cached_tokens, usage.cache_write_tokens
-    uncached = (
-        usage.prompt_tokens - cached_tokens - written_tokens
-    ) * rates.prompt + written_tokens * rates.cache_write
+    uncached = (usage.prompt_tokens - cached_tokens - written_tokens) * rates.prompt + write_millionths(rates, usage)
     return cut(amount, uncached, cached_tokens * rates.cached, usage.completion_tokens * rates.completion)
 
 

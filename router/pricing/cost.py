@@ -59,9 +59,19 @@ def tokens_millionths(rates: TokenRates, usage: Usage) -> int:
     return (
         uncached_tokens * rates.prompt
         + usage.cached_tokens * rates.cached
-        + usage.cache_write_tokens * rates.cache_write
+        + write_millionths(rates, usage)
         + usage.completion_tokens * rates.completion
     )
+
+
+def write_millionths(rates: TokenRates, usage: Usage) -> int:
+    """Cost of what was written to the cache, in millionths of a nano-dollar. Raises ValueError as `tokens_millionths` does."""
+    tokens, hour_tokens = usage.cache_write_tokens, usage.cache_write_hour_tokens
+    if not hour_tokens:
+        return tokens * rates.cache_write
+    if not 0 < hour_tokens <= tokens:
+        raise ValueError(f"token counts contradict themselves: {usage}")
+    return (tokens - hour_tokens) * rates.cache_write + hour_tokens * rates.hour_write
 
 
 def tokens_cost(rates: TokenRates, usage: Usage) -> int:

@@ -31,13 +31,20 @@ class LeasedPrice:
 class TokenRates:
     """Nano-dollars per million tokens of each class. Classes do not overlap: `prompt` is what was neither cached nor written.
 
-    0 is a price. A class without a rate of its own does not exist: the book fills it in.
+    0 is a price. A class without a rate of its own does not exist: the book fills it in, but for what is written to be kept an
+    hour, which few sell: None: as any other write.
     """
 
     prompt: int
     cached: int
     cache_write: int
     completion: int
+    cache_write_hour: int | None = None
+
+    @property
+    def hour_write(self) -> int:
+        """What a million tokens cost that are written to be kept an hour."""
+        return self.cache_write if self.cache_write_hour is None else self.cache_write_hour
 
 
 @dataclass(frozen=True, slots=True)

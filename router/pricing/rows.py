@@ -179,23 +179,27 @@ class OwnedRow(Row):
 
 
 class Rates(BaseModel):
-    """$ per million tokens. Without a rate of its own a cached token, or one written to the cache, costs as any prompt token."""
+    """$ per million tokens. Without a rate of its own a cached token, or one written to the cache, costs as any prompt token, and
+    one that is written to be kept an hour as any written."""
 
     model_config = {"frozen": True, "extra": "forbid"}
 
     prompt_usd_per_million: Amount
     cached_usd_per_million: Amount | None = None
     cache_write_usd_per_million: Amount | None = None
+    cache_write_hour_usd_per_million: Amount | None = None
     completion_usd_per_million: Amount
 
     def token_rates(self) -> TokenRates:
         prompt = self.prompt_usd_per_million
         cached, written = self.cached_usd_per_million, self.cache_write_usd_per_million
+        written_for_an_hour = self.cache_write_hour_usd_per_million
         return TokenRates(
             prompt=nanousd_from_usd(prompt),
             cached=nanousd_from_usd(prompt if cached is None else cached),
             cache_write=nanousd_from_usd(prompt if written is None else written),
             completion=nanousd_from_usd(self.completion_usd_per_million),
+            cache_write_hour=None if written_for_an_hour is None else nanousd_from_usd(written_for_an_hour),
         )
 
 
@@ -209,6 +213,7 @@ RATE_KINDS = {
     "prompt_usd_per_million": "a million prompt tokens",
     "cached_usd_per_million": "a million cached tokens",
     "cache_write_usd_per_million": "a million tokens written to the cache",
+    "cache_write_hour_usd_per_million": "a million tokens written to the cache",
     "completion_usd_per_million": "a million completion tokens",
 }
 AUDIO_HOURS = {"audio_usd_per_second": 3600, "audio_usd_per_minute": 60, "audio_usd_per_hour": 1}

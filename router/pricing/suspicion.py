@@ -14,6 +14,7 @@ from statistics import median
 from router.pricing.rows import AnyRow, LeaseRow, TokensRow, unusual
 from router.pricing.tables.offer import Figures, Offer
 
+WRITES = "cache_write_usd_per_million", "cache_write_hour_usd_per_million"
 PROMPT, CACHED, COMPLETION = "prompt_usd_per_million", "cached_usd_per_million", "completion_usd_per_million"
 HOUR = "usd_per_hour"
 # Of 2,443 rows the completion is nowhere legitimately below a tenth of the prompt (LiteLLM's table, genai-prices).
@@ -101,7 +102,7 @@ def _zeros(offer: Offer, witnesses: Witnesses) -> Iterator[str]:
     if offer.makes_text and len(paid) == 1:
         free = COMPLETION if paid[0] == PROMPT else PROMPT
         yield f"{free} is 0 where {paid[0]} is not"
-    for name in (CACHED, "cache_write_usd_per_million"):
+    for name in (CACHED, *WRITES):
         if figures.get(name) == 0 and any(other.figures.get(name) for other in _neighbours(offer, witnesses)):
             yield f"{name} is 0 where others take something"
 
@@ -164,7 +165,7 @@ def figures_of(row: AnyRow) -> Figures:
     if isinstance(row, LeaseRow):
         return {HOUR: row.usd_per_hour}
     if isinstance(row, TokensRow):
-        names = (PROMPT, CACHED, "cache_write_usd_per_million", COMPLETION, "request_usd", "audio_usd_per_hour")
+        names = (PROMPT, CACHED, *WRITES, COMPLETION, "request_usd", "audio_usd_per_hour")
         return {name: usd for name in names if (usd := getattr(row, name)) is not None}
     return {}
 

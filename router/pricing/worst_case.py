@@ -45,4 +45,4 @@ def leased_worst_case(
 
 
 def _dearest_prompt(rates: TokenRates) -> int:
-    return max(rates.prompt, rates.cached, rates.cache_write)
+    return max(rates.prompt, rates.cached, rates.cache_write, rates.hour_write)

@@ -21,6 +21,7 @@ from router.selection.affinity import PrefixIndex
 from router.selection.ask import NOTHING_CACHED, Ask
 from router.selection.eligibility import Fit, fit, why_too_long, why_unable
 from router.selection.experience import Experiences
+from router.selection.preemption import Preemptions
 from router.selection.prospect import Sight, appraise
 from router.selection.refusal import refuse_for_now, refuse_tenant, refuse_too_long, refuse_unable
 from router.selection.sample import in_order_of_chance
@@ -47,8 +48,8 @@ class Finder:
 
     tiers: weakest first. prices: in force, by backend. profiles: by profile name. stale_seconds: the age from which on a scrape
     is not believed. drifts: how far replicas are from their profiles; prefixes: what was sent where; sleepers: who of those
-    that scale to zero is awake; experiences: with metered backends; all outlive this configuration. seats_max: of one backend's
-    replicas, how many a request looks at (`sample.py`).
+    that scale to zero is awake; experiences: with metered backends; preemptions: of spot replicas; all outlive this
+    configuration. seats_max: of one backend's replicas, how many a request looks at (`sample.py`).
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Finder:
         prefixes: PrefixIndex | None = None,
         sleepers: Sleepers | None = None,
         experiences: Experiences | None = None,
+        preemptions: Preemptions | None = None,
         seats_max: int = SEATS_MAX,
     ) -> None:
         self._levels = {tier: level for level, tier in enumerate(tiers)}
@@ -73,6 +75,7 @@ class Finder:
         self.prefixes = prefixes or PrefixIndex()
         self.sleepers = Sleepers() if sleepers is None else sleepers
         self.experiences = experiences or Experiences()
+        self.preemptions = preemptions or Preemptions()
         self._sites: dict[str, Site] = {}
         # Of the last snapshot's scrapes; a snapshot's are never changed.
         self._scrapes: Mapping[str, Scrape] = {}
@@ -175,9 +178,13 @@ class Finder:
         """One for each backend, whoever asks: its seats remember their outlooks."""
         site = self._sites.get(backend.name)
         if site is None:
-            experience = self.experiences.of(backend.name)
             self._sites[backend.name] = site = Site(
-                backend, self._levels[backend.tier], price, self.sleepers, experience
+                backend,
+                self._levels[backend.tier],
+                price,
+                self.sleepers,
+                self.experiences.of(backend.name),
+                self.preemptions.of(backend.name),
             )
         return site
 

@@ -7,6 +7,7 @@ from router.domain.money import usd_text
 from router.domain.request import InferenceRequest, Terms
 from router.pricing.drift import Drifts
 from router.selection.experience import Experiences
+from router.selection.preemption import Preemptions
 
 
 def explain(
@@ -14,11 +15,12 @@ def explain(
     decision: Decision,
     drifts: Drifts | None = None,
     experiences: Experiences | None = None,
+    preemptions: Preemptions | None = None,
 ) -> dict[str, Any]:
     """What was seen of the request and predicted, how every candidate ranks and why, and why the others are none.
 
     Money in USD and nano-dollars. drifts: what is in the forecasts of each replica's distance from its profile. experiences: what
-    is in those of metered backends.
+    is in those of metered backends. preemptions: what is in the marginal quotes of spot replicas.
     """
     prediction = decision.prediction
     return {
@@ -44,7 +46,8 @@ def explain(
             "uncertainty": prediction.uncertainty,
         },
         "ranking": [
-            _choice(rank, choice, drifts, experiences) for rank, choice in enumerate(decision.choices, start=1)
+            _choice(rank, choice, drifts, experiences, preemptions)
+            for rank, choice in enumerate(decision.choices, start=1)
         ],
         "exclusions": [
             {"backend": exclusion.backend, "replica": exclusion.replica or None, "why": exclusion.why}
@@ -63,11 +66,18 @@ def _terms(terms: Terms) -> dict[str, Any]:
     }
 
 
-def _choice(rank: int, choice: Choice, drifts: Drifts | None, experiences: Experiences | None) -> dict[str, Any]:
+def _choice(
+    rank: int,
+    choice: Choice,
+    drifts: Drifts | None,
+    experiences: Experiences | None,
+    preemptions: Preemptions | None,
+) -> dict[str, Any]:
     candidate = choice.candidate
     drift = drifts.of(candidate.replica.id) if drifts else None
     backend = candidate.backend
     experience = experiences.of(backend.name) if experiences else None
+    preempted = preemptions.of(backend.name) if preemptions else None
     return {
         "rank": rank,
         "reason": choice.reason,
@@ -90,6 +100,13 @@ def _choice(rank: int, choice: Choice, drifts: Drifts | None, experiences: Exper
             "tpot_seconds": experience.tpot_seconds,
             "attempts": experience.attempts,
             "answers": experience.answers,
+        },
+        "preemption": preempted
+        and {
+            "per_hour": preempted.per_hour,
+            "away_seconds": preempted.away_seconds,
+            "seen": preempted.count,
+            "hours": preempted.hours,
         },
         "completion_tokens": candidate.completion_tokens,
         "cached_tokens": candidate.cached_tokens,

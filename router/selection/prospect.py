@@ -164,6 +164,8 @@ def appraise(site: Site, seats: Iterable[Seat], ask: Ask, sight: Sight, candidat
         is_stale = sight.is_stale
         site.survey(sight.snapshot.scrapes, sight.drifts, is_stale=is_stale)
         engine_seconds, rounding = lease.engine_seconds(prompt_tokens, ask.completion_tokens), egress_nanousd + 0.5
+        if site.preempted is not None:
+            engine_seconds *= 1 + site.loss_ratio(ask.completion_tokens)
         work = prompt_work(lease.profile, prompt_tokens)
         own_seconds, work_memory_seconds, work_arithmetic_seconds, miss_ratio = work
         near_tokens, reach_seconds = prompt_tokens or inf, rtt_seconds

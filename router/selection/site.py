@@ -16,6 +16,7 @@ from router.pricing.quote import Lease, Outlook
 from router.pricing.worst_case import leased_worst_case, metered_worst_case
 from router.selection.experience import Experience
 from router.selection.extent import extent
+from router.selection.preemption import Preempted
 from router.selection.sleep import Sleeper, Sleepers
 
 # Ways through the seats of a site that chance chooses from; each comes by all of them.
@@ -67,12 +68,14 @@ class Site:
         price: Lease | MeteredPrice,
         sleepers: Sleepers | None = None,
         experience: Experience | None = None,
+        preempted: Preempted | None = None,
     ) -> None:
         self.backend = backend
         self.level = level
         self.price = price
         self.scale_to_zero = backend.scale_to_zero
         self.experience = experience or Experience()
+        self.preempted = preempted
         self.seats = tuple(
             Seat(replica, None if sleepers is None else sleepers.of(replica.id)) for replica in backend.replicas
         )
@@ -99,6 +102,14 @@ class Site:
             if is_otherwise or scrape is not seat.scrape:
                 seat.scrape, seat.drift, seat.outlook = scrape, drifts.of(seat.id), None
                 seat.is_silent = False
+
+    def loss_ratio(self, completion_tokens: float) -> float:
+        """Of what a request takes of a replica, what is lost when replicas are taken away; its answer is as long as at the
+        operating point."""
+        if self.preempted is None or self.lease is None:
+            return 0.0
+        point = self.lease.point
+        return self.preempted.loss_ratio(completion_tokens / point.tokens_per_step * point.step_seconds)
 
     @cached_property
     def strides(self) -> tuple[int, ...]:

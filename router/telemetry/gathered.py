@@ -44,6 +44,8 @@ GAUGES: Mapping[str, Callable[[Sequence[float]], float]] = {
     "jeton_budget_remaining_usd": min,
     "jeton_profile_correction_ratio": _mean,
     "jeton_replicas": _mean,
+    "jeton_preemptions_per_hour": _mean,
+    "jeton_preemption_away_seconds": _mean,
     "jeton_backend_availability_ratio": _mean,
     "jeton_backend_ttft_seconds": _mean,
     "jeton_backend_tpot_seconds": _mean,

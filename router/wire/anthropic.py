@@ -105,13 +105,14 @@ def chat_usage(usage: Any) -> dict[str, Any] | None:
         or type(usage.get("output_tokens")) is not int
     ):
         return None
-    details = usage.get("output_tokens_details")
+    details, writes = usage.get("output_tokens_details"), usage.get("cache_creation")
     return usage_member(
         uncached_tokens=usage["input_tokens"],
         cached_tokens=usage.get("cache_read_input_tokens") or 0,
         written_tokens=usage.get("cache_creation_input_tokens") or 0,
         completion_tokens=usage["output_tokens"],
         reasoning_tokens=(details.get("thinking_tokens") or 0) if type(details) is dict else 0,
+        written_hour_tokens=(writes.get("ephemeral_1h_input_tokens") or 0) if type(writes) is dict else 0,
     )
 
 

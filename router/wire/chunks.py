@@ -20,12 +20,20 @@ COMMON_FINISH_REASONS = {
 
 
 def usage_member(
-    *, uncached_tokens: int, cached_tokens: int, written_tokens: int, completion_tokens: int, reasoning_tokens: int = 0
+    *,
+    uncached_tokens: int,
+    cached_tokens: int,
+    written_tokens: int,
+    completion_tokens: int,
+    reasoning_tokens: int = 0,
+    written_hour_tokens: int = 0,
 ) -> dict[str, Any]:
     """Of counts that stand beside one another: the prompt is all of the first three. `cache_write_tokens` is no member of
-    OpenAI's; OpenRouter has it there as well, and `usage.py` reads it."""
+    OpenAI's; OpenRouter has it there as well, and `usage.py` reads it. written_hour_tokens: of those that were written."""
     prompt_tokens = uncached_tokens + cached_tokens + written_tokens
     details = {"cached_tokens": cached_tokens} | ({"cache_write_tokens": written_tokens} if written_tokens else {})
+    if written_hour_tokens:
+        details["cache_write_hour_tokens"] = written_hour_tokens
     usage: dict[str, Any] = {
         "prompt_tokens": prompt_tokens,
         "completion_tokens": completion_tokens,

@@ -1,8 +1,8 @@
 """From a backend's usage object to ours, whichever convention it follows; what cannot be true is not taken for usage.
 
 OpenAI counts cached tokens inside `prompt_tokens` and reasoning inside `completion_tokens`; Anthropic counts cache reads and
-writes beside `input_tokens`. Ours (`domain/usage.py`) is OpenAI's. Those that we translate write the latter as
-`prompt_tokens_details.cache_write_tokens`, as OpenRouter does.
+writes beside `input_tokens`, and how long writes are kept in `cache_creation`. Ours (`domain/usage.py`) is OpenAI's. Those that
+we translate write the latter as `prompt_tokens_details.cache_write_tokens`, as OpenRouter does, and `cache_write_hour_tokens`.
 """
 
 from decimal import Decimal, InvalidOperation
@@ -50,6 +50,7 @@ def _read_openai(usage: dict[str, Any], source: UsageSource) -> Usage | None:
         completion_tokens=completion,
         cached_tokens=_count(prompt_details, "cached_tokens"),
         cache_write_tokens=_count(prompt_details, "cache_write_tokens"),
+        cache_write_hour_tokens=_count(prompt_details, "cache_write_hour_tokens"),
         reasoning_tokens=reasoning,
         provider_cost_nanousd=_provider_cost(usage),
         source=source,
@@ -67,6 +68,7 @@ def _read_anthropic(usage: dict[str, Any], source: UsageSource) -> Usage | None:
         completion_tokens=completion,
         cached_tokens=cached,
         cache_write_tokens=written,
+        cache_write_hour_tokens=_count(usage.get("cache_creation"), "ephemeral_1h_input_tokens"),
         reasoning_tokens=_count(usage.get("output_tokens_details"), "thinking_tokens"),
         provider_cost_nanousd=_provider_cost(usage),
         source=source,
@@ -94,7 +96,7 @@ def _is_possible(usage: Usage, context_tokens: int, choices: int) -> bool:
     cached_tokens, written_tokens = usage.cached_tokens, usage.cache_write_tokens
     return (
         cached_tokens >= 0
-        and written_tokens >= 0
+        and 0 <= usage.cache_write_hour_tokens <= written_tokens
         and cached_tokens + written_tokens <= usage.prompt_tokens
         and 0 <= usage.reasoning_tokens <= usage.completion_tokens <= context_tokens * choices
     )

@@ -40,7 +40,7 @@ from router.errors import Unavailable
 from router.ledger.periods import read_periods
 from router.ledger.sqlite import SqliteLedger
 from router.pricing.cost import list_cost
-from router.pricing.price import LeasedPrice, Price, Purchase, TokenRates
+from router.pricing.price import LeasedPrice, MeteredPrice, Price, Purchase, TokenRates
 from router.pricing.standard import standard_cost
 from router.pricing.weigher import Weigher
 from router.reporting.split import NOTHING, split_hours
@@ -275,6 +275,23 @@ def test_a12_without_a_price_the_cost_is_unknown_counted_and_never_zero(books: B
         assert (charge.cost_status, charge.cost_nanousd, charge.standard_nanousd) == (CostStatus.UNPRICED, None, None)
     totals = books.posted()
     assert sum(total.unpriced for total in totals.lines.values()) == 2
+
+
+@pytest.mark.parametrize(("hour_rate", "hour_nanousd"), [(None, 30 * 2000), (4_000_000_000, 30 * 4000)])
+def test_what_is_written_to_be_kept_an_hour_has_its_price_and_the_journal_knows_it(
+    books: Books, hour_rate: int | None, hour_nanousd: int
+) -> None:
+    assert isinstance(CLOUD_PRICE, MeteredPrice)
+    dearer = replace(
+        CLOUD_PRICE, price_id="dearer@2026-01-01#3", rates=replace(CLOUD_PRICE.rates, cache_write_hour=hour_rate)
+    )
+    books.set_fleet(prices=PRICES | {LARGE.name: dearer})
+    attempt = books.open("r1", LARGE, dearer)
+    charge = books.close(attempt, answered(100, 0, cache_write_tokens=50, cache_write_hour_tokens=30))
+    assert charge.cost_nanousd == 50 * 2000 + 20 * 2000 + hour_nanousd
+    assert charge.cost_prompt_nanousd == charge.cost_nanousd
+    books.posted()
+    assert_audit_is_clean(books.path)
 
 
 def test_a20_subsets_of_tokens_are_not_added(books: Books) -> None:

@@ -227,7 +227,13 @@ REFUSALS = {
         "port: 8081",
         "`port` is set twice (first in line 3); keep one of them",
     ),
-    # Replicas that are stopped
+    # Replicas that are taken away, or stopped
+    "what is not taken away": Refusal(
+        "        tier: large\n",
+        "        tier: large\n        preemption: {per_hour: 0.1}\n",
+        "preemption",
+        "replicas of `big` are not taken away: its price `gpu` is none of spot; remove `preemption`, or give the price",
+    ),
     "tokens that scale to zero": Refusal(
         "        price: tokens\n",
         "        price: tokens\n        scale_to_zero: {cold_start_seconds: 20, idle_seconds: 60}\n",

@@ -16,7 +16,7 @@
 | completions, responses, embeddings, audio, rerank, score, tokenize | not |
 
 Input read from the cache and written to it stands beside `input_tokens` and is priced apart (`cached_usd_per_million`,
-`cache_write_usd_per_million`). All writes have the one price, though Anthropic asks more for those that live an hour.
+`cache_write_usd_per_million`, and `cache_write_hour_usd_per_million` for what is written to be kept an hour).
 """
 
 import time

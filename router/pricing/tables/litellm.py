@@ -1,8 +1,8 @@
 """LiteLLM's `model_prices_and_context_window.json`: a mapping of models, US dollars per token.
 
 Read: rates of text tokens with their tiers by context length, fees per query, and audio by the second. Left out, because jeton
-does not route it or a request does not tell it: images, video and speech, batch, flex and priority rates, cache writes of an
-hour, audio tokens, reasoning tokens of another rate.
+does not route it or a request does not tell it: images, video and speech, batch, flex and priority rates, audio tokens,
+reasoning tokens of another rate.
 """
 
 import re
@@ -18,6 +18,7 @@ RATES = {
     "input_cost_per_token": "prompt_usd_per_million",
     "cache_read_input_token_cost": "cached_usd_per_million",
     "cache_creation_input_token_cost": "cache_write_usd_per_million",
+    "cache_creation_input_token_cost_above_1hr": "cache_write_hour_usd_per_million",
     "output_cost_per_token": "completion_usd_per_million",
 }
 TIER = re.compile(rf"({'|'.join(RATES)})_above_(\d+)k_tokens")

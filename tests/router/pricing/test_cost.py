@@ -25,7 +25,9 @@ def price(prompt: float, cached: float, cache_write: float, completion: float, *
 # Price lists of 2026-08-01 (LiteLLM's table, MIT). DeepSeek's cached rate of 0.0028 needs a digit more.
 GPT_4O = price(2.5, 1.25, 2.5, 10)
 GPT_5_MINI = price(0.25, 0.025, 0.25, 2)
-SONNET_5 = price(2, 0.2, 2.5, 10)
+SONNET_5 = MeteredPrice(
+    "s@2026-08-01#00000000", TokenRates(2_000_000_000, 200_000_000, 2_500_000_000, 10_000_000_000, 4_000_000_000)
+)
 LLAMA_70B_GROQ = price(0.59, 0.59, 0.59, 0.79)
 DEEPSEEK_V4_FLASH = MeteredPrice("d@2026-08-01#00000000", TokenRates(140_000_000, 2_800_000, 140_000_000, 280_000_000))
 WHISPER = price(0, 0, 0, 0, audio_nanousd_per_hour=360_000_000)
@@ -73,6 +75,20 @@ VECTORS = [
         },
         474_187_000,
         id="anthropic: cache write",
+    ),
+    pytest.param(
+        # Two lifetimes in one request: 21 × 2 + 86 × 2.50 + 188,000 × 4 + 393 × 10
+        SONNET_5,
+        Endpoint.MESSAGES,
+        {
+            "input_tokens": 21,
+            "cache_creation_input_tokens": 188_086,
+            "cache_creation": {"ephemeral_5m_input_tokens": 86, "ephemeral_1h_input_tokens": 188_000},
+            "cache_read_input_tokens": 0,
+            "output_tokens": 393,
+        },
+        756_187_000,
+        id="anthropic: cache writes of five minutes and of an hour",
     ),
     pytest.param(
         # Read afterwards: 21 × 2 + 188,086 × 0.20 + 393 × 10
@@ -193,6 +209,8 @@ def test_a_long_prompt_puts_the_whole_request_into_its_tier() -> None:
         Usage(10, 0, cached_tokens=11),
         Usage(10, 0, cached_tokens=6, cache_write_tokens=6),
         Usage(10, 0, cached_tokens=-1),
+        Usage(10, 0, cache_write_tokens=5, cache_write_hour_tokens=6),
+        Usage(10, 0, cache_write_tokens=5, cache_write_hour_tokens=-1),
         Usage(10, 0, audio_seconds=-1.0),
     ],
 )

@@ -27,6 +27,7 @@ from router.pricing.profile import EngineProfile, roofline_profile
 from router.selection.affinity import PrefixIndex
 from router.selection.candidates import Finder
 from router.selection.experience import Experiences
+from router.selection.preemption import Preemptions
 from router.selection.scope import Scope
 from router.selection.sleep import Sleepers
 
@@ -64,6 +65,7 @@ class Fleet:
     prefixes: PrefixIndex = field(default_factory=PrefixIndex)
     sleepers: Sleepers = field(default_factory=Sleepers)
     experiences: Experiences = field(default_factory=Experiences)
+    preemptions: Preemptions = field(default_factory=Preemptions)
 
     def finder(self) -> Finder:
         return Finder(
@@ -75,6 +77,7 @@ class Fleet:
             prefixes=self.prefixes,
             sleepers=self.sleepers,
             experiences=self.experiences,
+            preemptions=self.preemptions,
         )
 
     def find(

@@ -166,6 +166,12 @@ def answered(**members: Any) -> dict[str, Any]:
     return found
 
 
+def test_what_was_written_for_an_hour_is_told_apart() -> None:
+    usage = {**MESSAGE["usage"], "cache_creation": {"ephemeral_5m_input_tokens": 2, "ephemeral_1h_input_tokens": 5}}
+    details = answered(usage=usage)["usage"]["prompt_tokens_details"]
+    assert details == {"cached_tokens": 20, "cache_write_tokens": 7, "cache_write_hour_tokens": 5}
+
+
 def test_a_message_becomes_an_answer() -> None:
     found = answered()
     assert found == {

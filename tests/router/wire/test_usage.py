@@ -68,6 +68,25 @@ VECTORS: dict[str, tuple[Endpoint, dict[str, Any], Usage]] = {
         {"input_tokens": 30, "output_tokens": 40, "cache_read_input_tokens": 20, "cache_creation_input_tokens": 50},
         Usage(100, 40, cached_tokens=20, cache_write_tokens=50),
     ),
+    "Anthropic: of what is written, some for an hour": (
+        Endpoint.MESSAGES,
+        {
+            "input_tokens": 30,
+            "output_tokens": 40,
+            "cache_creation_input_tokens": 50,
+            "cache_creation": {"ephemeral_5m_input_tokens": 20, "ephemeral_1h_input_tokens": 30},
+        },
+        Usage(80, 40, cache_write_tokens=50, cache_write_hour_tokens=30),
+    ),
+    "Anthropic, translated by us": (
+        Endpoint.CHAT,
+        {
+            "prompt_tokens": 80,
+            "completion_tokens": 40,
+            "prompt_tokens_details": {"cache_write_tokens": 50, "cache_write_hour_tokens": 30},
+        },
+        Usage(80, 40, cache_write_tokens=50, cache_write_hour_tokens=30),
+    ),
 }
 
 
