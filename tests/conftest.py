@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,12 @@ from router.ledger.address import PostgresAddress
 # Examples are judged by what they show, not by how long a busy machine takes over them.
 settings.register_profile("jeton", deadline=None)
 settings.load_profile("jeton")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported by now stays as long as the process: collecting garbage, as every journey does, need not walk it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

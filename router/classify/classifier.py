@@ -4,6 +4,7 @@ Near, the learned model knows best; far, it is at chance and the rules are not. 
 """
 
 from dataclasses import dataclass
+from functools import cache
 from math import exp
 from pathlib import Path
 from typing import Self
@@ -37,7 +38,7 @@ class Classifier:
     @classmethod
     def load(cls, path: Path | str | None = None) -> Self:
         """The shipped arrays, or those that `jeton train` wrote. Raises OSError or ValueError."""
-        return cls(LearnedModel.load(Path(path) if path else SHIPPED))
+        return cls(LearnedModel.load(Path(path)) if path else _shipped())
 
     def predict(self, prompt: Prompt) -> Prediction:
         """Time is bounded whatever the text; see `words.py`."""
@@ -59,6 +60,11 @@ class Classifier:
             category=category.value,
             uncertainty=1 - near,
         )
+
+
+@cache
+def _shipped() -> LearnedModel:
+    return LearnedModel.load(SHIPPED)
 
 
 def _share_read(prompt: Prompt, found: list[bytes]) -> float:

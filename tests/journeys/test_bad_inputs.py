@@ -177,6 +177,8 @@ def frozen_garbage() -> Iterator[None]:
     gc.freeze()
     yield
     gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 class Heartbeat:

@@ -152,7 +152,7 @@ class WholeApp:
     @property
     def http(self) -> httpx.AsyncClient:
         headers = {"authorization": f"Bearer {self.api_key}"}
-        client = httpx.AsyncClient(base_url=self.url, headers=headers, timeout=60, trust_env=False)
+        client = httpx.AsyncClient(base_url=self.url, headers=headers, timeout=60, trust_env=False, verify=False)
         self._clients.append(client)
         return client
 
