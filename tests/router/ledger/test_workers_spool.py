@@ -20,11 +20,12 @@ from postgres_server import PostgresServer
 from router.accountant import Accountant
 from router.bookkeeper import Bookkeeper
 from router.errors import Unavailable
+from router.ledger.batch import Batch
 from router.ledger.journals import Journals, WorkerJournal
 from router.ledger.schema import open_shared
 from router.ledger.shared import SharedLedger
 from router.ledger.spool import SpoolFile
-from router.ledger.store import LedgerError
+from router.ledger.store import Checkpoint, LedgerError
 from router.ledger.workers import EVENTS_PER_ROW, WorkerState
 from router.reporter import Reporter
 
@@ -63,14 +64,6 @@ class Worker:
     def spooled_bytes(self) -> int:
         assert self.journal.spool is not None
         return self.journal.spool[0]
-
-
-@pytest.fixture(scope="module")
-def own_server() -> Iterator[PostgresServer]:
-    """That of this file: each test has a database of its own, and leaves the server running."""
-    server = PostgresServer()
-    yield server
-    server.stop()
 
 
 @pytest.fixture
@@ -145,6 +138,29 @@ async def test_a_scrape_while_the_ledger_is_away_shows_what_there_was(own_server
     keeping.cancel()
     await asyncio.gather(keeping, return_exceptions=True)
     await keeper.close()
+
+
+def test_a_store_that_is_lost_is_let_go_of_though_a_commit_of_it_is_under_way(
+    own_server: PostgresServer, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has it may lead again at once, and not after what a disk that is full is given."""
+    store = SharedLedger(place.address)
+    tries = 0
+    commit = store._books.commit
+
+    def counted(batch: Batch) -> None:
+        nonlocal tries
+        tries += 1
+        commit(batch)
+
+    monkeypatch.setattr(store._books, "commit", counted)
+    own_server.kill()
+    store.checkpoint(Checkpoint(time.time_ns(), (), {}, None))
+    until(lambda: store.is_lost)
+    before = tries
+    store.abandon()
+    assert tries <= before + 2
+    own_server.start_again()
 
 
 @pytest.mark.parametrize("is_noticed", [False, True])
