@@ -199,7 +199,7 @@ def _admitted(
                 seats = tuple(fit_seats)
             else:
                 site.well_in = healths
-        if site.experience.is_shunned:
+        if site.lease is None and site.experience.is_shunned:
             _shun(site, seats, exclusions, ejected)
         elif seats:
             appraise(site, seats, ask, sight, candidates)
