@@ -79,8 +79,7 @@ def build_api(
         inference_request, decision = pipeline.explain(
             _headers(request), _address(request), found, members, new_request_id()
         )
-        finder = pipeline.deployment.finder
-        answer = explain(inference_request, decision, finder.drifts, finder.experiences, finder.preemptions)
+        answer = explain(inference_request, decision, pipeline.deployment.finder.lessons)
         return Response(orjson.dumps(answer), media_type="application/json")
 
     add_refusal_handlers(api)

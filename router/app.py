@@ -24,13 +24,13 @@ from router.cohort import Cohort
 from router.config.stores import AccountantPlace, LedgerConfig
 from router.config_file import LoadedConfig
 from router.departures import Departures
-from router.deployment import Deployment, deploy
+from router.deployment import deploy
 from router.discovery import Discovery
 from router.dispatch.names import BackendNames, StrangersNames
 from router.dispatch.relay import Relay
 from router.dispatch.retries import RetryBudget
 from router.dispatch.watchdog import Watchdog
-from router.domain.fleet import Billing, Health, HealthState, Replica
+from router.domain.fleet import Health, HealthState, Replica
 from router.failover import Failover
 from router.fleet.scraper import Scraper
 from router.fleet.state import Fleet
@@ -40,15 +40,10 @@ from router.ledger.shared_budget import RedisBudgets
 from router.orders import Order, Orders
 from router.pipeline import Pipeline
 from router.price_watch import PriceWatch
-from router.pricing.drift import Drifts
-from router.pricing.profile import EngineProfile
 from router.recall import Recall
 from router.recount import Recount
 from router.reload import Reloader
-from router.selection.affinity import TOKENS_UNKNOWN_MAX, PrefixIndex
-from router.selection.experience import Experiences
-from router.selection.preemption import Preemptions
-from router.selection.sleep import Sleepers
+from router.selection.lessons import Lessons
 from router.shadows import Shadows
 from router.telemetry.cache import CacheCollector
 from router.telemetry.discoveries import DiscoveryCollector
@@ -67,8 +62,8 @@ log = structlog.get_logger("jeton.app")
 
 
 class App:
-    """One router. `asgi` is what a server runs; `drain` makes it not ready while it still serves; `drifts` is what it has
-    learned of its replicas."""
+    """One router. `asgi` is what a server runs; `drain` makes it not ready while it still serves; `lessons` is what it has
+    learned of its fleet."""
 
     def __init__(
         self, loaded: LoadedConfig, channel: int | None = None, admin_listening: socket.socket | None = None
@@ -83,11 +78,7 @@ class App:
         self._reloader: Reloader
         self._clock = Clock()
         self._watchdog = Watchdog()
-        self.drifts = Drifts()
-        self._prefixes = PrefixIndex()
-        self._sleepers = Sleepers()
-        self._experiences = Experiences()
-        self._preemptions = Preemptions()
+        self.lessons = Lessons()
         self._discovery = Discovery(self._replicas_moved, time.monotonic)
         self._discovery.follow(loaded)
         self._discovery.look_first()  # before the ledger goes on: the leases of replicas that are still there shall, too
@@ -103,21 +94,8 @@ class App:
         self._books = Books(ledger, password, self._clock.now_ns, recent_prices.count, in_group=channel is not None)
         self._accountant = self._books.accountant
         self._price_watch.remember(self._books.lease_prices())
-        deployment = deploy(
-            loaded,
-            self._day,
-            self.drifts,
-            self._price_watch.fed,
-            self._prefixes,
-            self._sleepers,
-            self._experiences,
-            self._preemptions,
-        )
-        self.drifts.follow(_replica_profiles(deployment))
-        self._prefixes.follow(_cache_tokens(deployment))
-        self._sleepers.follow(deployment.backends)
-        self._preemptions.follow(deployment.backends)
-        self._experiences.follow(deployment.backends, loaded.config.health.availability_min)
+        deployment = deploy(loaded, self._day, self.lessons, self._price_watch.fed)
+        self.lessons.follow(deployment.backends, deployment.profiles, loaded.config.health.availability_min)
         self._fleet = Fleet(deployment.backends, deployment.tiers, deployment.rules, on_health=self._heed_health)
         self._bursar = Bursar(
             self._books.store,
@@ -135,8 +113,8 @@ class App:
         )
         self._metrics.registry.register(DriftCollector(self._drift_ratios))
         self._metrics.registry.register(SleepCollector(self._sleeping))
-        self._metrics.registry.register(ExperienceCollector(self._experiences))
-        self._metrics.registry.register(PreemptionCollector(self._preemptions))
+        self._metrics.registry.register(ExperienceCollector(self.lessons.experiences))
+        self._metrics.registry.register(PreemptionCollector(self.lessons.preemptions))
         self._metrics.registry.register(DiscoveryCollector(self._discovery))
         if self._books.keeper is not None:
             self._metrics.registry.register(KeeperCollector(self._books.keeper))
@@ -205,21 +183,8 @@ class App:
         self._discovery.follow(loaded)
         loaded = self._discovery.filled(loaded)
         self._price_watch.follow(loaded)
-        deployment = deploy(
-            loaded,
-            day,
-            self.drifts,
-            self._price_watch.fed,
-            self._prefixes,
-            self._sleepers,
-            self._experiences,
-            self._preemptions,
-        )
-        self.drifts.follow(_replica_profiles(deployment))
-        self._prefixes.follow(_cache_tokens(deployment))
-        self._sleepers.follow(deployment.backends)
-        self._preemptions.follow(deployment.backends)
-        self._experiences.follow(deployment.backends, loaded.config.health.availability_min)
+        deployment = deploy(loaded, day, self.lessons, self._price_watch.fed)
+        self.lessons.follow(deployment.backends, deployment.profiles, loaded.config.health.availability_min)
         self._day = day
         self._books.set_fleet(deployment)
         self._bursar.configure(loaded.budgets)
@@ -291,9 +256,7 @@ class App:
                 if _today() != self._day:  # another day's prices may be in force
                     self.apply(self._loaded)
                 self._books.advance()
-                self.drifts.advance(self._clock.now_ns())
-                self._experiences.advance(self._clock.now_ns())
-                self._preemptions.advance(self._fleet.clock())
+                self.lessons.advance(self._clock.now_ns(), self._fleet.clock())
             except Exception:
                 log.exception("time could not be booked")
 
@@ -324,9 +287,9 @@ class App:
     def _heed_health(self, replica: Replica, before: Health, after: Health) -> None:
         _log_health(replica, before, after)
         self._metrics.replica_became(replica.backend, after.state)
-        self._preemptions.became(replica.backend, replica.id, after, self._fleet.clock())
+        self.lessons.preemptions.became(replica.backend, replica.id, after, self._fleet.clock())
         if after.state is HealthState.DOWN:
-            self._prefixes.forget(replica.id)  # whatever comes back will have an empty cache
+            self.lessons.prefixes.forget(replica.id)  # whatever comes back will have an empty cache
 
     def _obey(self, order: Order) -> Any:
         return self._orders.obey(order)
@@ -348,14 +311,14 @@ class App:
         backends = {
             replica.id: backend.name for backend in self._pipeline.deployment.backends for replica in backend.replicas
         }
-        for replica, kind, ratio in self.drifts.ratios():
+        for replica, kind, ratio in self.lessons.drifts.ratios():
             yield backends.get(replica, ""), replica, kind, ratio
 
     def _sleeping(self) -> Iterator[tuple[str, str, bool, int]]:
         now_seconds = self._fleet.clock()
         for backend in self._pipeline.deployment.backends:
             for replica in backend.replicas if backend.scale_to_zero is not None else ():
-                if (sleeper := self._sleepers.of(replica.id)) is not None:
+                if (sleeper := self.lessons.sleepers.of(replica.id)) is not None:
                     yield backend.name, replica.id, sleeper.is_asleep(now_seconds), sleeper.wakes
 
     def _why_not_ready(self) -> str:
@@ -379,26 +342,6 @@ def _placed(config: LedgerConfig, *, in_group: bool) -> LedgerConfig:
 
 def _pepper(loaded: LoadedConfig) -> bytes:
     return loaded.secrets.pepper.get_secret_value().encode()
-
-
-def _replica_profiles(deployment: Deployment) -> dict[str, EngineProfile]:
-    """By replica's id, of leased backends."""
-    return {
-        replica.id: deployment.profiles[backend.name]
-        for backend in deployment.backends
-        if backend.pool.billing is Billing.LEASED and backend.name in deployment.profiles
-        for replica in backend.replicas
-    }
-
-
-def _cache_tokens(deployment: Deployment) -> dict[str, int]:
-    """What each replica's prefix cache holds, by its id."""
-    profiles = deployment.profiles
-    return {
-        replica.id: profiles[backend.name].kv_capacity_tokens if backend.name in profiles else TOKENS_UNKNOWN_MAX
-        for backend in deployment.backends
-        for replica in backend.replicas
-    }
 
 
 def _shared_budgets(loaded: LoadedConfig, books: Books) -> RedisBudgets | None:

@@ -14,18 +14,14 @@ from router.dispatch.relay import Patience
 from router.domain.fleet import Backend
 from router.fleet.health import HealthRules
 from router.fleet_config import build_prices
-from router.pricing.drift import Drifts
 from router.pricing.feed import FedPrice
 from router.pricing.price import Price
 from router.pricing.profile import EngineProfile
-from router.selection.affinity import PrefixIndex
 from router.selection.candidates import Finder
-from router.selection.experience import Experiences
 from router.selection.holdout import Holdout
-from router.selection.preemption import Preemptions
+from router.selection.lessons import Lessons
 from router.selection.scope import Scopes
 from router.selection.shadow import Shadow
-from router.selection.sleep import Sleepers
 from router.selection.tenancy import Tenancy
 from router.selection.terms import Shedding
 from router.selection.timetable import Timetable
@@ -82,16 +78,12 @@ def _bounds(server: ServerConfig, media: MediaConfig) -> Bounds:
 def deploy(
     loaded: LoadedConfig,
     day: date,
-    drifts: Drifts | None = None,
+    lessons: Lessons | None = None,
     fed: Callable[[str], FedPrice | None] = lambda name: None,
-    prefixes: PrefixIndex | None = None,
-    sleepers: Sleepers | None = None,
-    experiences: Experiences | None = None,
-    preemptions: Preemptions | None = None,
 ) -> Deployment:
     """From checked files to a deployment, with the prices in force on `day`.
 
-    drifts, prefixes, sleepers, experiences, preemptions: what was learned before it. fed: what a feed has told of a price.
+    lessons: what was learned before it. fed: what a feed has told of a price.
     """
     config = loaded.config
     prices = build_prices(config, loaded.book, day, fed)
@@ -116,11 +108,7 @@ def deploy(
             prices=prices,
             profiles=loaded.profiles,
             stale_seconds=config.health.stale_seconds,
-            drifts=drifts,
-            prefixes=prefixes,
-            sleepers=sleepers,
-            experiences=experiences,
-            preemptions=preemptions,
+            lessons=lessons,
             seats_max=config.replicas_considered,
         ),
         prices=prices,

@@ -76,7 +76,7 @@ class Failover:
     async def dispatch(self, work: Work) -> None:
         """Try the choices in order until one answers; after the first byte there is no other."""
         self._retries.request()
-        sleepers = work.deployment.finder.sleepers
+        sleepers = work.deployment.finder.lessons.sleepers
         if sleepers:
             sleepers.passed(work.decision.choices, self._fleet.clock())
         failures: list[AttemptFailed] = []
@@ -248,21 +248,21 @@ class Failover:
                 self._bursar.void(hold)
             raise
         if candidate.backend.scale_to_zero is not None:
-            work.deployment.finder.sleepers.opened(candidate, self._fleet.clock())
+            work.deployment.finder.lessons.sleepers.opened(candidate, self._fleet.clock())
         return attempt
 
     def _record(self, work: Work, attempt: Attempt, charge: Charge) -> None:
         quality = None if work.decision.prediction is None else attempt.candidate.quality
         self._metrics.attempt(charge, (attempt.opened_ns - work.received_ns) / 1e9, quality)
-        finder = work.deployment.finder
+        lessons = work.deployment.finder.lessons
         if attempt.candidate.backend.pool.billing is Billing.METERED:
-            finder.experiences.observe(charge)
+            lessons.experiences.observe(charge)
         else:
-            finder.drifts.observe(attempt.candidate, charge)
+            lessons.drifts.observe(attempt.candidate, charge)
         if attempt.candidate.backend.scale_to_zero is not None:
-            finder.sleepers.ended(charge, self._fleet.clock())
+            lessons.sleepers.ended(charge, self._fleet.clock())
         if work.request.prefix and (charge.first_token_ns is not None or charge.status is AttemptStatus.OK):
-            finder.prefixes.sent(charge.facts.replica, work.request.prefix)
+            lessons.prefixes.sent(charge.facts.replica, work.request.prefix)
 
 
 def _refusal_for(failures: Sequence[AttemptFailed]) -> Refusal:

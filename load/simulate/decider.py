@@ -37,7 +37,7 @@ class Decider:
     ) -> None:
         self.attempts_max = deployment.retries.attempts_max
         self.retries = RetryBudget(deployment.retries.budget_ratio, deployment.retries.budget_per_second)
-        self.prefixes = deployment.finder.prefixes
+        self.prefixes = deployment.finder.lessons.prefixes
         self._deployment = deployment
         self._aliases = aliases
         self._policy = policy
@@ -58,8 +58,7 @@ class Decider:
             prices=prices,
             profiles={backend.profile: deployment.profiles[backend.name] for backend in backends if backend.profile},
             stale_seconds=self._stale_seconds,
-            drifts=self._finder.drifts,
-            prefixes=self.prefixes,
+            lessons=self._finder.lessons,
             seats_max=self._finder.seats_max,
         )
         self.fleet.configure(backends, deployment.tiers, deployment.rules)

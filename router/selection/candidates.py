@@ -13,21 +13,17 @@ from router.domain.decision import Candidate, Exclusion, Prediction
 from router.domain.fleet import UP, Backend, HealthState, Load, Scrape, Snapshot
 from router.domain.request import Capability, InferenceRequest
 from router.errors import Refusal
-from router.pricing.drift import Drifts
 from router.pricing.price import MeteredPrice, Price
 from router.pricing.profile import EngineProfile
 from router.pricing.quote import Lease
-from router.selection.affinity import PrefixIndex
 from router.selection.ask import NOTHING_CACHED, Ask
 from router.selection.eligibility import Fit, fit, why_too_long, why_unable
-from router.selection.experience import Experiences
-from router.selection.preemption import Preemptions
+from router.selection.lessons import Lessons
 from router.selection.prospect import Sight, appraise
 from router.selection.refusal import refuse_for_now, refuse_tenant, refuse_too_long, refuse_unable
 from router.selection.sample import in_order_of_chance
 from router.selection.scope import Scope
 from router.selection.site import Seat, Site
-from router.selection.sleep import Sleepers
 from router.selection.tenancy import Tenancy, why_not_for
 
 # Of one backend, when nothing else is configured: more than most have, and few enough for a millisecond's decision.
@@ -47,9 +43,8 @@ class Finder:
     """Finds candidates under one configuration; make a new one when prices, profiles or tiers change.
 
     tiers: weakest first. prices: in force, by backend. profiles: by profile name. stale_seconds: the age from which on a scrape
-    is not believed. drifts: how far replicas are from their profiles; prefixes: what was sent where; sleepers: who of those
-    that scale to zero is awake; experiences: with metered backends; preemptions: of spot replicas; all outlive this
-    configuration. seats_max: of one backend's replicas, how many a request looks at (`sample.py`).
+    is not believed. lessons: what was learned of the fleet. seats_max: of one backend's replicas, how many a request looks at
+    (`sample.py`).
     """
 
     def __init__(
@@ -59,11 +54,7 @@ class Finder:
         prices: Mapping[str, Price],
         profiles: Mapping[str, EngineProfile],
         stale_seconds: float,
-        drifts: Drifts | None = None,
-        prefixes: PrefixIndex | None = None,
-        sleepers: Sleepers | None = None,
-        experiences: Experiences | None = None,
-        preemptions: Preemptions | None = None,
+        lessons: Lessons | None = None,
         seats_max: int = SEATS_MAX,
     ) -> None:
         self._levels = {tier: level for level, tier in enumerate(tiers)}
@@ -71,11 +62,8 @@ class Finder:
         self._profiles = profiles
         self._stale_seconds = stale_seconds
         self.seats_max = seats_max
-        self.drifts = drifts or Drifts()
-        self.prefixes = prefixes or PrefixIndex()
-        self.sleepers = Sleepers() if sleepers is None else sleepers
-        self.experiences = experiences or Experiences()
-        self.preemptions = preemptions or Preemptions()
+        self.lessons = lessons = lessons or Lessons()
+        self._drifts, self._prefixes = lessons.drifts, lessons.prefixes
         self._sites: dict[str, Site] = {}
         # Of the last snapshot's scrapes; a snapshot's are never changed.
         self._scrapes: Mapping[str, Scrape] = {}
@@ -131,8 +119,8 @@ class Finder:
             self._oldest_scrape_seconds = min((one.at_seconds for one in self._scrapes.values()), default=inf)
         fresh_from = now_seconds - self._stale_seconds
         is_stale = self._oldest_scrape_seconds < fresh_from
-        sight = Sight(snapshot, loads, now_seconds, fresh_from, is_stale, self.drifts)
-        cached_tokens = self.prefixes.cached_tokens(request.prefix) if request.prefix else NOTHING_CACHED
+        sight = Sight(snapshot, loads, now_seconds, fresh_from, is_stale, self._drifts)
+        cached_tokens = self._prefixes.cached_tokens(request.prefix) if request.prefix else NOTHING_CACHED
         ask = Ask(
             request, prediction, len(self._levels), cached_tokens, region=region, are_holds_wanted=are_holds_wanted
         )
@@ -178,14 +166,7 @@ class Finder:
         """One for each backend, whoever asks: its seats remember their outlooks."""
         site = self._sites.get(backend.name)
         if site is None:
-            self._sites[backend.name] = site = Site(
-                backend,
-                self._levels[backend.tier],
-                price,
-                self.sleepers,
-                self.experiences.of(backend.name),
-                self.preemptions.of(backend.name),
-            )
+            self._sites[backend.name] = site = Site(backend, self._levels[backend.tier], price, self.lessons)
         return site
 
 
@@ -218,7 +199,7 @@ def _admitted(
                 seats = tuple(fit_seats)
             else:
                 site.well_in = healths
-        if site.experience.is_shunned:
+        if site.lease is None and site.experience.is_shunned:
             _shun(site, seats, exclusions, ejected)
         elif seats:
             appraise(site, seats, ask, sight, candidates)

@@ -5,22 +5,17 @@ from typing import Any
 from router.domain.decision import Candidate, Choice, Decision
 from router.domain.money import usd_text
 from router.domain.request import InferenceRequest, Terms
-from router.pricing.drift import Drifts
-from router.selection.experience import Experiences
-from router.selection.preemption import Preemptions
+from router.selection.lessons import Lessons
 
 
 def explain(
     request: InferenceRequest,
     decision: Decision,
-    drifts: Drifts | None = None,
-    experiences: Experiences | None = None,
-    preemptions: Preemptions | None = None,
+    lessons: Lessons | None = None,
 ) -> dict[str, Any]:
     """What was seen of the request and predicted, how every candidate ranks and why, and why the others are none.
 
-    Money in USD and nano-dollars. drifts: what is in the forecasts of each replica's distance from its profile. experiences: what
-    is in those of metered backends. preemptions: what is in the marginal quotes of spot replicas.
+    Money in USD and nano-dollars. lessons: what was learned of the candidates, which is in their forecasts and quotes.
     """
     prediction = decision.prediction
     return {
@@ -45,10 +40,7 @@ def explain(
             "category": prediction.category,
             "uncertainty": prediction.uncertainty,
         },
-        "ranking": [
-            _choice(rank, choice, drifts, experiences, preemptions)
-            for rank, choice in enumerate(decision.choices, start=1)
-        ],
+        "ranking": [_choice(rank, choice, lessons) for rank, choice in enumerate(decision.choices, start=1)],
         "exclusions": [
             {"backend": exclusion.backend, "replica": exclusion.replica or None, "why": exclusion.why}
             for exclusion in decision.exclusions
@@ -66,18 +58,12 @@ def _terms(terms: Terms) -> dict[str, Any]:
     }
 
 
-def _choice(
-    rank: int,
-    choice: Choice,
-    drifts: Drifts | None,
-    experiences: Experiences | None,
-    preemptions: Preemptions | None,
-) -> dict[str, Any]:
+def _choice(rank: int, choice: Choice, lessons: Lessons | None) -> dict[str, Any]:
     candidate = choice.candidate
-    drift = drifts.of(candidate.replica.id) if drifts else None
+    drift = lessons.drifts.of(candidate.replica.id) if lessons else None
     backend = candidate.backend
-    experience = experiences.of(backend.name) if experiences else None
-    preempted = preemptions.of(backend.name) if preemptions else None
+    experience = lessons.experiences.of(backend.name) if lessons else None
+    preempted = lessons.preemptions.of(backend.name) if lessons else None
     return {
         "rank": rank,
         "reason": choice.reason,

@@ -16,8 +16,8 @@ from router.pricing.quote import Lease, Outlook
 from router.pricing.worst_case import leased_worst_case, metered_worst_case
 from router.selection.experience import Experience
 from router.selection.extent import extent
-from router.selection.preemption import Preempted
-from router.selection.sleep import Sleeper, Sleepers
+from router.selection.lessons import Lessons
+from router.selection.sleep import Sleeper
 
 # Ways through the seats of a site that chance chooses from; each comes by all of them.
 STRIDES = 64
@@ -66,19 +66,16 @@ class Site:
         backend: Backend,
         level: int,
         price: Lease | MeteredPrice,
-        sleepers: Sleepers | None = None,
-        experience: Experience | None = None,
-        preempted: Preempted | None = None,
+        lessons: Lessons | None = None,
     ) -> None:
+        lessons = lessons or Lessons()
         self.backend = backend
         self.level = level
         self.price = price
         self.scale_to_zero = backend.scale_to_zero
-        self.experience = experience or Experience()
-        self.preempted = preempted
-        self.seats = tuple(
-            Seat(replica, None if sleepers is None else sleepers.of(replica.id)) for replica in backend.replicas
-        )
+        self.experience = lessons.experiences.of(backend.name) or Experience()
+        self.preempted = lessons.preemptions.of(backend.name)
+        self.seats = tuple(Seat(replica, lessons.sleepers.of(replica.id)) for replica in backend.replicas)
         self.lease = price if isinstance(price, Lease) else None
         self.context_tokens = backend.context_tokens
         self.own_rtt_seconds = backend.pool.rtt_seconds

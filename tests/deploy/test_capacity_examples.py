@@ -40,6 +40,7 @@ def ranking(
     health: Mapping[str, Health] | None = None,
     prediction: Prediction | None = None,
     request_id: str = "r1",
+    endpoint: Endpoint = Endpoint.CHAT,
 ) -> list[Choice]:
     """How a request for this model is ranked. loads, health: by backend or replica; idle and up where left out."""
     deployment = deploy(load(HERE / f"{example}.yaml", environ=ENVIRONMENT, day=DAY), DAY)
@@ -60,8 +61,8 @@ def ranking(
         deployment.tiers,
     )
     request = InferenceRequest(
-        request_id, "t", "k", Endpoint.CHAT, model, True, Prompt("hello", tokens_estimate=prompt_tokens),
-        frozenset({Capability.CHAT}), terms=Terms(region=region),
+        request_id, "t", "k", endpoint, model, True, Prompt("hello", tokens_estimate=prompt_tokens),
+        frozenset({Capability(endpoint.value)}), terms=Terms(region=region),
     )  # fmt: skip
     candidates, _ = deployment.finder.find(
         request, deployment.scopes.resolve(model), snapshot, of_each(loads), prediction, 1.0
@@ -137,3 +138,18 @@ def test_accepted_drafts_make_a_token_cheaper() -> None:
     assert first("speculation") == "drafting"
     by_name = {one.candidate.backend.name: one.candidate for one in ranking("speculation")}
     assert by_name["drafting"].tpot_seconds < by_name["plain"].tpot_seconds
+
+
+def test_speech_goes_to_its_own_pool_and_is_bought_by_the_minute_when_that_is_full() -> None:
+    minute = {"endpoint": Endpoint.TRANSCRIPTIONS, "prompt_tokens": 60 * 50}
+    by_name = {one.candidate.backend.name: one.candidate for one in ranking("audio", **minute)}
+    assert by_name["bought"].marginal_nanousd == 6_000_000
+    assert by_name["whisper-l4"].marginal_nanousd < by_name["bought"].marginal_nanousd
+    assert by_name["whisper-l4"].completion_tokens == 200.0  # of a hundred and fifty words
+    assert first("audio", **minute) == "whisper-l4"
+    half_full = Load(attempts=20, prefill_tokens=0, decoding=20, context_tokens=20 * 3000)
+    assert first("audio", loads={"whisper-l4": half_full}, **minute) == "whisper-l4"
+    waiting = Load(
+        attempts=84, prefill_tokens=20 * 180_000, decoding=64, context_tokens=64 * 3000
+    )  # twenty hours of sound
+    assert first("audio", loads={"whisper-l4": waiting}, **minute) == "bought"

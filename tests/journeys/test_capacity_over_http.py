@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from capacity_example import serving
+from payloads import form, sound
 
 TOKENS = 3
 
@@ -114,3 +116,29 @@ async def test_drafted_tokens_are_preferred_where_they_are_cheaper(tmp_path: Pat
         quotes = {one["backend"]: one["quote"]["marginal"]["nanousd"] for one in await ranked(http)}
         assert quotes["drafting"] < quotes["plain"]
         assert await asked(http) == "drafting"
+
+
+async def test_speech_is_written_down_by_its_own_pool_and_bought_by_the_minute_when_that_is_away(
+    tmp_path: Path,
+) -> None:
+    async with serving("audio", tmp_path) as jeton:
+        http = jeton.http
+        headers = {"content-type": "multipart/form-data; boundary=limit"}
+        body = form(("model", "speech"), ("file", sound(6.0)))
+
+        async def heard() -> httpx.Response:
+            answer = await http.post("/v1/audio/transcriptions", content=body, headers=headers)
+            assert answer.status_code == 200, answer.text
+            assert answer.json()["text"]
+            return answer
+
+        answer = await heard()
+        assert answer.headers["x-jeton-backend"] == "whisper-l4"
+        for replica in jeton.fleet["whisper-l4"]:
+            replica.faults(refuse=True)
+        await jeton.until(lambda: {jeton.health["whisper-1"], jeton.health["whisper-2"]} == {"down"})
+        answer = await heard()
+        assert answer.headers["x-jeton-backend"] == "bought"
+        assert float(answer.headers["x-jeton-cost-usd"]) == pytest.approx(0.006 * 6 / 60)
+        told = [(charge["backend"], charge["audio_seconds"]) for charge in await jeton.charges()]
+        assert told[-1] == ("bought", 6.0)

@@ -75,8 +75,8 @@ async def test_the_money_in_metrics_is_the_ledgers(jeton: WholeApp) -> None:
 
 
 async def test_what_replicas_took_corrects_their_forecasts_and_is_told(jeton: WholeApp) -> None:
-    drift = jeton.app.drifts.of("small/1")
-    other = jeton.app.drifts.of("small/2")
+    drift = jeton.app.lessons.drifts.of("small/1")
+    other = jeton.app.lessons.drifts.of("small/2")
     assert drift is not None
     assert other is not None
     stream = await jeton.sdk.chat.completions.create(model="small-model", messages=HELLO, max_tokens=20, stream=True)

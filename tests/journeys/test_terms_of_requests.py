@@ -145,7 +145,7 @@ async def test_another_policy_decides_for_a_name(tmp_path: Path) -> None:
 
 
 async def test_a_replica_that_went_down_is_not_thought_to_have_its_cache_still(jeton: WholeApp) -> None:
-    index = jeton.app._prefixes
+    index = jeton.app.lessons.prefixes
     mark = (PrefixMark(7, 900), PrefixMark(8, 1200))
     for replica in ("small/1", "small/2"):
         index.sent(replica, mark)

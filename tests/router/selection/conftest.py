@@ -27,6 +27,7 @@ from router.pricing.profile import EngineProfile, roofline_profile
 from router.selection.affinity import PrefixIndex
 from router.selection.candidates import Finder
 from router.selection.experience import Experiences
+from router.selection.lessons import Lessons
 from router.selection.preemption import Preemptions
 from router.selection.scope import Scope
 from router.selection.sleep import Sleepers
@@ -73,11 +74,7 @@ class Fleet:
             prices=self.prices,
             profiles=self.profiles,
             stale_seconds=10.0,
-            drifts=self.drifts,
-            prefixes=self.prefixes,
-            sleepers=self.sleepers,
-            experiences=self.experiences,
-            preemptions=self.preemptions,
+            lessons=Lessons(self.drifts, self.prefixes, self.sleepers, self.experiences, self.preemptions),
         )
 
     def find(

@@ -265,7 +265,7 @@ def test_quality_and_level_go_by_tier(fleet, ask) -> None:
         (Prediction(0.5, 100.0, "chat", 0.0), {"completion_tokens_max": 40}, 40.0),
         (Prediction(0.5, 100.0, "chat", 0.0), {"completion_tokens_max": 400, "choices": 3}, 300.0),
         (None, {}, COMPLETION_TOKENS_UNKNOWN),
-        (None, {"endpoint": Endpoint.TRANSCRIPTIONS}, COMPLETION_TOKENS_UNKNOWN),
+        (None, {"endpoint": Endpoint.TRANSCRIPTIONS}, pytest.approx(300 / 50 * 2.5 * 4 / 3)),  # six seconds of speech
         (None, {"endpoint": Endpoint.EMBEDDINGS}, 0.0),
         (None, {"endpoint": Endpoint.TOKENIZE}, 0.0),
     ],

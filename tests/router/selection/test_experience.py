@@ -21,6 +21,7 @@ from router.selection.experience import (
     Experiences,
 )
 from router.selection.explain import explain
+from router.selection.lessons import Lessons
 
 START = 1_795_000_000_000_000_000
 SECOND = 1_000_000_000
@@ -215,7 +216,10 @@ def test_what_was_learned_is_explained(fleet: Any, ask: Any) -> None:
     learned(fleet, ended(backend="cloud-large"))
     candidates, exclusions = fleet.find(ask())
     decision = Decision("slo", [Choice(one, "") for one in candidates], exclusions, None, "edge-large")
-    told = {one["backend"]: one["experience"] for one in explain(ask(), decision, None, fleet.experiences)["ranking"]}
+    told = {
+        one["backend"]: one["experience"]
+        for one in explain(ask(), decision, Lessons(experiences=fleet.experiences))["ranking"]
+    }
     assert told["edge-large"] is None
     assert told["cloud-large"]["attempts"] == told["cloud-large"]["answers"] == 1.0
     assert told["cloud-large"]["availability_ratio"] == 1.0

@@ -7,6 +7,7 @@ import pytest
 from router.domain.decision import Choice, Decision
 from router.domain.fleet import UP, Health, HealthState, Preemption
 from router.selection.explain import explain
+from router.selection.lessons import Lessons
 from router.selection.preemption import AWAY_PRIOR, Preempted
 
 DECLARED = Preemption(per_hour=0.1, prior_hours=50.0, away_seconds=300.0)
@@ -98,7 +99,8 @@ def test_it_is_explained(fleet: Any, ask: Any) -> None:
     candidates, _ = fleet.find(ask())
     decision = Decision("slo", [Choice(one, "") for one in candidates], [], None, "edge-large")
     told = {
-        one["backend"]: one["preemption"] for one in explain(ask(), decision, None, None, fleet.preemptions)["ranking"]
+        one["backend"]: one["preemption"]
+        for one in explain(ask(), decision, Lessons(preemptions=fleet.preemptions))["ranking"]
     }
     assert told["edge-small"] == {"per_hour": 0.1, "away_seconds": 300.0, "seen": 0, "hours": 0.0}
     assert told["edge-large"] is None

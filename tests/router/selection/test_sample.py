@@ -20,7 +20,6 @@ from router.domain.request import Capability, Endpoint, InferenceRequest, Prefix
 from router.errors import Unavailable
 from router.pricing.price import LeasedPrice, Purchase
 from router.profiles import shipped
-from router.selection.affinity import PrefixIndex
 from router.selection.candidates import Finder
 from router.selection.sample import in_order_of_chance
 from router.selection.scope import Scope
@@ -56,7 +55,7 @@ def considered(
 def finder() -> Finder:
     return Finder(
         tiers=("small", "large"), prices={"b": PRICE}, profiles={PROFILE: shipped().named(PROFILE)}, stale_seconds=10,
-        seats_max=CONSIDERED, prefixes=PrefixIndex(),
+        seats_max=CONSIDERED,
     )  # fmt: skip
 
 
@@ -76,10 +75,10 @@ def test_over_many_requests_every_replica_has_about_the_same_chance(finder: Find
 
 def test_who_holds_the_prefix_is_looked_at_but_leaves_room_for_others(finder: Finder) -> None:
     prefix = (PrefixMark(1, 400), PrefixMark(2, 800))
-    finder.prefixes.follow({replica.id: 100_000 for replica in REPLICAS})
+    finder.lessons.prefixes.follow({replica.id: 100_000 for replica in REPLICAS})
     for number in range(40):
-        finder.prefixes.sent(f"b/{number}", prefix[:1])
-    finder.prefixes.sent("b/77", prefix)
+        finder.lessons.prefixes.sent(f"b/{number}", prefix[:1])
+    finder.lessons.prefixes.sent("b/77", prefix)
     found = considered(finder, prefix=prefix)
     assert found[0] == "b/77"
     assert len(found) == CONSIDERED

@@ -8,7 +8,8 @@ import pytest
 from policies.marginal_cost import MarginalCost
 from router.domain.decision import Candidate
 from router.domain.fleet import Load, ScaleToZero
-from router.domain.request import InferenceRequest
+from router.domain.request import InferenceRequest, PrefixMark
+from router.selection.lessons import Lessons
 from router.selection.sleep import Sleeper
 
 TERMS = ScaleToZero(20.0, 60.0)
@@ -126,6 +127,22 @@ def test_requests_that_went_elsewhere_wake_it_once_they_have_paid_as_much_more_t
     sleeper = napping.sleepers.of("edge-large/1")
     assert sleeper is not None
     assert sleeper.missed_nanousd(now_seconds) == 0.0
+
+
+def test_what_sleeps_has_nothing_in_its_cache(napping: Fleet) -> None:
+    lessons = Lessons(prefixes=napping.prefixes, sleepers=napping.sleepers)
+    lessons.follow(napping.backends, {}, 0.8)
+    prefix = (PrefixMark(1, 1024),)
+    sleeper = napping.sleepers.of("edge-large/1")
+    assert sleeper is not None
+    sleeper.opened(NOW)
+    for replica in ("edge-large/1", "edge-small/1"):
+        lessons.prefixes.sent(replica, prefix)
+    sleeper.ended(NOW + 10, has_answered=True)
+    lessons.advance(0, NOW + 11)
+    assert set(lessons.prefixes.cached_tokens(prefix)) == {"edge-large/1", "edge-small/1"}
+    lessons.advance(0, NOW + 10 + TERMS.idle_seconds)
+    assert set(lessons.prefixes.cached_tokens(prefix)) == {"edge-small/1"}
 
 
 def test_a_request_now_and_then_never_wakes_it(napping: Fleet, ask: AskFor) -> None:
