@@ -34,14 +34,29 @@ def quickest_first(candidates: Iterable[Candidate]) -> list[Candidate]:
     return sorted(candidates, key=_by_ttft)
 
 
+# A time at most so much longer than the least is taken to be as short: forecasts may be off by as much (the goal in
+# `docs/quote-errors.md`), while prices differ a hundredfold.
+ALIKE_RATIO = 1.25
+
+
+def soonest_first(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Of those that begin about as soon as the quickest the cheapest first; then the others, the quickest first."""
+    ranked = quickest_first(candidates)
+    if not ranked:
+        return ranked
+    latest_seconds = ALIKE_RATIO * ranked[0].ttft_seconds
+    alike = [candidate for candidate in ranked if candidate.ttft_seconds <= latest_seconds]
+    return cheapest_first(alike) + ranked[len(alike) :]
+
+
 def on_time_first(candidates: Iterable[Candidate], ttft_seconds_max: float) -> list[Candidate]:
-    """Those forecast to begin in time, the cheapest first; then the others, the quickest first."""
+    """Those forecast to begin in time, the cheapest first; then the others, the soonest first."""
     candidates = list(candidates)
     late = [candidate for candidate in candidates if candidate.ttft_seconds > ttft_seconds_max]
     if not late:
         return cheapest_first(candidates)
     on_time = [candidate for candidate in candidates if candidate.ttft_seconds <= ttft_seconds_max]
-    return cheapest_first(on_time) + quickest_first(late)
+    return cheapest_first(on_time) + soonest_first(late)
 
 
 def idlest_first(candidates: Iterable[Candidate]) -> list[Candidate]:

@@ -5,22 +5,20 @@ to nothing, a nearly full replica many times its standard price), on metered one
 so what moving a conversation would cost, is in both.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import repeat
 from typing import ClassVar
 
 from pydantic import BaseModel, Field
 
-from policies import cheapest_first, quickest_first
+from policies import ALIKE_RATIO, cheapest_first, soonest_first
 from router.domain.decision import Candidate, Choice
-from router.domain.fleet import Billing
 from router.domain.request import InferenceRequest
 
 ON_TIME = "cheapest at the floor, on time"
-LATE = "quickest at the floor, late"
+NEARLY = "cheapest at the floor, hardly later"
+LATE = "soonest at the floor, late"
 BELOW = "best below the floor"
-# Bounds what a quote is taken times where hardly anything is left below the objective.
-SLACK_RATIO_MIN = 0.1
 
 
 class QualityFloor(BaseModel, frozen=True, extra="forbid"):
@@ -29,14 +27,13 @@ class QualityFloor(BaseModel, frozen=True, extra="forbid"):
     quality_min: the floor, 0–1. The highest tier's quality is 1; a lower tier's is the probability that its answer is as
     good, less what the classifier does not know of such prompts. With the shipped classifier about half of the prompts of
     kinds that it was trained on reach 0.75, and few others, most of which lie between 0.4 and 0.5.
-    ttft_seconds_max: the objective for the time to the first token. tpot_seconds_max: the one for the mean time per token after
-    it; none unless it is set. Where it is, what is scarce on a replica of ours is the room below it, long before its slots are:
-    its quote is taken times 1 ÷ (the share of the objective that is left), so that what is cheap to buy elsewhere (a prompt that
-    is cached nowhere) goes before what is not.
+    ttft_seconds_max: the objective for the time to the first token. Where even the quickest is forecast to miss it, or nearly,
+    what is hardly later (ALIKE_RATIO) counts as on time: the forecasts do not tell them apart, the prices do.
+    tpot_seconds_max: the objective for the mean time per token after it; none unless it is set.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"quality", "price", "ttft"})
-    reasons: ClassVar[tuple[str, ...]] = (ON_TIME, LATE, BELOW)
+    reasons: ClassVar[tuple[str, ...]] = (ON_TIME, NEARLY, LATE, BELOW)
 
     quality_min: float = Field(default=0.75, ge=0, le=1)
     ttft_seconds_max: float = Field(default=2.0, gt=0)
@@ -61,20 +58,29 @@ class QualityFloor(BaseModel, frozen=True, extra="forbid"):
         if below:
             below = cheapest_first(below)
             below.sort(key=_by_quality)  # stable: equals stay in the order of their quotes
-        ranked = cheapest_first(on_time)
-        if tpot_seconds_max is not None:
-            ranked.sort(key=self._quote_with_room)  # stable
+        nearly: list[Candidate] = []
+        if late:
+            nearly, late = self._nearly_on_time(on_time, late)
         return [
-            *map(Choice, ranked, repeat(ON_TIME)),
-            *map(Choice, quickest_first(late), repeat(LATE)),
+            *(
+                Choice(one, ON_TIME if one.ttft_seconds <= ttft_seconds_max else NEARLY)
+                for one in cheapest_first(on_time + nearly)
+            ),
+            *map(Choice, soonest_first(late), repeat(LATE)),
             *map(Choice, below, repeat(BELOW)),
         ]
 
-    def _quote_with_room(self, candidate: Candidate) -> float:
-        if self.tpot_seconds_max is None or candidate.backend.pool.billing is Billing.METERED:
-            return candidate.marginal_nanousd
-        slack_ratio = 1 - candidate.tpot_seconds / self.tpot_seconds_max
-        return candidate.marginal_nanousd / max(slack_ratio, SLACK_RATIO_MIN)
+    def _nearly_on_time(
+        self, on_time: Iterable[Candidate], late: Iterable[Candidate]
+    ) -> tuple[list[Candidate], list[Candidate]]:
+        """Of those that are late, those that are hardly later than the quickest of all, and the others."""
+        latest_seconds = ALIKE_RATIO * min(candidate.ttft_seconds for candidate in (*on_time, *late))
+        nearly: list[Candidate] = []
+        others: list[Candidate] = []
+        for candidate in late:
+            is_slow = self.tpot_seconds_max is not None and candidate.tpot_seconds > self.tpot_seconds_max
+            (others if is_slow or candidate.ttft_seconds > latest_seconds else nearly).append(candidate)
+        return nearly, others
 
 
 def _by_quality(candidate: Candidate) -> float:

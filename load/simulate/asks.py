@@ -108,7 +108,7 @@ class Asks:
             completion_tokens_max=arrival.completion_tokens if self._keeps_lengths else None,
             wants_usage=True,
             body_bytes=4 * prompt.tokens_estimate,
-            prefix=self._marks(tenant, arrival) if arrival.blocks else (),
+            prefix=self._marks(tenant, arrival, prompt.tokens_estimate / prompt_tokens) if arrival.blocks else (),
         )
         return Ask(request, prediction, prompt_tokens, prompt.turns > 1)
 
@@ -123,13 +123,19 @@ class Asks:
         )
         return found
 
-    def _marks(self, tenant: str, arrival: Arrival) -> tuple[PrefixMark, ...]:
-        """Marks at the ends of blocks, evenly along the prompt; the same prefix of the same tenant has the same."""
+    def _marks(self, tenant: str, arrival: Arrival, estimate_ratio: float) -> tuple[PrefixMark, ...]:
+        """Marks at the ends of blocks, evenly along the prompt; the same prefix of the same tenant has the same.
+
+        estimate_ratio: of what the router takes the prompt for to what it has. Marks are in the router's tokens, as those of a
+        real prompt are: else what is not cached would be the difference of two measures.
+        """
         ids = list(arrival.block_ids())
         every = -(-len(ids) // MARKS_MAX)
         salt = crc32(tenant.encode())  # `hash` of a text differs from process to process, that of numbers does not
         return tuple(
-            PrefixMark(hash((salt, ids[end - 1])), min(end * self._block_tokens, arrival.prompt_tokens))
+            PrefixMark(
+                hash((salt, ids[end - 1])), int(min(end * self._block_tokens, arrival.prompt_tokens) * estimate_ratio)
+            )
             for end in range(every, len(ids) + 1, every)
         )
 

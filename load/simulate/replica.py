@@ -152,8 +152,13 @@ class SimulatedReplica:
         if self.meter is not None:
             self.meter.end(max(int(now_seconds * NS), self.meter.last_ns))
 
+    @property
+    def paid_until_seconds(self) -> float:
+        """Until when its lease is booked."""
+        return self.began_seconds if self.meter is None else self.meter.last_ns / NS
+
     def paid(self, now_seconds: float) -> Paid | None:
-        """Of its lease until now; None on a metered backend."""
+        """Of its lease until now, or until what happened last if that was later; None on a metered backend."""
         meter = self.meter
         if meter is None:
             return None

@@ -44,7 +44,7 @@ class Bill:
     """Nano-dollars over the run. leased: of all replicas by the hour; idle: what of it nobody used. By backend: both.
 
     lease_seconds: for how long replicas were leased, all together, and replicas_max: how many at most at once, by backend.
-    ended_seconds: until when.
+    ended_seconds: when the last lease ends.
     """
 
     leased_nanousd: int
@@ -164,16 +164,16 @@ class World:
         self._push(at_seconds, HAPPEN, happening)
 
     def bill(self) -> Bill:
-        """Of the time from 0 to the end, or to the last answer if that is later."""
-        at_seconds = max(self.until_seconds, self.answered_seconds)
-        by_backend, lease_seconds = self._booked_until(at_seconds)
+        """Of the time from 0 to the end. A replica that still answers then is paid for until it is done, and no other with it:
+        more of the same would follow, so one long answer is no reason to pay a fleet for waiting."""
+        by_backend, lease_seconds = self._booked_until(self.until_seconds)
         return Bill(
             sum(bill for bill, _ in by_backend.values()),
             sum(idle for _, idle in by_backend.values()),
             by_backend,
             lease_seconds,
             dict(self._replicas_max),
-            at_seconds,
+            max(self.until_seconds, self.answered_seconds),
         )
 
     def paid(self, at_seconds: float) -> dict[str, tuple[int, int]]:
@@ -308,7 +308,7 @@ class World:
         if paid is not None:
             bill, idle = by_backend.get(name, (0, 0))
             by_backend[name] = bill + paid.bill_nanousd, idle + paid.idle_nanousd
-            lease_seconds[name] = lease_seconds.get(name, 0.0) + at_seconds - one.began_seconds
+            lease_seconds[name] = lease_seconds.get(name, 0.0) + one.paid_until_seconds - one.began_seconds
 
     def _break(self, one: SimulatedReplica, fault: str) -> None:
         """All that runs there fails, those first that came first."""

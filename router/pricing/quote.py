@@ -237,7 +237,8 @@ def scarcity(profile: EngineProfile, point: OperatingPoint, busy: Occupancy) -> 
     """
     engine = profile.figures
     slots = (busy.decoding + busy.prefilling) / point.sequences
-    cache = (busy.context_tokens + busy.prefill_tokens) / engine.kv_capacity_tokens / TARGET_UTILIZATION_RATIO
+    held_tokens = busy.context_tokens + busy.prefill_tokens - busy.cached_tokens  # what is shared is there once
+    cache = held_tokens / engine.kv_capacity_tokens / TARGET_UTILIZATION_RATIO
     if slots <= 1 and cache <= 1:
         return IDLE_SCARCITY + (1 - IDLE_SCARCITY) * (slots if slots > cache else cache)
     return max(_delay(slots, engine.sequences_max / point.sequences), _delay(cache, 1 / TARGET_UTILIZATION_RATIO))

@@ -1,10 +1,9 @@
 """What the default policy prefers, case by case: the candidates, and their order with the reasons."""
 
 import pytest
-from pools import CLOUD
 from pydantic import ValidationError
 
-from policies.quality_floor import BELOW, LATE, ON_TIME, QualityFloor
+from policies.quality_floor import BELOW, LATE, NEARLY, ON_TIME, QualityFloor
 
 CASES = {
     "the cheapest of those that are good and on time": (
@@ -21,11 +20,27 @@ CASES = {
     ),
     "the quickest of those that are good and late": (
         [("a/0", {"quote": 1, "ttft": 9.0}), ("b/0", {"quote": 900, "ttft": 3.0})],
-        [("b/0", LATE), ("a/0", LATE)],
+        [("b/0", NEARLY), ("a/0", LATE)],
+    ),
+    "the cheapest of those that are hardly later than the quickest, where that is late": (
+        [("a/0", {"quote": 90, "ttft": 2.5}), ("b/0", {"quote": 900, "ttft": 2.1}), ("c/0", {"quote": 1, "ttft": 2.7})],
+        [("a/0", NEARLY), ("b/0", NEARLY), ("c/0", LATE)],
+    ),
+    "and where it is hardly on time": (
+        [
+            ("a/0", {"quote": 90, "ttft": 2.4}),
+            ("b/0", {"quote": 900, "ttft": 1.99}),
+            ("c/0", {"quote": 1, "ttft": 2.6}),
+        ],
+        [("a/0", NEARLY), ("b/0", ON_TIME), ("c/0", LATE)],
+    ),
+    "but not where somebody is clearly on time": (
+        [("a/0", {"quote": 90, "ttft": 2.1}), ("b/0", {"quote": 900, "ttft": 1.5})],
+        [("b/0", ON_TIME), ("a/0", LATE)],
     ),
     "good and late before bad and on time": (
         [("small/0", {"quality": 0.1, "ttft": 0.1}), ("large/0", {"ttft": 60.0})],
-        [("large/0", LATE), ("small/0", BELOW)],
+        [("large/0", NEARLY), ("small/0", BELOW)],
     ),
     "of those below the floor the best, of equals the cheapest": (
         [
@@ -50,19 +65,6 @@ def test_the_order_is(case, candidate, request_) -> None:
     assert [(choice.candidate.replica.id, choice.reason) for choice in ranking] == expected
 
 
-def test_the_less_room_is_left_below_that_objective_the_dearer_a_replica_of_ours(candidate, request_) -> None:
-    full, idle = candidate("full/0", quote=100, tpot=0.09), candidate("idle/0", quote=300, tpot=0.02)
-    bought = candidate("cloud/0", quote=500, tpot=0.099, pool=CLOUD)  # a provider's room is not ours to spare
-    candidates = [full, bought, idle]
-
-    def order(**parameters: float) -> list[str]:
-        ranking = QualityFloor(**parameters).rank(request_, candidates)
-        return [choice.candidate.replica.id for choice in ranking]
-
-    assert order() == ["full/0", "idle/0", "cloud/0"]
-    assert order(tpot_seconds_max=0.1) == ["idle/0", "cloud/0", "full/0"]  # 375, 500, 1,000
-
-
 def test_an_objective_for_the_time_per_token_counts_where_it_is_set(candidate, request_) -> None:
     candidates = [candidate("slow/0", quote=1, tpot=0.2), candidate("quick/0", quote=900, tpot=0.1)]
     unset = QualityFloor().rank(request_, candidates)
@@ -71,6 +73,26 @@ def test_an_objective_for_the_time_per_token_counts_where_it_is_set(candidate, r
     assert [(choice.candidate.replica.id, choice.reason) for choice in ranking] == [
         ("quick/0", ON_TIME),
         ("slow/0", LATE),
+    ]
+
+
+def test_being_hardly_later_excuses_nobody_who_is_too_slow_after_that(candidate, request_) -> None:
+    candidates = [candidate("slow/0", quote=1, ttft=2.1, tpot=0.2), candidate("quick/0", quote=900, ttft=2.1)]
+    ranking = QualityFloor(tpot_seconds_max=0.1).rank(request_, candidates)
+    assert [(choice.candidate.replica.id, choice.reason) for choice in ranking] == [
+        ("quick/0", NEARLY),
+        ("slow/0", LATE),
+    ]
+
+
+def test_of_those_that_are_all_too_slow_the_cheapest_of_the_soonest_is_first(candidate, request_) -> None:
+    times = {"a/0": (900, 0.5), "b/0": (1, 0.6), "c/0": (1, 0.7)}
+    candidates = [candidate(name, quote=quote, ttft=ttft, tpot=0.2) for name, (quote, ttft) in times.items()]
+    ranking = QualityFloor(tpot_seconds_max=0.1).rank(request_, candidates)
+    assert [(choice.candidate.replica.id, choice.reason) for choice in ranking] == [
+        ("b/0", LATE),
+        ("a/0", LATE),
+        ("c/0", LATE),
     ]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from policies.slo import BEYOND, WITHIN, Slo
+from policies.slo import BEYOND, NEARLY, WITHIN, Slo
 
 CASES = {
     "the cheapest within both objectives": (
@@ -15,7 +15,15 @@ CASES = {
     ),
     "the least violation when none is within, measured in multiples of the objective": (
         [("a/0", {"quote": 1, "ttft": 6.0}), ("b/0", {"ttft": 0.1, "tpot": 0.2}), ("c/0", {"ttft": 3.0, "tpot": 0.5})],
-        [("b/0", BEYOND), ("a/0", BEYOND), ("c/0", BEYOND)],
+        [("b/0", NEARLY), ("a/0", BEYOND), ("c/0", BEYOND)],
+    ),
+    "the cheapest of those that hardly violate them more than the least": (
+        [
+            ("a/0", {"quote": 90, "ttft": 2.4}),
+            ("b/0", {"quote": 900, "ttft": 1.99}),
+            ("c/0", {"quote": 1, "tpot": 0.2}),
+        ],
+        [("a/0", NEARLY), ("b/0", WITHIN), ("c/0", BEYOND)],
     ),
     "the quality of the answer is not its business": (
         [("a/0", {"quote": 1, "quality": 0.0}), ("b/0", {"quote": 2})],

@@ -7,9 +7,12 @@ from typing import Any
 
 import yaml
 
+from load.simulate.attempt import Attempt
 from load.simulate.scenario import Laboratory, Scenario
+from load.simulate.world import World
 from router.config_shape import check_shape
 from router.config_source import read_source
+from router.domain.usage import Usage
 
 DAY = date(2026, 6, 1)
 PRICES = """
@@ -71,3 +74,18 @@ def write_scenario(directory: Path, **changes: Any) -> Path:
 def make_laboratory(directory: Path, **changes: Any) -> Laboratory:
     path = write_scenario(directory, **changes)
     return Laboratory(check_shape(read_source(path), Scenario), directory, {"CLOUD_KEY": "sk-x"}, DAY)
+
+
+class Ends:
+    """When the last attempt at each replica was over, by its id."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def watch(self, world: World) -> None:
+        world.observers.append(self)
+
+    def closed(
+        self, attempt: Attempt, usage: Usage, cost_nanousd: int, now_seconds: float, *, is_answered: bool
+    ) -> None:
+        self.seconds[attempt.replica.name] = now_seconds

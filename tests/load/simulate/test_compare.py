@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from laboratories import DAY, MakeLaboratory, write_scenario
+from laboratories import DAY, Ends, MakeLaboratory, write_scenario
 
 from load.__main__ import main
 from load.simulate.scenario import PolicyChoice
@@ -23,20 +23,23 @@ def test_a_run_is_decided_by_its_seed(laboratory: MakeLaboratory) -> None:
 
 
 def test_the_bill_is_what_the_replicas_cost_by_the_hour_and_charges_and_idle_are_all_of_it(
-    laboratory: MakeLaboratory, monkeypatch: pytest.MonkeyPatch
+    laboratory: MakeLaboratory,
 ) -> None:
     worlds: list[World] = []
-    bill_of = World.bill
+    ends = Ends()
 
-    def bill(self: World) -> Any:
-        worlds.append(self)
-        return bill_of(self)
+    def look_on(world: World) -> None:
+        worlds.append(world)
+        ends.watch(world)
 
-    monkeypatch.setattr(World, "bill", bill)
-    tally, billed = laboratory(warmup_seconds=0).run(PolicyChoice(name="round_robin"), 1)
+    done = laboratory(warmup_seconds=0).simulate(PolicyChoice(name="round_robin"), 1, look_on)
+    tally, billed = done.tally, done.bill
     [world] = worlds
-    seconds = max(60.0, world.answered_seconds)
-    assert billed.leased_nanousd == pytest.approx((2 * 0.80 + 7.56) / 3600 * seconds * 1e9, abs=4)
+    # A replica that is still at work at the end is paid for until it is done, and no other with it.
+    usd_per_hour = {"small/1": 0.80, "small/2": 0.80, "large/1": 7.56}
+    nanousd = sum(usd / 3600 * 1e9 * max(60.0, ends.seconds[name]) for name, usd in usd_per_hour.items())
+    assert billed.leased_nanousd == pytest.approx(nanousd, abs=8)
+    assert len({max(60.0, ends.seconds[name]) for name in usd_per_hour}) > 1
     meters = [replica.meter for replica in world.replicas.values() if replica.meter is not None]
     charged = sum(meter.charged_nanousd for meter in meters)
     assert charged == tally.useful_nanousd > 0

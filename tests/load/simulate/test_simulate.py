@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from laboratories import DAY, MakeLaboratory, write_scenario
+from laboratories import DAY, Ends, MakeLaboratory, write_scenario
 
 from load.__main__ import main
 from load.simulate.scenario import Laboratory, PolicyChoice, Simulation
@@ -37,7 +37,8 @@ def test_a_replica_that_fails_hands_its_work_over_and_is_paid_for_all_the_same(l
     assert failing.tally.lost_nanousd > 0
     assert set(failing.tally.refused) <= {"broken off"}  # streams that had begun; all others were answered elsewhere
     assert failing.tally.requests + failing.tally.refused.total() == calm.tally.requests
-    assert edge_usd(failing) * 3600 == pytest.approx(2 * EDGE_USD_PER_HOUR * max(60, failing.seconds), rel=1e-6)
+    assert edge_usd(failing) * 3600 == pytest.approx(EDGE_USD_PER_HOUR * failing.bill.lease_seconds["small"], rel=1e-6)
+    assert 2 * 60 <= failing.bill.lease_seconds["small"] <= 2 * max(60.0, failing.seconds)
 
 
 def test_with_nobody_left_requests_are_refused_until_a_replica_is_back(laboratory: MakeLaboratory) -> None:
@@ -51,12 +52,17 @@ def test_with_nobody_left_requests_are_refused_until_a_replica_is_back(laborator
 def test_a_preempted_replica_costs_nothing_while_it_is_away(laboratory: MakeLaboratory) -> None:
     notice, away = 5.0, 20.0
     preemption = {"replica": "small/1", "at_seconds": 10.0, "notice_seconds": notice, "back_after_seconds": away}
-    done = run(laboratory(**ONLY_EDGE, preemptions=[preemption]))
+    ends = Ends()
+    done = laboratory(**ONLY_EDGE, preemptions=[preemption]).simulate(SMALL, 1, ends.watch)
     assert done.happened == {"preemption": 1}
-    seconds = max(60.0, done.seconds)
-    assert edge_usd(done) * 3600 == pytest.approx(EDGE_USD_PER_HOUR * (2 * seconds - away), rel=1e-6)
-    gone = run(laboratory(**ONLY_EDGE, preemptions=[{**preemption, "back_after_seconds": None}]))
-    assert edge_usd(gone) * 3600 == pytest.approx(EDGE_USD_PER_HOUR * (max(60.0, gone.seconds) + 10 + notice), rel=1e-6)
+    seconds = [max(60.0, ends.seconds[name]) for name in ("small/1", "small/2")]
+    assert edge_usd(done) * 3600 == pytest.approx(EDGE_USD_PER_HOUR * (sum(seconds) - away), rel=1e-6)
+    ends = Ends()
+    gone = laboratory(**ONLY_EDGE, preemptions=[{**preemption, "back_after_seconds": None}]).simulate(
+        SMALL, 1, ends.watch
+    )
+    seconds = [10 + notice, max(60.0, ends.seconds["small/2"])]
+    assert edge_usd(gone) * 3600 == pytest.approx(EDGE_USD_PER_HOUR * sum(seconds), rel=1e-6)
 
 
 def test_what_ends_within_the_notice_is_not_broken_off(laboratory: MakeLaboratory) -> None:

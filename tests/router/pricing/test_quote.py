@@ -177,6 +177,12 @@ def test_a_full_cache_is_as_scarce_as_a_full_batch() -> None:
     assert h100_scarcity(1, H100_8B.kv_capacity_tokens) == 20
 
 
+def test_what_sequences_share_fills_a_cache_once() -> None:
+    held = H100_8B.kv_capacity_tokens
+    shared = Occupancy(1, 0, held, 0, cached_tokens=held)
+    assert scarcity(H100_8B, operating_point(H100_8B), shared) == h100_scarcity(1)
+
+
 def test_an_engine_whose_target_is_its_limit_is_scarce_beyond_it() -> None:
     profile = H100_8B.model_copy(update={"sequences_max": 32})
     point = operating_point(profile)
