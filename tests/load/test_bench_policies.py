@@ -1,10 +1,12 @@
 """The comparison of policies: what its figures mean. (That it runs, `python -m load.bench.policies` shows; it takes minutes.)"""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
-from load.bench.policies import FLEET, FLEET_PRICES, SETTINGS, TTFT_SECONDS_MAX, Result, page, read_outcomes
-from load.demo.fleet import read_fleet, replica_specs
+from load.bench.policies import FLEET, FLEET_PRICES, SETTINGS, TENANT, TTFT_SECONDS_MAX, Result, page, read_outcomes
+from load.demo.fleet import read_fleet, replica_specs, router_config
 from load.drive.outcome import Outcome
 from router.selection.loader import load_policy, policy_names
 
@@ -93,5 +95,7 @@ def test_what_it_runs_is_there() -> None:
     assert set(settings["left_out"]) <= set(policy_names())
     fleet = read_fleet(FLEET)
     assert len(replica_specs(fleet, "key")) == 4
+    config = router_config(fleet, ["http://r"] * 4, {TENANT: "key"}, "pepper", Path("ledger.sqlite"))
+    assert [tenant["name"] for tenant in config["tenants"]] == [TENANT]
     prices = yaml.safe_load(FLEET_PRICES.read_text())["prices"]
     assert {backend["price"] for pool in fleet["pools"] for backend in pool["backends"]} == set(prices)
