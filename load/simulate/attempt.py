@@ -32,9 +32,9 @@ class Journey:
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """One try. price: what it was opened with. first_seconds: when the client saw the first token."""
+    """One try, of this number. price: what it was opened with. first_seconds: when the client saw the first token."""
 
-    id: str
+    number: int
     journey: Journey
     candidate: Candidate
     replica: SimulatedReplica
@@ -43,3 +43,7 @@ class Attempt:
     sequence: EngineSequence
     first_seconds: float | None = None
     is_over: bool = False
+
+    @property
+    def id(self) -> str:
+        return f"{self.journey.request.request_id}.{self.number}"

@@ -6,6 +6,10 @@ checks show it, the engine profiles, the price book, the prefix index, the polic
 knows by itself. Between client and replica lie the router's own time, the pool's round trip, and the time that HTTP and tokenizer
 take.
 Deterministic: two events of one time keep the order in which they came about.
+
+Where nothing befalls the fleet, nobody looks on, and no request waits for another's answer, replicas have nothing to do with one
+another but that decisions look at their loads. Each then has a queue of its own, and is brought up to now when a decision looks at
+it (`NearLoads`): of a thousand replicas a request costs no more than of the few that it looks at.
 """
 
 import heapq
@@ -14,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
+from math import inf
 from random import Random
 from typing import Any, Protocol
 
@@ -25,9 +30,9 @@ from load.simulate.blocks import BlockNames
 from load.simulate.decider import Decider, Price
 from load.simulate.network import Network
 from load.simulate.replica import SimulatedReplica
-from load.simulate.tally import Tally
+from load.simulate.tally import Answer, Tally
 from load.traces import Arrival
-from router.domain.fleet import Backend, Replica
+from router.domain.fleet import IDLE, Backend, Load, Replica
 from router.domain.usage import Usage
 from router.errors import Refusal
 from router.fleet.health import CHECKS_TO_DOWN
@@ -37,6 +42,8 @@ from router.pricing.profile import EngineProfile
 
 # What takes a moment of simulated time, in the order of their frequency.
 STEP, REACH, ARRIVE, FIRST, END, HAPPEN = range(6)
+# So many answers are added to the tally at once.
+ANSWERS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,31 @@ class Bill:
     lease_seconds: Mapping[str, float] = field(default_factory=dict)
     replicas_max: Mapping[str, int] = field(default_factory=dict)
     ended_seconds: float = 0.0
+
+
+class NearLoads(Mapping[str, Load]):
+    """Work in flight by replica, each brought up to now when it is looked at."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self._replicas = world.replicas
+        self._loads = world.decider.fleet.loads
+
+    def get(self, replica: str, default: Any = None) -> Any:
+        one, now_seconds = self._replicas[replica], self._world.now_seconds
+        if one.next_seconds < now_seconds:
+            self._world.catch_up(one, now_seconds)
+        return self._loads.get(replica, default)
+
+    def __getitem__(self, replica: str) -> Load:
+        load: Load = self.get(replica, IDLE)
+        return load
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._replicas)
+
+    def __len__(self) -> int:
+        return len(self._replicas)
 
 
 class Observer(Protocol):
@@ -126,6 +158,8 @@ class World:
         self.decisions = 0
         self.happened: Counter[str] = Counter()
         self.observers: list[Observer] = []
+        self._answers: list[Answer] = []
+        self._is_itemized = self._is_near = False
         self.decider = decider_on(lambda: self.now_seconds)
 
     def run(self, sessions: Iterator[Session]) -> None:
@@ -133,6 +167,11 @@ class World:
 
         sessions: in the order in which they begin; the next is asked for when its predecessor has begun.
         """
+        # Who looks on, and what fails, asks what each attempt paid.
+        self._is_itemized = bool(self.observers or self._events)
+        if not self._is_itemized and not self._network.jitter:
+            self._is_near = True
+            self.decider.loads = NearLoads(self)
         self._push_session(sessions)
         events, pop = self._events, heapq.heappop
         while events:
@@ -142,26 +181,49 @@ class World:
                     self.now_seconds = at_seconds
                     what.armed_seconds = None
                     self._step(what)
+                    self._arm(what)
                 continue
             self.now_seconds = at_seconds
-            if kind == REACH:
-                self._reach(what)
-            elif kind == ARRIVE:
+            if kind == ARRIVE:
                 session, turn = what
                 if turn == 0:
                     self._push_session(sessions)
                 if at_seconds < self.until_seconds:
                     self._arrive(session, turn)
-            elif kind == FIRST:
-                self._hear_first(what)
-            elif kind == END:
-                self._hear_end(what)
-            else:
+            elif kind == HAPPEN:
                 what()
+            else:
+                self._come_about(kind, what)
+        for one in self.replicas.values():
+            self.catch_up(one, inf)
+        self._tally.answered(self._answers)
+        self._answers.clear()
+        self._tally.useful_nanousd += self._totals_nanousd()
 
     def at(self, at_seconds: float, happening: Callable[[], object]) -> None:
         """Let it happen then."""
         self._push(at_seconds, HAPPEN, happening)
+
+    def catch_up(self, one: SimulatedReplica, until_seconds: float) -> None:
+        """Let what is due at the replica before then come about, where it has been left to itself."""
+        events, engine, now_seconds = one.events, one.engine, self.now_seconds
+        while True:
+            at_seconds = events[0][0] if events else inf
+            due_seconds = engine.next_event_seconds
+            if due_seconds is not None and due_seconds < at_seconds:
+                if due_seconds >= until_seconds:
+                    one.next_seconds = due_seconds
+                    break
+                self.now_seconds = due_seconds
+                self._step(one)
+            elif at_seconds < until_seconds:
+                _, _, kind, attempt = heapq.heappop(events)
+                self.now_seconds = at_seconds
+                self._come_about(kind, attempt)
+            else:
+                one.next_seconds = at_seconds
+                break
+        self.now_seconds = now_seconds
 
     def bill(self) -> Bill:
         """Of the time from 0 to the end, or to the last answer if that is later."""
@@ -297,6 +359,10 @@ class World:
     def _configure(self) -> None:
         self.decider.configure(tuple(self.backends.values()), self.prices)
 
+    def _totals_nanousd(self) -> int:
+        """What attempts paid that were charged together. Replicas are never taken away where they are."""
+        return sum(one.charged_together_nanousd for one in self.replicas.values())
+
     @staticmethod
     def _book(
         one: SimulatedReplica,
@@ -315,7 +381,7 @@ class World:
         for attempt in one.stop():
             self._failed(attempt, fault)
 
-    # ------------------------------------------------------------------ a request
+    # ------------------------------------------------------------------ what comes about
 
     def _push(self, at_seconds: float, kind: int, what: object) -> None:
         heapq.heappush(self._events, (at_seconds, next(self._order), kind, what))
@@ -323,7 +389,40 @@ class World:
     def _push_session(self, sessions: Iterator[Session]) -> None:
         session = next(sessions, None)
         if session is not None:
+            if self._is_near and len(session) > 1:
+                self._end_near()
             self._push(session[0].arrival.seconds, ARRIVE, (session, 0))
+
+    def _later(self, at_seconds: float, kind: int, attempt: Attempt) -> None:
+        """Let it come about at the attempt's replica."""
+        if not self._is_near:
+            self._push(at_seconds, kind, attempt)
+            return
+        one = attempt.replica
+        heapq.heappush(one.events, (at_seconds, next(self._order), kind, attempt))
+        if at_seconds < one.next_seconds:
+            one.next_seconds = at_seconds
+
+    def _come_about(self, kind: int, attempt: Attempt) -> None:
+        if kind == REACH:
+            self._reach(attempt)
+        elif kind == FIRST:
+            self._hear_first(attempt)
+        else:
+            self._hear_end(attempt)
+
+    def _end_near(self) -> None:
+        """A request will wait for another's answer: from now on all that comes about does so in its order."""
+        self._is_near = False
+        self.decider.loads = self.decider.fleet.loads
+        for one in self.replicas.values():
+            self.catch_up(one, self.now_seconds)
+            for event in one.events:
+                heapq.heappush(self._events, event)
+            one.events.clear()
+            self._arm(one)
+
+    # ------------------------------------------------------------------ a request
 
     def _arrive(self, session: Session, turn: int) -> None:
         one = session[turn]
@@ -356,7 +455,7 @@ class World:
             return
         estimate = request.prompt.tokens_estimate
         attempt = Attempt(
-            f"{request.request_id}.{journey.retries + 1}",
+            journey.retries + 1,
             journey,
             candidate,
             one,
@@ -370,8 +469,12 @@ class World:
                 self._block_names.of(journey, arrival),
             ),
         )
+        if now < self._warmup_seconds:
+            one.uncounted_attempts += 1
+        elif not (self._is_itemized or one.uncounted_attempts or one.meter is None):
+            one.go_by_totals()
         one.opened(
-            attempt.id,
+            attempt,
             now,
             estimate,
             round(candidate.completion_tokens),
@@ -382,7 +485,7 @@ class World:
         if self._network.exists:
             profile = one.profile
             overhead = profile.request_overhead_seconds + profile.request_seconds_per_token * journey.prompt_tokens
-            self._push(now + self._network.router_seconds + self._way_seconds(one) + overhead, REACH, attempt)
+            self._later(now + self._network.router_seconds + self._way_seconds(one) + overhead, REACH, attempt)
         else:
             self._reach(attempt)
 
@@ -397,8 +500,12 @@ class World:
         self._arm(one)
 
     def _arm(self, one: SimulatedReplica) -> None:
+        """Let the engine's next stretch end in its time."""
         due = one.engine.next_event_seconds
-        if due is not None and due != one.armed_seconds:
+        if self._is_near:
+            if due is not None and due < one.next_seconds:
+                one.next_seconds = due
+        elif due is not None and due != one.armed_seconds:
             one.armed_seconds = due
             self._push(due, STEP, one)
 
@@ -409,15 +516,14 @@ class World:
         way_seconds = self._way_seconds(one)
         for sequence in engine.begun:
             if way_seconds:
-                self._push(self.now_seconds + way_seconds, FIRST, at_work[sequence])
+                self._later(self.now_seconds + way_seconds, FIRST, at_work[sequence])
             else:
                 self._hear_first(at_work[sequence])
         for sequence in over:
             if way_seconds:
-                self._push(self.now_seconds + way_seconds, END, at_work.pop(sequence))
+                self._later(self.now_seconds + way_seconds, END, at_work.pop(sequence))
             else:
                 self._hear_end(at_work.pop(sequence))
-        self._arm(one)
 
     def _way_seconds(self, one: SimulatedReplica) -> float:
         return self._network.way_seconds(one.backend.pool.rtt_seconds, self._jitter)
@@ -429,7 +535,7 @@ class World:
         request = attempt.journey.request
         if request.is_streaming:
             attempt.ticket.first_token(request.prompt.tokens_estimate)
-            attempt.replica.first_token(attempt.id, self.now_seconds)
+            attempt.replica.first_token(attempt, self.now_seconds)
 
     def _hear_end(self, attempt: Attempt) -> None:
         """The answer is whole."""
@@ -440,21 +546,27 @@ class World:
         )
         self.decider.fleet.succeeded(one.name)
         cost = self._close(attempt, usage, is_answered=True)
-        self.answered_seconds = now
+        self.answered_seconds = max(self.answered_seconds, now)
         if journey.due_seconds >= self._warmup_seconds:
             first = attempt.first_seconds
-            self._tally.answered(
-                due_seconds=journey.due_seconds,
-                first_seconds=now if first is None or not journey.request.is_streaming else first,
-                ended_seconds=now,
-                backend=one.backend.name,
-                prompt_tokens=usage.prompt_tokens,
-                cached_tokens=usage.cached_tokens,
-                completion_tokens=sequence.produced_tokens,
-                cost_nanousd=cost,
-                is_metered=one.meter is None,
-                quality=attempt.candidate.quality,
+            answers = self._answers
+            answers.append(
+                Answer(
+                    journey.due_seconds,
+                    now if first is None or not journey.request.is_streaming else first,
+                    now,
+                    one.backend.name,
+                    usage.prompt_tokens,
+                    usage.cached_tokens,
+                    sequence.produced_tokens,
+                    cost,
+                    not one.is_leased,
+                    attempt.candidate.quality,
+                )
             )
+            if len(answers) == ANSWERS_AT_ONCE:
+                self._tally.answered(answers)
+                answers.clear()
         session, turn = journey.session, journey.turn + 1
         if turn < len(session):
             due = due_seconds(session[turn], now)
@@ -498,7 +610,9 @@ class World:
         attempt.ticket.leave()
         one = attempt.replica
         computed_tokens = usage.prompt_tokens - usage.cached_tokens if usage.prompt_tokens else None
-        cost = one.closed(attempt.id, self.now_seconds, computed_tokens)
+        if attempt.journey.due_seconds < self._warmup_seconds:
+            one.uncounted_attempts -= 1
+        cost = one.closed(attempt, self.now_seconds, computed_tokens)
         if cost is None:
             assert isinstance(attempt.price, MeteredPrice)
             cost = list_cost(attempt.price, usage)
