@@ -6,12 +6,11 @@ time it has in the trace, if that is later.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-
 from load.traces import Arrival, Trace
+from router.domain.immutable import immutable
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Turn:
     """number: of the request in the trace."""
 

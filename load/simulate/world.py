@@ -167,7 +167,7 @@ class World:
 
         sessions: in the order in which they begin; the next is asked for when its predecessor has begun.
         """
-        # Who looks on, and what fails, asks what each attempt paid.
+        # Who looks on, and what fails, asks what each attempt paid, and which choices were left.
         self._is_itemized = bool(self.observers or self._events)
         if not self._is_itemized and not self._network.jitter:
             self._is_near = True
@@ -435,7 +435,15 @@ class World:
         self.decisions += 1
         self._attempt(
             Journey(
-                request, prediction, choices, prompt_tokens, has_context, cached_tokens, session, turn, self.now_seconds
+                request,
+                prediction,
+                choices if self._is_itemized else choices[:1],
+                prompt_tokens,
+                has_context,
+                cached_tokens,
+                session,
+                turn,
+                self.now_seconds,
             )
         )
 
