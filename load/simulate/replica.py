@@ -35,6 +35,8 @@ class SimulatedReplica:
     there and back; uncounted_attempts: of those, whose charges are not wanted in the tally.
     is_leased: it is paid by the hour, by `meter` and its `weigher` or by `total`.
 
+    way_seconds: one way between it and the router, None where chance has a part in it. request_overhead_seconds,
+    request_seconds_per_token: the profile's, of which reads are dear.
     events: what is to come about here, where the world leaves it to the replica (`world.py`), as a heap; next_seconds: when the
     first of that is due, the engine's next step included.
     is_running: the process is there; is_leaving: it gets no new work. goes_when_idle: with its last attempt.
@@ -61,8 +63,11 @@ class SimulatedReplica:
         "price",
         "profile",
         "replica",
+        "request_overhead_seconds",
+        "request_seconds_per_token",
         "total",
         "uncounted_attempts",
+        "way_seconds",
         "weigher",
     )
 
@@ -75,6 +80,7 @@ class SimulatedReplica:
         *,
         block_tokens: int,
         seed: int,
+        way_seconds: float | None,
         now_seconds: float = 0.0,
     ) -> None:
         self.backend = backend
@@ -82,6 +88,9 @@ class SimulatedReplica:
         self.name = replica.id
         self.price = price
         self.profile = profile
+        self.way_seconds = way_seconds
+        self.request_overhead_seconds = profile.request_overhead_seconds
+        self.request_seconds_per_token = profile.request_seconds_per_token
         self._block_tokens = block_tokens
         self._seed = seed
         self.began_seconds = now_seconds

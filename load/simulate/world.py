@@ -169,7 +169,7 @@ class World:
         """
         # Who looks on, and what fails, asks what each attempt paid, and which choices were left.
         self._is_itemized = bool(self.observers or self._events)
-        if not self._is_itemized and not self._network.jitter:
+        if not self._is_itemized and self._network.is_fixed:
             self._is_near = True
             self.decider.loads = NearLoads(self)
         self._push_session(sessions)
@@ -337,6 +337,7 @@ class World:
             self._profiles[backend.name],
             block_tokens=self._block_tokens,
             seed=next(self._seeds),
+            way_seconds=self._drawn_way_seconds(backend) if self._network.is_fixed else None,
             now_seconds=self.now_seconds,
         )
 
@@ -491,8 +492,7 @@ class World:
         )
         self.decider.sent(one.name, request)
         if self._network.exists:
-            profile = one.profile
-            overhead = profile.request_overhead_seconds + profile.request_seconds_per_token * journey.prompt_tokens
+            overhead = one.request_overhead_seconds + one.request_seconds_per_token * journey.prompt_tokens
             self._later(now + self._network.router_seconds + self._way_seconds(one) + overhead, REACH, attempt)
         else:
             self._reach(attempt)
@@ -521,7 +521,7 @@ class World:
         """A stretch of steps has ended: first tokens, and ends."""
         engine, at_work = one.engine, one.at_work
         over = engine.advance(self.now_seconds)
-        way_seconds = self._way_seconds(one)
+        way_seconds = self._way_seconds(one) if one.way_seconds is None else one.way_seconds
         for sequence in engine.begun:
             if way_seconds:
                 self._later(self.now_seconds + way_seconds, FIRST, at_work[sequence])
@@ -534,7 +534,10 @@ class World:
                 self._hear_end(at_work.pop(sequence))
 
     def _way_seconds(self, one: SimulatedReplica) -> float:
-        return self._network.way_seconds(one.backend.pool.rtt_seconds, self._jitter)
+        return self._drawn_way_seconds(one.backend) if one.way_seconds is None else one.way_seconds
+
+    def _drawn_way_seconds(self, backend: Backend) -> float:
+        return self._network.way_seconds(backend.pool.rtt_seconds, self._jitter)
 
     def _hear_first(self, attempt: Attempt) -> None:
         if attempt.is_over:
@@ -548,11 +551,10 @@ class World:
     def _hear_end(self, attempt: Attempt) -> None:
         """The answer is whole."""
         journey, one, sequence, now = attempt.journey, attempt.replica, attempt.sequence, self.now_seconds
-        known = journey.known_cached_tokens
-        usage = Usage(
-            sequence.prompt_tokens + known, sequence.produced_tokens, cached_tokens=sequence.cached_tokens + known
-        )
-        self.decider.fleet.succeeded(one.name)
+        known, completion_tokens = journey.known_cached_tokens, sequence.produced_tokens
+        usage = Usage(sequence.prompt_tokens + known, completion_tokens, cached_tokens=sequence.cached_tokens + known)
+        if self._is_itemized:  # else nothing has ever failed that this could put right
+            self.decider.fleet.succeeded(one.name)
         cost = self._close(attempt, usage, is_answered=True)
         self.answered_seconds = max(self.answered_seconds, now)
         if journey.due_seconds >= self._warmup_seconds:
@@ -566,7 +568,7 @@ class World:
                     one.backend.name,
                     usage.prompt_tokens,
                     usage.cached_tokens,
-                    sequence.produced_tokens,
+                    completion_tokens,
                     cost,
                     not one.is_leased,
                     attempt.candidate.quality,
