@@ -4,6 +4,7 @@ The meter and its weights are the router's own, told the three events of an atte
 on nobody asks what single attempts paid, a `TotalMeter` goes on in its place.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
@@ -101,7 +102,7 @@ class SimulatedReplica:
         self.total: TotalMeter | None = None
         self._itemized_nanousd = 0
         self.open_attempts = self.uncounted_attempts = 0
-        self.events: list[tuple[float, int, int, Attempt]] = []
+        self.events: list[tuple[float, int, Callable[[Attempt], None], Attempt]] = []
         self.next_seconds = inf
         self.is_leaving = self.goes_when_idle = False
         self.start()

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import count
+from itertools import count, islice
 from math import inf
 from random import Random
 from typing import Any, Protocol
@@ -41,9 +41,10 @@ from router.pricing.price import MeteredPrice
 from router.pricing.profile import EngineProfile
 
 # What takes a moment of simulated time, in the order of their frequency.
-STEP, REACH, ARRIVE, FIRST, END, HAPPEN = range(6)
-# So many answers are added to the tally at once.
+STEP, ATTEMPT, ARRIVE, HAPPEN = range(4)
+# So many answers are added to the tally at once, and so many requests are made before they are due.
 ANSWERS_AT_ONCE = 4096
+REQUESTS_AT_ONCE = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,14 +166,15 @@ class World:
     def run(self, sessions: Iterator[Session]) -> None:
         """All sessions that begin before the end, to the end of their last answer; no turn is sent after the end.
 
-        sessions: in the order in which they begin; the next is asked for when its predecessor has begun.
+        sessions: in the order in which they begin; they are asked for as far ahead as REQUESTS_AT_ONCE says.
         """
         # Who looks on, and what fails, asks what each attempt paid, and which choices were left.
         self._is_itemized = bool(self.observers or self._events)
         if not self._is_itemized and self._network.is_fixed:
             self._is_near = True
             self.decider.loads = NearLoads(self)
-        self._push_session(sessions)
+        coming = self._coming(sessions)
+        self._push_session(coming)
         events, pop = self._events, heapq.heappop
         while events:
             at_seconds, _, kind, what = pop(events)
@@ -185,15 +187,16 @@ class World:
                 continue
             self.now_seconds = at_seconds
             if kind == ARRIVE:
-                session, turn = what
+                session, turn, ask = what
                 if turn == 0:
-                    self._push_session(sessions)
+                    self._push_session(coming)
                 if at_seconds < self.until_seconds:
-                    self._arrive(session, turn)
-            elif kind == HAPPEN:
-                what()
+                    self._arrive(session, turn, ask)
+            elif kind == ATTEMPT:
+                come_about, attempt = what
+                come_about(attempt)
             else:
-                self._come_about(kind, what)
+                what()
         for one in self.replicas.values():
             self.catch_up(one, inf)
         self._tally.answered(self._answers)
@@ -217,9 +220,9 @@ class World:
                 self.now_seconds = due_seconds
                 self._step(one)
             elif at_seconds < until_seconds:
-                _, _, kind, attempt = heapq.heappop(events)
+                _, _, come_about, attempt = heapq.heappop(events)
                 self.now_seconds = at_seconds
-                self._come_about(kind, attempt)
+                come_about(attempt)
             else:
                 one.next_seconds = at_seconds
                 break
@@ -387,30 +390,27 @@ class World:
     def _push(self, at_seconds: float, kind: int, what: object) -> None:
         heapq.heappush(self._events, (at_seconds, next(self._order), kind, what))
 
-    def _push_session(self, sessions: Iterator[Session]) -> None:
-        session = next(sessions, None)
-        if session is not None:
+    def _coming(self, sessions: Iterator[Session]) -> Iterator[tuple[Session, Ask]]:
+        """Each with its first request, which depends on nothing that happens: many at once are made in less time."""
+        while several := list(islice(sessions, REQUESTS_AT_ONCE)):
+            yield from [(session, self._asks.ask(session[0].number, session[0].arrival)) for session in several]
+
+    def _push_session(self, coming: Iterator[tuple[Session, Ask]]) -> None:
+        for session, ask in coming:
             if self._is_near and len(session) > 1:
                 self._end_near()
-            self._push(session[0].arrival.seconds, ARRIVE, (session, 0))
+            self._push(session[0].arrival.seconds, ARRIVE, (session, 0, ask))
+            return
 
-    def _later(self, at_seconds: float, kind: int, attempt: Attempt) -> None:
+    def _later(self, at_seconds: float, come_about: Callable[[Attempt], None], attempt: Attempt) -> None:
         """Let it come about at the attempt's replica."""
         if not self._is_near:
-            self._push(at_seconds, kind, attempt)
+            self._push(at_seconds, ATTEMPT, (come_about, attempt))
             return
         one = attempt.replica
-        heapq.heappush(one.events, (at_seconds, next(self._order), kind, attempt))
+        heapq.heappush(one.events, (at_seconds, next(self._order), come_about, attempt))
         if at_seconds < one.next_seconds:
             one.next_seconds = at_seconds
-
-    def _come_about(self, kind: int, attempt: Attempt) -> None:
-        if kind == REACH:
-            self._reach(attempt)
-        elif kind == FIRST:
-            self._hear_first(attempt)
-        else:
-            self._hear_end(attempt)
 
     def _end_near(self) -> None:
         """A request will wait for another's answer: from now on all that comes about does so in its order."""
@@ -418,16 +418,15 @@ class World:
         self.decider.loads = self.decider.fleet.loads
         for one in self.replicas.values():
             self.catch_up(one, self.now_seconds)
-            for event in one.events:
-                heapq.heappush(self._events, event)
+            for at_seconds, order, come_about, attempt in one.events:
+                heapq.heappush(self._events, (at_seconds, order, ATTEMPT, (come_about, attempt)))
             one.events.clear()
             self._arm(one)
 
     # ------------------------------------------------------------------ a request
 
-    def _arrive(self, session: Session, turn: int) -> None:
-        one = session[turn]
-        request, prediction, prompt_tokens, has_context, cached_tokens = self._asks.ask(one.number, one.arrival)
+    def _arrive(self, session: Session, turn: int, ask: Ask) -> None:
+        request, prediction, prompt_tokens, has_context, cached_tokens = ask
         try:
             choices = self.decider.decide(request, prediction, self.now_seconds)
         except Refusal as refusal:
@@ -438,7 +437,7 @@ class World:
             Journey(
                 request,
                 prediction,
-                choices if self._is_itemized else choices[:1],
+                choices,
                 prompt_tokens,
                 has_context,
                 cached_tokens,
@@ -452,6 +451,8 @@ class World:
         """Try the next choice."""
         candidate = journey.choices[journey.place].candidate
         journey.place += 1
+        if not self._is_itemized:  # then this one answers; and what nobody needs is not kept for as long as it takes
+            journey.choices = ()
         one = self.replicas.get(candidate.replica.id)
         if one is None:  # taken away since the decision
             self._go_on(journey, "leaving")
@@ -466,7 +467,7 @@ class World:
         attempt = Attempt(
             journey.retries + 1,
             journey,
-            candidate,
+            candidate.quality,
             one,
             one.price,
             self.decider.fleet.enter(
@@ -493,7 +494,7 @@ class World:
         self.decider.sent(one.name, request)
         if self._network.exists:
             overhead = one.request_overhead_seconds + one.request_seconds_per_token * journey.prompt_tokens
-            self._later(now + self._network.router_seconds + self._way_seconds(one) + overhead, REACH, attempt)
+            self._later(now + self._network.router_seconds + self._way_seconds(one) + overhead, self._reach, attempt)
         else:
             self._reach(attempt)
 
@@ -524,12 +525,12 @@ class World:
         way_seconds = self._way_seconds(one) if one.way_seconds is None else one.way_seconds
         for sequence in engine.begun:
             if way_seconds:
-                self._later(self.now_seconds + way_seconds, FIRST, at_work[sequence])
+                self._later(self.now_seconds + way_seconds, self._hear_first, at_work[sequence])
             else:
                 self._hear_first(at_work[sequence])
         for sequence in over:
             if way_seconds:
-                self._later(self.now_seconds + way_seconds, END, at_work.pop(sequence))
+                self._later(self.now_seconds + way_seconds, self._hear_end, at_work.pop(sequence))
             else:
                 self._hear_end(at_work.pop(sequence))
 
@@ -571,7 +572,7 @@ class World:
                     completion_tokens,
                     cost,
                     not one.is_leased,
-                    attempt.candidate.quality,
+                    attempt.quality,
                 )
             )
             if len(answers) == ANSWERS_AT_ONCE:
@@ -581,7 +582,8 @@ class World:
         if turn < len(session):
             due = due_seconds(session[turn], now)
             if due < self.until_seconds:
-                self._push(due, ARRIVE, (session, turn))
+                one_turn = session[turn]
+                self._push(due, ARRIVE, (session, turn, self._asks.ask(one_turn.number, one_turn.arrival)))
 
     def _failed(self, attempt: Attempt, fault: str) -> None:
         """The replica did not deliver. Where nothing of the answer has gone out, another is asked."""
