@@ -6,6 +6,7 @@ time it has in the trace, if that is later.
 """
 
 from collections.abc import Sequence
+
 from load.traces import Arrival, Trace
 from router.domain.immutable import immutable
 

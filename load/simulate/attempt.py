@@ -14,8 +14,8 @@ from router.pricing.price import LeasedPrice, MeteredPrice
 
 @dataclass(slots=True, eq=False)
 class Journey:
-    """One request from its arrival to its end. choices: the ranking, where another than the first may come to be tried, and place:
-    of the one that is tried next. turn: its place in the session. retries: how many tries failed."""
+    """One request from its arrival to its end. choices: the ranking, where another than the first may come to be tried; place: of
+    the one that is tried next. turn: its place in the session. retries: how many tries failed."""
 
     request: InferenceRequest
     prediction: Prediction

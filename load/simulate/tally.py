@@ -133,7 +133,9 @@ class Tally:
     def answered(self, answers: Sequence[Answer]) -> None:
         if not answers:
             return
-        due, first, ended, backends, prompt, cached, completion, costs, are_metered, quality = zip(*answers, strict=True)
+        due, first, ended, backends, prompt, cached, completion, costs, are_metered, quality = zip(
+            *answers, strict=True
+        )
         first_due_seconds = min(due)
         if self.first_due_seconds is None or first_due_seconds < self.first_due_seconds:
             self.first_due_seconds = first_due_seconds
