@@ -88,6 +88,19 @@ main.add_command(record)
 )
 @click.option("--startup-seconds", type=click.FloatRange(0), default=0, help="Refuse connections for so long at first.")
 @click.option(
+    "--cold-start-seconds",
+    type=click.FloatRange(0),
+    default=None,
+    help="Stopped while nothing is asked; the first request waits so long.",
+)
+@click.option(
+    "--idle-seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=300,
+    show_default=True,
+    help="After which it stops.",
+)
+@click.option(
     "--dev-mode", is_flag=True, envvar="VLLM_SERVER_DEV_MODE", help="/sleep, /pause, /abort_requests and so on."
 )
 @click.option("--stream-interval", type=click.IntRange(1), default=1, show_default=True, help="Tokens per chunk.")
@@ -170,6 +183,8 @@ def spec_from(options: dict[str, Any]) -> ReplicaSpec:
         queued_max=options["max_num_queued_reqs"],
         shutdown_timeout_seconds=options["shutdown_timeout"],
         startup_seconds=options["startup_seconds"],
+        cold_start_seconds=options["cold_start_seconds"],
+        idle_seconds=options["idle_seconds"],
         is_by_priority=options["scheduling_policy"] == "priority",
         has_dev_mode=options["dev_mode"],
         block_tokens=options["block_size"],

@@ -127,6 +127,7 @@ class Accountant:
         Told a time before the last, as after a restart with the clock set back, it books nothing: it never unbooks.
         """
         at_ns = self._advanced_ns = max(at_ns, self._advanced_ns)
+        self._leases.stop_idle(at_ns)
         open_nanousd: dict[Account, int] = {}
         leases = []
         for lease in self._leases:
@@ -288,10 +289,13 @@ class Accountant:
         charge = charge_of(attempt, end, cost, at_ns)
         if attempt.seq is not None:
             self._write(charge, lease, attempt.worker, number, given_back)
-        self._closed[attempt_id] = charge
+        self._remember(charge)
+        return charge
+
+    def _remember(self, charge: Charge) -> None:
+        self._closed[charge.facts.attempt_id] = charge
         if len(self._closed) > CLOSED_REMEMBERED:
             self._closed.popitem(last=False)
-        return charge
 
     # The ledger
 

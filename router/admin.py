@@ -1,14 +1,15 @@
 """What administers a running router, on a port and with keys of its own: never on the data port, never without a key.
 
 Here a replica's departure is announced (a spot instance that will be taken away, a node to be drained) and called off, and a
-reload asked for. What is only read (`/health`, `/ready`, `/metrics`, `/docs`) stays on the data port, as vLLM has it.
+reload asked for. Of several workers whichever is asked has all of them obey, and answers when they have. What is only read
+(`/health`, `/ready`, `/metrics`, `/docs`) stays on the data port, as vLLM has it.
 """
 
 import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,13 +18,14 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 
+from router import orders
 from router.access.keys import ApiKeys
 from router.access.limits import WrongKeyThrottle
 from router.api import add_refusal_handlers, refusal_response
 from router.config.server import AdminConfig, ServerConfig
 from router.config.tenants import TenantConfig
-from router.departures import Departures
-from router.errors import BadRequest, Refusal, Unauthenticated, UnknownReplica
+from router.errors import BadRequest, Refusal, Unauthenticated, Unavailable, UnknownReplica
+from router.orders import Give, Obeyed, Order
 from router.server import build_server
 
 log = structlog.get_logger("jeton.admin")
@@ -71,42 +73,65 @@ def admin_keys(config: AdminConfig, pepper: bytes) -> ApiKeys:
     return ApiKeys([TenantConfig(name="admin", api_keys=config.api_keys)], pepper)
 
 
-def build_admin(departures: Departures, ask_reload: Callable[[], None], keys: ApiKeys) -> AdminDoor:
+def build_admin(give: Give, keys: ApiKeys) -> AdminDoor:
+    """give: an order to all that serve."""
     api = FastAPI(title="jeton admin", docs_url=None, redoc_url=None, openapi_url=None)
 
     @api.get("/replicas")
     async def replicas() -> dict[str, Any]:
-        return {"replicas": departures.replicas()}
+        obeyed = await _given(give, orders.REPLICAS)
+        answer: dict[str, Any] = {"replicas": orders.merged(list(obeyed.results.values()))}
+        return answer | ({"missing_workers": obeyed.missing} if obeyed.missing else {})
 
     @api.post("/replicas/{replica:path}/leave", status_code=202)
     async def leave(replica: str, notice: Notice | None = None) -> dict[str, Any]:
         notice = notice or Notice()
-        if not departures.leave(replica, notice.seconds, notice.why):
-            raise _unknown(replica)
-        return {"replica": replica, "seconds": notice.seconds}
+        workers = _confirmed(await _given(give, orders.leave(replica, notice.seconds, notice.why)), replica)
+        return {"replica": replica, "seconds": notice.seconds, "workers": workers}
 
     @api.post("/replicas/{replica:path}/stay", status_code=202)
     async def stay(replica: str) -> dict[str, Any]:
-        if not departures.stay(replica):
-            raise _unknown(replica)
-        return {"replica": replica}
+        return {"replica": replica, "workers": _confirmed(await _given(give, orders.stay(replica)), replica)}
 
     @api.post("/reload", status_code=202)
     async def reload() -> dict[str, Any]:
-        ask_reload()
-        return {"asked": True}
+        return {"asked": True, "workers": _confirmed(await _given(give, orders.RELOAD))}
 
     add_refusal_handlers(api)
     api.add_exception_handler(RequestValidationError, _invalid)
     return AdminDoor(keys, api)
 
 
+async def _given(give: Give, order: Order) -> Obeyed:
+    try:
+        return await give(order)
+    except TimeoutError:
+        raise Unavailable("The supervisor of the workers does not answer.", retry_after_seconds=1) from None
+
+
+def _confirmed(obeyed: Obeyed, replica: str = "") -> int:
+    """How many workers have obeyed: all. Raises UnknownReplica where nobody knows it, else Unavailable that names who has not:
+    the order may be given again."""
+    unaware = [worker for worker, is_known in obeyed.results.items() if not is_known]
+    if unaware and len(unaware) == len(obeyed.results):
+        raise UnknownReplica(f"There is no replica {replica[:200]!r}; GET /replicas lists them.")
+    if unaware or obeyed.missing:
+        absent = [f"{worker} does not know it" for worker in unaware] + [
+            f"{one} did not answer" for one in obeyed.missing
+        ]
+        confirmed, workers = len(obeyed.results) - len(unaware), len(obeyed.results) + len(obeyed.missing)
+        raise Unavailable(
+            f"{confirmed} of {workers} workers have obeyed: {', '.join(absent)}. Ask again.", retry_after_seconds=1
+        )
+    return len(obeyed.results)
+
+
 @asynccontextmanager
-async def admin_port(app: AdminDoor, config: AdminConfig) -> AsyncIterator[int]:
-    """Listens while the block runs; yields the port. Raises OSError where it cannot."""
+async def admin_port(app: AdminDoor, config: AdminConfig, listening: socket.socket | None = None) -> AsyncIterator[int]:
+    """Listens while the block runs, on that socket where one is given; yields the port. Raises OSError where it cannot."""
     limits = ServerConfig(host=config.host, port=config.port, body_bytes_max=64 * 2**10)
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    listening = socket.create_server((config.host, config.port), family=family)
+    listening = listening or socket.create_server((config.host, config.port), family=family)
     server = build_server(app, limits, lambda: None)
     server.config.lifespan = "off"
     server.capture_signals = contextlib.nullcontext  # type: ignore[assignment,method-assign]  # they are the data port's
@@ -125,10 +150,6 @@ async def admin_port(app: AdminDoor, config: AdminConfig) -> AsyncIterator[int]:
             server.force_exit = True
             await serving
         listening.close()
-
-
-def _unknown(replica: str) -> UnknownReplica:
-    return UnknownReplica(f"There is no replica {replica[:200]!r}; GET /replicas lists them.")
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

@@ -79,7 +79,8 @@ def build_api(
         inference_request, decision = pipeline.explain(
             _headers(request), _address(request), found, members, new_request_id()
         )
-        answer = explain(inference_request, decision, pipeline.deployment.finder.drifts)
+        finder = pipeline.deployment.finder
+        answer = explain(inference_request, decision, finder.drifts, finder.experiences)
         return Response(orjson.dumps(answer), media_type="application/json")
 
     add_refusal_handlers(api)

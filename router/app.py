@@ -1,11 +1,13 @@
 """Builds every room from the configuration and joins them; the only file that knows all."""
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, date, datetime
 from functools import partial
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
@@ -35,21 +37,27 @@ from router.fleet.state import Fleet
 from router.gateway import Gateway
 from router.group import Member
 from router.ledger.shared_budget import RedisBudgets
+from router.orders import Order, Orders
 from router.pipeline import Pipeline
 from router.price_watch import PriceWatch
 from router.pricing.drift import Drifts
 from router.pricing.profile import EngineProfile
 from router.recall import Recall
+from router.recount import Recount
 from router.reload import Reloader
 from router.selection.affinity import TOKENS_UNKNOWN_MAX, PrefixIndex
+from router.selection.experience import Experiences
+from router.selection.sleep import Sleepers
 from router.telemetry.cache import CacheCollector
 from router.telemetry.discoveries import DiscoveryCollector
 from router.telemetry.drift import DriftCollector
+from router.telemetry.experience import ExperienceCollector
 from router.telemetry.gathered import Tally, tally_row
 from router.telemetry.keeping import KeeperCollector
 from router.telemetry.metrics import CONTENT_TYPE, Metrics
 from router.telemetry.price_state import PriceStateCollector
 from router.telemetry.prices import RecentPrices
+from router.telemetry.sleep import SleepCollector
 from router.telemetry.spool import SpoolCollector
 
 log = structlog.get_logger("jeton.app")
@@ -59,8 +67,11 @@ class App:
     """One router. `asgi` is what a server runs; `drain` makes it not ready while it still serves; `drifts` is what it has
     learned of its replicas."""
 
-    def __init__(self, loaded: LoadedConfig, channel: int | None = None) -> None:
-        """channel: the socket to the supervisor, where this is one worker of a group."""
+    def __init__(
+        self, loaded: LoadedConfig, channel: int | None = None, admin_listening: socket.socket | None = None
+    ) -> None:
+        """channel: the socket to the supervisor, where this is one worker of a group; admin_listening: of the group's admin
+        port."""
         self._loaded = loaded
         self._day = _today()
         self._is_draining = False
@@ -71,6 +82,8 @@ class App:
         self._watchdog = Watchdog()
         self.drifts = Drifts()
         self._prefixes = PrefixIndex()
+        self._sleepers = Sleepers()
+        self._experiences = Experiences()
         self._discovery = Discovery(self._replicas_moved, time.monotonic)
         self._discovery.follow(loaded)
         self._discovery.look_first()  # before the ledger goes on: the leases of replicas that are still there shall, too
@@ -78,15 +91,21 @@ class App:
         self._price_watch = PriceWatch(loaded, self._clock.now_ns, self._prices_moved, self._feed_polled)
         config = loaded.config
         self._burying: set[asyncio.Task[None]] = set()
-        self._member = None if channel is None else Member(channel, self._tally, self._identity, self._heed_death)
+        self._member = (
+            None if channel is None else Member(channel, self._tally, self._identity, self._heed_death, self._obey)
+        )
         ledger, recent_prices = _placed(config.ledger, in_group=channel is not None), RecentPrices()
         password = loaded.secrets.ledger_password.get_secret_value()
-        self._books = Books(ledger, password, self._clock.now_ns, recent_prices.count)
+        self._books = Books(ledger, password, self._clock.now_ns, recent_prices.count, in_group=channel is not None)
         self._accountant = self._books.accountant
         self._price_watch.remember(self._books.lease_prices())
-        deployment = deploy(loaded, self._day, self.drifts, self._price_watch.fed, self._prefixes)
+        deployment = deploy(
+            loaded, self._day, self.drifts, self._price_watch.fed, self._prefixes, self._sleepers, self._experiences
+        )
         self.drifts.follow(_replica_profiles(deployment))
         self._prefixes.follow(_cache_tokens(deployment))
+        self._sleepers.follow(deployment.backends)
+        self._experiences.follow(deployment.backends, loaded.config.health.availability_min)
         self._fleet = Fleet(deployment.backends, deployment.tiers, deployment.rules, on_health=self._heed_health)
         self._bursar = Bursar(
             self._books.store,
@@ -103,6 +122,8 @@ class App:
             shows_money=lambda: self._books.shows_money,
         )
         self._metrics.registry.register(DriftCollector(self._drift_ratios))
+        self._metrics.registry.register(SleepCollector(self._sleeping))
+        self._metrics.registry.register(ExperienceCollector(self._experiences))
         self._metrics.registry.register(DiscoveryCollector(self._discovery))
         if self._books.keeper is not None:
             self._metrics.registry.register(KeeperCollector(self._books.keeper))
@@ -116,6 +137,7 @@ class App:
         self._cache.configure(config.cache)
         self._metrics.registry.register(CacheCollector(self._cache))
         cohort = Cohort()
+        self._recount = Recount(self._relay)
         self._failover = Failover(
             self._fleet,
             self._relay,
@@ -125,6 +147,7 @@ class App:
             self._clock,
             cohort,
             RetryBudget(deployment.retries.budget_ratio, deployment.retries.budget_per_second),
+            self._recount,
         )
         self._pipeline = Pipeline(
             deployment,
@@ -148,13 +171,12 @@ class App:
             render_metrics=self._render_metrics,
         )
         api.router.lifespan_context = self._lifespan
+        self._orders = Orders(Departures(self._fleet, self._failover.give_up), lambda: self._reloader.ask())
         self.admin: AdminDoor | None = None
+        self._admin_listening = admin_listening
         if config.admin is not None:
-            self.admin = build_admin(
-                Departures(self._fleet, self._failover.give_up),
-                lambda: self._reloader.ask(),
-                admin_keys(config.admin, _pepper(loaded)),
-            )
+            give = self._orders.give if self._member is None else self._member.give
+            self.admin = build_admin(give, admin_keys(config.admin, _pepper(loaded)))
         self.admin_port: int | None = None
         self.asgi = Gateway(self._pipeline, api, self._watchdog)
 
@@ -168,9 +190,13 @@ class App:
         self._discovery.follow(loaded)
         loaded = self._discovery.filled(loaded)
         self._price_watch.follow(loaded)
-        deployment = deploy(loaded, day, self.drifts, self._price_watch.fed, self._prefixes)
+        deployment = deploy(
+            loaded, day, self.drifts, self._price_watch.fed, self._prefixes, self._sleepers, self._experiences
+        )
         self.drifts.follow(_replica_profiles(deployment))
         self._prefixes.follow(_cache_tokens(deployment))
+        self._sleepers.follow(deployment.backends)
+        self._experiences.follow(deployment.backends, loaded.config.health.availability_min)
         self._day = day
         self._books.set_fleet(deployment)
         self._bursar.configure(loaded.budgets)
@@ -195,6 +221,7 @@ class App:
             stack.push_async_callback(self._cache.aclose)
             stack.push_async_callback(self._relay.aclose)
             stack.push_async_callback(self._names.aclose)
+            await stack.enter_async_context(self._recount.running())
             stack.callback(self._strangers_names.close)
             self._scraper = self._new_scraper(self._loaded)
             stack.push_async_callback(self._close_scrapers)
@@ -202,7 +229,8 @@ class App:
             self._reloader = Reloader(self._loaded, self.apply, self._metrics.reloaded)
             await stack.enter_async_context(self._reloader.running())
             if self.admin is not None and self._loaded.config.admin is not None:
-                self.admin_port = await stack.enter_async_context(admin_port(self.admin, self._loaded.config.admin))
+                door = admin_port(self.admin, self._loaded.config.admin, self._admin_listening)
+                self.admin_port = await stack.enter_async_context(door)
                 log.info("admin port", host=self._loaded.config.admin.host, port=self.admin_port)
             await stack.enter_async_context(self._price_watch.running())
             await stack.enter_async_context(self._discovery.running())
@@ -240,6 +268,7 @@ class App:
                     self.apply(self._loaded)
                 self._books.advance()
                 self.drifts.advance(self._clock.now_ns())
+                self._experiences.advance(self._clock.now_ns())
             except Exception:
                 log.exception("time could not be booked")
 
@@ -273,6 +302,9 @@ class App:
         if after.state is HealthState.DOWN:
             self._prefixes.forget(replica.id)  # whatever comes back will have an empty cache
 
+    def _obey(self, order: Order) -> Any:
+        return self._orders.obey(order)
+
     def _identity(self) -> str:
         journal = self._books.journal
         return "" if journal is None else journal.identity
@@ -292,6 +324,13 @@ class App:
         }
         for replica, kind, ratio in self.drifts.ratios():
             yield backends.get(replica, ""), replica, kind, ratio
+
+    def _sleeping(self) -> Iterator[tuple[str, str, bool, int]]:
+        now_seconds = self._fleet.clock()
+        for backend in self._pipeline.deployment.backends:
+            for replica in backend.replicas if backend.scale_to_zero is not None else ():
+                if (sleeper := self._sleepers.of(replica.id)) is not None:
+                    yield backend.name, replica.id, sleeper.is_asleep(now_seconds), sleeper.wakes
 
     def _why_not_ready(self) -> str:
         if self._is_draining:

@@ -14,6 +14,7 @@ from router.domain.usage import Usage
 from router.fleet.health import RATE_LIMITED
 from router.fleet.state import Fleet
 from router.pricing.price import Price
+from router.wire.counting import Said
 from router.wire.streams import Stream
 from router.wire.usage import estimated_usage
 
@@ -31,6 +32,8 @@ class Attempt:
     """facts.prompt_tokens_estimate and facts.completion_tokens_estimate stand in where the backend does not say.
 
     stream: set once there is one; it knows what was made when the attempt is cut short. charge: None while open.
+    said: the texts of an answer that came without usage and waits to be counted (`recount.py`); counted: what came of it.
+    outlasts_client: its client has left, and it is read on for what it used: that is what a success is then worth.
     """
 
     __slots__ = (
@@ -41,9 +44,13 @@ class Attempt:
         "_ticket",
         "candidate",
         "charge",
+        "counted",
+        "ended_ns",
         "facts",
         "first_token_ns",
         "opened_ns",
+        "outlasts_client",
+        "said",
         "stream",
     )
 
@@ -66,6 +73,10 @@ class Attempt:
         self.stream: Stream | None = None
         self.charge: Charge | None = None
         self.first_token_ns: int | None = None
+        self.outlasts_client = False
+        self.said: Said | None = None
+        self.counted: Usage | None = None
+        self.ended_ns: int | None = None
         self._fleet = fleet
         self._accountant = accountant
         self._now_ns = now_ns
@@ -101,7 +112,10 @@ class Attempt:
         """A real finish. Without usage that can be true the tokens are estimated, and flagged."""
         if self.charge is None:
             self._fleet.succeeded(self.facts.replica)
-        return self._close(AttemptStatus.OK, usage or self._estimate(completion_tokens_estimate), "", 200)
+        usage = usage or self._estimate(completion_tokens_estimate)
+        if self.outlasts_client:
+            return self._close(AttemptStatus.CANCELLED, usage, "client_gone", 200)
+        return self._close(AttemptStatus.OK, usage, "", 200)
 
     def fail(self, failure: AttemptFailed) -> Charge:
         """The backend did not deliver. Its health hears of it; a request that it rightly refused is not its fault."""
@@ -126,12 +140,19 @@ class Attempt:
             return self.succeed(self.stream.usage(), self.stream.events)
         return self._close(AttemptStatus.CANCELLED, self.usage_so_far(), fault, 0)
 
+    def end(self) -> None:
+        """Nothing more runs; it is closed later, as of now."""
+        self.ended_ns = self._now_ns()
+        self._ticket.leave()
+
     def usage_so_far(self) -> Usage:
         if self.stream is None:
             return self._estimate(0)
         return self.stream.usage() or self._estimate(self.stream.events)
 
     def _estimate(self, completion_tokens: int) -> Usage:
+        if self.counted is not None:
+            return self.counted
         return estimated_usage(self.facts.prompt_tokens_estimate, completion_tokens)
 
     def _report(self, failure: AttemptFailed) -> None:
@@ -153,7 +174,7 @@ class Attempt:
         if self.charge is None:
             self._ticket.leave()
             end = AttemptEnd(status, usage, fault, http_status)
-            self.charge = charge = self._accountant.close(self.facts.attempt_id, end, self._now_ns())
+            self.charge = charge = self._accountant.close(self.facts.attempt_id, end, self.ended_ns or self._now_ns())
             self._fleet.metered(self.facts.replica, charge.usage.prompt_tokens + charge.usage.completion_tokens)
             if self._settle is not None:
                 self._settle(charge)

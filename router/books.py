@@ -1,8 +1,9 @@
 """The books of one process, as its configuration places the accountant: its own alone, or a part in those of several workers.
 
 Alone, the accountant that follows attempts is the one that keeps the books. With several workers it runs on a journal that is
-reported (`ledger/journals.py`), so that what it comes to is an estimate of the same fold, and a bookkeeper beside it leads
-where nobody else does, unless the accountant is a process of its own.
+reported (`ledger/journals.py`), so that what it comes to is an estimate of the same fold, exact while this one serves alone; a
+bookkeeper beside it leads where nobody else does. Where there are others for sure (`jeton serve --workers`), or the accountant
+is a process of its own, no fold would be exact, and what follows attempts here only reports (`reporter.py`).
 """
 
 import asyncio
@@ -26,6 +27,7 @@ from router.ledger.journals import BEAT_SECONDS, Journals, WorkerJournal
 from router.ledger.opening import open_ledger
 from router.ledger.shared import SharedLedger
 from router.ledger.writer import BatchedLedger
+from router.reporter import Reporter
 
 log = structlog.get_logger("jeton.books")
 
@@ -43,7 +45,7 @@ class Fleet(Protocol):
 
 class Books:
     """accountant: for the attempts of this process. store: what it writes to. keeper: None where there is but one process, or
-    another keeps the books. Raises LedgerError."""
+    another keeps the books. in_group: there are other workers for sure. Raises LedgerError."""
 
     def __init__(
         self,
@@ -51,6 +53,8 @@ class Books:
         password: str,
         now_ns: Callable[[], int],
         on_charge: Callable[[Charge], None],
+        *,
+        in_group: bool = False,
     ) -> None:
         self._now_ns = now_ns
         self.store: BatchedLedger | WorkerJournal
@@ -58,6 +62,7 @@ class Books:
         self.keeper: Bookkeeper | None = None
         if config.accountant is AccountantPlace.ALONE:
             self.store = open_ledger(config, password)
+            self.accountant = Accountant(self.store)
         else:
             address = configured_address(config, password)
             name = f"{socket.gethostname()[:40]}-{os.getpid()}"
@@ -65,7 +70,8 @@ class Books:
             self.store = self.journal = WorkerJournal(
                 address, now_ns, name, commit_seconds=config.commit_seconds, spool=spool
             )
-        self.accountant = Accountant(self.store)
+            only_reports = in_group or config.accountant is AccountantPlace.APART
+            self.accountant = Reporter(self.journal) if only_reports else Accountant(self.journal)
         if config.accountant is AccountantPlace.INSIDE:
             self.keeper = bookkeeper(config, password, now_ns, on_charge)
 

@@ -86,6 +86,30 @@ def charge_of(attempt: OpenAttempt, end: AttemptEnd, leased_nanousd: int | None,
     )
 
 
+def bare_charge(attempt: OpenAttempt, end: AttemptEnd, leased_nanousd: int | None, at_ns: int) -> Charge:
+    """What an answer says and a budget is settled at, where the books are kept elsewhere: how the attempt ended, its usage and
+    its cost. All else that `charge_of` decides is decided there."""
+    facts, price, cost = attempt.facts, attempt.basis.price, leased_nanousd
+    usage = believable_usage(end, facts)
+    if cost is None and attempt.billing is Billing.METERED and isinstance(price, MeteredPrice):
+        cost = metered_amount(price, usage, end.status)
+    return Charge(
+        facts=facts,
+        billing=attempt.billing._value_,
+        price_id=attempt.price_id,
+        opened_ns=attempt.opened_ns,
+        first_token_ns=attempt.first_token_ns,
+        ended_ns=max(at_ns, attempt.opened_ns),
+        status=end.status,
+        fault=end.fault,
+        http_status=end.http_status,
+        usage=usage,
+        cost_status=CostStatus.UNPRICED if cost is None else CostStatus.PRICED,
+        cost_nanousd=cost,
+        standard_nanousd=None,
+    )
+
+
 def lost_charge(opening: Opening, opened_ns: int, leased_nanousd: int | None, at_ns: int) -> Charge:
     """Of an attempt whose router died: what it had run up by then, or on a metered backend the estimate made at its opening.
     Its usage is what was expected, and flagged."""

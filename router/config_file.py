@@ -130,7 +130,11 @@ def _load(source: Source, prices_path: Path, environ: Mapping[str, str], day: da
         policies=policies,
         secrets=secrets,
         backends=build_fleet(
-            config, environ, key_files, {name: provider.capabilities for name, provider in providers.items()}
+            config,
+            environ,
+            key_files,
+            {name: provider.capabilities for name, provider in providers.items()},
+            [name for name, provider in providers.items() if provider.bills_to_the_end],
         ),
         prices=prices,
         profiles=build_profiles(config),

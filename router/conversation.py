@@ -31,7 +31,8 @@ class ClientGone(Exception):
 
 class Conversation:
     """headers: the request's, names in lower case; header_values: the same by name. has_started: a status was sent. is_gone: the
-    client has left. copy: where set, what is sent is copied to it."""
+    client has left. copy: where set, what is sent is copied to it. outlast: where set, asked once the client leaves whether the
+    request's task goes on without it; what is sent then goes nowhere, but to the copy."""
 
     __slots__ = (
         "_exchange",
@@ -49,6 +50,7 @@ class Conversation:
         "header_values",
         "headers",
         "is_gone",
+        "outlast",
     )
 
     def __init__(self, scope: Message, receive: Receive, send: Send, watchdog: Watchdog, write_seconds: float) -> None:
@@ -57,6 +59,7 @@ class Conversation:
         self.has_started = False
         self.is_gone = False
         self.copy: AnswerCopy | None = None
+        self.outlast: Callable[[], bool] | None = None
         self.deadline_seconds = NEVER
         self._scope = scope
         self._receive = receive
@@ -257,8 +260,10 @@ class Conversation:
         self._left()
 
     def _left(self) -> None:
-        if not self._is_finished and self._task is not None:
-            self.is_gone = True
+        if self._is_finished or self.is_gone or self._task is None:
+            return
+        self.is_gone = True
+        if self.outlast is None or not self.outlast():
             self._task.cancel()
 
 

@@ -8,18 +8,19 @@ from functools import lru_cache
 
 from router.attempt import Attempt
 from router.cohort import Cohort
-from router.conversation import Header
+from router.conversation import ClientGone, Header
 from router.dispatch.failure import AttemptFailed
 from router.dispatch.relay import Parcel, StreamRelay, header_value, read_whole
 from router.dispatch.upstream import Exchange
 from router.domain.attempt import Charge
 from router.domain.fleet import EngineKind
 from router.domain.money import usd_text
-from router.domain.request import Endpoint
+from router.domain.request import Capability, Endpoint
 from router.domain.usage import Usage
 from router.recall import record
 from router.wire.acceptance import Probe, ProbedStream
 from router.wire.answers import read_answer
+from router.wire.counting import COUNTABLE, said_in_answer
 from router.wire.streams import CompletionStream, EventedStream, Stream
 from router.work import Work
 
@@ -60,16 +61,22 @@ async def deliver_answer(
             attempt.discard(answer.usage, answer.completion_tokens_estimate)
             raise NotAccepted
     await cohort.assemble()
-    charge = attempt.succeed(answer.usage, answer.completion_tokens_estimate)
+    charge = None
+    if answer.usage is None and can_count(work, attempt):
+        attempt.said = said_in_answer(text)
+    if attempt.said is None:
+        charge = attempt.succeed(answer.usage, answer.completion_tokens_estimate)
+        await cohort.assemble()
     headers = [(b"content-type", header_value(exchange, b"content-type")), *_labels(attempt)]
-    if charge.cost_nanousd is not None:
-        headers.append((b"x-jeton-cost-usd", usd_text(charge.cost_nanousd).encode()))
     shown = _shown(parcel, text)
-    tape = work.tape
-    if tape is not None:
-        headers.append(tape.header)
-        tape.add(shown)
-        record(tape, work.request, backend, charge, headers[0][1])
+    if charge is not None:
+        if charge.cost_nanousd is not None:
+            headers.append((b"x-jeton-cost-usd", usd_text(charge.cost_nanousd).encode()))
+        tape = work.tape
+        if tape is not None:
+            headers.append(tape.header)
+            tape.add(shown)
+            record(tape, work.request, backend, charge, headers[0][1])
     await work.call.answer(200, headers, shown)
 
 
@@ -89,19 +96,39 @@ async def deliver_stream(work: Work, attempt: Attempt, exchange: Exchange, parce
         told = () if tape is None else (tape.header,)
         await work.call.start(200, [*STREAM_HEADERS, *_labels(attempt), *told])
         piece: bytes | None = first
+        unheard_bytes = 0
         while piece is not None:
             if tape is not None:
                 tape.add(piece)
+            if attempt.outlasts_client:
+                unheard_bytes += len(piece)
+                if unheard_bytes > work.deployment.read_on.bytes_max:
+                    raise ClientGone
             await work.call.write(piece)
             piece = await relayed.next()
         last = _shown(parcel, stream.end())
-        charge = attempt.succeed(stream.usage(), stream.events)
+        usage = stream.usage()
+        if usage is None and (said := stream.said()) is not None:
+            attempt.said = said
+            await work.call.finish(last)
+            return
+        charge = attempt.succeed(usage, stream.events)
         if tape is not None:
             tape.add(last)
             record(tape, work.request, attempt.candidate.backend, charge, STREAM_HEADERS[0][1])
         await work.call.finish(last)
     finally:
         relayed.release()
+
+
+def can_count(work: Work, attempt: Attempt) -> bool:
+    """Whether tokens can be asked for where its backend does not say them."""
+    backend = attempt.candidate.backend
+    return (
+        backend.engine is EngineKind.VLLM
+        and Capability.TOKENIZE in backend.capabilities
+        and work.request.endpoint in COUNTABLE
+    )
 
 
 def _labels(attempt: Attempt) -> list[Header]:
@@ -162,6 +189,7 @@ def _stream_reader(work: Work, attempt: Attempt, probe: Probe | None) -> Stream:
         wants_continuous_usage=request.wants_continuous_usage,
         is_usage_continuous=backend.engine is EngineKind.VLLM,
         cost_member=priced,
+        keeps_text=can_count(work, attempt),
     )
     if isinstance(made, ProbedStream) and probe is not None:
         made.probe = probe

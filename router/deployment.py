@@ -7,7 +7,7 @@ from datetime import date
 from router.access.keys import ApiKeys
 from router.config import RouterConfig
 from router.config.server import MediaConfig, ServerConfig
-from router.config.upstream import RetryConfig
+from router.config.upstream import ReadOnConfig, RetryConfig
 from router.config_file import LoadedConfig
 from router.dispatch.provider import Provider
 from router.dispatch.relay import Patience
@@ -20,8 +20,10 @@ from router.pricing.price import Price
 from router.pricing.profile import EngineProfile
 from router.selection.affinity import PrefixIndex
 from router.selection.candidates import Finder
+from router.selection.experience import Experiences
 from router.selection.holdout import Holdout
 from router.selection.scope import Scopes
+from router.selection.sleep import Sleepers
 from router.selection.tenancy import Tenancy
 from router.selection.terms import Shedding
 from router.selection.timetable import Timetable
@@ -37,6 +39,7 @@ class Deployment:
 
     server: ServerConfig
     retries: RetryConfig
+    read_on: ReadOnConfig
     bounds: Bounds
     patience: Patience
     total_seconds: float
@@ -78,16 +81,19 @@ def deploy(
     drifts: Drifts | None = None,
     fed: Callable[[str], FedPrice | None] = lambda name: None,
     prefixes: PrefixIndex | None = None,
+    sleepers: Sleepers | None = None,
+    experiences: Experiences | None = None,
 ) -> Deployment:
     """From checked files to a deployment, with the prices in force on `day`.
 
-    drifts, prefixes: what was learned before it. fed: what a feed has told of a price.
+    drifts, prefixes, sleepers, experiences: what was learned before it. fed: what a feed has told of a price.
     """
     config = loaded.config
     prices = build_prices(config, loaded.book, day, fed)
     return Deployment(
         server=config.server,
         retries=config.retries,
+        read_on=config.read_on,
         bounds=_bounds(config.server, config.media),
         patience=Patience(
             config.timeouts.connect_seconds, config.timeouts.first_byte_seconds, config.timeouts.chunk_seconds
@@ -107,6 +113,8 @@ def deploy(
             stale_seconds=config.health.stale_seconds,
             drifts=drifts,
             prefixes=prefixes,
+            sleepers=sleepers,
+            experiences=experiences,
             seats_max=config.replicas_considered,
         ),
         prices=prices,

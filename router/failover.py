@@ -5,6 +5,7 @@ leaves unfinished is given up here, so that another may take over.
 """
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -16,19 +17,23 @@ from router.attempt import Attempt
 from router.bursar import Bursar
 from router.clock import Clock
 from router.cohort import Cohort
+from router.conversation import ClientGone
 from router.delivery import NotAccepted, deliver_answer, deliver_stream
 from router.dispatch.failure import AttemptFailed
 from router.dispatch.relay import Relay, is_event_stream
 from router.dispatch.retries import RetryBudget
 from router.domain.attempt import AttemptFacts, AttemptStatus, Charge
 from router.domain.decision import Choice
+from router.domain.fleet import Billing
 from router.domain.request import Endpoint
 from router.errors import BudgetRefusal, RateLimited, Refusal
 from router.fleet.state import Fleet
 from router.ledger.budget import Hold
 from router.parcels import parcel_for
+from router.recount import Recount
 from router.telemetry.metrics import Metrics
 from router.wire.acceptance import Probe
+from router.wire.prompts import tokens_estimate
 from router.work import Work
 
 log = structlog.get_logger("jeton.failover")
@@ -50,6 +55,7 @@ class Failover:
         clock: Clock,
         cohort: Cohort,
         retries: RetryBudget,
+        recount: Recount,
     ) -> None:
         self._fleet = fleet
         self._relay = relay
@@ -59,12 +65,17 @@ class Failover:
         self._clock = clock
         self._cohort = cohort
         self._retries = retries
+        self._recount = recount
         self._under_way: dict[Attempt, asyncio.Task[Any]] = {}
         self._given_up: set[Attempt] = set()
+        self._reading_on = 0
 
     async def dispatch(self, work: Work) -> None:
         """Try the choices in order until one answers; after the first byte there is no other."""
         self._retries.request()
+        sleepers = work.deployment.finder.sleepers
+        if sleepers:
+            sleepers.passed(work.decision.choices, self._fleet.clock())
         failures: list[AttemptFailed] = []
         over_budget: BudgetRefusal | None = None
         discarded = 0
@@ -91,20 +102,25 @@ class Failover:
                 discarded += 1
                 assert attempt.charge is not None
                 self._record(work, attempt, attempt.charge)
+                if work.call.is_gone:  # nobody waits for a better one
+                    raise ClientGone from None
             except AttemptFailed as failure:
                 self._record(work, attempt, attempt.fail(failure))
                 # A request that the backend rightly refused is the client's affair, not the operator's.
                 say = log.info if failure.fault == "refused" else log.warning
                 say("attempt failed", **_facts_for_log(attempt), fault=failure.fault, detail=failure.refusal.detail)
-                if work.call.has_started or not (failure.is_retryable and work.body.can_be_sent_again):
+                if (
+                    work.call.has_started
+                    or work.call.is_gone
+                    or not (failure.is_retryable and work.body.can_be_sent_again)
+                ):
                     raise failure.refusal from None
                 failures.append(failure)
             except BaseException as error:
-                self._record(work, attempt, attempt.cancel(work.why_cut_short(error)))
+                self._cancel(work, attempt, work.why_cut_short(error))
                 raise
-            else:
-                assert attempt.charge is not None
-                self._record(work, attempt, attempt.charge)
+            else:  # in the loop's next turn, together with those of the others that have ended by then
+                asyncio.get_running_loop().call_soon(self._succeeded, work, attempt)
                 return
         if over_budget is not None and not failures:
             raise over_budget
@@ -126,6 +142,8 @@ class Failover:
         try:
             await self._cohort.assemble()
             parcel = parcel_for(work, attempt, probe)
+            if attempt.candidate.backend.reads_on:
+                work.call.outlast = partial(self._read_on, work, attempt)
             exchange = await self._relay.send(attempt.candidate.replica, parcel, work.deployment.patience)
             if is_event_stream(exchange):
                 await deliver_stream(work, attempt, exchange, parcel, probe)
@@ -139,6 +157,37 @@ class Failover:
         finally:
             del self._under_way[attempt]
             self._given_up.discard(attempt)
+            work.call.outlast = None
+            if attempt.outlasts_client:
+                self._reading_on -= 1
+
+    def _read_on(self, work: Work, attempt: Attempt) -> bool:
+        """The client has left what is billed to its end: wait for that, for what it used, unless too many are waited for."""
+        bounds = work.deployment.read_on
+        if self._reading_on >= bounds.at_once_max:
+            return False
+        self._reading_on += 1
+        attempt.outlasts_client = True
+        work.deadline.deadline_seconds = min(work.deadline.deadline_seconds, time.monotonic() + bounds.seconds_max)
+        return True
+
+    def _succeeded(self, work: Work, attempt: Attempt) -> None:
+        if attempt.charge is not None:
+            self._record(work, attempt, attempt.charge)
+            return
+        stream, said = attempt.stream, attempt.said
+        assert said is not None, "it was delivered without a charge"
+        estimate = stream.events if stream is not None else tokens_estimate(" ".join(said.texts))
+        self._recount.later(work, attempt, said, lambda: self._record(work, attempt, attempt.succeed(None, estimate)))
+
+    def _cancel(self, work: Work, attempt: Attempt, why: str) -> None:
+        stream, said = attempt.stream, attempt.said
+        if said is None and attempt.charge is None and stream is not None and stream.events and stream.usage() is None:
+            said = stream.said()  # of one that had not begun there is nothing to count
+        if said is None:
+            self._record(work, attempt, attempt.cancel(why))
+        else:
+            self._recount.later(work, attempt, said, lambda: self._record(work, attempt, attempt.cancel(why)))
 
     def _open(self, work: Work, choice: Choice, number: int, hold: Hold | None) -> Attempt:
         """Raises Unavailable when it cannot be recorded; nothing is held for it then."""
@@ -165,7 +214,7 @@ class Failover:
         )
         price = work.deployment.prices.get(candidate.backend.name)
         try:
-            return Attempt(
+            attempt = Attempt(
                 facts,
                 candidate,
                 price,
@@ -179,12 +228,20 @@ class Failover:
             if hold is not None:
                 self._bursar.void(hold)
             raise
+        if candidate.backend.scale_to_zero is not None:
+            work.deployment.finder.sleepers.opened(candidate, self._fleet.clock())
+        return attempt
 
     def _record(self, work: Work, attempt: Attempt, charge: Charge) -> None:
         quality = None if work.decision.prediction is None else attempt.candidate.quality
         self._metrics.attempt(charge, (attempt.opened_ns - work.received_ns) / 1e9, quality)
         finder = work.deployment.finder
-        finder.drifts.observe(attempt.candidate, charge)
+        if attempt.candidate.backend.pool.billing is Billing.METERED:
+            finder.experiences.observe(charge)
+        else:
+            finder.drifts.observe(attempt.candidate, charge)
+        if attempt.candidate.backend.scale_to_zero is not None:
+            finder.sleepers.ended(charge, self._fleet.clock())
         if work.request.prefix and (charge.first_token_ns is not None or charge.status is AttemptStatus.OK):
             finder.prefixes.sent(charge.facts.replica, work.request.prefix)
 

@@ -3,7 +3,7 @@
 The configuration has been checked by then (`config_checks/`); nothing is refused here.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
@@ -16,7 +16,7 @@ from router.config.fleet import BackendConfig, DiscoveryConfig, PoolConfig, Repl
 from router.config.profiles import ModelProfileConfig, ProfileConfig
 from router.config.tenants import ApiKeyConfig, BudgetConfig, TenantConfig
 from router.domain.budget import Budget, Degrade
-from router.domain.fleet import Backend, Pool, Replica
+from router.domain.fleet import Backend, Pool, Replica, ScaleToZero
 from router.domain.money import nanousd_from_usd
 from router.domain.request import ASSUMED, Capability
 from router.pricing.book import Price, PriceBook, PriceMissing
@@ -41,9 +41,11 @@ def build_fleet(
     environ: Mapping[str, str],
     key_files: Mapping[Path, KeyFile] = MappingProxyType({}),
     able: Mapping[str, frozenset[Capability]] = MappingProxyType({}),
+    billed_to_the_end: Collection[str] = (),
 ) -> tuple[Backend, ...]:
     """Every backend, in the file's order. Replicas' API keys are taken from `environ`, or from `key_files` by the path that
-    the configuration gives; KeyError when one is missing. able: what a provider can do, by backend."""
+    the configuration gives; KeyError when one is missing. able: what a provider can do, by backend. billed_to_the_end: backends
+    whose providers bill answers that nobody waits for."""
     return tuple(
         Backend(
             name=backend.name,
@@ -63,10 +65,18 @@ def build_fleet(
             completion_tokens_max=backend.completion_tokens_max or 0,
             dedicated_to=frozenset(backend.dedicated_to),
             provider=backend.provider.name if backend.provider is not None else "",
+            reads_on=_reads_on(backend, billed_to_the_end),
+            scale_to_zero=None if (sleep := backend.scale_to_zero) is None else ScaleToZero(**sleep.model_dump()),
         )
         for pool in config.pools
         for backend in pool.backends
     )
+
+
+def _reads_on(backend: BackendConfig, billed_to_the_end: Collection[str]) -> bool:
+    if backend.when_client_leaves is None:
+        return backend.name in billed_to_the_end
+    return backend.when_client_leaves == "read_on"
 
 
 def _pool(pool: PoolConfig) -> Pool:

@@ -5,6 +5,9 @@ spreads connections over them, and over those that are left when one dies). A wo
 that grows with every time; one that cannot even start, before any could, ends the group. uvicorn's own supervisor restarts at
 once and for ever, restarts all on SIGHUP, where we reload, and does not say whether a worker ever served.
 
+An administrator's orders go the same way: whichever worker is asked tells the supervisor, and that has all of them obey. A worker
+that begins later is told what replicas are leaving, as another one has it.
+
 Supervisor and worker talk over a pair of sockets in lines of JSON. Whichever worker is scraped asks the supervisor, and that
 asks all of them: it alone remembers what those had counted that are gone (`telemetry/gathered.py`). A worker whose supervisor
 is gone drains and ends.
@@ -17,13 +20,14 @@ import sys
 import time
 from asyncio.subprocess import Process
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import orjson
 import structlog
 
+from router.orders import REPLICAS, Obeyed, Order, notices
 from router.telemetry.gathered import Gathered, Tally
 
 log = structlog.get_logger("jeton.group")
@@ -37,6 +41,8 @@ END_SPARE_SECONDS = 15.0
 # A worker that says nothing for so long is left out of a scrape, but for what it had counted.
 TELL_SECONDS = 2.0
 GATHER_SECONDS = 5.0
+# A worker that has not obeyed an order by then is named to whoever gave it.
+OBEY_SECONDS = 3.0
 LINE_BYTES_MAX = 64 * 2**20
 CANNOT_START = 3
 # Of those that ended, how many names a new worker is told.
@@ -48,16 +54,23 @@ class CannotListen(Exception):
 
 
 class Supervisor:
-    """command: what runs a worker, given the numbers of its listening socket and of its socket to us. end_seconds: how long a
-    worker may take to end."""
+    """command: what runs a worker, given the numbers of its listening socket, of its socket to us, and of the one that listens on
+    the admin port, where there is one. end_seconds: how long a worker may take to end. admin: host and port."""
 
     def __init__(
-        self, command: Callable[[int, int], Sequence[str]], workers: int, host: str, port: int, drain_seconds: float
+        self,
+        command: Callable[[int, int, int | None], Sequence[str]],
+        workers: int,
+        host: str,
+        port: int,
+        drain_seconds: float,
+        admin: tuple[str, int] | None = None,
     ) -> None:
         self._command = command
         self._workers = workers
         self._end_seconds = drain_seconds + END_SPARE_SECONDS
         self._place = _reserve(host, port)
+        self._admin_place = None if admin is None else _reserve(*admin)
         self._gathered = Gathered()
         self._running: dict[int, _Worker] = {}
         self._numbers = 0
@@ -69,6 +82,10 @@ class Supervisor:
     @property
     def port(self) -> int:
         return int(self._place.getsockname()[1])
+
+    @property
+    def admin_port(self) -> int | None:
+        return None if self._admin_place is None else int(self._admin_place.getsockname()[1])
 
     async def run(self) -> int:
         """Until a signal ends it. Returns the exit code: 0 when all could drain."""
@@ -83,6 +100,8 @@ class Supervisor:
             await asyncio.gather(*slots)
         finally:
             self._place.close()
+            if self._admin_place is not None:
+                self._admin_place.close()
         return self._exit_code
 
     def _signal(self, number: signal.Signals) -> None:
@@ -115,10 +134,16 @@ class Supervisor:
         """One worker's life. Returns its exit code, negative where a signal killed it."""
         self._numbers += 1
         number = self._numbers
-        listening, (ours, theirs) = self._listening_socket(), socket.socketpair()
-        with listening, theirs:
-            command = self._command(listening.fileno(), theirs.fileno())
-            process = await asyncio.create_subprocess_exec(*command, pass_fds=(listening.fileno(), theirs.fileno()))
+        ours, theirs = socket.socketpair()
+        with ExitStack() as stack:
+            stack.enter_context(theirs)
+            listening = stack.enter_context(_listening_at(self._place))
+            admin = (
+                None if self._admin_place is None else stack.enter_context(_listening_at(self._admin_place)).fileno()
+            )
+            command = self._command(listening.fileno(), theirs.fileno(), admin)
+            passed = [listening.fileno(), theirs.fileno(), *([] if admin is None else [admin])]
+            process = await asyncio.create_subprocess_exec(*command, pass_fds=passed)
         reader, writer = await asyncio.open_connection(sock=ours, limit=LINE_BYTES_MAX)
         worker = self._running[number] = _Worker(process, writer)
         hearing = asyncio.create_task(self._hear(number, worker, reader))
@@ -140,6 +165,7 @@ class Supervisor:
             del self._running[number]
             self._gathered.gone(number)
             worker.stop_telling()
+            worker.stop_obeying()
 
     def _tell_of_death(self, worker: "_Worker") -> None:
         """To those that live, and to those that are to come: they may be what keeps the books by then."""
@@ -164,7 +190,13 @@ class Supervisor:
             ending.cancel()
 
     async def _hear(self, number: int, worker: "_Worker", reader: asyncio.StreamReader) -> None:
-        gathering: set[asyncio.Task[None]] = set()
+        tasks: set[asyncio.Task[None]] = set()
+
+        def start(what: Coroutine[Any, Any, None]) -> None:
+            task = asyncio.create_task(what)
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
         while line := await reader.readline():
             said = orjson.loads(line)
             if said["say"] == "ready":
@@ -172,13 +204,16 @@ class Supervisor:
                 worker.name = said["worker"]
                 for dead in self._dead:
                     worker.say({"say": "dead", "worker": dead})
+                start(self._tell_notices(worker))
             elif said["say"] == "tally":
                 self._gathered.told(number, said["tally"])
                 worker.stop_telling(has_told=True)
             elif said["say"] == "gather":
-                task = asyncio.create_task(self._gather(worker, said["number"]))
-                gathering.add(task)
-                task.add_done_callback(gathering.discard)
+                start(self._gather(worker, said["number"]))
+            elif said["say"] == "give":
+                start(self._give(worker, said["number"], said["order"]))
+            elif said["say"] == "obeyed":
+                worker.has_obeyed(said["number"], said["result"])
 
     async def _gather(self, for_whom: "_Worker", asked: int) -> None:
         """Ask all of them, and tell the one that asked."""
@@ -188,22 +223,45 @@ class Supervisor:
         text = self._gathered.render(present).decode()
         for_whom.say({"say": "gathered", "number": asked, "text": text})
 
-    def _listening_socket(self) -> socket.socket:
-        one = socket.socket(self._place.family)
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        one.bind(self._place.getsockname())
-        return one
+    async def _give(self, for_whom: "_Worker", asked: int, order: Order) -> None:
+        """Have all that serve obey, and tell the one that asked. Who only begins will hear of it by `_tell_notices`."""
+        serving = [one for one in self._running.values() if one.name]
+        obeying = {one: one.obey(order) for one in serving}
+        await asyncio.wait(obeying.values(), timeout=OBEY_SECONDS)
+        results = {one.name: told.result() for one, told in obeying.items() if told.done() and not told.cancelled()}
+        missing = [one.name for one in serving if one.name not in results]
+        for_whom.say({"say": "given", "number": asked, "results": results, "missing": missing})
+
+    async def _tell_notices(self, worker: "_Worker") -> None:
+        """What replicas are leaving, as another that serves has it."""
+        other = next((one for one in self._running.values() if one.name and one is not worker), None)
+        if other is None:
+            return
+        with suppress(TimeoutError, asyncio.CancelledError):  # it ended before it could say
+            async with asyncio.timeout(OBEY_SECONDS):
+                replicas = await other.obey(REPLICAS)
+            for notice in notices(replicas):
+                worker.obey(notice)
+
+
+def _listening_at(place: socket.socket) -> socket.socket:
+    one = socket.socket(place.family)
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    one.bind(place.getsockname())
+    return one
 
 
 class _Worker:
-    """A process, and who waits for its tally. name: as its ledger has it, once it serves."""
+    """A process, and who waits for its tally, or for it to obey. name: as its ledger has it, once it serves."""
 
     def __init__(self, process: Process, writer: asyncio.StreamWriter) -> None:
         self.process = process
         self.name = ""
         self._writer = writer
         self._telling: asyncio.Future[bool] | None = None
+        self._orders = 0
+        self._obeying: dict[int, asyncio.Future[Any]] = {}
 
     def say(self, what: dict[str, Any]) -> None:
         self._writer.write(orjson.dumps(what) + b"\n")
@@ -219,6 +277,22 @@ class _Worker:
         telling, self._telling = self._telling, None
         if telling is not None and not telling.done():
             telling.set_result(has_told)
+
+    def obey(self, order: Order) -> "asyncio.Future[Any]":
+        """Becomes what came of it; cancelled when it ended before."""
+        self._orders += 1
+        obeying = self._obeying[self._orders] = asyncio.get_running_loop().create_future()
+        self.say({"say": "obey", "number": self._orders, "order": order})
+        return obeying
+
+    def has_obeyed(self, number: int, result: Any) -> None:
+        obeying = self._obeying.pop(number, None)
+        if obeying is not None and not obeying.done():
+            obeying.set_result(result)
+
+    def stop_obeying(self) -> None:
+        for obeying in self._obeying.values():
+            obeying.cancel()
 
 
 def _reserve(host: str, port: int) -> socket.socket:
@@ -242,7 +316,7 @@ def _reserve(host: str, port: int) -> socket.socket:
 
 class Member:
     """A worker's side. tally: of its own registry, made ready for a scrape. name: by which its ledger knows it. on_death: told
-    the name of another that has ended."""
+    the name of another that has ended. obey: an administrator's orders (`orders.py`)."""
 
     def __init__(
         self,
@@ -250,14 +324,16 @@ class Member:
         tally: Callable[[], Awaitable[Tally]],
         name: Callable[[], str],
         on_death: Callable[[str], None],
+        obey: Callable[[Order], Any],
     ) -> None:
         self._channel = socket.socket(fileno=channel)
         self._tally = tally
         self._name = name
         self._on_death = on_death
+        self._obey_order = obey
         self._writer: asyncio.StreamWriter | None = None
         self._asked = 0
-        self._asking: dict[int, asyncio.Future[str]] = {}
+        self._asking: dict[int, asyncio.Future[Any]] = {}
         self._telling: set[asyncio.Task[None]] = set()
 
     async def hear(self) -> None:
@@ -278,21 +354,36 @@ class Member:
                 task.add_done_callback(self._telling.discard)
             elif said["say"] == "dead":
                 self._on_death(said["worker"])
-            elif said["say"] == "gathered":
+            elif said["say"] == "obey":
+                try:
+                    result = self._obey_order(said["order"])
+                except Exception:  # who gave it hears that we have not obeyed
+                    log.exception("an order could not be obeyed", order=said["order"])
+                else:
+                    self._say({"say": "obeyed", "number": said["number"], "result": result})
+            elif said["say"] in ("gathered", "given"):
                 asking = self._asking.pop(said["number"], None)
                 if asking is not None and not asking.done():
-                    asking.set_result(said["text"])
+                    asking.set_result(said)
 
     async def gather(self) -> bytes:
         """The metrics of the whole group. Raises TimeoutError."""
+        text: str = (await self._ask({"say": "gather"}))["text"]
+        return text.encode()
+
+    async def give(self, order: Order) -> Obeyed:
+        """An order to the whole group, us among it. Raises TimeoutError."""
+        given = await self._ask({"say": "give", "order": order})
+        return Obeyed(given["results"], given["missing"])
+
+    async def _ask(self, what: dict[str, Any]) -> Any:
         self._asked += 1
         number = self._asked
-        asking: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._asking[number] = asking
+        asking = self._asking[number] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(GATHER_SECONDS):
-                self._say({"say": "gather", "number": number})
-                return (await asking).encode()
+                self._say({**what, "number": number})
+                return await asking
         finally:
             self._asking.pop(number, None)
 
@@ -304,9 +395,10 @@ class Member:
             self._writer.write(orjson.dumps(what) + b"\n")
 
 
-def worker_command(*arguments: str) -> Callable[[int, int], Sequence[str]]:
+def worker_command(*arguments: str) -> Callable[[int, int, int | None], Sequence[str]]:
     """`jeton` with these arguments, in this interpreter."""
-    return lambda listening, channel: (
+    return lambda listening, channel, admin: (
         *(sys.executable, *(("-O",) if not __debug__ else ()), "-m", "router", *arguments),
         *("--listen-fd", str(listening), "--channel-fd", str(channel)),
+        *(() if admin is None else ("--admin-fd", str(admin))),
     )

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import cast
 from uuid import uuid4
 
-from router.domain.fleet import Backend
+from router.domain.fleet import Backend, ScaleToZero
 from router.ledger.store import Event, EventKind, Lease, LedgerStore, Recovery, Terms
-from router.pricing.meter import MeterState, ReplicaMeter
+from router.pricing.meter import NS_PER_SECOND, MeterState, ReplicaMeter
 from router.pricing.price import LeasedPrice
 from router.pricing.weigher import Weigher
 
@@ -22,7 +22,8 @@ Place = tuple[str, str, str]
 @dataclass(slots=True, eq=False)
 class RunningLease:
     """A lease and its meter. nanousd_per_hour: its price, of which the meter may know a part (`share`).
-    is_leaving: its replica is gone from the fleet, and it ends with its last attempt."""
+    is_leaving: its replica is gone from the fleet, and it ends with its last attempt. rest_ns: of one that scales to zero, when
+    it stops if nobody comes; 0 while something runs there, and of others."""
 
     lease_id: str
     place: Place
@@ -31,23 +32,16 @@ class RunningLease:
     meter: ReplicaMeter
     nanousd_per_hour: int
     is_leaving: bool = False
+    rest_ns: int = 0
     weigher: Weigher = field(default_factory=Weigher)
 
     def row(self, *, with_state: bool = False) -> Lease:
         """The lease as the ledger keeps it, as of the meter's last event."""
         meter = self.meter
         at_ns, ended_ns, bill_nanousd, idle_nanousd = meter.balances
-        return Lease(
-            self.lease_id,
-            *self.place,
-            self.price_id,
-            self.started_ns,
-            at_ns,
-            ended_ns,
-            bill_nanousd,
-            idle_nanousd,
-            meter.state() if with_state else None,
-        )
+        state = meter.state() if with_state else None
+        members = self.price_id, self.started_ns, at_ns, ended_ns, bill_nanousd, idle_nanousd, state, 0
+        return Lease._make((self.lease_id, *self.place, *members))  # for every charge, and so made in the quickest way
 
 
 class Leases:
@@ -56,6 +50,7 @@ class Leases:
     def __init__(self, store: LedgerStore) -> None:
         self._store = store
         self._running: dict[Place, RunningLease] = {}
+        self._sleepers: dict[Place, ScaleToZero] = {}
 
     def __iter__(self) -> Iterator[RunningLease]:
         return iter(self._running.values())
@@ -72,24 +67,38 @@ class Leases:
 
     def joined(self, place: Place, price: LeasedPrice, at_ns: int) -> RunningLease:
         """The lease that an attempt at this place joins. A replica that has left the fleet since the decision was made gets
-        another one for as long as it is at work."""
-        return self._running.get(place) or self._start(place, price, at_ns, is_leaving=True)
+        another one for as long as it is at work; one that scales to zero is started."""
+        lease = self._running.get(place)
+        if lease is not None and 0 < lease.rest_ns <= at_ns and place in self._sleepers:
+            self._stop(lease)  # it stopped, and nobody has booked that yet
+            lease = None
+        if lease is None:
+            return self._start(place, price, at_ns, is_leaving=place not in self._sleepers)
+        lease.rest_ns = 0
+        return lease
 
     def set_fleet(self, fleet: Iterable[tuple[Backend, LeasedPrice]], at_ns: int) -> None:
-        """These are the leased backends now: start, reprice and end leases accordingly."""
-        wanted = {
-            (replica.id, backend.pool.name, backend.name): price
-            for backend, price in fleet
-            for replica in backend.replicas
-        }
+        """These are the leased backends now: start, reprice and end leases accordingly. What scales to zero is started by the
+        first attempt there."""
+        wanted: dict[Place, LeasedPrice] = {}
+        self._sleepers = {}
+        for backend, price in fleet:
+            for replica in backend.replicas:
+                place = replica.id, backend.pool.name, backend.name
+                wanted[place] = price
+                if backend.scale_to_zero is not None:
+                    self._sleepers[place] = backend.scale_to_zero
         for place, lease in list(self._running.items()):
             lease.is_leaving = place not in wanted
             if (released := self.ended(lease, at_ns)) is not None:
                 self._store.append((released,), lease=lease.row())
         for place, price in wanted.items():
-            lease = self._running.get(place) or self._start(place, price, at_ns)
-            if lease.price_id != price.price_id:
-                self._reprice(lease, price, at_ns)
+            running = self._running.get(place)
+            if running is None:
+                if place not in self._sleepers:
+                    self._start(place, price, at_ns)
+            elif running.price_id != price.price_id:
+                self._reprice(running, price, at_ns)
 
     def share(self, elsewhere: Mapping[str, int], at_ns: int) -> None:
         """Where other processes have so many attempts at a replica, the meter here sees its own attempts' part of the price."""
@@ -100,10 +109,32 @@ class Leases:
             if part != lease.meter.nanousd_per_hour:
                 lease.meter.reprice(part, at_ns)
 
+    def stop_idle(self, at_ns: int) -> None:
+        """End the leases of replicas that scale to zero and have been idle for long enough by now, each when it was."""
+        for place in self._sleepers:
+            lease = self._running.get(place)
+            if lease is not None and 0 < lease.rest_ns <= at_ns:
+                self._stop(lease)
+
     def ended(self, lease: RunningLease, at_ns: int) -> Event | None:
-        """End the lease if its replica has gone and its last attempt is closed: the event to be written, with its row."""
-        if not lease.is_leaving or lease.meter.open_attempts:
+        """End the lease if its replica has gone and its last attempt is closed: the event to be written, with its row. One that
+        scales to zero has until then before it stops."""
+        if lease.meter.open_attempts:
             return None
+        if lease.is_leaving:
+            return self._end(lease, at_ns)
+        terms = self._sleepers.get(lease.place)
+        if terms is not None and not lease.rest_ns:
+            idle_ns = at_ns + int(terms.idle_seconds * NS_PER_SECOND)
+            lease.rest_ns = max(idle_ns, lease.started_ns + int(terms.billed_seconds_min * NS_PER_SECOND))
+        return None
+
+    def _stop(self, lease: RunningLease) -> None:
+        """When its idle time was over."""
+        released = self._end(lease, lease.rest_ns)
+        self._store.append((released,), lease=lease.row())
+
+    def _end(self, lease: RunningLease, at_ns: int) -> Event:
         at_ns = max(at_ns, lease.meter.last_ns)
         lease.meter.end(at_ns)
         del self._running[lease.place]

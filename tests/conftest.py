@@ -39,9 +39,16 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     return Place(request.getfixturevalue("postgres"), tmp_path)
 
 
-@pytest.fixture
-def own_server() -> Iterator[PostgresServer]:
-    """One that may be killed."""
+@pytest.fixture(scope="session")
+def mortal_server() -> Iterator[PostgresServer]:
     server = PostgresServer()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def own_server(mortal_server: PostgresServer) -> Iterator[PostgresServer]:
+    """One that may be killed and frozen; it is there again for the next test."""
+    yield mortal_server
+    mortal_server.start_again()
+    mortal_server.thaw()

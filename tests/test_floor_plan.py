@@ -146,6 +146,7 @@ JOINTS = {
         "router.charging",
         "router.leases",
     ),
+    "router.reporter": (DOMAIN, PRICING, "router.ledger", "router.accountant", "router.charging"),
     "router.bookkeeper": (DOMAIN, PRICING, "router.ledger", "router.head_accountant"),
     "router.books": ("router",),
     "router.derivation": (DOMAIN, PRICING, "router.ledger"),
@@ -162,7 +163,7 @@ JOINTS = {
     "router.rebuild": (DOMAIN, "router.derivation", "router.ledger"),
     "router.bursar": (DOMAIN, "router.selection", "router.ledger", "router.clock"),
     "router.attempt": (DOMAIN, PRICING, WIRE, "router.dispatch", "router.fleet", "router.accountant"),
-    "router.group": ("router.telemetry",),
+    "router.group": ("router.telemetry", "router.orders"),
     "router.recall": (
         DOMAIN,
         PRICING,
@@ -205,6 +206,7 @@ JOINTS = {
         "router.recall",
         "router.work",
     ),
+    "router.recount": (DOMAIN, WIRE, "router.dispatch", "router.attempt", "router.parcels", "router.work"),
     "router.failover": (
         DOMAIN,
         WIRE,
@@ -217,8 +219,10 @@ JOINTS = {
         "router.bursar",
         "router.clock",
         "router.cohort",
+        "router.conversation",
         "router.delivery",
         "router.parcels",
+        "router.recount",
         "router.work",
     ),
     "router.pipeline": (
@@ -245,6 +249,7 @@ JOINTS = {
     "router.gateway": ("router",),
     "router.api": ("router",),
     "router.admin": ("router",),
+    "router.orders": (DOMAIN, "router.fleet.health", "router.departures"),
     "router.departures": (DOMAIN, "router.fleet"),
     "router.app": ("router",),
     "router.accounting": ("router",),

@@ -7,6 +7,7 @@ from deploy.grafana.panels import (
     COUNT,
     HALF,
     ORANGE,
+    PER_SECOND,
     RATIO,
     RED,
     THIRD,
@@ -131,10 +132,33 @@ HOW_FULL = Row(
 )
 
 
+COMING_AND_GOING = Row(
+    "Stopped and started",
+    [
+        graph(
+            "Replicas that sleep",
+            Query(
+                f"sum by (backend) (min by (backend, replica) ({where('jeton_replica_asleep', OF_BACKEND)}))",
+                "{{backend}}",
+            ),
+            unit=COUNT,
+            decimals=0,
+            text="Of backends with scale_to_zero: nothing was asked of them for their idle time, and their lease has ended.",
+        ),
+        graph(
+            "Starts",
+            Query(rate(where("jeton_replica_wakes_total", OF_BACKEND), "backend"), "{{backend}}"),
+            unit=PER_SECOND,
+            text="Requests that found a replica asleep, waited for it, and pay for its start.",
+        ),
+    ],
+)
+
+
 def capacity() -> Dashboard:
     return board(
         "Capacity",
         "How full the leased replicas are, and how many the work would fill.",
         [DEPLOYMENT, POOL, BACKEND],
-        [AT_A_GLANCE, HOW_FULL],
+        [AT_A_GLANCE, HOW_FULL, COMING_AND_GOING],
     )

@@ -12,6 +12,7 @@ from deploy.grafana.panels import (
     PER_SECOND,
     RATIO,
     RED,
+    SECONDS,
     THIRD,
     Column,
     Query,
@@ -227,10 +228,43 @@ FROM_THE_CACHE = Row(
 )
 
 
+LEARNED = Row(
+    "What was learned of metered backends",
+    [
+        graph(
+            "Attempts that are answered",
+            Query(
+                f"avg by (backend) ({where('jeton_backend_availability_ratio', OF_BACKEND)})",
+                "{{backend}}",
+            ),
+            unit=RATIO,
+            decimals=1,
+            ceiling=1,
+            width=THIRD,
+            text="Over the last minutes. Below health.availability_min (80 %) a backend is asked only when nobody else can.",
+            thresholds=steps((0.8, ORANGE), (0.95, "green"), base=RED),
+        ),
+        graph(
+            "Forecast to the first token",
+            Query(f"avg by (backend) ({where('jeton_backend_ttft_seconds', OF_BACKEND)})", "{{backend}}"),
+            unit=SECONDS,
+            width=THIRD,
+            text="Of a short prompt, without the network to the client; with what failures take.",
+        ),
+        graph(
+            "Forecast for each token after it",
+            Query(f"avg by (backend) ({where('jeton_backend_tpot_seconds', OF_BACKEND)})", "{{backend}}"),
+            unit=SECONDS,
+            width=THIRD,
+        ),
+    ],
+)
+
+
 def routing() -> Dashboard:
     return board(
         "Routing",
         "Where requests were sent, why, and what became of that.",
         [DEPLOYMENT, POOL, BACKEND, TIER, TENANT],
-        [AT_A_GLANCE, DECIDED, WHERE_IT_WENT, FROM_THE_CACHE],
+        [AT_A_GLANCE, DECIDED, WHERE_IT_WENT, LEARNED, FROM_THE_CACHE],
     )

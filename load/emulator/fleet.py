@@ -127,6 +127,8 @@ class _Listener:
         for generation in self.replica.generations:
             generation.kill()
         self.replica.pump.close()
+        if self.replica.activator is not None:
+            self.replica.activator.close()
         leaving = list(self._connections)
         for connection in leaving:
             connection.transport.close()

@@ -18,6 +18,7 @@ from urllib.parse import parse_qs
 import orjson
 from pydantic import ValidationError
 
+from load.emulator.activator import Activator
 from load.emulator.bodies import UnreadableBody
 from load.emulator.errors import ApiError, bad_request, unknown_model
 from load.emulator.faults import Fault, FaultSwitch, FaultyAnswer, answer_instead
@@ -85,6 +86,15 @@ class Replica:
         self._routes = routes_of(spec)
         self._in_flight = 0
         self._generations: set[Generation] = set()
+        self.activator: Activator | None = None
+        if spec.cold_start_seconds is not None:
+            self.activator = Activator(
+                spec.cold_start_seconds,
+                spec.idle_seconds,
+                handle=self._answer,
+                is_at_work=lambda: bool(self._generations),
+                stopped=self.engine.forget_prefixes,
+            )
         self._recent: deque[float] = deque()
 
     @property
@@ -122,6 +132,13 @@ class Replica:
             request_id = request.headers.get("x-request-id") or secrets.token_hex(16)
             exchange.extra_headers = (("x-request-id", request_id),)
         exchange.on_over = partial(self._tally, began)
+        if self.activator is None or request.path == FAULTS_PATH:
+            self._answer(exchange)
+        else:
+            self.activator.pass_on(exchange)
+
+    def _answer(self, exchange: Exchange) -> None:
+        request = exchange.request
         try:
             self._dispatch(exchange)
         except ApiError as error:
@@ -254,6 +271,8 @@ class Replica:
     def closed(self, generation: Generation) -> None:
         self._generations.discard(generation)
         self.lifecycle.work_ended()
+        if self.activator is not None:
+            self.activator.work_ended()
 
     @property
     def generations(self) -> list[Generation]:

@@ -52,6 +52,8 @@ class ReplicaSpec:
     sequences_max: `--max-num-seqs`, the profile's when None. queued_max: `--max-num-queued-reqs`, no limit when None.
     shutdown_timeout_seconds: `--shutdown-timeout`. is_by_priority: `--scheduling-policy priority`. has_dev_mode:
         `VLLM_SERVER_DEV_MODE`. startup_seconds: how long the port stays shut at first, as while vLLM loads a model.
+    cold_start_seconds: behind a platform that takes so long to start the replica for a request, and stops it after idle_seconds
+        without one (`activator.py`); always there when None.
     block_tokens: `--block-size`, vLLM's on a CPU when left out.
     time_factor: engine seconds per second. stream_interval: tokens per streamed chunk.
     requests_per_minute: 429 with Retry-After beyond it (the clouds').
@@ -77,6 +79,8 @@ class ReplicaSpec:
     is_by_priority: bool = False
     has_dev_mode: bool = False
     startup_seconds: float = 0.0
+    cold_start_seconds: float | None = None
+    idle_seconds: float = 300.0
     block_tokens: int = BLOCK_TOKENS
     time_factor: float = 1.0
     style: Style = field(default_factory=Style)

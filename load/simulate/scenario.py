@@ -167,6 +167,10 @@ class Laboratory:
         for backend in deployment.backends:
             if backend.name not in deployment.prices:
                 raise ValueError(f"{backend.name} has no price in force on {day}")
+            if backend.scale_to_zero is not None:
+                raise ValueError(
+                    f"{backend.name} scales to zero, which is not simulated; take `scale_to_zero` out of a copy"
+                )
         _check_names(scenario, {one.name: [replica.id for replica in one.replicas] for one in deployment.backends})
         for backend in deployment.backends:
             if backend.name not in self._profiles(deployment.profiles):

@@ -103,10 +103,13 @@ def _summary(loaded: LoadedConfig) -> Iterator[str]:
     leases = [
         price.nanousd_per_hour * len(backend.replicas)
         for backend in loaded.backends
-        if isinstance(price := loaded.prices[backend.name], LeasedPrice)
+        if isinstance(price := loaded.prices[backend.name], LeasedPrice) and backend.scale_to_zero is None
     ]
     parameters = ", ".join(f"{name}={value}" for name, value in config.policy.parameters.items())
-    beyond = ", beside what is discovered" if loaded.discoveries else ""
+    others = [", beside what is discovered"] if loaded.discoveries else []
+    if any(backend.scale_to_zero is not None for backend in loaded.backends):
+        others.append(", beside what is started when it is asked for")
+    beyond = "".join(others)
     yield f"leases    ${_usd(Decimal(sum(leases)) / NANOUSD_PER_USD)} an hour, busy or not{beyond}"
     for feed, terms in loaded.book.feeds.items():
         yield (

@@ -48,8 +48,15 @@ YOUNG_OBJECTS_MAX = 20_000
 )
 @click.option("--listen-fd", type=int, hidden=True)
 @click.option("--channel-fd", type=int, hidden=True)
+@click.option("--admin-fd", type=int, hidden=True)
 def serve(
-    path: Path, host: str | None, port: int | None, workers: int, listen_fd: int | None, channel_fd: int | None
+    path: Path,
+    host: str | None,
+    port: int | None,
+    workers: int,
+    listen_fd: int | None,
+    channel_fd: int | None,
+    admin_fd: int | None,
 ) -> None:
     """Run the router."""
     try:
@@ -58,7 +65,8 @@ def serve(
         click.echo(str(refusal), err=True)
         sys.exit(1)
     if listen_fd is not None and channel_fd is not None:
-        run(loaded, host, port, Share(socket.socket(fileno=listen_fd), channel_fd))
+        admin = None if admin_fd is None else socket.socket(fileno=admin_fd)
+        run(loaded, host, port, Share(socket.socket(fileno=listen_fd), channel_fd, admin))
     elif workers > 1:
         supervise(loaded, path, host, port, workers)
     else:
@@ -66,10 +74,12 @@ def serve(
 
 
 class Share(NamedTuple):
-    """A worker's part in a group: the socket that it listens on, and the number of the one to its supervisor."""
+    """A worker's part in a group: the socket that it listens on, the number of the one to its supervisor, and the socket that
+    listens on the admin port, where there is one."""
 
     listening: socket.socket
     channel: int
+    admin: socket.socket | None = None
 
 
 def run(loaded: LoadedConfig, host: str | None = None, port: int | None = None, share: Share | None = None) -> None:
@@ -81,7 +91,7 @@ def run(loaded: LoadedConfig, host: str | None = None, port: int | None = None, 
         for warning in loaded.warnings:
             log.warning("configuration", warning=str(warning))
     try:
-        app = App(loaded, None if share is None else share.channel)
+        app = App(loaded) if share is None else App(loaded, share.channel, share.admin)
     except LedgerError as error:
         click.echo(str(error), err=True)
         sys.exit(1)
@@ -110,13 +120,16 @@ def supervise(loaded: LoadedConfig, path: Path, host: str | None, port: int | No
     if loaded.budgets and loaded.config.redis is None:
         click.echo("there are budgets, and several workers share them through Redis: set redis.url", err=True)
         sys.exit(1)
-    if loaded.config.admin is not None:
-        click.echo("several workers have no admin port yet: leave `admin` out, or serve with one worker", err=True)
-        sys.exit(1)
+    admin = loaded.config.admin
     arguments = ("serve", "--config", str(path), "--host", server_config.host)
     try:
         group = Supervisor(
-            worker_command(*arguments), workers, server_config.host, server_config.port, server_config.drain_seconds
+            worker_command(*arguments),
+            workers,
+            server_config.host,
+            server_config.port,
+            server_config.drain_seconds,
+            None if admin is None else (admin.host, admin.port),
         )
     except CannotListen as error:
         click.echo(str(error), err=True)

@@ -17,7 +17,7 @@ from router.config.section import Shape
 from router.config.server import AdminConfig, LogConfig, MediaConfig, ServerConfig
 from router.config.stores import CacheConfig, LedgerConfig, RedisConfig, RepeatsConfig
 from router.config.tenants import TenantConfig
-from router.config.upstream import HealthConfig, RetryConfig, TimeoutsConfig
+from router.config.upstream import HealthConfig, ReadOnConfig, RetryConfig, TimeoutsConfig
 
 CarbonGrams = Annotated[Decimal, Field(ge=0, le=5000)]
 
@@ -36,6 +36,7 @@ class RouterConfig(Shape):
     server: ServerConfig = ServerConfig()
     timeouts: TimeoutsConfig = TimeoutsConfig()
     retries: RetryConfig = RetryConfig()
+    read_on: ReadOnConfig = ReadOnConfig()
     health: HealthConfig = HealthConfig()
     policy: PolicyConfig = PolicyConfig()
     policies: tuple[PolicyRuleConfig, ...] = ()

@@ -100,6 +100,17 @@ class DiscoveryConfig(Shape):
         return self
 
 
+class ScaleToZeroConfig(Shape):
+    """Replicas that a platform stops when nothing is asked of them, and starts for the next request (Knative, KServe, Modal,
+    RunPod); each url is one that holds a request until its replica is there. A lease runs from start to stop."""
+
+    cold_start_seconds: float = Field(
+        ge=0, le=3600, description="from a request that wakes one until the engine answers"
+    )
+    idle_seconds: float = Field(ge=0, le=86400, description="how long one stays after its last answer")
+    billed_seconds_min: float = Field(default=0.0, ge=0, le=86400, description="of each start, at least")
+
+
 class BackendConfig(Shape):
     """One model at one quantization and price. profile: for leased vLLM backends, a name in `profiles`, or of a measured
     engine that comes with jeton. provider: whose API it is, where not vLLM's or plainly OpenAI's; what that cannot do is
@@ -128,9 +139,15 @@ class BackendConfig(Shape):
     price: str
     profile: str | None = None
     dedicated_to: tuple[str, ...] = Field(default=(), description="the tenants that it serves, and nobody else")
+    when_client_leaves: Literal["stop", "read_on"] | None = Field(
+        default=None,
+        description="of metered ones: stop the backend, or read its answer on, within `read_on`, where it is billed to its end;"
+        " left out: `read_on` at providers that are known to bill so, else `stop`",
+    )
     provider: AnyProviderConfig | None = None
     replicas: tuple[ReplicaConfig, ...] = ()
     discovery: DiscoveryConfig | None = None
+    scale_to_zero: ScaleToZeroConfig | None = None
 
     @model_validator(mode="after")
     def _has_replicas(self) -> "BackendConfig":

@@ -24,10 +24,20 @@ class RetryConfig(Shape):
     budget_per_second: float = Field(default=10.0, ge=0)
 
 
+class ReadOnConfig(Shape):
+    """Answers that are read on after their client has left, for what they used (`when_client_leaves: read_on` of a backend).
+    Beyond any of these the backend is stopped, and what it used is estimated."""
+
+    seconds_max: float = Field(default=120.0, gt=0, description="after the client has left")
+    bytes_max: int = Field(default=16 * 2**20, gt=0, description="of one stream, after the client has left")
+    at_once_max: int = Field(default=64, ge=0)
+
+
 class HealthConfig(Shape):
     """Health checks, scrapes, and what takes a replica out.
 
-    jitter_ratio spreads the checks; a scrape older than stale_seconds is not believed.
+    jitter_ratio spreads the checks; a scrape older than stale_seconds is not believed. A metered backend that answers a smaller
+    share of its attempts than availability_min, as learned over the last minutes, is asked only when nobody else can.
     """
 
     interval_seconds: float = Field(default=2.0, gt=0)
@@ -36,4 +46,5 @@ class HealthConfig(Shape):
     stale_seconds: float = Field(default=10.0, gt=0)
     failures_to_eject: int = Field(default=5, ge=1)
     ejection_seconds: float = Field(default=30.0, gt=0)
+    availability_min: float = Field(default=0.8, ge=0, lt=1, description="of metered backends; 0 switches it off")
     cooldown_seconds_max: float = Field(default=60.0, gt=0, description="cap on a backend's Retry-After")

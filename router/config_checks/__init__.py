@@ -6,12 +6,13 @@ is read or loaded: files, clock and environment come as values.
 
 from collections.abc import Callable, Iterator
 
-from router.config_checks.fleet import check_carbon, check_providers, check_replicas, check_tiers
+from router.config_checks.fleet import check_carbon, check_leaving, check_providers, check_replicas, check_tiers
 from router.config_checks.names import check_name_of_the_cache, check_names, hidden_models
 from router.config_checks.prices import check_prices, prices_over_plain_http, prices_that_end, stale_prices
 from router.config_checks.profiles import check_profiles, useless_profiles
 from router.config_checks.reading import Reading
 from router.config_checks.routing import check_aliases, check_baseline, check_policy_rules
+from router.config_checks.scale_to_zero import check_scale_to_zero
 from router.config_checks.secrets import check_listening, check_secrets, keys_over_plain_http
 from router.config_checks.stores import check_cache, check_ledger
 from router.config_checks.tenants import (
@@ -39,6 +40,8 @@ MISTAKES: tuple[Check, ...] = (
     check_prices,
     check_profiles,
     check_providers,
+    check_leaving,
+    check_scale_to_zero,
     check_secrets,
     check_cache,
     check_name_of_the_cache,

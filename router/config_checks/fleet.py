@@ -77,6 +77,15 @@ def check_providers(reading: Reading) -> Iterator[Finding]:
                 yield reading.source.finding((*place, "replicas", position), what, remedy)
 
 
+def check_leaving(reading: Reading) -> Iterator[Finding]:
+    for place, pool, backend in reading.backends():
+        if backend.when_client_leaves == "read_on" and pool.billing is Billing.LEASED:
+            what = f"`{backend.name}` is leased: its time is paid whoever waits, and another client can use it"
+            yield reading.source.finding(
+                (*place, "when_client_leaves"), what, "remove it: the engine is stopped at once"
+            )
+
+
 def check_carbon(reading: Reading) -> Iterator[Finding]:
     regions = [pool.region for _, pool in reading.pools() if pool.region]
     for region in reading.config.carbon_grams_per_kwh:

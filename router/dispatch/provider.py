@@ -49,12 +49,15 @@ class Provider(BaseModel, ABC, frozen=True, extra="forbid"):
 
     stream_type: of its streams, before they are OpenAI's. needs_api_key: its replicas must have one.
     needs_completion_tokens_max: its API wants a bound for every completion, so the backend must have one.
+    bills_to_the_end: it goes on, and bills, when whoever asked has closed the connection. For streams OpenRouter lists who does
+    (https://openrouter.ai/docs/api-reference/streaming, "Stream cancellation": Bedrock, Groq and Google among others).
     """
 
     capabilities: ClassVar[frozenset[Capability]]
     stream_type: ClassVar[bytes] = b"text/event-stream"
     needs_api_key: ClassVar[bool] = True
     needs_completion_tokens_max: ClassVar[bool] = False
+    bills_to_the_end: ClassVar[bool] = False
 
     @abstractmethod
     def path(self, order: Order) -> str:

@@ -49,6 +49,8 @@ class Candidate:
     is_spot: bought as interruptible capacity.
     wait_seconds: of the time to the first token, what passes before others have made room. silent_seconds: what of it was added
         because nothing was heard of the replica for so long; it is asked last then, but not known to be slow.
+    cold_start_seconds: of the time to the first token, what the replica takes to be started; waking_nanousd: of the marginal
+        quote, what is there because it is asleep. awake_nanousd: the marginal quote if it were awake.
     list_nanousd_per_million: prompt rate + completion rate, whatever the request is; the standard ones on a lease. A baseline's.
     """
 
@@ -70,6 +72,12 @@ class Candidate:
     list_nanousd_per_million: int = 0
     wait_seconds: float = 0.0
     silent_seconds: float = 0.0
+    cold_start_seconds: float = 0.0
+    waking_nanousd: int = 0
+
+    @property
+    def awake_nanousd(self) -> int:
+        return self.marginal_nanousd - self.waking_nanousd
 
     @property
     def quote(self) -> Quote:

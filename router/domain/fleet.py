@@ -71,6 +71,24 @@ class Replica:
 
 
 @immutable
+class ScaleToZero:
+    """A leased backend whose replicas are stopped when nothing is asked of them, and started by the next request.
+
+    cold_start_seconds: from that request until the engine answers. idle_seconds: how long a replica stays after its last answer.
+    billed_seconds_min: of each start, however soon it is over.
+    """
+
+    cold_start_seconds: float
+    idle_seconds: float
+    billed_seconds_min: float = 0.0
+
+    @property
+    def billed_seconds(self) -> float:
+        """Of a start for a request that takes no time, after which nobody comes."""
+        return max(self.cold_start_seconds + self.idle_seconds, self.billed_seconds_min)
+
+
+@immutable
 class Backend:
     """One model at one quantization and price.
 
@@ -79,6 +97,8 @@ class Backend:
     dedicated_to: the tenants that it serves and nobody else; empty: it serves all.
     price: name of a price-book row. profile: name of an engine profile (leased vLLM only, else "").
     provider: whose API it is, where it is not plainly OpenAI's or vLLM's; a file in `dispatch/providers/`.
+    reads_on: an answer whose client has left is read to its end, for it is billed to its end.
+    scale_to_zero: None where its replicas are always there.
     """
 
     name: str
@@ -96,6 +116,8 @@ class Backend:
     completion_tokens_max: int = 0
     dedicated_to: frozenset[str] = frozenset()
     provider: str = ""
+    reads_on: bool = False
+    scale_to_zero: ScaleToZero | None = None
 
 
 @immutable

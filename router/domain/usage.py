@@ -6,10 +6,12 @@ from router.domain.immutable import immutable
 
 
 class UsageSource(StrEnum):
-    """provider: its final usage. recovered: its running count when the stream was cut. estimated: ours. missing: none."""
+    """provider: its final usage. recovered: its running count when the stream was cut. tokenized: it said none, and its
+    tokenizer counted the texts. estimated: ours. missing: none."""
 
     PROVIDER = "provider"
     RECOVERED = "recovered"
+    TOKENIZED = "tokenized"
     ESTIMATED = "estimated"
     MISSING = "missing"
 

@@ -23,6 +23,7 @@ CHECKS_TO_DOWN = 3
 EJECTION_FACTOR_MAX = 10
 # For a 429 that does not say how long: long enough to shed the burst, short enough not to idle the replica.
 RETRY_AFTER_DEFAULT_SECONDS = 1.0
+LEAVING = "is leaving: "
 RATE_LIMITED = "rate limited by the backend"
 
 
@@ -192,7 +193,7 @@ class HealthBook:
         if record.checks_missed >= CHECKS_TO_DOWN:
             return Health(False, f"health check fails: {record.check_fault}", 0.0, HealthState.DOWN)
         if record.leaving_why is not None:
-            return Health(False, f"is leaving: {record.leaving_why}", 0.0, HealthState.LEAVING)
+            return Health(False, LEAVING + record.leaving_why, 0.0, HealthState.LEAVING)
         is_limited = record.limited_until > now
         if record.ejected_until is not None and not (is_limited and record.limited_until > record.ejected_until):
             why = f"failed {record.failures} times in a row, last: {record.fault}"

@@ -1,9 +1,9 @@
 """Asks every replica how it is: `/health` and `/metrics` of vLLM, one-token probes, and whether our API key is accepted.
 
-One task per replica, so that a slow one delays nobody. Replicas that do not speak vLLM are not scraped: requests tell
-their health, and only one that refused our API key is asked again. Addresses come from configuration alone: no redirect
-is followed, no proxy or credentials are taken from the environment. The replica's API key is sent under `/v1` and nowhere
-else.
+One task per replica, so that a slow one delays nobody. Replicas that do not speak vLLM, or scale to zero, are not scraped:
+requests tell their health, and only one that refused our API key is asked again. Addresses come from configuration alone: no
+redirect is followed, no proxy or credentials are taken from the environment. The replica's API key is sent under `/v1` and
+nowhere else.
 """
 
 import asyncio
@@ -89,11 +89,13 @@ class Scraper:
     async def _watch(self, backend: Backend, replica: Replica) -> None:
         """One replica's rounds, for ever. The first is at once; jitter then keeps the replicas' rounds apart."""
         clock = self._fleet.clock
-        probe = probe_of(backend) if backend.engine is EngineKind.VLLM else None
+        # To ask one that is stopped would start it, and to go on asking would keep it.
+        is_asked = backend.engine is EngineKind.VLLM and backend.scale_to_zero is None
+        probe = probe_of(backend) if is_asked else None
         pause_seconds_max = self._interval_seconds * (1 + self._jitter_ratio)
         locked_out_at: float | None = None  # when it was last asked, or found, to refuse our API key
         while True:
-            if backend.engine is EngineKind.VLLM:
+            if is_asked:
                 await self._check(replica)
                 await self._scrape(replica)
             # A probe before the ejection's time is over is ahead of the first request.

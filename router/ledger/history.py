@@ -17,7 +17,7 @@ from router.ledger.pruned import pruned_ns, read_pruned
 from router.ledger.rows import CHARGE_COLUMNS, EVENT_COLUMNS, SUMS
 from router.ledger.schema import reading
 from router.ledger.store import LedgerError
-from router.ledger.workers import CORRECTION_COLUMNS
+from router.ledger.workers import CORRECTION_COLUMNS, waiting_events
 
 CHARGE = ", ".join(CHARGE_COLUMNS)
 EVENT = ", ".join(EVENT_COLUMNS)
@@ -178,10 +178,10 @@ class History:
         charges = self._dicts(
             f"SELECT {CHARGE} FROM charges WHERE attempt_id > :first AND attempt_id < :end ORDER BY number", attempts
         )
-        waiting = self._dicts(
-            "SELECT worker, subject, kind, at_ns FROM reports WHERE subject > :first AND subject < :end ORDER BY at_ns",
-            attempts,
-        )
+        waiting = [
+            {"worker": worker, "subject": report.subject, "kind": report.kind.value, "at_ns": report.at_ns}
+            for worker, report in waiting_events(self._database, request_id)
+        ]
         if not events and not waiting:
             raise LedgerError(f"there is no request {request_id} in this ledger; its id is the answer's x-request-id")
         prices = {}

@@ -1,9 +1,9 @@
 """A worker's side of a shared ledger: what it sees is reported, and booked by the accountant, who may be elsewhere.
 
-To the worker this is a store like the others: it takes the events of attempts, and lets the leases and charges go that its own
-estimate of the same fold comes to (`accountant.py` runs on it unchanged). The event loop appends to a list; a thread puts it on
-a shelf (`report_shelf.py`), as `writer.py` does, and *beats* when there is nothing to write: it says up to when all is told,
-what is in flight here, and hears what is in flight elsewhere.
+A worker that folds what it sees itself (`accountant.py`) takes this for a store like the others: it keeps the events of attempts,
+and lets leases go and what charges say beyond how attempts ended. One that only reports (`reporter.py`) tells it no more than
+that. The event loop appends to a list; a thread puts it on a shelf (`report_shelf.py`), as `writer.py` does, and *beats* when
+there is nothing to write: it says up to when all is told, what is in flight here, and hears what is in flight elsewhere.
 
 What is appended after a beat is never of a time before it. A worker that was silent for so long that it was taken for dead
 finds that out with its next transaction, and goes on under another name: its attempts were closed as lost by then, and what it
@@ -30,7 +30,17 @@ from router.ledger.database import Database
 from router.ledger.report_shelf import Beat, ReportShelf
 from router.ledger.schema import open_reader
 from router.ledger.spending import read_spent
-from router.ledger.store import Checkpoint, Correction, Event, EventKind, Lease, LedgerError, Recovery, SpentQuestion
+from router.ledger.store import (
+    Checkpoint,
+    Correction,
+    Event,
+    EventKind,
+    Lease,
+    LedgerError,
+    Opening,
+    Recovery,
+    SpentQuestion,
+)
 from router.ledger.workers import Told, WorkerState, read_told
 from router.ledger.writer import CLOSE_SECONDS, EVENTS_WAITING_MAX, RETRY_SECONDS
 
@@ -40,7 +50,6 @@ log = structlog.get_logger(__name__)
 BEAT_SECONDS = 0.2
 # How long the ledger may take to say whether it has booked another's.
 BOOKED_SECONDS_MAX = 5.0
-REPORTED = frozenset({EventKind.OPENED, EventKind.FIRST_TOKEN, EventKind.CLOSED})
 
 
 class WorkerJournal:
@@ -67,10 +76,13 @@ class WorkerJournal:
         self._seq = self._committed_seq = 0
         self._told_ns = now_ns()
         self._in_flight: Mapping[str, int] = {}
-        self._shelf = ReportShelf(address, name, self._told_ns, spool)
+        self._shelf = ReportShelf(address, name, self._told_ns, spool, hear_seconds=beat_seconds)
         self.ledger_id, self.lease_prices = self._shelf.ledger_id, self._shelf.lease_prices
         self._lock = threading.Lock()  # held for a few list operations at a time, never across a commit
-        self._waiting: list[tuple[int, Event, Charge | None]] = []
+        self._waiting: list[workers.TellsEvent] = []  # from the one after the last committed on
+        # Of those, what was tried to write before: whether it was is not known, so it is written again as the same rows.
+        self._tried: list[workers.ReportRow] = []
+        self._tried_events = 0
         self._prices: dict[str, str] = {}
         self._asked: list[_Asked] = []
         self._failure: Exception | None = None
@@ -132,16 +144,40 @@ class WorkerJournal:
         lease: Lease | None = None,
         correction: Correction | None = None,
     ) -> int:
+        seq = self._seq
+        for event in events:
+            kind, opening = event.kind, event.detail
+            if isinstance(opening, Opening):
+                members = opening.facts, opening.billing, opening.price_id, opening.estimate_nanousd
+                said = opening.is_streaming, rows.opening_members(*members)
+                seq = self.report(event.subject, kind, event.at_ns, said)
+            elif kind is EventKind.FIRST_TOKEN:
+                seq = self.report(event.subject, kind, event.at_ns, None)
+            elif kind is EventKind.CLOSED and charge is not None:
+                seq = self.report_end(charge, event.at_ns)
+        return seq
+
+    def report(self, subject: str, kind: EventKind, at_ns: int, said: tuple[Any, ...] | None) -> int:
+        """Write down how an attempt begins or goes on (`workers.TellsEvent`). Returns the event's position."""
         with self._lock:
-            for event in events:
-                if event.kind not in REPORTED:
-                    continue
-                self._seq += 1
-                if event.at_ns < self._told_ns:  # it began before the last beat, by microseconds
-                    event = event._replace(at_ns=self._told_ns)
-                self._told_ns = event.at_ns
-                self._waiting.append((self._seq, event, charge))
-            seq = self._seq
+            if at_ns < self._told_ns:  # it began before the last beat, by microseconds
+                at_ns = self._told_ns
+            self._told_ns = at_ns
+            self._waiting.append((subject, kind._value_, at_ns, said))
+            self._seq = seq = self._seq + 1
+        if not self._work.is_set():
+            self._work.set()
+        return seq
+
+    def report_end(self, charge: Charge, at_ns: int) -> int:
+        """Write down how an attempt ended. Returns the event's position."""
+        with self._lock:
+            if at_ns < self._told_ns:
+                at_ns = self._told_ns
+            self._told_ns = at_ns
+            said = rows.closing_members(charge, at_ns)
+            self._waiting.append((charge.facts.attempt_id, EventKind.CLOSED._value_, at_ns, said))
+            self._seq = seq = self._seq + 1
         if not self._work.is_set():
             self._work.set()
         return seq
@@ -229,6 +265,7 @@ class WorkerJournal:
                     if tries_at_close < 0:
                         return
                 time.sleep(RETRY_SECONDS)
+                self._hurry.set()
                 self._work.set()
                 continue
             self._answer()
@@ -245,22 +282,22 @@ class WorkerJournal:
         with self._lock:
             taken, prices = self._waiting[:], dict(self._prices)
             watermark_ns = self._told_ns = max(self._now_ns(), self._told_ns)
-        reports = [
-            workers.report_members(seq, event, rows.closing_json(charge, event.at_ns) if charge is not None else None)
-            for seq, event, charge in taken
-        ]
+        self._tried += workers.report_rows(
+            self._committed_seq + self._tried_events + 1, taken[self._tried_events :], watermark_ns
+        )
+        self._tried_events = len(taken)
         in_flight: Mapping[str, int] = {} if is_closing else self._in_flight
         state = WorkerState.LEFT if is_closing else WorkerState.LIVE
-        self._shelf.put(reports, prices, Beat(watermark_ns, orjson.dumps(in_flight).decode(), state))
+        self._shelf.put(self._tried, prices, Beat(watermark_ns, orjson.dumps(in_flight).decode(), state))
         if self._failure is not None:
             log.warning("journal is written again", events=len(taken))
             self._failure = None
+        self._tried, self._tried_events = [], 0
         with self._lock:
             del self._waiting[: len(taken)]
             for price_id in prices:
                 del self._prices[price_id]
-            if taken:
-                self._committed_seq = taken[-1][0]
+            self._committed_seq += len(taken)
 
     def _answer(self) -> None:
         """Whoever waits for a commit, or asks the tables."""

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -102,6 +103,10 @@ class PostgresDatabase:
         return isinstance(error, psycopg.Error) and not isinstance(error, OURS)
 
     def close(self) -> None:
+        """Locks are let go of first: the server ends the session, and its locks with it, some time after we have left."""
+        if self.connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+            with suppress(psycopg.Error):
+                self.connection.execute("SELECT pg_advisory_unlock_all()")
         self.connection.close()
 
 

@@ -53,11 +53,15 @@ class ReportShelf:
 
     name: for people, a part of the worker's own. spool: its path and the bytes that it may hold; not used where the ledger is a
     file. identity: the name by which it began; worker: the one by which it is known now (`workers.renamed`). elsewhere: attempts
-    in flight at the other workers, swapped whole.
+    in flight at the other workers, swapped whole. hear_seconds: how often they are read where there is more to tell.
     """
 
-    def __init__(self, address: Address, name: str, at_ns: int, spool: tuple[Path, int] | None) -> None:
+    def __init__(
+        self, address: Address, name: str, at_ns: int, spool: tuple[Path, int] | None, *, hear_seconds: float
+    ) -> None:
         self._address = address
+        self._hear_ns = round(hear_seconds * 1e9)
+        self._hear_at_ns = 0
         self.identity = f"{name}-{uuid4().hex[:12]}"
         self._turns = turns_of(address)
         self._told_seq = 0
@@ -147,18 +151,22 @@ class ReportShelf:
         seq = reports[-1][0] if reports else self._told_seq
         with self._turns, transaction(database):
             worker = _tell(database, self.worker, reports, prices, beat, seq)
-            elsewhere = workers.read_elsewhere(database, worker, beat.watermark_ns - ELSEWHERE_NS)
+            elsewhere = None
+            if not reports or beat.watermark_ns >= self._hear_at_ns:
+                elsewhere = workers.read_elsewhere(database, worker, beat.watermark_ns - ELSEWHERE_NS)
         if worker != self.worker:
             log.error("was silent for too long and taken for dead; goes on as another", was=self.worker, is_now=worker)
             self.worker = worker
-        self._told_seq, self.elsewhere = seq, elsewhere
+        self._told_seq = seq
+        if elsewhere is not None:
+            self.elsewhere, self._hear_at_ns = elsewhere, beat.watermark_ns + self._hear_ns
 
     def _lose(self, error: Exception) -> None:
         """The session is given up: what came of its last transaction is not known."""
         log.error("the ledger's PostgreSQL is away; reports go into the spool", error=" ".join(str(error).split()))
         if self._database is not None:
             self._database.close()
-        self._database, self.elsewhere = None, {}
+        self._database, self.elsewhere, self._hear_at_ns = None, {}, 0
 
     # The spool
 
@@ -284,7 +292,7 @@ def _tell(
     }
     while (booked := database.execute(workers.BEAT, members | {"worker": worker}).fetchone()) is None:
         worker = workers.renamed(worker)  # or it was already, and nobody knows: then it is found
-        _register(database, worker, beat.watermark_ns, reports[0][0] - 1 if reports else seq)
+        _register(database, worker, beat.watermark_ns, workers.first_seq(reports[0]) - 1 if reports else seq)
     told = [(worker, *report) for report in reports if report[0] > booked[0]]
     database.insert_new("reports", workers.REPORT_COLUMNS, told)
     return worker

@@ -193,8 +193,13 @@ def first_token_text(event: Event) -> str | None:
     return told if event.growth or event.shared or event.settled else None
 
 
+def opening_members(facts: AttemptFacts, billing: str, price_id: str, estimate_nanousd: int | None) -> tuple[Any, ...]:
+    """What an opened event says, as `opening_from_members` reads it."""
+    return billing, price_id, estimate_nanousd, *_detailed_facts(facts)
+
+
 def opening_json(opening: Opening) -> str:
-    members = opening.billing, opening.price_id, opening.estimate_nanousd, *_detailed_facts(opening.facts)
+    members = opening_members(opening.facts, opening.billing, opening.price_id, opening.estimate_nanousd)
     return orjson.dumps(members).decode()
 
 
@@ -220,28 +225,35 @@ def opening_from_members(subject: str, members: list[Any], *, is_streaming: bool
     )
 
 
-def closing_json(charge: Charge, at_ns: int) -> str:
+def closing_members(charge: Charge, at_ns: int) -> tuple[Any, ...]:
     """How the attempt ended: all of its charge that neither its opening says nor the meter or a price decides."""
     opened_ns, first_token_ns = charge.opened_ns, charge.first_token_ns
-    return orjson.dumps(
-        (
-            charge.status._value_,
-            charge.fault,
-            charge.http_status,
-            charge.ended_ns - at_ns,
-            charge.ended_ns - opened_ns,
-            None if first_token_ns is None else first_token_ns - opened_ns,
-            charge.standard_nanousd,
-            charge.baseline_nanousd,
-            _usage(charge.usage),
-            *_beyond(charge),
-        )
-    ).decode()
+    return (
+        charge.status._value_,
+        charge.fault,
+        charge.http_status,
+        charge.ended_ns - at_ns,
+        charge.ended_ns - opened_ns,
+        None if first_token_ns is None else first_token_ns - opened_ns,
+        charge.standard_nanousd,
+        charge.baseline_nanousd,
+        _usage(charge.usage),
+        *_beyond(charge),
+    )
+
+
+def closing_json(charge: Charge, at_ns: int) -> str:
+    return orjson.dumps(closing_members(charge, at_ns)).decode()
 
 
 def closing_from_json(text: str, at_ns: int) -> Closing:
     """Raises ValueError or TypeError where it cannot be read."""
-    status, fault, http_status, late_ns, lasted_ns, first_ns, standard, baseline, usage, *beyond = orjson.loads(text)
+    return closing_from_members(orjson.loads(text), at_ns)
+
+
+def closing_from_members(members: list[Any], at_ns: int) -> Closing:
+    """Of a list as `closing_json` writes it."""
+    status, fault, http_status, late_ns, lasted_ns, first_ns, standard, baseline, usage, *beyond = members
     counts = dict(zip(USAGE, usage, strict=False))
     counts["source"] = UsageSource(counts["source"])
     ended_ns = at_ns + late_ns

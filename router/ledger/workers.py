@@ -2,8 +2,10 @@
 
 *Workers* has a row for every process that serves, or did. Up to its watermark it has reported all that it saw; it may be
 silent, which the accountant finds. *Reports* are what the accountant has not booked yet: in the transaction that stores what
-follows from a report, the report goes and `booked_seq` moves, so that each is booked once, whenever who dies. *Corrections*
-are what a worker told after it had been taken for dead, of attempts that were closed as lost by then.
+follows from a report, the report goes and `booked_seq` moves, so that each is booked once, whenever who dies. What a worker
+commits together is one row, or a few: `seq` is that of its last event, `subject` says that of its first, and the row goes with
+the last of them. *Corrections* are what a worker told after it had been taken for dead, of attempts that were closed as lost by
+then.
 """
 
 from collections import deque
@@ -18,7 +20,7 @@ from router.domain.immutable import immutable
 from router.ledger import rows
 from router.ledger.database import Database
 from router.ledger.spending import ADD_SPENDING
-from router.ledger.store import Correction, Event, EventKind, Opening
+from router.ledger.store import Correction, EventKind, Opening
 
 
 class WorkerState(StrEnum):
@@ -74,6 +76,16 @@ class Told:
     prices: Mapping[str, str]
 
 
+TellsEvent = tuple[str, str, int, tuple[Any, ...] | None]
+"""One event as a worker writes it down: subject, kind, at_ns, and what it says beyond that: an opened whether it is streamed and
+then `rows.opening_members`, a closed `rows.closing_members`."""
+ReportRow = tuple[int, str, str, int, str]
+"""By REPORT_MEMBERS: whose it is, is known when it is written."""
+
+# The kind of a row of `reports` that has many events, as a JSON list. So many at most: a journal that was stuck writes all
+# that waited at once.
+SEVERAL = "several"
+EVENTS_PER_ROW = 100
 REPORT_MEMBERS = ("seq", "subject", "kind", "at_ns", "detail")
 REPORT_COLUMNS = ("worker", *REPORT_MEMBERS)
 CORRECTION_COLUMNS = ("seq", "booked_ns", "corrected_nanousd", *rows.CHARGE_COLUMNS)
@@ -105,22 +117,39 @@ INSERT INTO corrections ({", ".join(CORRECTION_COLUMNS)}) VALUES ({MARKS}) ON CO
 """
 
 
-def report_members(seq: int, event: Event, closing: str | None) -> tuple[Any, ...]:
-    """By REPORT_MEMBERS. closing: `rows.closing_json` of a closed event."""
-    detail, opening = closing, event.detail
-    if isinstance(opening, Opening):
-        detail = orjson.dumps((opening.is_streaming, orjson.Fragment(rows.opening_json(opening)))).decode()
-    return seq, event.subject, event.kind.value, event.at_ns, detail
+def report_rows(first_seq: int, events: Sequence[TellsEvent], at_ns: int) -> list[ReportRow]:
+    """events: from that position on; at_ns: when they were written down."""
+    made: list[ReportRow] = []
+    for at in range(0, len(events), EVENTS_PER_ROW):
+        some = events[at : at + EVENTS_PER_ROW]
+        first, last = first_seq + at, first_seq + at + len(some) - 1
+        made.append((last, str(first), SEVERAL, at_ns, orjson.dumps(some).decode()))
+    return made
 
 
-def report_from_row(seq: int, subject: str, kind: str, at_ns: int, detail: str | None) -> Report:
-    """Raises ValueError or TypeError where it cannot be read."""
+def first_seq(report: Sequence[Any]) -> int:
+    """Of the first event in a row by REPORT_MEMBERS, which may be of an older jeton: they are in spools, too."""
+    seq, subject, kind = report[:3]
+    return int(subject) if kind == SEVERAL else int(seq)
+
+
+def reports_from_row(seq: int, subject: str, kind: str, at_ns: int, detail: str | None) -> list[Report]:
+    """Raises ValueError or TypeError where it cannot be read. Older jetons wrote a row for each event."""
+    said = None if detail is None else orjson.loads(detail)
+    if kind != SEVERAL:
+        return [_report(seq, subject, kind, at_ns, said)]
+    if not isinstance(said, list) or int(subject) + len(said) != seq + 1:
+        raise ValueError(f"report {seq} does not have the events from {subject} on")
+    return [_report(number, *event) for number, event in enumerate(said, int(subject))]
+
+
+def _report(seq: int, subject: str, kind: str, at_ns: int, members: Any) -> Report:
     said: Opening | rows.Closing | None = None
     if kind == EventKind.OPENED:
-        is_streaming, members = orjson.loads(detail or "")
-        said = rows.opening_from_members(subject, members, is_streaming=is_streaming)
+        is_streaming, opening = members
+        said = rows.opening_from_members(subject, opening, is_streaming=is_streaming)
     elif kind == EventKind.CLOSED:
-        said = rows.closing_from_json(detail or "", at_ns)
+        said = rows.closing_from_members(members, at_ns)
     return Report(seq, subject, EventKind(kind), at_ns, said)
 
 
@@ -130,7 +159,8 @@ def read_workers(database: Database) -> list[Worker]:
 
 
 def read_told(database: Database, taken: Mapping[str, int], known_prices: Mapping[str, str], limit: int) -> Told:
-    """taken: by worker, the last report that was read before; of others all that is not booked. limit: reports of each.
+    """taken: by worker, the last report that was read before; of others all that is not booked. limit: reports of each, or a
+    row more.
 
     Raises ValueError or TypeError on a report that is none.
     """
@@ -145,8 +175,12 @@ def read_told(database: Database, taken: Mapping[str, int], known_prices: Mappin
                 " ORDER BY seq LIMIT :limit",
                 {"worker": one.worker, "after": after, "limit": limit},
             )
-            reports[one.worker] = deque(report_from_row(*row) for row in found)
-            if reports[one.worker] and reports[one.worker][-1].seq < one.reported_seq:
+            queue = reports[one.worker] = deque()
+            for row in found:
+                queue.extend(report for report in reports_from_row(*row) if report.seq > after)
+                if len(queue) >= limit:
+                    break
+            if queue and queue[-1].seq < one.reported_seq:
                 has_more.add(one.worker)
     price_ids = {
         report.said.price_id for queue in reports.values() for report in queue if isinstance(report.said, Opening)
@@ -175,6 +209,28 @@ def is_booked(database: Database, identity: str) -> bool:
         ).fetchone()
         for one in its
     )
+
+
+def waiting_events(database: Database, request_id: str) -> list[tuple[str, Report]]:
+    """What is told of a request's attempts and not booked yet, in time: the worker, and what it told.
+
+    Raises ValueError or TypeError on a report that is none.
+    """
+    found = database.execute(
+        f"""
+        SELECT reports.worker, booked_seq, seq, subject, kind, at_ns, detail FROM reports
+        JOIN workers ON workers.worker = reports.worker
+        WHERE seq > booked_seq AND (subject LIKE :single OR kind = '{SEVERAL}' AND detail LIKE :among)
+        """,
+        {"single": f"{request_id}.%", "among": f'%"{request_id}.%'},
+    ).fetchall()
+    waiting = [
+        (worker, report)
+        for worker, booked_seq, *row in found
+        for report in reports_from_row(*row)
+        if report.seq > booked_seq and report.subject.rpartition(".")[0] == request_id
+    ]
+    return sorted(waiting, key=lambda told: (told[1].at_ns, told[0], told[1].seq))
 
 
 def unbooked_reports(database: Database) -> int:
@@ -246,7 +302,11 @@ def missing_reports(database: Database) -> list[tuple[str, int, int]]:
         """
         SELECT worker, waiting, should_wait FROM (
             SELECT worker, reported_seq - booked_seq AS should_wait, (
-                SELECT count(*) FROM reports WHERE reports.worker = workers.worker AND reports.seq > workers.booked_seq
+                SELECT coalesce(sum(reports.seq + 1 - CASE
+                    WHEN kind <> 'several' THEN reports.seq
+                    WHEN CAST(subject AS BIGINT) > workers.booked_seq THEN CAST(subject AS BIGINT)
+                    ELSE workers.booked_seq + 1 END), 0)
+                FROM reports WHERE reports.worker = workers.worker AND reports.seq > workers.booked_seq
             ) AS waiting FROM workers
         ) AS told WHERE waiting <> should_wait ORDER BY worker
         """

@@ -263,7 +263,7 @@ class BatchedLedger:
 
     def _commit_until_done(self, batch: Batch) -> bool:
         """Commit, however often it takes; False when the ledger is being closed and the disk does not recover."""
-        tries_at_close = int(self._close_seconds / RETRY_SECONDS)
+        tries_at_close = 0
         while True:
             try:
                 self._shelf.commit(batch)
@@ -273,8 +273,8 @@ class BatchedLedger:
                     log.error("ledger commit failed, trying again", error=str(error), events=len(batch.events))
                 self._failure = error
                 if self._closing.is_set():
-                    tries_at_close -= 1
-                    if tries_at_close < 0:
+                    tries_at_close += 1
+                    if tries_at_close > self._close_seconds / RETRY_SECONDS:  # which may be none by now
                         return False
                 time.sleep(RETRY_SECONDS)
         if self._failure is not None:

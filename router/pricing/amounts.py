@@ -3,7 +3,6 @@
 What a leased attempt cost is not decided here: that is its share of the lease (`meter.py`), and it comes as an argument.
 """
 
-import math
 from dataclasses import replace
 
 from router.domain.attempt import AttemptEnd, AttemptFacts, AttemptStatus
@@ -53,8 +52,7 @@ def believable_usage(end: AttemptEnd, facts: AttemptFacts) -> Usage:
         and usage.cached_tokens >= 0
         and usage.cache_write_tokens >= 0
         and usage.cached_tokens + usage.cache_write_tokens <= usage.prompt_tokens
-        and math.isfinite(usage.audio_seconds)
-        and 0 <= usage.audio_seconds <= AUDIO_SECONDS_MAX
+        and 0 <= usage.audio_seconds <= AUDIO_SECONDS_MAX  # neither infinity nor what is not a number
     )
     if not can_be_true or (usage.source is UsageSource.MISSING and end.status is AttemptStatus.OK):
         return estimated_usage(facts)

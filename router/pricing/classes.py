@@ -39,9 +39,11 @@ def leased_parts(cost: int, prefill_nanousd: int | None, profile: EngineProfile,
         uncached += -(-uncached_tokens // profile.chunk_tokens) * profile.prefill_overhead_seconds
     cached = cached_tokens * profile.kv_read_seconds_per_token
     if prefill_nanousd is not None:
-        prefill = min(prefill_nanousd, cost)
-        prompt_part, cached_part, _ = cut(prefill, uncached, cached, 0.0)
-        return Parts(prompt_part, cached_part, cost - prefill)
+        prefill = prefill_nanousd if prefill_nanousd < cost else cost
+        prompt_part = prefill
+        if cached:
+            prompt_part = min(int(prefill * uncached / (uncached + cached)), prefill)
+        return Parts(prompt_part, prefill - prompt_part, cost - prefill)
     completion = usage.completion_tokens
     decode = decode_step_seconds(profile, usage.prompt_tokens, completion) * completion / profile.tokens_per_step
     return cut(cost, uncached, cached, decode)

@@ -111,10 +111,11 @@ class Drifts:
         return self._drifts.get(replica)
 
     def observe(self, candidate: Candidate, charge: Charge) -> None:
-        """An attempt has ended; only a streamed answer that came whole tells both times."""
+        """An attempt has ended; only a streamed answer that came whole tells both times, and of those the one
+        that has woken a replica tells more of its start."""
         drift = self._drifts.get(candidate.replica.id)
         first_ns = charge.first_token_ns
-        if drift is None or first_ns is None or charge.status is not AttemptStatus.OK:
+        if drift is None or first_ns is None or charge.status is not AttemptStatus.OK or candidate.cold_start_seconds:
             return
         drift.ttft.observe(candidate.ttft_seconds, (first_ns - charge.opened_ns) / 1e9)
         tokens = charge.usage.completion_tokens

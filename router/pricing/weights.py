@@ -1,10 +1,10 @@
-"""What an attempt takes up of an engine step in a typical batch while it decodes.
+"""What an attempt takes up of an engine step in a typical batch while it prefills and while it decodes.
 
-This is for the price of a class of tokens, of a replica that is known by numbers alone. What an attempt is metered with comes
-from `weigher.py`, which knows who else is there at each of its events.
+This is for the price of a class of tokens and for a worker's estimates, of a replica that is known by numbers alone. What an
+attempt is metered with comes from `weigher.py`, which knows who else is there at each of its events.
 
-It is measured in the time the step's resources are taken up, which is what makes the ratio of output to input right at any
-concurrency: alone, a decoding attempt pays for the whole step; in a batch it pays for its share of the weights read.
+Both phases are measured in the time the step's resources are taken up, which is what makes the ratio of output to input right
+at any concurrency: alone, a decoding attempt pays for the whole step; in a batch it pays for its share of the weights read.
 """
 
 from router.pricing.profile import EngineProfile
@@ -12,6 +12,15 @@ from router.pricing.profile import EngineProfile
 # Weights divide a bill (`meter.py`); they are in 2⁻¹⁰ of a nanosecond of a step to be whole numbers, and this is 18 minutes: no
 # step takes as long. The meter's bound on its residue needs a bound on weights.
 WEIGHT_MAX = 2**50
+
+
+def prefill_step_seconds(profile: EngineProfile, uncached_prompt_tokens: float) -> float:
+    """What the prompt tokens that one step can hold take of it: c · min(prompt, chunk), and what a step costs more for
+    prefilling at all. 0 for a prompt that is all cached."""
+    if uncached_prompt_tokens <= 0:
+        return 0.0
+    tokens = min(uncached_prompt_tokens, profile.chunk_tokens)
+    return profile.prompt_token_seconds * tokens + profile.prefill_overhead_seconds
 
 
 def decode_step_seconds(profile: EngineProfile, context_tokens: float, completion_tokens: float) -> float:

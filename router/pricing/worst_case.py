@@ -34,10 +34,14 @@ def metered_worst_case(
     return -(-tokens // TOKENS_PER_RATE) + int(audio) + bool(audio) + price.request_nanousd
 
 
-def leased_worst_case(lease: Lease, prompt_tokens: int, completion_tokens: int, rtt_seconds: float) -> int:
-    """Nano-dollars, at least 1 where an hour costs anything."""
+def leased_worst_case(
+    lease: Lease, prompt_tokens: int, completion_tokens: int, rtt_seconds: float, *, starting_seconds: float = 0.0
+) -> int:
+    """Nano-dollars, at least 1 where an hour costs anything. starting_seconds: what the replica takes to be started, paid by whom
+    it is started for."""
     handling = (HANDLING_SECONDS + 2 * rtt_seconds) * lease.nanousd_per_second
-    return ceil(ALONE_FACTOR * lease.alone_nanousd(prompt_tokens, completion_tokens) + handling)
+    starting = starting_seconds * lease.nanousd_per_second
+    return ceil(ALONE_FACTOR * (lease.alone_nanousd(prompt_tokens, completion_tokens) + starting) + handling)
 
 
 def _dearest_prompt(rates: TokenRates) -> int:

@@ -20,11 +20,13 @@ from router.pricing.quote import Lease
 from router.selection.affinity import PrefixIndex
 from router.selection.ask import NOTHING_CACHED, Ask
 from router.selection.eligibility import Fit, fit, why_too_long, why_unable
+from router.selection.experience import Experiences
 from router.selection.prospect import Sight, appraise
 from router.selection.refusal import refuse_for_now, refuse_tenant, refuse_too_long, refuse_unable
 from router.selection.sample import by_chance, in_order_of_chance
 from router.selection.scope import Scope
 from router.selection.site import Seat, Site
+from router.selection.sleep import Sleepers
 from router.selection.tenancy import Tenancy, why_not_for
 
 # Of one backend, when nothing else is configured: more than most have, and few enough for a millisecond's decision.
@@ -43,9 +45,10 @@ class _Able(NamedTuple):
 class Finder:
     """Finds candidates under one configuration; make a new one when prices, profiles or tiers change.
 
-    tiers: weakest first. prices: in force, by backend. profiles: by profile name. stale_seconds: the age from which on a
-    scrape is not believed. drifts: how far replicas are from their profiles; prefixes: what was sent where; both outlive this
-    configuration. seats_max: of one backend's replicas, how many a request looks at (`sample.py`).
+    tiers: weakest first. prices: in force, by backend. profiles: by profile name. stale_seconds: the age from which on a scrape
+    is not believed. drifts: how far replicas are from their profiles; prefixes: what was sent where; sleepers: who of those
+    that scale to zero is awake; experiences: with metered backends; all outlive this configuration. seats_max: of one backend's
+    replicas, how many a request looks at (`sample.py`).
     """
 
     def __init__(
@@ -57,6 +60,8 @@ class Finder:
         stale_seconds: float,
         drifts: Drifts | None = None,
         prefixes: PrefixIndex | None = None,
+        sleepers: Sleepers | None = None,
+        experiences: Experiences | None = None,
         seats_max: int = SEATS_MAX,
     ) -> None:
         self._levels = {tier: level for level, tier in enumerate(tiers)}
@@ -66,6 +71,8 @@ class Finder:
         self.seats_max = seats_max
         self.drifts = drifts or Drifts()
         self.prefixes = prefixes or PrefixIndex()
+        self.sleepers = Sleepers() if sleepers is None else sleepers
+        self.experiences = experiences or Experiences()
         self._sites: dict[str, Site] = {}
         # Of the last snapshot's scrapes; a snapshot's are never changed.
         self._scrapes: Mapping[str, Scrape] = {}
@@ -89,8 +96,8 @@ class Finder:
         """The candidates, at least one; and every replica or whole backend of the scope that is none, with the reason.
 
         Backends whose context window may be too short are candidates only where there are no others. When health leaves
-        none, replicas that were ejected for their answers are candidates all the same: an ejection is a guess, and with
-        everybody out a poor one (panic). One that is down, cooling or refuses our key never is.
+        none, replicas that were ejected for their answers, and backends that answer too seldom, are candidates all the same: both
+        are guesses, and with everybody out poor ones (panic). One that is down, cooling or refuses our key never is.
 
         Raises BadRequest when nothing in scope can do what is needed, ContextTooLong when nothing is long enough,
         RateLimited or Unavailable, with the smallest wait, when nothing is fit for now.
@@ -168,7 +175,10 @@ class Finder:
         """One for each backend, whoever asks: its seats remember their outlooks."""
         site = self._sites.get(backend.name)
         if site is None:
-            self._sites[backend.name] = site = Site(backend, self._levels[backend.tier], price)
+            experience = self.experiences.of(backend.name)
+            self._sites[backend.name] = site = Site(
+                backend, self._levels[backend.tier], price, self.sleepers, experience
+            )
         return site
 
 
@@ -204,9 +214,22 @@ def _admitted(
                 seats = fit_seats
             else:
                 site.well_in = healths
-        if seats:
+        if site.experience.is_shunned:
+            _shun(site, seats, exclusions, ejected)
+        elif seats:
             appraise(site, seats, ask, sight, candidates)
     return candidates
+
+
+def _shun(site: Site, seats: Iterable[Seat], exclusions: list[Exclusion], ejected: list[tuple[Site, Seat]]) -> None:
+    """It answers too seldom, so it is out like what was ejected."""
+    experience = site.experience
+    why = (
+        f"answers {experience.availability_ratio:.0%} of what it is asked, less than {experience.availability_min:.0%}"
+    )
+    for seat in seats:
+        exclusions.append(Exclusion(site.backend.name, seat.id, why))
+        ejected.append((site, seat))
 
 
 def _sampled(

@@ -6,12 +6,19 @@ from router.domain.decision import Candidate, Choice, Decision
 from router.domain.money import usd_text
 from router.domain.request import InferenceRequest, Terms
 from router.pricing.drift import Drifts
+from router.selection.experience import Experiences
 
 
-def explain(request: InferenceRequest, decision: Decision, drifts: Drifts | None = None) -> dict[str, Any]:
+def explain(
+    request: InferenceRequest,
+    decision: Decision,
+    drifts: Drifts | None = None,
+    experiences: Experiences | None = None,
+) -> dict[str, Any]:
     """What was seen of the request and predicted, how every candidate ranks and why, and why the others are none.
 
-    Money in USD and nano-dollars. drifts: what is in the forecasts of each replica's distance from its profile.
+    Money in USD and nano-dollars. drifts: what is in the forecasts of each replica's distance from its profile. experiences: what
+    is in those of metered backends.
     """
     prediction = decision.prediction
     return {
@@ -36,7 +43,9 @@ def explain(request: InferenceRequest, decision: Decision, drifts: Drifts | None
             "category": prediction.category,
             "uncertainty": prediction.uncertainty,
         },
-        "ranking": [_choice(rank, choice, drifts) for rank, choice in enumerate(decision.choices, start=1)],
+        "ranking": [
+            _choice(rank, choice, drifts, experiences) for rank, choice in enumerate(decision.choices, start=1)
+        ],
         "exclusions": [
             {"backend": exclusion.backend, "replica": exclusion.replica or None, "why": exclusion.why}
             for exclusion in decision.exclusions
@@ -54,10 +63,11 @@ def _terms(terms: Terms) -> dict[str, Any]:
     }
 
 
-def _choice(rank: int, choice: Choice, drifts: Drifts | None) -> dict[str, Any]:
+def _choice(rank: int, choice: Choice, drifts: Drifts | None, experiences: Experiences | None) -> dict[str, Any]:
     candidate = choice.candidate
     drift = drifts.of(candidate.replica.id) if drifts else None
     backend = candidate.backend
+    experience = experiences.of(backend.name) if experiences else None
     return {
         "rank": rank,
         "reason": choice.reason,
@@ -71,7 +81,16 @@ def _choice(rank: int, choice: Choice, drifts: Drifts | None) -> dict[str, Any]:
         "quality": candidate.quality,
         "ttft_seconds": candidate.ttft_seconds,
         "tpot_seconds": candidate.tpot_seconds,
+        "cold_start_seconds": candidate.cold_start_seconds,
         "profile_correction": drift and {"ttft_ratio": drift.ttft.ratio, "tpot_ratio": drift.tpot.ratio},
+        "experience": experience
+        and {
+            "availability_ratio": experience.availability_ratio,
+            "ttft_seconds": experience.ttft_seconds,
+            "tpot_seconds": experience.tpot_seconds,
+            "attempts": experience.attempts,
+            "answers": experience.answers,
+        },
         "completion_tokens": candidate.completion_tokens,
         "cached_tokens": candidate.cached_tokens,
         "fill_ratio": candidate.fill_ratio,
@@ -82,6 +101,7 @@ def _choice(rank: int, choice: Choice, drifts: Drifts | None) -> dict[str, Any]:
             "must_parse": choice.acceptance.must_parse,
         },
         "quote": _quote(candidate),
+        "waking": {"usd": usd_text(candidate.waking_nanousd), "nanousd": candidate.waking_nanousd},
         "hold": {"usd": usd_text(candidate.hold_nanousd), "nanousd": candidate.hold_nanousd},
         "load": {
             "attempts": candidate.load.attempts,

@@ -17,16 +17,18 @@ from router.pricing.forecast import prompt_work
 from router.pricing.price import MeteredPrice
 from router.pricing.quote import Lease, Outlook, metered_quote
 from router.selection.ask import Ask
+from router.selection.experience import TTFT_SECONDS_PER_TOKEN
 from router.selection.site import Seat, Site
 
-# A metered provider tells nothing of its load, so one forecast serves for all. Measured on the 1,593 requests of the Claude
-# Code agent trace (callanjfox/kv-cache-tester, Apache-2.0) that have the API's own times: a Theil–Sen line through the time
-# to the first token over the prompt's length, and the median time per token after it.
-METERED_TTFT_SECONDS = 1.8
-METERED_TTFT_SECONDS_PER_TOKEN = 5.8e-6
-METERED_TPOT_SECONDS = 0.017
 # Providers cache nothing shorter (OpenAI and Anthropic document 1,024 tokens).
 METERED_CACHED_TOKENS_MIN = 1024
+
+
+# What a prospect is made of.
+CARRIED = (
+    "_offer", "_outlook", "backend", "replica", "load", "ttft_seconds", "quality", "marginal_nanousd", "hold_nanousd",
+    "cached_tokens",
+)  # fmt: skip
 
 
 class Sight(NamedTuple):
@@ -59,7 +61,7 @@ class Prospect(Candidate):
     @property
     def tpot_seconds(self) -> float:
         if self._outlook is None:
-            return METERED_TPOT_SECONDS
+            return self._offer[0].experience.tpot_seconds
         ask = self._offer[1]
         return self._outlook.tpot_seconds(ask.prompt_tokens, ask.completion_tokens)
 
@@ -90,6 +92,14 @@ class Prospect(Candidate):
         return max(self.ttft_seconds - seconds - self._offer[0].rtt_seconds(ask.region), 0.0)
 
     @property
+    def cold_start_seconds(self) -> float:
+        return 0.0
+
+    @property
+    def waking_nanousd(self) -> int:
+        return 0
+
+    @property
     def fill_ratio(self) -> float:
         return 0.0 if self._outlook is None else self._outlook.fill_ratio
 
@@ -101,6 +111,34 @@ class Prospect(Candidate):
     def list_nanousd_per_million(self) -> int:
         price = self._offer[0].price
         return price.rates.prompt + price.rates.completion
+
+
+class ColdProspect(Prospect):
+    """A replica that is asleep, or is being started. _cold: what is the candidate's cold_start_seconds and waking_nanousd."""
+
+    __slots__ = ("_cold",)
+
+    _cold: tuple[float, int]
+
+    @property
+    def cold_start_seconds(self) -> float:
+        return self._cold[0]
+
+    @property
+    def waking_nanousd(self) -> int:
+        return self._cold[1]
+
+    @property
+    def allocated_nanousd(self) -> int:
+        """Whoever wakes it has it to himself while it starts."""
+        nanousd = super().allocated_nanousd
+        lease = self._offer[0].lease
+        assert lease is not None
+        return nanousd + round(self._cold[0] * lease.nanousd_per_second) if self._cold[1] else nanousd
+
+    @property
+    def silent_seconds(self) -> float:
+        return 0.0
 
 
 def appraise(site: Site, seats: Iterable[Seat], ask: Ask, sight: Sight, candidates: list[Candidate]) -> None:
@@ -121,7 +159,7 @@ def appraise(site: Site, seats: Iterable[Seat], ask: Ask, sight: Sight, candidat
     cached, is_stale, outlook = 0, False, None
     if lease is None:
         nanousd = _metered_nanousd(site, ask, 0) + egress_nanousd
-        ttft_seconds = rtt_seconds + METERED_TTFT_SECONDS + METERED_TTFT_SECONDS_PER_TOKEN * prompt_tokens
+        ttft_seconds = rtt_seconds + site.experience.ttft_seconds + TTFT_SECONDS_PER_TOKEN * prompt_tokens
     else:
         is_stale = sight.is_stale
         site.survey(sight.snapshot.scrapes, sight.drifts, is_stale=is_stale)
@@ -172,6 +210,39 @@ def appraise(site: Site, seats: Iterable[Seat], ask: Ask, sight: Sight, candidat
         made.hold_nanousd = hold_nanousd  # type: ignore[misc]
         made.cached_tokens = cached  # type: ignore[misc]
         candidates.append(made)
+    if site.scale_to_zero is not None:
+        _add_cold_starts(site, sight.now_seconds, candidates)
+
+
+def _add_cold_starts(site: Site, now_seconds: float, candidates: list[Candidate]) -> None:
+    """Of the site's candidates, which are the last, those that sleep or are being started are forecast so much later, and those
+    that sleep are quoted all the time for which they would be paid, less what was lost already because they slept."""
+    terms, lease = site.scale_to_zero, site.lease
+    assert terms is not None
+    assert lease is not None
+    sleepers = {seat.id: seat.sleeper for seat in site.seats}
+    for place in range(len(candidates) - 1, -1, -1):
+        warm = candidates[place]
+        if warm.backend is not site.backend or type(warm) is ColdProspect:  # in a panic seats come one by one
+            return
+        sleeper = sleepers[warm.replica.id]
+        assert isinstance(warm, Prospect)
+        if warm.load.attempts == 0 and (sleeper is None or sleeper.is_asleep(now_seconds)):
+            cold_start_seconds = terms.cold_start_seconds
+            seconds = max(cold_start_seconds + warm.end_seconds + terms.idle_seconds, terms.billed_seconds_min)
+            missed_nanousd = 0.0 if sleeper is None else sleeper.missed_nanousd(now_seconds)
+            nanousd = max(round(seconds * lease.nanousd_per_second - missed_nanousd), 1)
+        elif sleeper is not None and (cold_start_seconds := sleeper.starting_seconds(now_seconds)):
+            nanousd = 0
+        else:
+            continue
+        cold = object.__new__(ColdProspect)
+        for name in CARRIED:
+            object.__setattr__(cold, name, getattr(warm, name))
+        cold.ttft_seconds += cold_start_seconds  # type: ignore[misc]
+        cold.marginal_nanousd += nanousd  # type: ignore[misc]
+        cold._cold = cold_start_seconds, nanousd
+        candidates[place] = cold
 
 
 def _metered_nanousd(site: Site, ask: Ask, cached_tokens: int) -> int:

@@ -14,7 +14,9 @@ from router.pricing.drift import Drift, Drifts
 from router.pricing.price import MeteredPrice, Purchase
 from router.pricing.quote import Lease, Outlook
 from router.pricing.worst_case import leased_worst_case, metered_worst_case
+from router.selection.experience import Experience
 from router.selection.extent import extent
+from router.selection.sleep import Sleeper, Sleepers
 
 # Ways through the seats of a site that chance chooses from; each comes by all of them.
 STRIDES = 64
@@ -24,12 +26,13 @@ class Seat:
     """One replica of a site, and its outlook under the load that it had when it was last looked at; None where what that was
     made of is no more.
 
-    scrape, drift: as last surveyed. is_silent: the scrape is too old to believe.
+    scrape, drift: as last surveyed. is_silent: the scrape is too old to believe. sleeper: of one that scales to zero, else None.
     """
 
-    __slots__ = ("drift", "id", "is_silent", "outlook", "replica", "scrape")
+    __slots__ = ("drift", "id", "is_silent", "outlook", "replica", "scrape", "sleeper")
 
-    def __init__(self, replica: Replica) -> None:
+    def __init__(self, replica: Replica, sleeper: Sleeper | None = None) -> None:
+        self.sleeper = sleeper
         self.id = replica.id
         self.replica = replica
         self.scrape: Scrape | None = None
@@ -53,15 +56,26 @@ class Seat:
 
 
 class Site:
-    """level: the tier's place, 0 for the weakest. price: a lease with its engine's profile, or the price of tokens.
-    egress_nanousd_per_byte: of what leaves the pool. well_in: the last verdicts on replicas' health that all of its own
-    passed."""
+    """level: the tier's place, 0 for the weakest. experience: with it, where it is metered; else nothing is learned. price: a
+    lease with its engine's profile, or the price of tokens. egress_nanousd_per_byte: of what leaves the pool. well_in: the
+    last verdicts on replicas' health that all of its own passed."""
 
-    def __init__(self, backend: Backend, level: int, price: Lease | MeteredPrice) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        level: int,
+        price: Lease | MeteredPrice,
+        sleepers: Sleepers | None = None,
+        experience: Experience | None = None,
+    ) -> None:
         self.backend = backend
         self.level = level
         self.price = price
-        self.seats = tuple(Seat(replica) for replica in backend.replicas)
+        self.scale_to_zero = backend.scale_to_zero
+        self.experience = experience or Experience()
+        self.seats = tuple(
+            Seat(replica, None if sleepers is None else sleepers.of(replica.id)) for replica in backend.replicas
+        )
         self.lease = price if isinstance(price, Lease) else None
         self.context_tokens = backend.context_tokens
         self.own_rtt_seconds = backend.pool.rtt_seconds
@@ -124,7 +138,10 @@ class Site:
         most = extent(request, self.backend)
         if isinstance(self.price, Lease):
             rtt_seconds = self.backend.pool.rtt_seconds
-            return leased_worst_case(self.price, most.prompt_tokens, most.completion_tokens, rtt_seconds)
+            starting = 0 if self.scale_to_zero is None else self.scale_to_zero.cold_start_seconds
+            return leased_worst_case(
+                self.price, most.prompt_tokens, most.completion_tokens, rtt_seconds, starting_seconds=starting
+            )
         return metered_worst_case(self.price, most.prompt_tokens, most.completion_tokens, most.audio_seconds)
 
 

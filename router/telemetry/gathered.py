@@ -39,10 +39,14 @@ GAUGES: Mapping[str, Callable[[Sequence[float]], float]] = {
     "jeton_in_flight": sum,
     "jeton_meter_drift_ratio": sum,
     "jeton_replica_up": min,
+    "jeton_replica_asleep": min,
     "jeton_ledger_accepting": min,
     "jeton_budget_remaining_usd": min,
     "jeton_profile_correction_ratio": _mean,
     "jeton_replicas": _mean,
+    "jeton_backend_availability_ratio": _mean,
+    "jeton_backend_ttft_seconds": _mean,
+    "jeton_backend_tpot_seconds": _mean,
 }
 SUMMED = frozenset({"counter", "histogram"})
 

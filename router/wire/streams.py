@@ -14,6 +14,7 @@ import orjson
 
 from router.domain.request import Endpoint
 from router.domain.usage import Usage, UsageSource
+from router.wire.counting import Said, said_in_events
 from router.wire.sse import event_data
 from router.wire.usage import read_usage
 
@@ -22,6 +23,8 @@ MODEL_MEMBER = re.compile(rb'"model"\s*:\s*"(?:[^"\\\\]|\\\\.)*"')
 EMPTY_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 # Said by an engine that gave up; not a finish.
 UNREAL_FINISHES = frozenset({"abort", "error"})
+# Of a stream without usage: some thousands of tokens more than most contexts hold, at 250 bytes an event.
+KEPT_BYTES_MAX = 8 * 2**20
 DONE = b"data: [DONE]\n\n"
 
 CostMember = Callable[[Usage | None], bytes]
@@ -33,7 +36,7 @@ class CompletionStream:
     model: what the client is told was served. choices: how many must finish; prompts: how many they share evenly.
     wants_usage, wants_continuous_usage: what the client asked for. is_usage_continuous: we asked for running counts, which
     vLLM gives for each choice apart. cost_member: called once, when the last usage chunk is passed on, for the JSON put into
-    it as `jeton_cost`.
+    it as `jeton_cost`. keeps_text: events are kept, within bounds, as long as none has said a usage.
     """
 
     __slots__ = (
@@ -42,6 +45,8 @@ class CompletionStream:
         "_held",
         "_is_held_usage",
         "_is_usage_continuous",
+        "_kept",
+        "_kept_bytes",
         "_model",
         "_names",
         "_running_usage",
@@ -69,6 +74,7 @@ class CompletionStream:
         is_usage_continuous: bool,
         cost_member: CostMember,
         prompts: int = 1,
+        keeps_text: bool = False,
     ) -> None:
         self.endpoint = endpoint
         self.choices = choices
@@ -88,6 +94,8 @@ class CompletionStream:
         self._running_usage: dict[int, bytes] = {}  # by choice, where there are several
         self._held = b""
         self._is_held_usage = False
+        self._kept: list[bytes] | None = [] if keeps_text else None
+        self._kept_bytes = 0
 
     @property
     def is_finished(self) -> bool:
@@ -122,6 +130,8 @@ class CompletionStream:
         at = event.find(b'"usage"')
         if at >= 0:
             return self._pass_usage(event, at, has_finish)
+        if self._kept is not None:
+            self._keep(event)
         return self._pass(event, is_held=has_finish and self._drops_usage)
 
     def end(self) -> bytes:
@@ -134,6 +144,17 @@ class CompletionStream:
         found = self._sum_of_choices() if self._running_usage else _loads(self._usage_event).get("usage")
         source = UsageSource.PROVIDER if self.is_finished else UsageSource.RECOVERED
         return read_usage(self.endpoint, found, context_tokens=self.context_tokens, choices=self.choices, source=source)
+
+    def said(self) -> Said | None:
+        """The texts of a stream without usage; None where they were not kept, or were too long for that."""
+        return None if self._kept is None else said_in_events(self._kept)
+
+    def _keep(self, event: bytes) -> None:
+        assert self._kept is not None
+        self._kept.append(event)
+        self._kept_bytes += len(event)
+        if self._kept_bytes > KEPT_BYTES_MAX:
+            self._kept = None
 
     def _sum_of_choices(self) -> dict[str, int] | None:
         """The running counts of all choices together: completions add up, a prompt is counted once for its choices."""
@@ -154,8 +175,11 @@ class CompletionStream:
 
     def _pass_usage(self, event: bytes, at: int, has_finish: bool) -> bytes:
         if event[at + 7 : at + 13].lstrip(b": ").startswith(b"null"):
+            if self._kept is not None:
+                self._keep(event)
             return self._pass(event if self._wants_usage else without_member(event, at), is_held=False)
         self._usage_event = event
+        self._kept = None
         if EMPTY_CHOICES.search(event):
             self._running_usage.clear()
             if self._wants_usage:
@@ -273,6 +297,10 @@ class EventedStream:
         if not self._finished:
             return None
         return read_usage(self.endpoint, self._usage, context_tokens=self.context_tokens, choices=1)
+
+    def said(self) -> Said | None:
+        """Not told: both APIs say their usage at the end, whatever is asked."""
+        return None
 
     def _note(self, payload: dict[str, Any]) -> None:
         kind = payload.get("type")

@@ -111,7 +111,7 @@ async def test_f33_a_replica_that_is_announced_to_leave_gets_no_new_work_and_end
         leaving, stream = await begun_stream(jeton, max_tokens=60)
         staying = {"small/1": "small/2", "small/2": "small/1"}[leaving]
         answer = await admin.post(f"/replicas/{leaving}/leave", json={"seconds": 3600, "why": "spot"})
-        assert (answer.status_code, answer.json()) == (202, {"replica": leaving, "seconds": 3600})
+        assert (answer.status_code, answer.json()) == (202, {"replica": leaving, "seconds": 3600, "workers": 1})
         for _ in range(10):
             answer = await jeton.http.post(PATH, json=BODY)
             assert answer.status_code == 200

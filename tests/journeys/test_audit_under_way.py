@@ -115,10 +115,10 @@ async def test_tokens_that_are_not_ours_show_as_drift(jeton: WholeApp) -> None:
     assert audit(jeton.ledger_path, text, "scraped").drift["small"] == pytest.approx(0.5, abs=0.01)
 
 
-async def test_a_replica_that_tells_no_usage_shows_as_drift(tmp_path: Path) -> None:
+async def test_a_replica_that_tells_a_usage_which_cannot_be_shows_as_drift(tmp_path: Path) -> None:
     async with running(tmp_path) as jeton:
         await known(jeton, "large")
-        jeton.replica("large").faults(usage="missing")
+        jeton.replica("large").faults(usage="absurd")
         for _ in range(3):
             assert (await jeton.http.post(PATH, json=body("large-model"))).status_code == 200
         await jeton.settled()

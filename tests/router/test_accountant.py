@@ -32,7 +32,7 @@ from hypothesis import strategies as st
 
 from router.accountant import Accountant
 from router.domain.attempt import AttemptEnd, AttemptStatus, Charge, CostStatus
-from router.domain.fleet import Backend
+from router.domain.fleet import Backend, ScaleToZero
 from router.domain.money import NANOUSD_PER_USD
 from router.domain.totals import Totals
 from router.domain.usage import Usage, UsageSource
@@ -80,13 +80,13 @@ class Books:
         self.accountant.advance(self.now_ns)
         return asyncio.run(self.store.published(PATIENCE_SECONDS))
 
-    def restart(self, down_seconds: float = 0.0) -> None:
+    def restart(self, down_seconds: float = 0.0, fleet: tuple[object, ...] = FLEET) -> None:
         """The process ends without closing anything, and another comes up later."""
         self.store.close()
         self.wait(down_seconds)
         self.store = SqliteLedger(self.path, commit_seconds=0.0005, **self.options)  # type: ignore[arg-type]
         self.accountant = Accountant(self.store)
-        self.set_fleet()
+        self.set_fleet(fleet=fleet)
 
 
 @pytest.fixture
@@ -397,6 +397,52 @@ def test_a_replica_that_comes_back_before_that_goes_on(books: Books) -> None:
     books.close(attempt)
     books.wait(60)
     assert books.posted().leases["edge", "edge-small"].bill_nanousd == 120_000_000
+
+
+SLEEPER = replace(SMALL, scale_to_zero=ScaleToZero(20.0, 60.0, billed_seconds_min=100.0))
+
+
+def test_what_scales_to_zero_is_billed_from_its_first_attempt_until_its_idle_time_is_over(books: Books) -> None:
+    """At $3.60 an hour: a thousandth of a dollar a second."""
+    books.wait(500)
+    books.set_fleet(fleet=(SLEEPER, LARGE))  # one that runs is stopped, too
+    before_nanousd = books.posted().leases["edge", "edge-small"].bill_nanousd
+    assert before_nanousd == 2 * 500_000_000
+    books.wait(100)
+    assert books.posted().leases["edge", "edge-small"].bill_nanousd == before_nanousd + 2 * 60_000_000
+    for seconds, billed_seconds in ((30, 100), (80, 140)):  # at least a hundred; and sixty after the end
+        before_nanousd = books.posted().leases["edge", "edge-small"].bill_nanousd
+        attempt = books.open(f"r{seconds}", SLEEPER)
+        books.wait(seconds)
+        assert books.close(attempt).cost_nanousd == seconds * 1_000_000
+        books.wait(1000)
+        bill_nanousd = books.posted().leases["edge", "edge-small"].bill_nanousd
+        assert bill_nanousd - before_nanousd == billed_seconds * 1_000_000
+
+
+def test_whoever_comes_within_the_idle_time_keeps_the_lease_and_afterwards_begins_another(books: Books) -> None:
+    books.set_fleet(fleet=(SLEEPER, LARGE))
+    books.wait(1000)
+    before_nanousd = books.posted().leases["edge", "edge-small"].bill_nanousd
+    for number, pause_seconds in enumerate((0, 90, 59, 61)):  # nobody books the time between
+        books.wait(pause_seconds)
+        attempt = books.open(f"r{number}", SLEEPER)
+        books.wait(10)
+        books.close(attempt)
+    books.wait(1000)
+    # 10 s of work and 90 to the least that is billed; 10, 59 and 10, and 60 idle; 10 and 90.
+    assert books.posted().leases["edge", "edge-small"].bill_nanousd - before_nanousd == (100 + 139 + 100) * 1_000_000
+
+
+def test_a_restart_does_not_start_what_is_stopped_and_stops_what_was_idle(books: Books) -> None:
+    books.set_fleet(fleet=(SLEEPER, LARGE))
+    books.wait(1000)
+    books.close(books.open("r1", SLEEPER))
+    books.wait(10)
+    bill_nanousd = books.posted().leases["edge", "edge-small"].bill_nanousd
+    books.restart(fleet=(SLEEPER, LARGE))
+    books.wait(1000)
+    assert books.posted().leases["edge", "edge-small"].bill_nanousd == bill_nanousd + 90 * 1_000_000
 
 
 def test_an_attempt_at_a_replica_that_has_gone_is_billed_for_its_time(books: Books) -> None:

@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from audited import assert_audit_is_clean, assert_what_is_told_is_the_audits
 from bookkeeping import (
@@ -41,7 +42,7 @@ from router.domain.usage import Usage
 from router.ledger import rollups
 from router.ledger.address import Address, PostgresAddress
 from router.ledger.corrections import ENTRIES
-from router.ledger.database import dicts
+from router.ledger.database import dicts, transaction
 from router.ledger.history import Filters, SumBy, read_history
 from router.ledger.opening import open_ledger
 from router.ledger.periods import read_periods
@@ -49,10 +50,11 @@ from router.ledger.rows import OUTCOME
 from router.ledger.schema import open_reader, open_shared
 from router.ledger.sqlite import SqliteLedger
 from router.ledger.store import LedgerError
-from router.ledger.workers import REPORT_COLUMNS, WorkerState
+from router.ledger.workers import EVENTS_PER_ROW, REPORT_COLUMNS, WorkerState, missing_reports, read_told
 from router.pricing.cost import list_cost
 from router.pricing.weigher import Weigher
 from router.rebuild import rebuild
+from router.reporter import Reporter
 from router.reporting.focus import COLUMNS, focus_rows, restated
 from router.reporting.focus_rules import broken_rules
 
@@ -60,13 +62,14 @@ WORKERS = 4
 
 
 class Firm:
-    """Four workers and an accountant on one ledger."""
+    """Four workers and an accountant on one ledger. Every second worker only reports: to the accountant that is all the same."""
 
     def __init__(self, address: Address, workers: int = WORKERS) -> None:
         self.address = address
         self.clock = Clock()
         self.keeping = Keeping(address, self.clock)
-        self.workers = [AtWork(address, self.clock, f"w{number}") for number in range(workers)]
+        kinds = (Accountant, Reporter)
+        self.workers = [AtWork(address, self.clock, f"w{number}", kinds[number % 2]) for number in range(workers)]
 
     async def flush(self, *, but: AtWork | None = None) -> None:
         for worker in self.workers:
@@ -389,6 +392,94 @@ async def test_what_is_told_twice_is_booked_once(firm: Firm) -> None:
     assert firm.charges()[attempt] == before[attempt]
 
 
+async def test_rows_with_one_event_as_an_older_jeton_wrote_them_are_booked_beside_rows_with_several(firm: Firm) -> None:
+    teller = firm.workers[0]
+    attempt, later = teller.begin("r"), teller.begin("later", LARGE)
+    firm.clock.wait(0.5)
+    teller.first_token(attempt)
+    firm.clock.wait(0.5)
+    told = teller.end(attempt)
+    await teller.flush()
+    (row,) = firm.rows("SELECT * FROM reports")
+    assert (row["subject"], row["kind"], row["seq"]) == ("1", "several", 4)
+    singles = [
+        (row["worker"], number, subject, kind, at_ns, None if said is None else orjson.dumps(said).decode())
+        for number, (subject, kind, at_ns, said) in enumerate(orjson.loads(row["detail"]), 1)
+    ]
+    with closing(open_shared(firm.address)) as database, transaction(database):
+        database.execute("DELETE FROM reports")
+        database.insert_new("reports", REPORT_COLUMNS, singles)
+    teller.end(later)
+    await firm.book()
+    charges = firm.charges()
+    assert charges.keys() == {attempt, later}
+    assert charges[attempt]["cost_nanousd"] == told.cost_nanousd
+    assert firm.rows("SELECT * FROM reports") == []
+
+
+async def test_a_row_of_which_a_part_is_booked_stays_until_the_rest_is_and_the_audit_knows(firm: Firm) -> None:
+    """The accountant may die between any two of its events."""
+    teller = firm.workers[1]
+    attempts = [teller.begin(f"r{number}", LARGE) for number in range(3)]
+    await teller.flush()
+    with closing(open_shared(firm.address)) as database:
+        missing = "UPDATE workers SET booked_seq = 1 WHERE worker = :worker"
+        database.execute(missing, {"worker": teller.journal.worker})
+        assert missing_reports(database) == []
+        told = read_told(database, {}, {}, 100)
+        assert [report.subject for report in told.reports[teller.journal.worker]] == attempts[1:]
+        database.execute(missing.replace("= 1", "= 0"), {"worker": teller.journal.worker})
+        database.rollback()
+    for attempt in attempts:
+        teller.end(attempt)
+    await firm.book()
+    assert firm.charges().keys() == set(attempts)
+
+
+async def test_what_was_committed_without_word_of_it_is_written_again_as_it_was(firm: Firm) -> None:
+    """The session breaks between commit and answer; by the next try there is more to tell."""
+    teller = firm.workers[1]
+    first = teller.begin("first", LARGE)
+    database = teller.journal._shelf._database
+    assert database is not None
+    commit = database.commit
+
+    def commit_and_break() -> None:
+        commit()
+        database.commit = commit  # type: ignore[method-assign]
+        firm.clock.wait(0.1)
+        later.append(teller.begin("later", LARGE))
+        raise database.error("the answer is lost")
+
+    later: list[str] = []
+    database.commit = commit_and_break  # type: ignore[method-assign]
+    await teller.flush()
+    rows = firm.rows(f"SELECT seq, subject FROM reports WHERE worker = '{teller.journal.worker}' ORDER BY seq")
+    assert rows == [{"seq": 1, "subject": "1"}, {"seq": 2, "subject": "2"}]
+    with closing(open_shared(firm.address)) as other:
+        assert missing_reports(other) == []
+    for attempt in (first, *later):
+        teller.end(attempt)
+    await firm.book()
+    assert firm.charges().keys() == {first, *later}
+    assert firm.keeping.keeper.late_events == 0
+
+
+async def test_more_than_fits_into_a_row_is_told_in_several_and_read_a_part_at_a_time(firm: Firm) -> None:
+    teller = firm.workers[1]
+    attempts = [teller.begin(f"r{number}") for number in range(EVENTS_PER_ROW + 1)]
+    await teller.flush()
+    with closing(open_shared(firm.address)) as database:
+        told = read_told(database, {}, {}, 10)
+        database.rollback()
+    assert len(told.reports[teller.journal.worker]) == EVENTS_PER_ROW
+    assert told.has_more == {teller.journal.worker}
+    for attempt in attempts:
+        teller.end(attempt)
+    await firm.book()
+    assert firm.charges().keys() == set(attempts)
+
+
 async def test_a_change_of_the_fleet_takes_effect_where_it_belongs_in_time(firm: Firm) -> None:
     attempt = firm.workers[0].begin("r")
     await firm.book()
@@ -469,12 +560,16 @@ async def test_a_requests_story_tells_its_worker_and_what_was_said_later(firm: F
     back = firm.workers[0]
     await firm.book()
     metered = back.begin("r9", LARGE)
+    firm.workers[1].begin("r99")
+    back.begin("r8")
     assert (await show()).exit_code == 1
     await back.flush()
     waiting = await show()
     assert waiting.exit_code == 0
     for part in ("told, not booked yet", "opened", "r9.1", "w0-"):
         assert part in waiting.output
+    assert "r8" not in waiting.output
+    assert "r99" not in waiting.output
     await firm.book()
     await firm.silence(back)
     back.end(metered, answered(100, 20))

@@ -227,6 +227,31 @@ REFUSALS = {
         "port: 8081",
         "`port` is set twice (first in line 3); keep one of them",
     ),
+    # Replicas that are stopped
+    "tokens that scale to zero": Refusal(
+        "        price: tokens\n",
+        "        price: tokens\n        scale_to_zero: {cold_start_seconds: 20, idle_seconds: 60}\n",
+        "scale_to_zero",
+        "`bought` is paid by the token, whether or not anything runs; remove `scale_to_zero`, or move the backend",
+    ),
+    "a start that is not waited for": Refusal(
+        "        tier: large\n",
+        "        tier: large\n        scale_to_zero: {cold_start_seconds: 90, idle_seconds: 300}\n",
+        "90, idle",
+        "a cold start of 90 s outlasts `timeouts.first_byte_seconds`, 60; raise that to what a start may take at most, 180",
+    ),
+    "what is stopped and looked for": Refusal(
+        "        replicas:\n          - url: http://10.0.0.3:8000/\n",
+        "        scale_to_zero: {cold_start_seconds: 20, idle_seconds: 60}\n        discovery: {file: replicas.yaml}\n",
+        "discovery",
+        "a replica of `big` that is stopped would not be found, and so never be woken; list under `replicas` the addresses",
+    ),
+    "a start without its time": Refusal(
+        "        tier: large\n",
+        "        tier: large\n        scale_to_zero: {idle_seconds: 60}\n",
+        "scale_to_zero",
+        "`cold_start_seconds` is missing in `pools[0].backends[1].scale_to_zero`",
+    ),
     # Names that lead nowhere
     "an unknown tier": Refusal(
         "tier: small", "tier: smal", "smal\n", "there is no tier named `smal`; did you mean `small`?"

@@ -25,7 +25,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 from redis_server import RedisServer, redis_server
 
-from router.group import Member, Supervisor
+from router.access.keys import api_key_hash
+from router.group import Member, Supervisor, _Worker
 
 WORKERS = 4
 CLIENTS = 8
@@ -210,21 +211,97 @@ def test_a13_a14_a17_four_workers_have_one_ledger_and_its_budgets_whoever_is_kil
             process.stop()
 
 
-@pytest.mark.timeout(200)
-def test_workers_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
-    write_config(tmp_path, a_config())
+@pytest.mark.timeout(400)
+def test_two_workers_obey_one_administrator_and_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
+    admin_key, admin_port = new_api_key(), free_port()
+    config = a_config()
+    config["admin"] = {
+        "port": admin_port,
+        "api_keys": [
+            {"name": "operator", "hash": api_key_hash(admin_key, ENVIRONMENT["JETON_API_KEY_PEPPER"].encode())}
+        ],
+    }
+    write_config(tmp_path, config)
     command = [*JETON, "serve", "--config", "router.yaml", "--port", "0", "--workers", "2"]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stdout=log, stderr=log)
+
+    def ask(method: str, path: str, **members: Any) -> httpx.Response:
+        """On a connection of its own: any worker may answer."""
+        headers = {"authorization": f"Bearer {admin_key}"}
+        url = f"http://127.0.0.1:{admin_port}{path}"
+        return httpx.request(method, url, headers=headers, timeout=PATIENCE_SECONDS, trust_env=False, **members)
+
+    def leaving() -> list[set[str]]:
+        """By answer, of so many that each worker has given one."""
+        answers = [ask("GET", "/replicas").json()["replicas"] for _ in range(12)]
+        return [{one["id"] for one in replicas if one["state"] == "leaving"} for replicas in answers]
+
     try:
         until(lambda: (tmp_path / "log").read_text().count("ready  ") == 2)
         workers = children(process.pid)
         assert len(workers) == 2
+        answer = ask("POST", "/replicas/small/1/leave", json={"seconds": 3600, "why": "its node is drained"})
+        assert (answer.status_code, answer.json()) == (202, {"replica": "small/1", "seconds": 3600.0, "workers": 2})
+        assert ask("POST", "/replicas/nobody/leave").status_code == 404
+        assert ask("POST", "/reload").json() == {"asked": True, "workers": 2}
+
+        # One that begins later knows of it, too, and for whom it was.
+        os.kill(min(workers), signal.SIGKILL)
+        until(lambda: (tmp_path / "log").read_text().count("replica is leaving") == 3)
+        assert "is leaving: its node is drained" in str(ask("GET", "/replicas").json())
+        assert leaving() == [{"small/1"}] * 12
+        assert ask("POST", "/replicas/small/1/stay").json() == {"replica": "small/1", "workers": 2}
+        assert leaving() == [set()] * 12
+        workers = children(process.pid)
     finally:
         process.kill()
         process.wait()
     until(lambda: not any(map(is_alive, workers)))
     assert "the supervisor is gone" in (tmp_path / "log").read_text()
+
+
+async def test_a_worker_that_does_not_obey_is_named_and_the_others_have_obeyed() -> None:
+    """Supervisor and members as they are, without the processes between them."""
+    supervisor = Supervisor(lambda *_: (), 3, "127.0.0.1", 0, drain_seconds=0)
+    heard: list[tuple[str, Any]] = []
+    running: list[asyncio.Task[None]] = []
+    members = []
+
+    async def tally() -> list[Any]:
+        return []
+
+    def obeying(name: str) -> Callable[[Any], Any]:
+        def obey(order: Any) -> bool:
+            heard.append((name, order["order"]))
+            if name == "b":
+                raise ValueError("it cannot")
+            return True
+
+        return obey
+
+    for number, name in enumerate("abc"):
+        ours, theirs = socket.socketpair()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        supervisor._running[number] = worker = _Worker(None, writer)  # type: ignore[arg-type]
+        member = Member(theirs.detach(), tally, lambda name=name: name, lambda worker: None, obeying(name))  # type: ignore[misc]
+        members.append(member)
+        running += [
+            asyncio.create_task(supervisor._hear(number, worker, reader)),
+            asyncio.create_task(member.hear()),
+        ]
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not all(worker.name for worker in supervisor._running.values()):
+            await asyncio.sleep(0.01)
+        obeyed = await members[0].give({"order": "reload"})
+    assert (obeyed.results, obeyed.missing) == ({"a": True, "c": True}, ["b"])
+    assert [name for name, order in heard if order == "reload"] == ["a", "b", "c"]
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    for worker in supervisor._running.values():
+        worker._writer.close()
+    supervisor._place.close()
 
 
 async def test_a_worker_that_was_still_starting_at_the_end_is_no_failure() -> None:
@@ -248,7 +325,7 @@ async def test_a_worker_ends_whose_supervisor_was_killed_before_it_had_read_what
         return []
 
     ours, theirs = socket.socketpair()
-    member = Member(theirs.detach(), tally, lambda: "worker", lambda worker: None)
+    member = Member(theirs.detach(), tally, lambda: "worker", lambda worker: None, lambda order: None)
     async with asyncio.timeout(PATIENCE_SECONDS):
         hearing = asyncio.create_task(member.hear())
         while not select.select([ours], [], [], 0)[0]:

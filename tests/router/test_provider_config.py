@@ -74,6 +74,25 @@ def test_what_the_provider_cannot_do_is_taken_from_what_backends_usually_can(tmp
     } | (ASSUMED - {Capability.N, Capability.LOGIT_BIAS, Capability.PENALTIES})
 
 
+def test_a05_answers_are_read_on_where_the_provider_bills_to_the_end_unless_the_backend_says_otherwise(
+    tmp_path: Path,
+) -> None:
+    def reads_on(**members: Any) -> bool:
+        (backend,) = loaded(tmp_path, members).backends
+        return backend.reads_on
+
+    assert reads_on(provider="groq")
+    assert not reads_on(provider="groq", when_client_leaves="stop")
+    assert not reads_on(provider="openrouter")
+    assert reads_on(provider="openrouter", when_client_leaves="read_on")
+    assert not reads_on(provider=None, engine="openai")
+
+
+def test_a05_a_leased_replica_is_never_read_on(tmp_path: Path) -> None:
+    backend = {"provider": None, "engine": "vllm", "when_client_leaves": "read_on"}
+    assert "`cloud` is leased: its time is paid whoever waits" in refusal(tmp_path, backend, {"billing": "leased"})
+
+
 def test_a_backend_without_a_provider_has_all_that_is_assumed(tmp_path: Path) -> None:
     [backend] = loaded(tmp_path, {"provider": None, "engine": "openai", "capabilities": ["chat"]}).backends
     assert backend.capabilities == ASSUMED | {Capability.CHAT}

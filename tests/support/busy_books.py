@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import structlog
 from bookkeeping import CLOUD_PRICE, EDGE_PRICE, FLEET, LARGE, PRICES, PROFILES, SMALL, answered, facts
 from ledgers import Place
 
@@ -60,4 +61,6 @@ async def request_for_ever(accountant: Accountant, name: str, chance: random.Ran
 
 
 if __name__ == "__main__":
+    # Not among what it says: another thread may log in the middle of a line.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     asyncio.run(keep(Place(address_from_text(sys.argv[1]), Path(sys.argv[3])), int(sys.argv[2])))

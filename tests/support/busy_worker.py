@@ -1,8 +1,9 @@
 """One of several workers on a ledger, as busy as it can be until it is killed: `python busy_worker.py LEDGER SEED SPOOL`.
 
-LEDGER is a file, or the URL of a PostgreSQL; SPOOL a path. Prints `durable <attempt>` for every metered attempt once its journal
-says that it is on disk, `refused <attempt>` where it cannot, `told <attempt>` once its end is, and `posted <nano-dollars>`, the
-sum of all costs and corrections that the totals have shown, while it keeps the books.
+LEDGER is a file, or the URL of a PostgreSQL; SPOOL a path. With an odd seed it only reports (`router/reporter.py`). Prints
+`durable <attempt>` for every metered attempt once its journal says that it is on disk, `refused <attempt>` where it cannot,
+`told <attempt>` once its end is, and `posted <nano-dollars>`, the sum of all costs and corrections that the totals have shown,
+while it keeps the books.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import structlog
 from bookkeeping import CLOUD_PRICE, EDGE_PRICE, FLEET, LARGE, PRICES, PROFILES, SMALL, answered, facts
 
 from router.bookkeeper import Bookkeeper
@@ -82,7 +84,7 @@ async def work(address: Address, seed: int, spool: Path) -> None:
         silence_seconds=SILENCE_SECONDS,
         spool=SpoolConfig(path=spool),
     )
-    books = Books(config, "", time.time_ns, lambda charge: None)
+    books = Books(config, "", time.time_ns, lambda charge: None, in_group=seed % 2 == 1)
     fleet = Fleet(FLEET, ("small", "large"), HealthRules())
     assert books.keeper is not None
     books.accountant.set_fleet(FLEET, PRICES, PROFILES, time.time_ns())
@@ -95,4 +97,6 @@ async def work(address: Address, seed: int, spool: Path) -> None:
 
 
 if __name__ == "__main__":
+    # Not among what it says: another thread may log in the middle of a line.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     asyncio.run(work(address_from_text(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])))

@@ -286,27 +286,31 @@ async def running(
     change: Callable[[dict[str, Any]], object] = lambda config: None,
     specs: Mapping[str, Sequence[ReplicaSpec]] = SPECS,
     alarms: Collection[str] = (),
+    make: Callable[[Mapping[str, Sequence[str]], str], dict[str, Any]] = router_config,
+    prices: Mapping[str, Any] = PRICES,
 ) -> AsyncIterator[WholeApp]:
     """Start everything; at the end check that nothing is left behind and that the books balance.
 
     change: edits the configuration before it is written. specs: what the replicas are, by backend. alarms: what the log may
-    tell as an error.
+    tell as an error. make: another configuration than the one above, of the replicas' urls by backend and an API key; `specs` has
+    all of its backends then.
     """
     errors: list[Mapping[str, Any]] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: errors.append(context))
     api_key = new_api_key()
-    names = [(backend, spec) for backend in SPECS for spec in specs.get(backend, SPECS[backend])]
+    all_specs = {**SPECS, **specs} if make is router_config else specs
+    names = [(backend, spec) for backend, of_backend in all_specs.items() for spec in of_backend]
     async with EmulatedFleet.start([spec for _, spec in names]) as emulated:
         fleet: dict[str, list[Replica]] = {}
         for (backend, _), replica in zip(names, emulated.replicas, strict=True):
             fleet.setdefault(backend, []).append(replica)
         urls = {backend: [replica.url for replica in replicas] for backend, replicas in fleet.items()}
-        config = router_config(urls, api_key)
+        config = make(urls, api_key)
         config["ledger"]["path"] = str(directory / "jeton.sqlite")
         change(config)
         (directory / "router.yaml").write_text(json.dumps(config))  # JSON is YAML
-        (directory / "prices.yaml").write_text(json.dumps({"prices": PRICES}))
+        (directory / "prices.yaml").write_text(json.dumps({"prices": prices}, default=str))
         environ = {"JETON_API_KEY_PEPPER": PEPPER, "CLOUD_API_KEY": CLOUD_KEY}
         loaded = load(directory / "router.yaml", environ=environ)
         with structlog.testing.capture_logs() as events:

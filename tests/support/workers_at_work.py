@@ -11,6 +11,7 @@ from router.domain.fleet import Backend
 from router.ledger.address import Address
 from router.ledger.journals import Journals, WorkerJournal
 from router.ledger.shared import SharedLedger
+from router.reporter import Reporter
 
 START = 1_795_000_000 * SECOND
 SILENCE_SECONDS = 10.0
@@ -31,14 +32,15 @@ class Clock:
 
 
 class AtWork:
-    """One worker: its own estimate of the fold over a journal that is written when `flush` is called, and not before."""
+    """One worker over a journal that is written when `flush` is called, and not before. kind: with its own estimate of the fold,
+    or one that only reports."""
 
-    def __init__(self, address: Address, clock: Clock, name: str) -> None:
+    def __init__(self, address: Address, clock: Clock, name: str, kind: type[Accountant] = Accountant) -> None:
         self.clock = clock
         self.journal = WorkerJournal(
             address, lambda: clock.now_ns, name, commit_seconds=NEVER_SECONDS, beat_seconds=NEVER_SECONDS
         )
-        self.accountant = Accountant(self.journal)
+        self.accountant = Reporter(self.journal) if kind is Reporter else Accountant(self.journal)
         self.accountant.set_fleet(FLEET, PRICES, PROFILES, clock.now_ns)
         self.open: list[str] = []
         self.told: set[str] = set()  # attempts whose opening is in the ledger

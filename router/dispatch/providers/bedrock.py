@@ -71,6 +71,7 @@ class AwsKeys(NamedTuple):
 class Bedrock(Provider, frozen=True):
     """region: for which is signed, the URL's unless told. profile, credentials_file: botocore's usual ones unless told."""
 
+    bills_to_the_end: ClassVar[bool] = True
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
         {
             Capability.CHAT,

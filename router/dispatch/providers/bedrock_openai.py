@@ -16,6 +16,7 @@ from router.domain.request import Capability
 
 
 class BedrockOpenai(Openai, frozen=True):
+    bills_to_the_end: ClassVar[bool] = True
     capabilities: ClassVar[frozenset[Capability]] = Openai.capabilities - {
         Capability.COMPLETIONS,
         Capability.RESPONSES,

@@ -21,6 +21,7 @@ from router.wire.error_body import read_error
 
 
 class Groq(Openai, frozen=True):
+    bills_to_the_end: ClassVar[bool] = True
     capabilities: ClassVar[frozenset[Capability]] = Openai.capabilities - {
         Capability.COMPLETIONS,
         Capability.EMBEDDINGS,

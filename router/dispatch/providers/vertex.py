@@ -48,6 +48,7 @@ TOKEN_SECONDS_MAX = 30.0  # that getting one may take
 class Vertex(Openai, frozen=True):
     """credentials_file: of a service account; beside router.yaml unless absolute."""
 
+    bills_to_the_end: ClassVar[bool] = True
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
         {
             Capability.CHAT,

@@ -9,7 +9,6 @@ from click.testing import CliRunner, Result
 from jeton_server import LEASE, PEPPER, fleet_config, new_api_key
 
 from router.__main__ import main
-from router.access.keys import api_key_hash
 
 
 def serve(directory: Path, config: dict[str, Any], *arguments: str) -> Result:
@@ -46,13 +45,3 @@ def test_a12_it_does_not_start_with_a_backend_that_has_no_price(tmp_path: Path, 
     done = serve(tmp_path, config)
     assert done.exit_code == 1
     assert "nobody-knows" in done.stderr
-
-
-def test_several_workers_and_an_admin_port_are_refused_together(tmp_path: Path, config: dict[str, Any]) -> None:
-    config["admin"] = {
-        "port": 0,
-        "api_keys": [{"name": "operators", "hash": api_key_hash(new_api_key(), PEPPER.encode())}],
-    }
-    done = serve(tmp_path, config, "--workers", "2")
-    assert done.exit_code == 1
-    assert "no admin port yet" in done.stderr

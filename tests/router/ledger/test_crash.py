@@ -175,7 +175,9 @@ class Busy:
 
     def __init__(self, place: Place, seed: int) -> None:
         command = [sys.executable, str(SUPPORT), str(place.address), str(seed), str(place.directory)]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self._log = place.directory / "busy.log"
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         self._lines: list[str] = []
 
     def __enter__(self) -> "Busy":
@@ -190,11 +192,9 @@ class Busy:
     def __exit__(self, *_: object) -> None:
         with self._process:
             assert self._process.stdout is not None
-            assert self._process.stderr is not None
             self._process.send_signal(signal.SIGKILL)
             self._lines += self._process.stdout
-            errors = self._process.stderr.read()
-        assert self._process.returncode == -signal.SIGKILL, errors
+        assert self._process.returncode == -signal.SIGKILL, self._log.read_text()[-3000:]
         whole = (line.strip().partition(" ") for line in self._lines if line.endswith("\n"))
         self.said = [(word, rest) for word, _, rest in whole]
 

@@ -1,12 +1,14 @@
 """Workers on a PostgreSQL that goes away: they go on, and what they saw is booked once, whoever is there to tell it."""
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import psycopg
 import pytest
 from audited import assert_audit_is_clean, assert_what_is_told_is_the_audits
@@ -18,12 +20,14 @@ from postgres_server import PostgresServer
 from router.accountant import Accountant
 from router.bookkeeper import Bookkeeper
 from router.errors import Unavailable
+from router.ledger.batch import Batch
 from router.ledger.journals import Journals, WorkerJournal
 from router.ledger.schema import open_shared
 from router.ledger.shared import SharedLedger
 from router.ledger.spool import SpoolFile
-from router.ledger.store import LedgerError
-from router.ledger.workers import WorkerState
+from router.ledger.store import Checkpoint, LedgerError
+from router.ledger.workers import EVENTS_PER_ROW, WorkerState
+from router.reporter import Reporter
 
 PATIENCE_SECONDS = 60.0
 
@@ -31,11 +35,18 @@ PATIENCE_SECONDS = 60.0
 class Worker:
     """In this process, on the wall clock."""
 
-    def __init__(self, place: Place, name: str, spool_bytes_max: int = SPOOL_BYTES_MAX) -> None:
-        self.journal = WorkerJournal(
-            place.address, time.time_ns, name, commit_seconds=0.001, spool=(place.directory / "spool", spool_bytes_max)
-        )
-        self.accountant = Accountant(self.journal)
+    def __init__(
+        self,
+        place: Place,
+        name: str,
+        spool_bytes_max: int = SPOOL_BYTES_MAX,
+        *,
+        kind: type[Accountant] = Accountant,
+        commit_seconds: float = 0.001,
+    ) -> None:
+        spool = place.directory / "spool", spool_bytes_max
+        self.journal = WorkerJournal(place.address, time.time_ns, name, commit_seconds=commit_seconds, spool=spool)
+        self.accountant = Reporter(self.journal) if kind is Reporter else Accountant(self.journal)
         self.accountant.set_fleet(FLEET, PRICES, PROFILES, time.time_ns())
 
     def serve(self, name: str, requests: int, *, left_open: int = 0) -> None:
@@ -55,14 +66,6 @@ class Worker:
         return self.journal.spool[0]
 
 
-@pytest.fixture(scope="module")
-def own_server() -> Iterator[PostgresServer]:
-    """That of this file: each test has a database of its own, and leaves the server running."""
-    server = PostgresServer()
-    yield server
-    server.stop()
-
-
 @pytest.fixture
 def place(own_server: PostgresServer, tmp_path: Path) -> Iterator[Place]:
     made = Place(own_server.database(), tmp_path)
@@ -72,6 +75,18 @@ def place(own_server: PostgresServer, tmp_path: Path) -> Iterator[Place]:
     asyncio.run(take_up(made.address))
     assert assert_what_is_told_is_the_audits(made.address).open_attempts == 0
     assert made.rows("SELECT count(*) FROM reports") == [(0,)]
+
+
+@contextmanager
+def held_back(worker: Worker) -> Iterator[None]:
+    """Its thread does not look for PostgreSQL meanwhile."""
+    shelf = worker.journal._shelf
+    come_back = shelf._come_back
+    shelf._come_back = lambda: None  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        shelf._come_back = come_back  # type: ignore[method-assign]
 
 
 def statuses(place: Place) -> dict[str, str]:
@@ -123,6 +138,29 @@ async def test_a_scrape_while_the_ledger_is_away_shows_what_there_was(own_server
     keeping.cancel()
     await asyncio.gather(keeping, return_exceptions=True)
     await keeper.close()
+
+
+def test_a_store_that_is_lost_is_let_go_of_though_a_commit_of_it_is_under_way(
+    own_server: PostgresServer, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has it may lead again at once, and not after what a disk that is full is given."""
+    store = SharedLedger(place.address)
+    tries = 0
+    commit = store._books.commit
+
+    def counted(batch: Batch) -> None:
+        nonlocal tries
+        tries += 1
+        commit(batch)
+
+    monkeypatch.setattr(store._books, "commit", counted)
+    own_server.kill()
+    store.checkpoint(Checkpoint(time.time_ns(), (), {}, None))
+    until(lambda: store.is_lost)
+    before = tries
+    store.abandon()
+    assert tries <= before + 2
+    own_server.start_again()
 
 
 @pytest.mark.parametrize("is_noticed", [False, True])
@@ -190,16 +228,51 @@ def once_each(place: Place) -> list[tuple[str, str, int]]:
     return place.rows("SELECT request_id, status, count(*) FROM charges GROUP BY 1, 2 ORDER BY 1")
 
 
+@pytest.mark.parametrize("kind", [Accountant, Reporter])
+def test_f30_several_events_in_a_row_are_booked_once_each_when_their_worker_was_taken_for_dead_meanwhile(
+    own_server: PostgresServer, place: Place, kind: type[Accountant]
+) -> None:
+    """It goes on under another name, whose first report has many events: none of them is skipped."""
+    worker = Worker(place, "w", kind=kind, commit_seconds=0.02)
+    worker.serve("before", 6, left_open=6)
+    worker.write()
+    own_server.kill()
+    for number in range(4):
+        worker.accountant.close(f"before{number}.1", answered(), time.time_ns())
+    worker.serve("away", EVENTS_PER_ROW)
+    worker.write()
+    waiting = worker.journal.position
+    with held_back(worker):
+        own_server.start_again()
+        asyncio.run(take_up(place.address))
+    until(lambda: not worker.spooled_bytes)
+    worker.serve("after", 6)
+    worker.write()
+    was, is_now = worker.journal.identity, worker.journal.worker
+    assert is_now == f"{was}~2"
+    ((reported,),) = place.rows(f"SELECT reported_seq FROM workers WHERE worker = '{is_now}'")
+    assert reported == worker.journal.position > waiting > EVENTS_PER_ROW
+    worker.journal.close()
+    asyncio.run(take_up(place.address))
+    requests = {"before": 6, "away": EVENTS_PER_ROW, "after": 6}
+    expected = {
+        f"{word}{n}": "lost" if word == "before" else "ok" for word, many in requests.items() for n in range(many)
+    }
+    assert once_each(place) == [(name, status, 1) for name, status in sorted(expected.items())]
+    corrections = place.rows("SELECT request_id, status, count(*) FROM corrections GROUP BY 1, 2 ORDER BY 1")
+    assert corrections == [(f"before{n}", "ok", 1) for n in range(4)]
+
+
 @pytest.mark.parametrize("is_noticed", [False, True])
 def test_f30_what_a_process_told_of_a_spool_and_could_not_take_out_of_it_is_booked_once(
     own_server: PostgresServer, place: Place, is_noticed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It dies between the commit and the removal, and so does the next; if the first was taken for dead, each under its name."""
-    dead = Worker(place, "dead")
+    dead = Worker(place, "dead", kind=Reporter, commit_seconds=0.02)
     dead.serve("before", 2)
     dead.write()
     own_server.kill()
-    dead.serve("away", 40)
+    dead.serve("away", EVENTS_PER_ROW)
     dead.write()
     dead.journal.close()
     own_server.start_again()
@@ -221,13 +294,13 @@ def test_f30_what_a_process_told_of_a_spool_and_could_not_take_out_of_it_is_book
     assert following.spooled_bytes == 0
     following.journal.close()
     asyncio.run(take_up(place.address))
-    expected = [f"{word}{n}" for word, many in (("before", 2), ("away", 40)) for n in range(many)]
+    expected = [f"{word}{n}" for word, many in (("before", 2), ("away", EVENTS_PER_ROW)) for n in range(many)]
     assert once_each(place) == [(name, "ok", 1) for name in sorted(expected)]
     assert place.rows("SELECT * FROM corrections") == []
 
 
 def test_f30_a_new_name_whose_commit_was_not_confirmed_is_found_again(place: Place) -> None:
-    worker = Worker(place, "w")
+    worker = Worker(place, "w", kind=Reporter)
     worker.serve("before", 2)
     worker.write()
     database = worker.journal._shelf._database
@@ -255,7 +328,7 @@ def test_f30_a_new_name_whose_commit_was_not_confirmed_is_found_again(place: Pla
 def test_f30_a_spool_that_has_but_prices_takes_nothing_back_of_what_was_told(
     own_server: PostgresServer, place: Place
 ) -> None:
-    dead = Worker(place, "dead")
+    dead = Worker(place, "dead", kind=Reporter)
     dead.serve("told", 4)
     dead.write()
     own_server.kill()
@@ -268,6 +341,31 @@ def test_f30_a_spool_that_has_but_prices_takes_nothing_back_of_what_was_told(
     asyncio.run(take_up(place.address))
     assert statuses(place) == {f"told{n}": "ok" for n in range(4)}
     assert place.rows("SELECT count(*) FROM prices WHERE price_id = 'dearer'") == [(1,)]
+
+
+def test_f30_a_spool_that_an_older_jeton_left_is_told_under_another_name(
+    own_server: PostgresServer, place: Place
+) -> None:
+    """It has a row for each event."""
+    dead = Worker(place, "dead", kind=Reporter)
+    own_server.kill()
+    dead.serve("away", 3)
+    dead.write()
+    dead.journal.close()
+    with closing(sqlite3.connect(place.directory / "spool.0")) as spool, spool:
+        for number, text in spool.execute("SELECT number, rows FROM batches").fetchall():
+            worker, watermark_ns, reports, prices = orjson.loads(text)
+            singles = []
+            for _, first, _, _, detail in reports:
+                for seq, (subject, kind, at_ns, said) in enumerate(orjson.loads(detail), int(first)):
+                    singles.append((seq, subject, kind, at_ns, None if said is None else orjson.dumps(said).decode()))
+            older = orjson.dumps((worker, watermark_ns, singles, prices))
+            spool.execute("UPDATE batches SET rows = ? WHERE number = ?", (older, number))
+    own_server.start_again()
+    asyncio.run(take_up(place.address))  # it is taken for dead
+    Worker(place, "next").journal.close()
+    asyncio.run(take_up(place.address))
+    assert statuses(place) == {f"away{n}": "ok" for n in range(3)}
 
 
 def test_workers_have_a_spool_each_and_take_one_that_is_free(place: Place) -> None:
@@ -316,7 +414,7 @@ def test_f31_a_workers_spool_that_is_full_refuses_metered_attempts_and_keeps_the
     assert len(statuses(place)) == served + 1
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_f30_a13_postgresql_killed_and_frozen_under_two_workers_loses_nothing_and_doubles_nothing(
     own_server: PostgresServer, place: Place
 ) -> None:

@@ -26,7 +26,9 @@ from router.pricing.price import LeasedPrice, MeteredPrice, Price, Purchase, Tok
 from router.pricing.profile import EngineProfile, roofline_profile
 from router.selection.affinity import PrefixIndex
 from router.selection.candidates import Finder
+from router.selection.experience import Experiences
 from router.selection.scope import Scope
+from router.selection.sleep import Sleepers
 
 NOW = 1000.0
 TIERS = ("small", "large")
@@ -60,6 +62,8 @@ class Fleet:
     scope: tuple[str, ...] = ()  # backends by name; empty: all
     drifts: Drifts = field(default_factory=Drifts)
     prefixes: PrefixIndex = field(default_factory=PrefixIndex)
+    sleepers: Sleepers = field(default_factory=Sleepers)
+    experiences: Experiences = field(default_factory=Experiences)
 
     def finder(self) -> Finder:
         return Finder(
@@ -69,6 +73,8 @@ class Fleet:
             stale_seconds=10.0,
             drifts=self.drifts,
             prefixes=self.prefixes,
+            sleepers=self.sleepers,
+            experiences=self.experiences,
         )
 
     def find(
