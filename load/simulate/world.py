@@ -8,8 +8,8 @@ take.
 Deterministic: two events of one time keep the order in which they came about.
 
 Where nothing befalls the fleet, nobody looks on, and no request waits for another's answer, replicas have nothing to do with one
-another but that decisions look at their loads. Each then has a queue of its own, and is brought up to now when a decision looks at
-it (`NearLoads`): of a thousand replicas a request costs no more than of the few that it looks at.
+another but that decisions look at their loads. Each then has a queue of its own, and is brought up to now when a decision looks
+at it (`NearLoads`): of a thousand replicas a request costs no more than of the few that it looks at.
 """
 
 import heapq

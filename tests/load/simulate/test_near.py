@@ -1,5 +1,5 @@
-"""Where replicas keep to themselves until a decision looks at them, a run comes to the same as one in which all is done in order and
-every attempt is charged for itself."""
+"""Where replicas keep to themselves until a decision looks at them, a run comes to the same as one in which all is done in order
+and every attempt is charged for itself."""
 
 from pathlib import Path
 from typing import Any
