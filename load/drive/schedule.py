@@ -6,13 +6,12 @@ time it has in the trace, if that is later.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from load.traces import Arrival, Trace
-from router.domain.immutable import immutable
 
 
-@immutable
-class Turn:
+class Turn(NamedTuple):
     """number: of the request in the trace."""
 
     number: int
