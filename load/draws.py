@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import accumulate
+from struct import Struct
 from typing import NamedTuple
 
 from load.traces import Arrival
@@ -16,6 +17,7 @@ from load.traces import Arrival
 # A hash is as good as a random generator for four numbers, and a fifteenth of what seeding one takes.
 DRAWS, DRAW_BYTES = 4, 8
 RANGE = 1 << 8 * DRAW_BYTES
+LOTS = Struct(f"<{DRAWS}Q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +52,12 @@ class Draws:
     def draw(self, number: int, arrival: Arrival) -> Draw:
         """Of the request with this number. A tenant that the trace names, and the mix knows, is kept."""
         lots = blake2b(b"%d/%d" % (self._seed, number), digest_size=DRAWS * DRAW_BYTES).digest()
-        tenant, model, question, streams = (
-            int.from_bytes(lots[at : at + DRAW_BYTES], "little") / RANGE
-            for at in range(0, DRAWS * DRAW_BYTES, DRAW_BYTES)
-        )
+        tenant, model, question, streams = LOTS.unpack(lots)
         return Draw(
-            arrival.tenant if arrival.tenant in self._known_tenants else self._tenants.drawn(tenant),
-            self._models.drawn(model),
-            int(question * self._questions),
-            streams < self._streaming_ratio if arrival.streams is None else arrival.streams,
+            arrival.tenant if arrival.tenant in self._known_tenants else self._tenants.drawn(tenant / RANGE),
+            self._models.drawn(model / RANGE),
+            int(question / RANGE * self._questions),
+            streams / RANGE < self._streaming_ratio if arrival.streams is None else arrival.streams,
         )
 
 
@@ -71,4 +70,6 @@ class _Urn:
 
     def drawn(self, lot: float) -> str:
         """lot: 0 to below 1."""
+        if len(self._names) == 1:
+            return self._names[0]
         return self._names[min(bisect(self._bounds, lot * self._bounds[-1]), len(self._names) - 1)]

@@ -67,6 +67,8 @@ class BlockPool:
 
     def has_room(self, shared: Sequence[int], fresh: int) -> bool:
         """Whether `take` would succeed."""
+        if self.used + fresh + len(shared) <= self.capacity:
+            return True
         holders = self._holders
         return self.used + fresh + sum(block not in holders for block in shared) <= self.capacity
 

@@ -48,7 +48,8 @@ PURE = {
         "load.workload",
         "load.emulator.language",
     ),
-    "load.simulate.replica": (DOMAIN, PRICING, "load.engine", "load.simulate.attempt"),
+    "load.simulate.replica": (DOMAIN, PRICING, "load.engine", "load.simulate.attempt", "load.simulate.total_meter"),
+    "load.simulate.total_meter": (PRICING,),
     "load.simulate.attempt": (DOMAIN, PRICING, "load.engine", "load.drive", "load.simulate", "router.fleet.in_flight"),
     "load.simulate.decider": (
         DOMAIN,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from load.drive.outcome import Outcome
 
@@ -42,6 +43,21 @@ class Objectives:
             and (self.tpot_seconds_max is None or tpot_seconds <= self.tpot_seconds_max)
             and (self.latency_seconds_max is None or latency_seconds <= self.latency_seconds_max)
         )
+
+    def count_kept(
+        self, ttft_seconds: NDArray[np.float64], tpot_seconds: NDArray[np.float64], latency_seconds: NDArray[np.float64]
+    ) -> int:
+        """How many of several answers keep them, each as in `are_kept`."""
+        limits = (
+            (self.ttft_seconds_max, ttft_seconds),
+            (self.tpot_seconds_max, tpot_seconds),
+            (self.latency_seconds_max, latency_seconds),
+        )
+        kept = np.ones(len(ttft_seconds), bool)
+        for limit, seconds in limits:
+            if limit is not None:
+                kept &= seconds <= limit
+        return int(kept.sum())
 
 
 def spread_of(values: Sequence[float], unit: str) -> dict[str, Any]:

@@ -6,13 +6,12 @@ time it has in the trace, if that is later.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from load.traces import Arrival, Trace
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """number: of the request in the trace."""
 
     number: int

@@ -147,13 +147,13 @@ class Batch:
         endings, clock, memory = self._endings, self.clock, self._memory
         while endings[0][2]._ends_tokens != endings[0][0] or endings[0][2]._clock is None:
             heapq.heappop(endings)  # of one that was aborted or preempted meanwhile
-        steps = clock.until(endings[0][0])
+        steps = clock.until(endings[0][0]) if clock.is_speculating else endings[0][0] - clock.tokens
         if is_short_of_blocks and self._fillings:
             # A block that gets its name may be the one that the head of the queue lacks.
             steps = min(steps, max(1, clock.until(self._fillings[0][0])))
         free = self.blocks.capacity - self.blocks.used
         safe_tokens = free // memory.count * self._block_tokens
-        last_tokens = clock.after(steps - 1)
+        last_tokens = clock.after(steps - 1) if clock.is_speculating else clock.tokens + steps - 1
         if last_tokens - clock.tokens > safe_tokens and memory.growth(last_tokens) > free:
             low, high = 1, steps  # the last step for which there are blocks; more tokens never take fewer
             while high - low > 1:
@@ -172,7 +172,7 @@ class Batch:
         were planned; of the last one's tokens the blocks are taken by the next plan, if there is one."""
         clock = self.clock
         before_tokens = clock.tokens
-        tokens = clock.after(steps)
+        tokens = clock.after(steps) if clock.is_speculating else before_tokens + steps
         if not is_to_the_end:
             self._fill(tokens)
         elif steps > 1 and (self._fillings or self.blocks.is_remembering):
@@ -215,7 +215,8 @@ class Batch:
         if clock is None:
             self.prefilling.pop(sequence, None)
         else:
-            self._own_blocks(sequence)
+            if not self._entrants or sequence not in self._entrants:  # as `_own_blocks`
+                sequence._private = self._memory.leave(sequence._base) - len(sequence._shared)
             sequence._produced = sequence.produced_tokens
             sequence._clock = None
             if self._entrants:

@@ -34,13 +34,14 @@ class Engine:
     `--scheduling-policy priority`. has_shares: keep the truth about attribution (`EngineSequence.shares`). starts_seconds:
     no step begins before. seed: of speculative decoding. sequence_tokens_max: the longest sequence, prompt and completion, that
     the KV cache can hold.
+
+    To be read: next_event_seconds, when the stretch under way ends or, with work waiting and none under way, when the next may
+    begin, else None; begun, the sequences whose first token came in the last `advance`, in order.
     """
 
     __slots__ = (
         "_batch",
-        "_begun",
         "_book",
-        "_due_seconds",
         "_is_admitting",
         "_is_draining",
         "_is_paused",
@@ -52,10 +53,12 @@ class Engine:
         "_stretch",
         "_submitted",
         "_waiting",
+        "begun",
         "block_tokens",
         "counters",
         "has_prefix_cache",
         "is_by_priority",
+        "next_event_seconds",
         "profile",
         "sequence_tokens_max",
     )
@@ -90,11 +93,11 @@ class Engine:
         self._book = ShareBook(profile) if has_shares else None
         self._starts_seconds = starts_seconds
         self._sequences_max = profile.sequences_max
-        self._due_seconds: float | None = None
+        self.next_event_seconds: float | None = None
         self._submitted = 0
         self._leaving: list[EngineSequence] = []  # aborted, but in the step under way
         self._over: list[EngineSequence] = []
-        self._begun: list[EngineSequence] = []
+        self.begun: list[EngineSequence] = []
         self._progressed: list[EngineSequence] = []
         self._is_paused = False
         self._is_admitting = True
@@ -126,20 +129,10 @@ class Engine:
         return self._is_paused or not self._is_admitting
 
     @property
-    def next_event_seconds(self) -> float | None:
-        """When the stretch under way ends or, with work waiting and none under way, when the next may begin; else None."""
-        return self._due_seconds
-
-    @property
     def next_step_seconds(self) -> float | None:
         """When the step under way ends; otherwise as `next_event_seconds`."""
         stretch = self._stretch
-        return stretch.end_seconds(stretch.ended_steps + 1) if stretch.steps else self._due_seconds
-
-    @property
-    def begun(self) -> list[EngineSequence]:
-        """Sequences whose first token came in the last `advance`, in order."""
-        return self._begun
+        return stretch.end_seconds(stretch.ended_steps + 1) if stretch.steps else self.next_event_seconds
 
     @property
     def kv_usage_ratio(self) -> float:
@@ -227,10 +220,10 @@ class Engine:
         sequences that came to their end."""
         over: list[EngineSequence] = []
         self._over = over
-        if self._begun:
-            self._begun = []
+        if self.begun:
+            self.begun = []
         stretch = self._stretch
-        while (due_seconds := self._due_seconds) is not None and due_seconds <= now_seconds:
+        while (due_seconds := self.next_event_seconds) is not None and due_seconds <= now_seconds:
             if stretch.steps:
                 self._end_stretch(due_seconds)
             self._begin(due_seconds)
@@ -239,8 +232,8 @@ class Engine:
     def advance_steps(self, now_seconds: float) -> list[Step]:
         """End every step that is due by `now_seconds`, one by one: the same as `advance`, told in full."""
         self._over = []
-        if self._begun:
-            self._begun = []
+        if self.begun:
+            self.begun = []
         stretch = self._stretch
         steps: list[Step] = []
         while (due_seconds := self.next_step_seconds) is not None and due_seconds <= now_seconds:
@@ -259,8 +252,8 @@ class Engine:
 
     def _arm(self, now_seconds: float) -> None:
         """With work to do and no step under way, the next may begin."""
-        if self._due_seconds is None and not self._is_paused and not self.is_idle:
-            self._due_seconds = max(now_seconds, self._starts_seconds)
+        if self.next_event_seconds is None and not self._is_paused and not self.is_idle:
+            self.next_event_seconds = max(now_seconds, self._starts_seconds)
 
     def _may_admit(self) -> bool:
         """Whether one that has just arrived might find a place in the next step."""
@@ -273,13 +266,13 @@ class Engine:
     def _cut(self, now_seconds: float) -> None:
         """Let the stretch end with the step under way."""
         self._stretch.cut(now_seconds)
-        self._due_seconds = self._stretch.ends_seconds
+        self.next_event_seconds = self._stretch.ends_seconds
 
     def _begin(self, now_seconds: float) -> None:
         """Plan the next stretch: those already running, then the queue."""
         batch, stretch = self._batch, self._stretch
         stretch.steps = 0
-        self._due_seconds = None
+        self.next_event_seconds = None
         if self._is_paused:
             return
         budget = batch.keep()
@@ -306,7 +299,7 @@ class Engine:
             # After a preemption nobody was admitted: the next step may.
             steps = 1 if preempted else batch.steps_alike(is_short_of_blocks)
             stretch.decode(self.profile.decode_steps(decoding), now_seconds, steps, batch.clock.growth(decoding))
-        self._due_seconds = stretch.ends_seconds
+        self.next_event_seconds = stretch.ends_seconds
 
     def _apply(self, ended: int) -> None:
         """Book the steps of the stretch up to the `ended`th: tokens, blocks, time and its shares."""
@@ -314,13 +307,14 @@ class Engine:
         steps = ended - stretch.ended_steps
         if steps <= 0:
             return
-        ended_seconds = stretch.end_seconds(ended)
+        is_to_the_end = ended == stretch.steps
+        ended_seconds = stretch.ends_seconds if is_to_the_end else stretch.end_seconds(ended)
         counters.steps += steps
         counters.busy_seconds += ended_seconds - stretch.looked_seconds
         stretch.looked_seconds = ended_seconds
         if self._book is not None:
             self._share(self._book, steps)
-        gained = batch.go_on(steps, is_to_the_end=ended == stretch.steps)
+        gained = batch.go_on(steps, is_to_the_end=is_to_the_end)
         counters.completion_tokens += gained
         if batch.clock.is_speculating:
             counters.draft_rounds += steps * batch.decoding
@@ -383,7 +377,7 @@ class Engine:
         del batch.prefilling[sequence]
         if sequence.first_token_seconds is None:
             sequence.first_token_seconds = ended_seconds
-            self._begun.append(sequence)
+            self.begun.append(sequence)
             counters.prompt_tokens += sequence.prompt_tokens
             counters.cached_tokens += sequence.cached_tokens
         if sequence.completion_tokens:

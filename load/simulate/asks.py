@@ -71,6 +71,7 @@ class Asks:
         self._keeps_lengths = keeps_lengths
         self.common_tokens = _common_tokens()
         self._context = INSTRUCTION + _context(seed)
+        self._contexts: dict[int, str] = {}  # its beginnings, by their characters
         self._characters_per_token = len(_context(seed)) / len(library(seed))
         self._read: dict[int, _Question] = {}
         self._predictions: dict[tuple[int, int], Prediction] = {}
@@ -84,7 +85,7 @@ class Asks:
             characters = len(INSTRUCTION) + int(context_tokens * self._characters_per_token)
             prompt = Prompt(
                 question.text,
-                self._context[: min(characters, SYSTEM_TEXT_CHARACTERS)],
+                self._beginning(min(characters, SYSTEM_TEXT_CHARACTERS)),
                 2,
                 question.estimate + characters // 4 + 1 + 2 * MESSAGE_TOKENS,
             )
@@ -111,6 +112,13 @@ class Asks:
             prefix=self._marks(tenant, arrival, prompt.tokens_estimate / prompt_tokens) if arrival.blocks else (),
         )
         return Ask(request, prediction, prompt_tokens, prompt.turns > 1)
+
+    def _beginning(self, characters: int) -> str:
+        """Of the context: one text for all that need it."""
+        text = self._contexts.get(characters)
+        if text is None:
+            text = self._contexts[characters] = self._context[:characters]
+        return text
 
     def _question(self, place: int) -> _Question:
         text = self._questions[place]

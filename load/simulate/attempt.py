@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from load.drive.schedule import Session
 from load.engine import EngineSequence
 from load.simulate.replica import SimulatedReplica
-from router.domain.decision import Candidate, Choice, Prediction
+from router.domain.decision import Choice, Prediction
 from router.domain.request import InferenceRequest
 from router.fleet.in_flight import Ticket
 from router.pricing.price import LeasedPrice, MeteredPrice
@@ -14,8 +14,8 @@ from router.pricing.price import LeasedPrice, MeteredPrice
 
 @dataclass(slots=True, eq=False)
 class Journey:
-    """One request from its arrival to its end. choices: the ranking; place: of the one that is tried next. turn: its place in the
-    session. retries: how many tries failed."""
+    """One request from its arrival to its end. choices: the ranking, where another than the first may come to be tried; place: of
+    the one that is tried next. turn: its place in the session. retries: how many tries failed."""
 
     request: InferenceRequest
     prediction: Prediction
@@ -32,14 +32,19 @@ class Journey:
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """One try. price: what it was opened with. first_seconds: when the client saw the first token."""
+    """One try, of this number. quality: predicted, of what was chosen. price: what it was opened with. first_seconds: when the
+    client saw the first token."""
 
-    id: str
+    number: int
     journey: Journey
-    candidate: Candidate
+    quality: float
     replica: SimulatedReplica
     price: LeasedPrice | MeteredPrice
     ticket: Ticket
     sequence: EngineSequence
     first_seconds: float | None = None
     is_over: bool = False
+
+    @property
+    def id(self) -> str:
+        return f"{self.journey.request.request_id}.{self.number}"

@@ -23,7 +23,9 @@ Price = LeasedPrice | MeteredPrice
 
 class Decider:
     """deployment: what the configuration amounts to; its backends, scopes and finder count until the fleet changes. clock:
-    simulated seconds. capacities: tokens of KV cache by leased backend, as the prefix index believes."""
+    simulated seconds. capacities: tokens of KV cache by leased backend, as the prefix index believes.
+
+    loads: what decisions take for the work in flight; the fleet's own count, unless somebody puts another view of it there."""
 
     def __init__(
         self,
@@ -47,6 +49,7 @@ class Decider:
         self.fleet = Fleet(
             deployment.backends, deployment.tiers, deployment.rules, clock=clock, on_health=self._heed_health
         )
+        self.loads = self.fleet.loads
         self._follow(deployment.backends)
 
     def configure(self, backends: Sequence[Backend], prices: Mapping[str, Price]) -> None:
@@ -71,7 +74,7 @@ class Decider:
             request,
             self._scopes.resolve(request.model),
             fleet.snapshot,
-            fleet.loads,
+            self.loads,
             prediction,
             now_seconds,
             tenancy=deployment.tenancies.get(request.tenant),

@@ -22,3 +22,8 @@ class Network:
             return 0.0
         seconds = rtt_seconds / 2
         return seconds * (1 + random.expovariate(1 / self.jitter)) if self.jitter else seconds
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether a way takes always the same."""
+        return not (self.exists and self.jitter)

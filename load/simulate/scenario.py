@@ -41,8 +41,6 @@ from router.selection.quality import tier_qualities
 
 # The collector's thresholds while a run lasts; Python's own are 700, 10, 10.
 COLLECTING_SELDOM = (50_000, 20, 100)
-# vLLM's block on a GPU.
-BLOCK_TOKENS = 16
 
 
 class PolicyChoice(Shape):
@@ -76,6 +74,8 @@ class Scenario(Shape):
     --keep-lengths` do, so that the router knows it beforehand. has_network: round trips and the time of HTTP and tokenizer;
     router_seconds: what a request takes in the router itself; network_jitter: by how much more, on average, a way takes than half
     the round trip.
+    block_tokens: of a block of the engines' KV cache, vLLM's 16 on a GPU; prompts of a hundred thousand tokens take a run as much
+    longer as there are blocks, and where the trace's own blocks are larger, smaller ones find no more in a cache.
     failures, preemptions, price_changes, autoscaling: what befalls the fleet (`happenings.py`, `scaling.py`).
     """
 
@@ -100,6 +100,7 @@ class Scenario(Shape):
     has_network: bool = True
     router_seconds: float = Field(default=0.0, ge=0)
     network_jitter: float = Field(default=0.0, ge=0)
+    block_tokens: int = Field(default=16, ge=1)
     failures: tuple[FailureConfig, ...] = ()
     preemptions: tuple[PreemptionConfig, ...] = ()
     price_changes: tuple[PriceChangeConfig, ...] = ()
@@ -236,7 +237,9 @@ class Laboratory:
         world, tally = self._world(choice, seed)
         witness = None
         if has_bounds:
-            witness = Witness(self._qualities, block_tokens=BLOCK_TOKENS, warmup_seconds=self.scenario.warmup_seconds)
+            witness = Witness(
+                self._qualities, block_tokens=self.scenario.block_tokens, warmup_seconds=self.scenario.warmup_seconds
+            )
             world.observers.append(witness)
         look_on(world)
         with _seldom_collecting():
@@ -326,7 +329,7 @@ class Laboratory:
             trace_block_tokens=block_tokens,
             network=Network(scenario.has_network, scenario.router_seconds, scenario.network_jitter),
             check_seconds=config.health.interval_seconds,
-            block_tokens=BLOCK_TOKENS,
+            block_tokens=scenario.block_tokens,
             seed=seed,
         )
         schedule(

@@ -6,6 +6,10 @@ checks show it, the engine profiles, the price book, the prefix index, the polic
 knows by itself. Between client and replica lie the router's own time, the pool's round trip, and the time that HTTP and tokenizer
 take.
 Deterministic: two events of one time keep the order in which they came about.
+
+Where nothing befalls the fleet, nobody looks on, and no request waits for another's answer, replicas have nothing to do with one
+another but that decisions look at their loads. Each then has a queue of its own, and is brought up to now when a decision looks
+at it (`NearLoads`): of a thousand replicas a request costs no more than of the few that it looks at.
 """
 
 import heapq
@@ -13,7 +17,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import count
+from itertools import count, islice
+from math import inf
 from random import Random
 from typing import Any, Protocol
 
@@ -25,9 +30,9 @@ from load.simulate.blocks import BlockNames
 from load.simulate.decider import Decider, Price
 from load.simulate.network import Network
 from load.simulate.replica import SimulatedReplica
-from load.simulate.tally import Tally
+from load.simulate.tally import Answer, Tally
 from load.traces import Arrival
-from router.domain.fleet import Backend, Replica
+from router.domain.fleet import IDLE, Backend, Load, Replica
 from router.domain.usage import Usage
 from router.errors import Refusal
 from router.fleet.health import CHECKS_TO_DOWN
@@ -36,7 +41,10 @@ from router.pricing.price import MeteredPrice
 from router.pricing.profile import EngineProfile
 
 # What takes a moment of simulated time, in the order of their frequency.
-STEP, REACH, ARRIVE, FIRST, END, HAPPEN = range(6)
+STEP, ATTEMPT, ARRIVE, HAPPEN = range(4)
+# So many answers are added to the tally at once, and so many requests are made before they are due.
+ANSWERS_AT_ONCE = 4096
+REQUESTS_AT_ONCE = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,31 @@ class Bill:
     lease_seconds: Mapping[str, float] = field(default_factory=dict)
     replicas_max: Mapping[str, int] = field(default_factory=dict)
     ended_seconds: float = 0.0
+
+
+class NearLoads(Mapping[str, Load]):
+    """Work in flight by replica, each brought up to now when it is looked at."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self._replicas = world.replicas
+        self._loads = world.decider.fleet.loads
+
+    def get(self, replica: str, default: Any = None) -> Any:
+        one, now_seconds = self._replicas[replica], self._world.now_seconds
+        if one.next_seconds < now_seconds:
+            self._world.catch_up(one, now_seconds)
+        return self._loads.get(replica, default)
+
+    def __getitem__(self, replica: str) -> Load:
+        load: Load = self.get(replica, IDLE)
+        return load
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._replicas)
+
+    def __len__(self) -> int:
+        return len(self._replicas)
 
 
 class Observer(Protocol):
@@ -126,14 +159,22 @@ class World:
         self.decisions = 0
         self.happened: Counter[str] = Counter()
         self.observers: list[Observer] = []
+        self._answers: list[Answer] = []
+        self._is_itemized = self._is_near = False
         self.decider = decider_on(lambda: self.now_seconds)
 
     def run(self, sessions: Iterator[Session]) -> None:
         """All sessions that begin before the end, to the end of their last answer; no turn is sent after the end.
 
-        sessions: in the order in which they begin; the next is asked for when its predecessor has begun.
+        sessions: in the order in which they begin; they are asked for as far ahead as REQUESTS_AT_ONCE says.
         """
-        self._push_session(sessions)
+        # Who looks on, and what fails, asks what each attempt paid, and which choices were left.
+        self._is_itemized = bool(self.observers or self._events)
+        if not self._is_itemized and self._network.is_fixed:
+            self._is_near = True
+            self.decider.loads = NearLoads(self)
+        coming = self._coming(sessions)
+        self._push_session(coming)
         events, pop = self._events, heapq.heappop
         while events:
             at_seconds, _, kind, what = pop(events)
@@ -142,26 +183,50 @@ class World:
                     self.now_seconds = at_seconds
                     what.armed_seconds = None
                     self._step(what)
+                    self._arm(what)
                 continue
             self.now_seconds = at_seconds
-            if kind == REACH:
-                self._reach(what)
-            elif kind == ARRIVE:
-                session, turn = what
+            if kind == ARRIVE:
+                session, turn, ask = what
                 if turn == 0:
-                    self._push_session(sessions)
+                    self._push_session(coming)
                 if at_seconds < self.until_seconds:
-                    self._arrive(session, turn)
-            elif kind == FIRST:
-                self._hear_first(what)
-            elif kind == END:
-                self._hear_end(what)
+                    self._arrive(session, turn, ask)
+            elif kind == ATTEMPT:
+                come_about, attempt = what
+                come_about(attempt)
             else:
                 what()
+        for one in self.replicas.values():
+            self.catch_up(one, inf)
+        self._tally.answered(self._answers)
+        self._answers.clear()
+        self._tally.useful_nanousd += self._totals_nanousd()
 
     def at(self, at_seconds: float, happening: Callable[[], object]) -> None:
         """Let it happen then."""
         self._push(at_seconds, HAPPEN, happening)
+
+    def catch_up(self, one: SimulatedReplica, until_seconds: float) -> None:
+        """Let what is due at the replica before then come about, where it has been left to itself."""
+        events, engine, now_seconds = one.events, one.engine, self.now_seconds
+        while True:
+            at_seconds = events[0][0] if events else inf
+            due_seconds = engine.next_event_seconds
+            if due_seconds is not None and due_seconds < at_seconds:
+                if due_seconds >= until_seconds:
+                    one.next_seconds = due_seconds
+                    break
+                self.now_seconds = due_seconds
+                self._step(one)
+            elif at_seconds < until_seconds:
+                _, _, come_about, attempt = heapq.heappop(events)
+                self.now_seconds = at_seconds
+                come_about(attempt)
+            else:
+                one.next_seconds = at_seconds
+                break
+        self.now_seconds = now_seconds
 
     def bill(self) -> Bill:
         """Of the time from 0 to the end. A replica that still answers then is paid for until it is done, and no other with it:
@@ -275,6 +340,7 @@ class World:
             self._profiles[backend.name],
             block_tokens=self._block_tokens,
             seed=next(self._seeds),
+            way_seconds=self._drawn_way_seconds(backend) if self._network.is_fixed else None,
             now_seconds=self.now_seconds,
         )
 
@@ -297,6 +363,10 @@ class World:
     def _configure(self) -> None:
         self.decider.configure(tuple(self.backends.values()), self.prices)
 
+    def _totals_nanousd(self) -> int:
+        """What attempts paid that were charged together. Replicas are never taken away where they are."""
+        return sum(one.charged_together_nanousd for one in self.replicas.values())
+
     @staticmethod
     def _book(
         one: SimulatedReplica,
@@ -315,19 +385,48 @@ class World:
         for attempt in one.stop():
             self._failed(attempt, fault)
 
-    # ------------------------------------------------------------------ a request
+    # ------------------------------------------------------------------ what comes about
 
     def _push(self, at_seconds: float, kind: int, what: object) -> None:
         heapq.heappush(self._events, (at_seconds, next(self._order), kind, what))
 
-    def _push_session(self, sessions: Iterator[Session]) -> None:
-        session = next(sessions, None)
-        if session is not None:
-            self._push(session[0].arrival.seconds, ARRIVE, (session, 0))
+    def _coming(self, sessions: Iterator[Session]) -> Iterator[tuple[Session, Ask]]:
+        """Each with its first request, which depends on nothing that happens: many at once are made in less time."""
+        while several := list(islice(sessions, REQUESTS_AT_ONCE)):
+            yield from [(session, self._asks.ask(session[0].number, session[0].arrival)) for session in several]
 
-    def _arrive(self, session: Session, turn: int) -> None:
-        one = session[turn]
-        request, prediction, prompt_tokens, has_context, cached_tokens = self._asks.ask(one.number, one.arrival)
+    def _push_session(self, coming: Iterator[tuple[Session, Ask]]) -> None:
+        for session, ask in coming:
+            if self._is_near and len(session) > 1:
+                self._end_near()
+            self._push(session[0].arrival.seconds, ARRIVE, (session, 0, ask))
+            return
+
+    def _later(self, at_seconds: float, come_about: Callable[[Attempt], None], attempt: Attempt) -> None:
+        """Let it come about at the attempt's replica."""
+        if not self._is_near:
+            self._push(at_seconds, ATTEMPT, (come_about, attempt))
+            return
+        one = attempt.replica
+        heapq.heappush(one.events, (at_seconds, next(self._order), come_about, attempt))
+        if at_seconds < one.next_seconds:
+            one.next_seconds = at_seconds
+
+    def _end_near(self) -> None:
+        """A request will wait for another's answer: from now on all that comes about does so in its order."""
+        self._is_near = False
+        self.decider.loads = self.decider.fleet.loads
+        for one in self.replicas.values():
+            self.catch_up(one, self.now_seconds)
+            for at_seconds, order, come_about, attempt in one.events:
+                heapq.heappush(self._events, (at_seconds, order, ATTEMPT, (come_about, attempt)))
+            one.events.clear()
+            self._arm(one)
+
+    # ------------------------------------------------------------------ a request
+
+    def _arrive(self, session: Session, turn: int, ask: Ask) -> None:
+        request, prediction, prompt_tokens, has_context, cached_tokens = ask
         try:
             choices = self.decider.decide(request, prediction, self.now_seconds)
         except Refusal as refusal:
@@ -336,7 +435,15 @@ class World:
         self.decisions += 1
         self._attempt(
             Journey(
-                request, prediction, choices, prompt_tokens, has_context, cached_tokens, session, turn, self.now_seconds
+                request,
+                prediction,
+                choices,
+                prompt_tokens,
+                has_context,
+                cached_tokens,
+                session,
+                turn,
+                self.now_seconds,
             )
         )
 
@@ -344,6 +451,8 @@ class World:
         """Try the next choice."""
         candidate = journey.choices[journey.place].candidate
         journey.place += 1
+        if not self._is_itemized:  # then this one answers; and what nobody needs is not kept for as long as it takes
+            journey.choices = ()
         one = self.replicas.get(candidate.replica.id)
         if one is None:  # taken away since the decision
             self._go_on(journey, "leaving")
@@ -356,9 +465,9 @@ class World:
             return
         estimate = request.prompt.tokens_estimate
         attempt = Attempt(
-            f"{request.request_id}.{journey.retries + 1}",
+            journey.retries + 1,
             journey,
-            candidate,
+            candidate.quality,
             one,
             one.price,
             self.decider.fleet.enter(
@@ -370,8 +479,12 @@ class World:
                 self._block_names.of(journey, arrival),
             ),
         )
+        if now < self._warmup_seconds:
+            one.uncounted_attempts += 1
+        elif not (self._is_itemized or one.uncounted_attempts or one.meter is None):
+            one.go_by_totals()
         one.opened(
-            attempt.id,
+            attempt,
             now,
             estimate,
             round(candidate.completion_tokens),
@@ -380,9 +493,8 @@ class World:
         )
         self.decider.sent(one.name, request)
         if self._network.exists:
-            profile = one.profile
-            overhead = profile.request_overhead_seconds + profile.request_seconds_per_token * journey.prompt_tokens
-            self._push(now + self._network.router_seconds + self._way_seconds(one) + overhead, REACH, attempt)
+            overhead = one.request_overhead_seconds + one.request_seconds_per_token * journey.prompt_tokens
+            self._later(now + self._network.router_seconds + self._way_seconds(one) + overhead, self._reach, attempt)
         else:
             self._reach(attempt)
 
@@ -397,8 +509,12 @@ class World:
         self._arm(one)
 
     def _arm(self, one: SimulatedReplica) -> None:
+        """Let the engine's next stretch end in its time."""
         due = one.engine.next_event_seconds
-        if due is not None and due != one.armed_seconds:
+        if self._is_near:
+            if due is not None and due < one.next_seconds:
+                one.next_seconds = due
+        elif due is not None and due != one.armed_seconds:
             one.armed_seconds = due
             self._push(due, STEP, one)
 
@@ -406,21 +522,23 @@ class World:
         """A stretch of steps has ended: first tokens, and ends."""
         engine, at_work = one.engine, one.at_work
         over = engine.advance(self.now_seconds)
-        way_seconds = self._way_seconds(one)
+        way_seconds = self._way_seconds(one) if one.way_seconds is None else one.way_seconds
         for sequence in engine.begun:
             if way_seconds:
-                self._push(self.now_seconds + way_seconds, FIRST, at_work[sequence])
+                self._later(self.now_seconds + way_seconds, self._hear_first, at_work[sequence])
             else:
                 self._hear_first(at_work[sequence])
         for sequence in over:
             if way_seconds:
-                self._push(self.now_seconds + way_seconds, END, at_work.pop(sequence))
+                self._later(self.now_seconds + way_seconds, self._hear_end, at_work.pop(sequence))
             else:
                 self._hear_end(at_work.pop(sequence))
-        self._arm(one)
 
     def _way_seconds(self, one: SimulatedReplica) -> float:
-        return self._network.way_seconds(one.backend.pool.rtt_seconds, self._jitter)
+        return self._drawn_way_seconds(one.backend) if one.way_seconds is None else one.way_seconds
+
+    def _drawn_way_seconds(self, backend: Backend) -> float:
+        return self._network.way_seconds(backend.pool.rtt_seconds, self._jitter)
 
     def _hear_first(self, attempt: Attempt) -> None:
         if attempt.is_over:
@@ -429,37 +547,43 @@ class World:
         request = attempt.journey.request
         if request.is_streaming:
             attempt.ticket.first_token(request.prompt.tokens_estimate)
-            attempt.replica.first_token(attempt.id, self.now_seconds)
+            attempt.replica.first_token(attempt, self.now_seconds)
 
     def _hear_end(self, attempt: Attempt) -> None:
         """The answer is whole."""
         journey, one, sequence, now = attempt.journey, attempt.replica, attempt.sequence, self.now_seconds
-        known = journey.known_cached_tokens
-        usage = Usage(
-            sequence.prompt_tokens + known, sequence.produced_tokens, cached_tokens=sequence.cached_tokens + known
-        )
-        self.decider.fleet.succeeded(one.name)
+        known, completion_tokens = journey.known_cached_tokens, sequence.produced_tokens
+        usage = Usage(sequence.prompt_tokens + known, completion_tokens, cached_tokens=sequence.cached_tokens + known)
+        if self._is_itemized:  # else nothing has ever failed that this could put right
+            self.decider.fleet.succeeded(one.name)
         cost = self._close(attempt, usage, is_answered=True)
-        self.answered_seconds = now
+        self.answered_seconds = max(self.answered_seconds, now)
         if journey.due_seconds >= self._warmup_seconds:
             first = attempt.first_seconds
-            self._tally.answered(
-                due_seconds=journey.due_seconds,
-                first_seconds=now if first is None or not journey.request.is_streaming else first,
-                ended_seconds=now,
-                backend=one.backend.name,
-                prompt_tokens=usage.prompt_tokens,
-                cached_tokens=usage.cached_tokens,
-                completion_tokens=sequence.produced_tokens,
-                cost_nanousd=cost,
-                is_metered=one.meter is None,
-                quality=attempt.candidate.quality,
+            answers = self._answers
+            answers.append(
+                Answer(
+                    journey.due_seconds,
+                    now if first is None or not journey.request.is_streaming else first,
+                    now,
+                    one.backend.name,
+                    usage.prompt_tokens,
+                    usage.cached_tokens,
+                    completion_tokens,
+                    cost,
+                    not one.is_leased,
+                    attempt.quality,
+                )
             )
+            if len(answers) == ANSWERS_AT_ONCE:
+                self._tally.answered(answers)
+                answers.clear()
         session, turn = journey.session, journey.turn + 1
         if turn < len(session):
             due = due_seconds(session[turn], now)
             if due < self.until_seconds:
-                self._push(due, ARRIVE, (session, turn))
+                one_turn = session[turn]
+                self._push(due, ARRIVE, (session, turn, self._asks.ask(one_turn.number, one_turn.arrival)))
 
     def _failed(self, attempt: Attempt, fault: str) -> None:
         """The replica did not deliver. Where nothing of the answer has gone out, another is asked."""
@@ -498,7 +622,9 @@ class World:
         attempt.ticket.leave()
         one = attempt.replica
         computed_tokens = usage.prompt_tokens - usage.cached_tokens if usage.prompt_tokens else None
-        cost = one.closed(attempt.id, self.now_seconds, computed_tokens)
+        if attempt.journey.due_seconds < self._warmup_seconds:
+            one.uncounted_attempts -= 1
+        cost = one.closed(attempt, self.now_seconds, computed_tokens)
         if cost is None:
             assert isinstance(attempt.price, MeteredPrice)
             cost = list_cost(attempt.price, usage)

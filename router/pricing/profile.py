@@ -122,21 +122,26 @@ class EngineProfile(BaseModel, frozen=True, extra="forbid"):
         prefill_pairs: over the step's prompt tokens, the sum of the tokens that each attends to; a chunk of t tokens behind
         p others has t·p + t·(t + 1) ÷ 2.
         """
-        seconds = self.step_overhead_seconds + self.sequence_seconds * decoding
-        speculation = self.speculation
-        if speculation is not None and decoding:
-            seconds += speculation.draft_seconds
-            decoding *= 1 + speculation.draft_tokens
+        # One read of the profile: those of a pydantic instance are dear.
+        (
+            overhead_seconds, weight_read_seconds, kv_read_seconds_per_token, compute_seconds_per_token, _, _, _,
+            attention_seconds_per_pair, expert_read_seconds, expert_miss_ratio, token_seconds, sequence_seconds,
+            prefill_overhead_seconds, _, _, draft_seconds, verified_tokens,
+        ) = self.figures  # fmt: skip
+        seconds = overhead_seconds + sequence_seconds * decoding
+        if decoding and verified_tokens > 1:
+            seconds += draft_seconds
+            decoding *= verified_tokens
         tokens = decoding + prefill_tokens
-        compute_seconds = self.compute_seconds_per_token * tokens
+        compute_seconds = compute_seconds_per_token * tokens
         if prefill_tokens:
-            seconds += self.prefill_overhead_seconds
-            compute_seconds += self.attention_seconds_per_pair * prefill_pairs
-        memory_seconds = self.weight_read_seconds + self.kv_read_seconds_per_token * context_tokens
-        if self.expert_read_seconds:
-            memory_seconds += self.expert_read_seconds * (1 - self.expert_miss_ratio**tokens)
+            seconds += prefill_overhead_seconds
+            compute_seconds += attention_seconds_per_pair * prefill_pairs
+        memory_seconds = weight_read_seconds + kv_read_seconds_per_token * context_tokens
+        if expert_read_seconds:
+            memory_seconds += expert_read_seconds * (1 - expert_miss_ratio**tokens)
         longer = memory_seconds if memory_seconds > compute_seconds else compute_seconds
-        return seconds + self.token_seconds * tokens + longer
+        return seconds + token_seconds * tokens + longer
 
     def decode_steps(self, decoding: int) -> "DecodeSteps":
         """Steps that only decode so many sequences; worked out once for each number of them."""

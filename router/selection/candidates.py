@@ -5,7 +5,7 @@ is worked out once per model name and set of needs. Ranking is the policies' bus
 (`now_seconds` is monotonic and comes from the caller).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from router.selection.eligibility import Fit, fit, why_too_long, why_unable
 from router.selection.lessons import Lessons
 from router.selection.prospect import Sight, appraise
 from router.selection.refusal import refuse_for_now, refuse_tenant, refuse_too_long, refuse_unable
-from router.selection.sample import in_order_of_chance
+from router.selection.sample import by_chance, in_order_of_chance
 from router.selection.scope import Scope
 from router.selection.site import Seat, Site
 from router.selection.tenancy import Tenancy, why_not_for
@@ -182,9 +182,12 @@ def _admitted(
     candidates: list[Candidate] = []
     healths = sight.snapshot.health
     for site in sites:
-        seats = site.seats
+        seats: Sequence[Seat] = site.seats
         if len(seats) > seats_max:
-            seats = _sampled(site, ask, sight, exclusions, ejected, seats_max)
+            if ask.cached_tokens or not site.is_up_in(healths):
+                seats = _sampled(site, ask, sight, exclusions, ejected, seats_max)
+            else:
+                seats = by_chance(site, ask.request.request_id, seats_max)
         elif site.well_in is not healths:  # else it is known that all of them are up
             fit_seats = []
             for seat in seats:
@@ -196,7 +199,7 @@ def _admitted(
                 if health.state is HealthState.EJECTED:
                     ejected.append((site, seat))
             if len(fit_seats) < len(seats):
-                seats = tuple(fit_seats)
+                seats = fit_seats
             else:
                 site.well_in = healths
         if site.lease is None and site.experience.is_shunned:

@@ -15,6 +15,14 @@ from router.selection.site import Seat, Site
 HOLDERS_RATIO = 0.5
 
 
+def by_chance(site: Site, request_id: str, seats_max: int) -> list[Seat]:
+    """The first of `in_order_of_chance` where nobody holds anything of the prompt: no more of them than the site has."""
+    seats, lot, strides = site.seats, crc32(request_id.encode()), site.strides
+    count, stride = len(seats), strides[lot % len(strides)]
+    at = (lot >> 8) % count
+    return [seats[place % count] for place in range(at, at + stride * seats_max, stride)]
+
+
 def in_order_of_chance(site: Site, request_id: str, cached_tokens: Mapping[str, int], seats_max: int) -> Iterator[Seat]:
     """Every seat of the site once: first who holds most of the prompt, then the others in an order of chance."""
     seats, holders = site.seats, tuple[Seat, ...]()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from math import gcd
 
-from router.domain.fleet import Backend, Health, Load, Replica, Scrape
+from router.domain.fleet import UP, Backend, Health, Load, Replica, Scrape
 from router.domain.request import InferenceRequest
 from router.pricing.drift import Drift, Drifts
 from router.pricing.price import MeteredPrice, Purchase
@@ -81,6 +81,8 @@ class Site:
         self.own_rtt_seconds = backend.pool.rtt_seconds
         self.egress_nanousd_per_byte = backend.pool.egress_nanousd_per_gb / 1e9
         self.well_in: Mapping[str, Health] | None = None
+        self._is_up = False
+        self._up_in: Mapping[str, Health] | None = None
         self.is_spot = self.lease is not None and self.lease.purchase is Purchase.SPOT
         self._scrapes: Mapping[str, Scrape] | None = None
         self._drifts_version = -1
@@ -107,6 +109,13 @@ class Site:
             return 0.0
         point = self.lease.point
         return self.preempted.loss_ratio(completion_tokens / point.tokens_per_step * point.step_seconds)
+
+    def is_up_in(self, healths: Mapping[str, Health]) -> bool:
+        """Whether all of its replicas may take work by these verdicts, whatever the time. They are gone through once."""
+        if healths is not self._up_in:
+            self._up_in = healths
+            self._is_up = all(healths.get(seat.id, UP).is_usable for seat in self.seats)
+        return self._is_up
 
     @cached_property
     def strides(self) -> tuple[int, ...]:

@@ -25,27 +25,35 @@ def test_a_run_is_decided_by_its_seed(laboratory: MakeLaboratory) -> None:
 def test_the_bill_is_what_the_replicas_cost_by_the_hour_and_charges_and_idle_are_all_of_it(
     laboratory: MakeLaboratory,
 ) -> None:
-    worlds: list[World] = []
+    """Whether or not anybody asks what each attempt paid."""
+    itemized: list[World] = []
+    together: list[World] = []
     ends = Ends()
 
     def look_on(world: World) -> None:
-        worlds.append(world)
+        itemized.append(world)
         ends.watch(world)
 
-    done = laboratory(warmup_seconds=0).simulate(PolicyChoice(name="round_robin"), 1, look_on)
+    lab, policy = laboratory(warmup_seconds=0), PolicyChoice(name="round_robin")
+    done, again = lab.simulate(policy, 1, look_on), lab.simulate(policy, 1, together.append)
     tally, billed = done.tally, done.bill
-    [world] = worlds
+    assert (again.bill, again.tally.useful_nanousd) == (billed, tally.useful_nanousd)
     # A replica that is still at work at the end is paid for until it is done, and no other with it.
     usd_per_hour = {"small/1": 0.80, "small/2": 0.80, "large/1": 7.56}
     nanousd = sum(usd / 3600 * 1e9 * max(60.0, ends.seconds[name]) for name, usd in usd_per_hour.items())
     assert billed.leased_nanousd == pytest.approx(nanousd, abs=8)
     assert len({max(60.0, ends.seconds[name]) for name in usd_per_hour}) > 1
+    [world], [other] = itemized, together
     meters = [replica.meter for replica in world.replicas.values() if replica.meter is not None]
-    charged = sum(meter.charged_nanousd for meter in meters)
-    assert charged == tally.useful_nanousd > 0
+    totals = [replica.total for replica in other.replicas.values() if replica.total is not None]
+    assert len(meters) == len(totals) == len(usd_per_hour)
     assert all(meter.bill == meter.charged_nanousd + meter.idle_nanousd + meter.residue for meter in meters)
+    for parts in (meters, totals):
+        charged, idle = sum(one.charged_nanousd for one in parts), sum(one.idle_nanousd for one in parts)
+        assert charged == tally.useful_nanousd > 0
+        assert 0 <= billed.leased_nanousd - charged - idle <= len(parts)
     assert tally.metered_nanousd > 0
-    assert dict(world.decider.fleet.loads) == {}
+    assert dict(world.decider.fleet.loads) == dict(other.decider.fleet.loads) == {}
 
 
 def test_policies_send_requests_where_they_say(laboratory: MakeLaboratory) -> None:
