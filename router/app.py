@@ -13,10 +13,10 @@ import structlog
 from fastapi import FastAPI
 
 from router.access.repeats import Repeats
+from router.accounting.books import ADVANCE_SECONDS, Books
+from router.accounting.bursar import Bursar
 from router.admin import AdminDoor, admin_keys, admin_port, build_admin
 from router.api import build_api
-from router.books import ADVANCE_SECONDS, Books
-from router.bursar import Bursar
 from router.cache.responses import ResponseCache
 from router.classify.classifier import Classifier
 from router.clock import Clock

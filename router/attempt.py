@@ -5,7 +5,7 @@ However an attempt ends (answer, failure, client gone, shutdown) exactly one `cl
 
 from collections.abc import Callable
 
-from router.accountant import Accountant
+from router.accounting.accountant import Accountant
 from router.dispatch.failure import AttemptFailed
 from router.domain.attempt import AttemptEnd, AttemptFacts, AttemptStatus, Charge
 from router.domain.decision import Candidate

@@ -12,9 +12,9 @@ from typing import Any
 
 import structlog
 
-from router.accountant import Accountant
+from router.accounting.accountant import Accountant
+from router.accounting.bursar import Bursar
 from router.attempt import Attempt
-from router.bursar import Bursar
 from router.clock import Clock
 from router.cohort import Cohort
 from router.conversation import ClientGone

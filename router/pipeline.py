@@ -15,7 +15,7 @@ import orjson
 from router.access.keys import Identity
 from router.access.limits import RequestLimits, WrongKeyThrottle
 from router.access.repeats import Repeats, repeat_name
-from router.bursar import Bursar
+from router.accounting.bursar import Bursar
 from router.classify.classifier import Classifier
 from router.clock import Clock
 from router.cohort import Cohort

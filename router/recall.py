@@ -10,7 +10,7 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
-from router.accountant import Accountant
+from router.accounting.accountant import Accountant
 from router.cache.answer import StoredAnswer
 from router.cache.key import TELLING_HEADERS, Served, answer_key, is_deterministic
 from router.cache.responses import ResponseCache, Tape

@@ -19,7 +19,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from router.accountant import Accountant
+from router.accounting.accountant import Accountant
+from router.accounting.reporter import Reporter
 from router.clock import Clock
 from router.domain.attempt import AttemptEnd, AttemptFacts, AttemptStatus
 from router.domain.fleet import Backend, Billing, EngineKind, Pool, PoolKind, Replica
@@ -29,7 +30,6 @@ from router.ledger.sqlite import SqliteLedger
 from router.ledger.store import LedgerStore
 from router.pricing.price import LeasedPrice, Purchase
 from router.pricing.profile import EngineProfile
-from router.reporter import Reporter
 
 ATTEMPTS = 10_000
 PER_SECOND = 1000

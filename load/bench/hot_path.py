@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from router.access.keys import Identity, api_key_hash, new_api_key
-from router.accountant import Accountant
+from router.accounting.accountant import Accountant
 from router.attempt import Attempt
 from router.classify.classifier import Classifier
 from router.clock import Clock

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from load.bench.books import BACKEND, END, PRICE, PROFILE, facts
-from router.accountant import Accountant
+from router.accounting.accountant import Accountant
 from router.clock import Clock
 from router.domain.fleet import Billing, Pool, PoolKind, Replica
 from router.ledger.address import PostgresAddress

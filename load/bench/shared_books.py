@@ -13,11 +13,11 @@ from pathlib import Path
 from rich.console import Console
 
 from load.bench.books import BACKEND, END, PRICE, PROFILE, facts
-from router.bookkeeper import Bookkeeper
+from router.accounting.bookkeeper import Bookkeeper
+from router.accounting.reporter import Reporter
 from router.clock import Clock
 from router.ledger.journals import Journals, WorkerJournal
 from router.ledger.shared import SharedLedger
-from router.reporter import Reporter
 
 WORKERS = 4
 ATTEMPTS = 20_000

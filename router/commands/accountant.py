@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import structlog
 
-from router.accounting import Accounting
+from router.accounting.process import Accounting
 from router.config.stores import AccountantPlace
 from router.config_file import load
 from router.config_source import ConfigRefused

@@ -7,14 +7,14 @@ import click
 import httpx
 import orjson
 
-from router.audit import Audit, LeaseAccount, audit
-from router.derivation import Finding
+from router.accounting.audit import Audit, LeaseAccount, audit
+from router.accounting.derivation import Finding
+from router.accounting.rebuild import rebuild
 from router.domain.money import usd_text
 from router.domain.periods import month_text
 from router.ledger.address import Address
 from router.ledger.store import LedgerError
 from router.ledger_options import AddressType
-from router.rebuild import rebuild
 
 FINDINGS_SHOWN = 100
 METRICS_SECONDS_MAX = 10.0

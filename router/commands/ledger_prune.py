@@ -2,10 +2,10 @@
 
 import click
 
+from router.accounting.prune import prune
 from router.domain.periods import month_text
 from router.ledger.address import Address
 from router.ledger.store import LedgerError
-from router.prune import prune
 
 FINDINGS_SHOWN = 20
 

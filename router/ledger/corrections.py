@@ -18,7 +18,7 @@ UNKNOWN = "CAST(NULL AS BIGINT)"
 _WAS = f"""
 CASE WHEN cost_nanousd IS NULL AND corrected_nanousd = 0 THEN {UNKNOWN} ELSE coalesce(cost_nanousd, 0) - corrected_nanousd END
 """
-# As `lost_charge` has it (`router/charging.py`).
+# As `lost_charge` has it (`router/accounting/charging.py`).
 _TAKEN_BACK = {
     "ended_ns": "booked_ns",
     "first_token_ns": UNKNOWN,

@@ -6,8 +6,8 @@ replica, with its meter's saved state. Totals are the sum of the charges, moved 
 total is the sum of its parts at every commit.
 
 Journal, prices and the position of the last checkpoint are the record, all else can be derived from them
-(`router/derivation.py`): so a closed event carries how the attempt ended, which the store takes from the charge that is
-written with it.
+(`router/accounting/derivation.py`): so a closed event carries how the attempt ended, which the store takes from the charge that
+is written with it.
 
 A saved meter state is as of a position in the journal; the events after it are its tail. State and tail together are the
 meter as it was at the last commit: that is how a restart goes on without losing or counting anything twice.

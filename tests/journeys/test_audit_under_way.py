@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from payloads import HELLO
 from whole_app import WholeApp, running
 
-from router.audit import audit
+from router.accounting.audit import audit
 from router.commands.ledger import ledger
 
 PATH = "/v1/chat/completions"

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from load.__main__ import main
 from load.traces import Arrival, Trace, read_trace
 from load.traces.formats import columns
-from router.accountant import Accountant
+from router.accounting.accountant import Accountant
 from router.domain.attempt import AttemptEnd, AttemptStatus
 from router.domain.usage import Usage
 from router.ledger.sqlite import SqliteLedger

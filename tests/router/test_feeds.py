@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from price_feed import NS, document, feed_server
 
-from router.accountant import Accountant
+from router.accounting.accountant import Accountant
 from router.feeds import Feeds, PollResult
 from router.ledger.sqlite import SqliteLedger
 from router.pricing.book import PriceBook

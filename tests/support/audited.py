@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from router.audit import Audit, audit
+from router.accounting.audit import Audit, audit
 from router.commands.report import PLACES
 from router.ledger.address import Address
 from router.ledger.history import Filters, SumBy, grand_total, read_history

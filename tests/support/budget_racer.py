@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from router.bursar import Bursar
+from router.accounting.bursar import Bursar
 from router.clock import Clock
 from router.config.stores import RedisConfig
 from router.domain.budget import Budget, Period

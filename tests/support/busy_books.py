@@ -15,7 +15,7 @@ import structlog
 from bookkeeping import CLOUD_PRICE, EDGE_PRICE, FLEET, LARGE, PRICES, PROFILES, SMALL, answered, facts
 from ledgers import Place
 
-from router.accountant import Accountant
+from router.accounting.accountant import Accountant
 from router.errors import Unavailable
 from router.ledger.address import address_from_text
 

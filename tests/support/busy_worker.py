@@ -1,9 +1,9 @@
 """One of several workers on a ledger, as busy as it can be until it is killed: `python busy_worker.py LEDGER SEED SPOOL`.
 
-LEDGER is a file, or the URL of a PostgreSQL; SPOOL a path. With an odd seed it only reports (`router/reporter.py`). Prints
-`durable <attempt>` for every metered attempt once its journal says that it is on disk, `refused <attempt>` where it cannot,
-`told <attempt>` once its end is, and `posted <nano-dollars>`, the sum of all costs and corrections that the totals have shown,
-while it keeps the books.
+LEDGER is a file, or the URL of a PostgreSQL; SPOOL a path. With an odd seed it only reports (`router/accounting/reporter.py`).
+Prints `durable <attempt>` for every metered attempt once its journal says that it is on disk, `refused <attempt>` where it
+cannot, `told <attempt>` once its end is, and `posted <nano-dollars>`, the sum of all costs and corrections that the totals have
+shown, while it keeps the books.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ from pathlib import Path
 import structlog
 from bookkeeping import CLOUD_PRICE, EDGE_PRICE, FLEET, LARGE, PRICES, PROFILES, SMALL, answered, facts
 
-from router.bookkeeper import Bookkeeper
-from router.books import Books
+from router.accounting.bookkeeper import Bookkeeper
+from router.accounting.books import Books
 from router.config.stores import AccountantPlace, LedgerConfig, SpoolConfig
 from router.domain.attempt import AttemptEnd, AttemptStatus
 from router.domain.usage import Usage

@@ -12,7 +12,7 @@ import busy_worker
 from bookkeeping import FLEET, PRICES, PROFILES
 from ledgers import Place
 
-from router.bookkeeper import Bookkeeper
+from router.accounting.bookkeeper import Bookkeeper
 from router.ledger.address import Address, PostgresAddress
 from router.ledger.journals import Journals
 from router.ledger.shared import SharedLedger

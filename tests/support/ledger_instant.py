@@ -4,7 +4,7 @@ from collections import defaultdict
 from contextlib import closing
 from pathlib import Path
 
-from router.derivation import derivation_of, replay
+from router.accounting.derivation import derivation_of, replay
 from router.domain.totals import LeaseTotal, Totals
 from router.ledger.reading import summed_lines
 from router.ledger.schema import open_reader

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bookkeeping import CLOUD, FLEET, HOUR, LARGE, PROFILE, SECOND, SMALL, answered, backend, facts
 
-from router.accountant import Accountant
+from router.accounting.accountant import Accountant
 from router.domain.attempt import AttemptEnd, AttemptStatus
 from router.domain.fleet import Billing, Pool, PoolKind
 from router.domain.usage import Usage

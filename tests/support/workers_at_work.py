@@ -4,14 +4,14 @@ import asyncio
 
 from bookkeeping import CLOUD_PRICE, EDGE_PRICE, FLEET, PRICES, PROFILES, SECOND, SMALL, answered, facts
 
-from router.accountant import Accountant
-from router.bookkeeper import Bookkeeper
+from router.accounting.accountant import Accountant
+from router.accounting.bookkeeper import Bookkeeper
+from router.accounting.reporter import Reporter
 from router.domain.attempt import AttemptEnd, Charge
 from router.domain.fleet import Backend
 from router.ledger.address import Address
 from router.ledger.journals import Journals, WorkerJournal
 from router.ledger.shared import SharedLedger
-from router.reporter import Reporter
 
 START = 1_795_000_000 * SECOND
 SILENCE_SECONDS = 10.0

@@ -15,7 +15,7 @@ from bookkeeping import CLOUD_PRICE, EDGE_PRICE, FLEET, LARGE, PRICES, PROFILES,
 from click.testing import CliRunner, Result
 from ports import free_port
 
-from router.accountant import Accountant
+from router.accounting.accountant import Accountant
 from router.commands.ledger import ledger
 from router.domain.attempt import AttemptEnd, AttemptStatus
 from router.domain.usage import Usage

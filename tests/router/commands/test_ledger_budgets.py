@@ -8,7 +8,7 @@ import pytest
 from bookkeeping import FLEET, LARGE, PRICES, PROFILES, answered, facts, make_version_4
 from click.testing import CliRunner, Result
 
-from router.accountant import Accountant
+from router.accounting.accountant import Accountant
 from router.commands.ledger import ledger
 from router.ledger.sqlite import SqliteLedger
 

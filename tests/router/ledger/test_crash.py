@@ -25,10 +25,10 @@ from bookkeeping import (
 from ledgers import Place
 from postgres_server import PostgresServer
 
-from router.accountant import Accountant
+from router.accounting.accountant import Accountant
+from router.accounting.rebuild import rebuild
 from router.domain.totals import Totals
 from router.ledger.schema import open_reader
-from router.rebuild import rebuild
 
 # In one ledger: the longer it lives, the longer its audit takes. `make test-crash` asks for more of them.
 KILLS_EACH = 20
@@ -39,7 +39,7 @@ FULL_DISK = """
 import asyncio, resource, sys, time
 from pathlib import Path
 from bookkeeping import EDGE_PRICE, FLEET, PRICES, PROFILES, SMALL, answered, facts
-from router.accountant import Accountant
+from router.accounting.accountant import Accountant
 from router.domain.totals import Totals
 from router.ledger.sqlite import SqliteLedger
 

@@ -16,11 +16,11 @@ from ledgers import Place
 from postgres_server import PostgresServer
 
 from router.__main__ import main
-from router.accountant import Accountant
+from router.accounting.accountant import Accountant
+from router.accounting.rebuild import rebuild
 from router.ledger.address import Address, PostgresAddress
 from router.ledger.store import LedgerError
 from router.ledger.tables import metadata
-from router.rebuild import rebuild
 
 START = 1_795_000_000 * SECOND
 # Names that are drawn, not derived.

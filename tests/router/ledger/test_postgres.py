@@ -25,7 +25,7 @@ from entries import charge, closed, opened
 from ledgers import Place
 from postgres_server import PostgresServer
 
-from router.accountant import Accountant
+from router.accounting.accountant import Accountant
 from router.domain.budget import Period, Span, span_at
 from router.domain.totals import Totals
 from router.errors import Unavailable

@@ -29,8 +29,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ledgers import Place
 
-from router.accountant import Accountant
-from router.audit import audit
+from router.accounting.accountant import Accountant
+from router.accounting.audit import audit
+from router.accounting.rebuild import rebuild
 from router.domain.attempt import AttemptEnd, AttemptStatus
 from router.domain.periods import NS_PER_HOUR
 from router.domain.usage import Usage
@@ -38,7 +39,6 @@ from router.ledger import rollups
 from router.ledger.periods import Period, read_periods
 from router.ledger.store import LedgerError
 from router.ledger.writer import BatchedLedger
-from router.rebuild import rebuild
 
 FIRST_HOUR = 498_648
 START = FIRST_HOUR * HOUR + 600 * SECOND

@@ -6,7 +6,7 @@ from pathlib import Path
 from bookkeeping import FLEET, LARGE, PRICES, PROFILES, SECOND, answered, assert_ledger_is_consistent, facts
 from ledgers import Place
 
-from router.accountant import Accountant
+from router.accounting.accountant import Accountant
 from router.domain.budget import DAY_NS, Period, Span, span_at
 from router.ledger.schema import reading
 from router.ledger.spending import spending_differences

@@ -14,8 +14,8 @@ from bookkeeping import assert_file_is_consistent
 from busy_workers import Busy, booked_events, take_up, until
 from ledgers import Place
 
+from router.accounting.rebuild import rebuild
 from router.ledger.schema import open_shared
-from router.rebuild import rebuild
 
 WORKERS = 3
 KILLS_EACH = 10

@@ -17,8 +17,9 @@ from busy_workers import Busy, booked_events, take_up, until
 from ledgers import SPOOL_BYTES_MAX, Place
 from postgres_server import PostgresServer
 
-from router.accountant import Accountant
-from router.bookkeeper import Bookkeeper
+from router.accounting.accountant import Accountant
+from router.accounting.bookkeeper import Bookkeeper
+from router.accounting.reporter import Reporter
 from router.errors import Unavailable
 from router.ledger.batch import Batch
 from router.ledger.journals import Journals, WorkerJournal
@@ -27,7 +28,6 @@ from router.ledger.shared import SharedLedger
 from router.ledger.spool import SpoolFile
 from router.ledger.store import Checkpoint, LedgerError
 from router.ledger.workers import EVENTS_PER_ROW, WorkerState
-from router.reporter import Reporter
 
 PATIENCE_SECONDS = 60.0
 

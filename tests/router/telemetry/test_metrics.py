@@ -10,7 +10,7 @@ from bookkeeping import CLOUD_PRICE, EDGE_PRICE, FLEET, LARGE, PRICES, PROFILES,
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from router.accountant import Accountant
+from router.accounting.accountant import Accountant
 from router.domain.attempt import AttemptEnd, AttemptStatus, Charge
 from router.domain.fleet import Health, HealthState, Load, Scrape, Snapshot
 from router.domain.periods import ArmSums

@@ -25,15 +25,15 @@ from bookkeeping import (
     make_version_2,
 )
 
-from router.accountant import Accountant
-from router.audit import audit
+from router.accounting.accountant import Accountant
+from router.accounting.audit import audit
+from router.accounting.rebuild import rebuild
 from router.domain.attempt import AttemptEnd, AttemptStatus
 from router.domain.usage import Usage, UsageSource
 from router.ledger.sqlite import SqliteLedger
 from router.ledger.store import LedgerError
 from router.pricing.price import ContextTier, LeasedPrice, MeteredPrice, Price, Purchase, TokenRates
 from router.pricing.snapshot import price_from_snapshot, snapshot_text
-from router.rebuild import rebuild
 
 START = 1_795_000_000 * SECOND
 TABLES = ("journal", "prices", "charges", "totals", "leases", "position")

@@ -11,11 +11,11 @@ from bookkeeping import CLOUD_PRICE, EDGE_PRICE, FLEET, LARGE, PRICES, PROFILES,
 from ledgers import Place
 from workers_at_work import AtWork, Clock, Keeping
 
+from router.accounting.reporter import Reporter
 from router.domain.attempt import Charge, CostStatus
 from router.errors import Unavailable
 from router.ledger.journals import WorkerJournal
 from router.pricing.cost import list_cost
-from router.reporter import Reporter
 
 
 class Desk:

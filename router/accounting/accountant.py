@@ -18,13 +18,13 @@ from collections.abc import Iterable, Mapping
 
 import structlog
 
-from router.charging import OpenAttempt, charge_of, lost_charge
+from router.accounting.charging import OpenAttempt, charge_of, lost_charge
+from router.accounting.leases import Leases, RunningLease
 from router.domain.attempt import AttemptEnd, AttemptFacts, Charge
 from router.domain.fleet import Backend, Billing
 from router.domain.totals import Account, Totals
 from router.domain.usage import UsageSource
 from router.errors import Unavailable
-from router.leases import Leases, RunningLease
 from router.ledger.store import Checkpoint, Event, EventKind, LedgerStore, Opened, Opening
 from router.pricing.amounts import Basis, estimated_usage
 from router.pricing.cost import list_cost

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 
 import structlog
 
-from router.accountant import NO_BASIS, Accountant
-from router.charging import OpenAttempt, charge_of, lost_charge
+from router.accounting.accountant import NO_BASIS, Accountant
+from router.accounting.charging import OpenAttempt, charge_of, lost_charge
+from router.accounting.leases import RunningLease
 from router.domain.attempt import Charge
 from router.domain.fleet import Backend, Billing
-from router.leases import RunningLease
 from router.ledger.rows import Closing
 from router.ledger.store import Correction, Event, EventKind, LedgerStore, Opened, Opening
 from router.pricing.amounts import Basis, estimated_usage

@@ -16,8 +16,10 @@ from ledgers import ENGINES, Place
 from postgres_server import PostgresServer
 
 from router.__main__ import main
-from router.accountant import Accountant
-from router.audit import audit
+from router.accounting.accountant import Accountant
+from router.accounting.audit import audit
+from router.accounting.prune import prune
+from router.accounting.rebuild import rebuild
 from router.domain.attempt import AttemptEnd, AttemptStatus, Charge
 from router.domain.usage import Usage
 from router.ledger.address import PostgresAddress
@@ -27,8 +29,6 @@ from router.ledger.rows import LINE_COLUMNS, charge_from_row
 from router.ledger.schema import open_reader, reading
 from router.ledger.shared import SharedLedger
 from router.ledger.store import Correction, Event, EventKind, LedgerError
-from router.prune import prune
-from router.rebuild import rebuild
 
 DAY = 86_400 * SECOND
 STEP = 2 * DAY

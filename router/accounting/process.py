@@ -14,7 +14,7 @@ import structlog
 from fastapi import FastAPI, Response
 from prometheus_client import CollectorRegistry
 
-from router.books import bookkeeper
+from router.accounting.books import bookkeeper
 from router.clock import Clock
 from router.config_file import LoadedConfig
 from router.deployment import deploy

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from router.derivation import Derivation, Finding, Replayed, derivation_of, replay
+from router.accounting.derivation import Derivation, Finding, Replayed, derivation_of, replay
 from router.domain.budget import DAY_NS
 from router.domain.periods import NS_PER_HOUR
 from router.ledger import rollups

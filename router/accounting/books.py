@@ -15,8 +15,9 @@ from typing import Protocol
 
 import structlog
 
-from router.accountant import Accountant
-from router.bookkeeper import Bookkeeper
+from router.accounting.accountant import Accountant
+from router.accounting.bookkeeper import Bookkeeper
+from router.accounting.reporter import Reporter
 from router.config.stores import AccountantPlace, LedgerConfig
 from router.deployment import Deployment
 from router.domain.attempt import Charge
@@ -27,7 +28,6 @@ from router.ledger.journals import BEAT_SECONDS, Journals, WorkerJournal
 from router.ledger.opening import open_ledger
 from router.ledger.shared import SharedLedger
 from router.ledger.writer import BatchedLedger
-from router.reporter import Reporter
 
 log = structlog.get_logger("jeton.books")
 

@@ -18,10 +18,10 @@ from typing import Protocol
 
 import structlog
 
+from router.accounting.head_accountant import HeadAccountant
 from router.domain.attempt import AttemptStatus, Charge
 from router.domain.fleet import Backend
 from router.domain.totals import NOTHING, Totals
-from router.head_accountant import HeadAccountant
 from router.ledger.rows import Closing
 from router.ledger.store import EventKind, LedgerError, LedgerStore, LockHeld, Opening
 from router.ledger.workers import Report, Told, Worker, WorkerState, is_of

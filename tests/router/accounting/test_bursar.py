@@ -14,7 +14,7 @@ import budget_racer
 import pytest
 from redis_server import RedisServer, redis_server
 
-from router.bursar import Bursar
+from router.accounting.bursar import Bursar
 from router.clock import Clock
 from router.config.stores import RedisConfig
 from router.domain.budget import Budget, Period
@@ -269,7 +269,7 @@ async def test_the_share_of_a_budget_that_a_reload_takes_out_is_given_back(tmp_p
 async def test_a_share_that_nobody_has_confirmed_for_long_is_not_spent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("router.bursar.SHARE_SECONDS", 1.0)
+    monkeypatch.setattr("router.accounting.bursar.SHARE_SECONDS", 1.0)
     with redis_server(tmp_path) as server:
         async with working(tmp_path, server) as bursar:
             await reserve(bursar, 1_000)

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from router.derivation import Finding
+from router.accounting.derivation import Finding
 from router.domain.attempt import AttemptStatus
 from router.domain.money import NANOUSD_PER_USD
 from router.domain.totals import Totals

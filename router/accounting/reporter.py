@@ -8,8 +8,8 @@ what a metered one cost is exact.
 
 from collections.abc import Iterable, Mapping
 
-from router.accountant import Accountant
-from router.charging import OpenAttempt, bare_charge
+from router.accounting.accountant import Accountant
+from router.accounting.charging import OpenAttempt, bare_charge
 from router.domain.attempt import AttemptEnd, Charge
 from router.domain.fleet import Backend, Billing
 from router.ledger.journals import WorkerJournal

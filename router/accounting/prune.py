@@ -7,7 +7,7 @@ that is off, and it takes what an audit of it takes. Totals, hours, days of budg
 
 from dataclasses import dataclass, field
 
-from router.derivation import Derivation, Finding, derivation_of, replay
+from router.accounting.derivation import Derivation, Finding, derivation_of, replay
 from router.domain.periods import month_text
 from router.ledger.address import Address
 from router.ledger.database import Database

@@ -20,7 +20,7 @@ from ports import free_port, free_ports
 from price_feed import document
 from test_group import PATIENCE_SECONDS, is_booked, until, write_config
 
-from router.accounting import Accounting
+from router.accounting.process import Accounting
 from router.config_file import load
 
 

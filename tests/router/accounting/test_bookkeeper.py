@@ -34,7 +34,9 @@ from hypothesis import strategies as st
 from ledgers import Place
 from workers_at_work import SILENCE_SECONDS, START, AtWork, Clock, Keeping
 
-from router.accountant import Accountant
+from router.accounting.accountant import Accountant
+from router.accounting.rebuild import rebuild
+from router.accounting.reporter import Reporter
 from router.commands.ledger import ledger
 from router.config.stores import LedgerConfig
 from router.domain.attempt import AttemptEnd, AttemptStatus
@@ -53,8 +55,6 @@ from router.ledger.store import LedgerError
 from router.ledger.workers import EVENTS_PER_ROW, REPORT_COLUMNS, WorkerState, missing_reports, read_told
 from router.pricing.cost import list_cost
 from router.pricing.weigher import Weigher
-from router.rebuild import rebuild
-from router.reporter import Reporter
 from router.reporting.focus import COLUMNS, focus_rows, restated
 from router.reporting.focus_rules import broken_rules
 

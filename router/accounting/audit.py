@@ -25,8 +25,8 @@ from typing import cast
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from router.audited_metrics import off_metrics, position_of, read_samples
-from router.derivation import Finding, derivation_of, replay
+from router.accounting.audited_metrics import off_metrics, position_of, read_samples
+from router.accounting.derivation import Finding, derivation_of, replay
 from router.domain.attempt import AttemptStatus, Charge, CostStatus
 from router.domain.totals import LeaseTotal, LineTotal, Totals
 from router.domain.usage import UsageSource

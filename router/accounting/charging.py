@@ -6,11 +6,11 @@ the prices and profiles that were in force when it was opened.
 
 from dataclasses import dataclass
 
+from router.accounting.leases import RunningLease
 from router.domain.attempt import AttemptEnd, AttemptFacts, AttemptStatus, Charge, CostStatus
 from router.domain.fleet import Billing
 from router.domain.totals import Account
 from router.domain.usage import Usage
-from router.leases import RunningLease
 from router.ledger.store import Opening
 from router.pricing.amounts import (
     Basis,

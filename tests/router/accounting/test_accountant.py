@@ -30,7 +30,7 @@ from bookkeeping import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from router.accountant import Accountant
+from router.accounting.accountant import Accountant
 from router.domain.attempt import AttemptEnd, AttemptStatus, Charge, CostStatus
 from router.domain.fleet import Backend, ScaleToZero
 from router.domain.money import NANOUSD_PER_USD
@@ -541,7 +541,7 @@ async def test_a_metered_attempt_is_on_disk_before_it_goes_out(tmp_path: Path) -
 async def test_f31_while_the_ledger_fails_metered_traffic_is_refused_and_leased_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("router.accountant.DURABLE_SECONDS_MAX", 1.5)
+    monkeypatch.setattr("router.accounting.accountant.DURABLE_SECONDS_MAX", 1.5)
     books = Books(tmp_path / "ledger.sqlite", events_waiting_max=20)
     await books.store.published(PATIENCE_SECONDS)
     blocker = sqlite3.connect(books.path, isolation_level=None)
