@@ -1,17 +1,15 @@
 """`jeton serve --workers`: several processes, one port, one ledger, one scrape; whichever dies."""
 
 import asyncio
-import json
 import os
 import select
 import signal
 import socket
-import sqlite3
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,8 @@ import httpx
 import pytest
 from audited import assert_audit_is_clean
 from emulated_fleet import EmulatedProcess
-from jeton_server import ENVIRONMENT, JETON, LEASE, JetonServer, fleet_config, new_api_key
+from groups import PATIENCE_SECONDS, is_booked, until, write_config
+from jeton_server import ENVIRONMENT, JETON, JetonServer, fleet_config, new_api_key
 from ports import free_port, free_ports
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
@@ -30,7 +29,6 @@ from router.group import Member, Supervisor, _Worker
 
 WORKERS = 4
 CLIENTS = 8
-PATIENCE_SECONDS = 60.0
 
 
 @contextmanager
@@ -60,13 +58,6 @@ def load(server: JetonServer) -> Iterator[list[int]]:
         is_over.set()
         for thread in threads:
             thread.join()
-
-
-def until(is_so: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not become so"
-        time.sleep(0.05)
 
 
 def scraped(server: JetonServer) -> dict[str, float]:
@@ -101,19 +92,8 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def is_booked(ledger: Path) -> bool:
-    """Nothing that was told waits for the accountant."""
-    with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as connection:
-        return bool(connection.execute("SELECT count(*) = 0 FROM reports").fetchone()[0])
-
-
 def log_of(server: JetonServer) -> str:
     return (server.directory / "jeton.log").read_text()
-
-
-def write_config(directory: Path, config: dict[str, Any]) -> None:
-    (directory / "router.yaml").write_text(json.dumps(config))
-    (directory / "prices.yaml").write_text(json.dumps({"prices": {"gpu": [LEASE]}}))
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ import httpx
 import pytest
 from audited import assert_audit_is_clean, assert_what_is_told_is_the_audits
 from emulated_fleet import EmulatedProcess
+from groups import PATIENCE_SECONDS, is_booked, until, write_config
 from jeton_server import ENVIRONMENT, JETON, PEPPER, JetonServer, fleet_config, new_api_key
 from ports import free_port, free_ports
 from price_feed import document
-from test_group import PATIENCE_SECONDS, is_booked, until, write_config
 
 from router.accounting.process import Accounting
 from router.config_file import load
