@@ -109,8 +109,8 @@ IO = {
     "router.cache": (DOMAIN, "router.config.stores", "router.redis_link"),
 }
 
-# What joins the rooms: files directly in `router`, and those of the books. First those of the configuration, then those that one request passes
-# through, then those that know everything.
+# What joins the rooms: files directly in `router`, and those of the books. First those of the configuration, then those that
+# one request passes through, then those that know everything.
 CONFIG = (
     "router.config", "router.config_source", "router.config_shape", "router.config_checks", "router.fleet_config",
     "router.profiles",

@@ -5,9 +5,17 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from load.bench.comparison.command import ENVIRONMENT, HERE, SETTINGS, choices, measure, scenarios
+from load.bench.comparison.command import (
+    ENVIRONMENT,
+    HERE,
+    RECORDED_HERE,
+    SETTINGS,
+    choices,
+    measure,
+    scenarios,
+)
 from load.bench.comparison.judged import Judged, Verdicts
-from load.bench.comparison.page import Row, equals, page
+from load.bench.comparison.page import RECORDED, Row, equals, page
 from load.simulate.scenario import PolicyChoice
 from router.config_file import load
 from router.domain.decision import Candidate
@@ -66,6 +74,13 @@ def test_answers_are_judged_by_what_real_models_made_of_the_question() -> None:
     assert verdicts.small_ratio == pytest.approx(2 / 3)
 
 
+@pytest.mark.parametrize("name", scenarios(RECORDED_HERE))
+def test_the_fleet_of_a_recorded_trace_is_in_order_and_every_policy_is_made_for_it(name: str) -> None:
+    assert {"spot_first", "edge_first"} <= {choice.called for choice in choices(name)}
+    scenario = yaml.safe_load(scenarios(RECORDED_HERE)[name].read_text(encoding="utf-8"))
+    load(RECORDED_HERE / scenario["config"], environ=ENVIRONMENT)
+
+
 @pytest.mark.parametrize("name", scenarios())
 def test_every_policy_of_a_scenario_can_be_made_and_its_fleet_is_in_order(name: str) -> None:
     for choice in choices(name):
@@ -93,3 +108,30 @@ def test_a_scenario_runs_and_is_told(tmp_path) -> None:
     assert row.small == 0.0
     assert row.bought_usd == 0.0
     assert 0 < row.usd <= row.usd_in_time
+
+
+def test_a_recorded_trace_is_looked_for_where_it_is_said_to_be(tmp_path) -> None:
+    header = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+    rows = "".join(f"2023-11-16 18:15:{second:02}.0000000,120,40\n" for second in range(10, 40))
+    (tmp_path / "azure_code_2023.csv").write_text(header + rows)
+    whole = scenarios(RECORDED_HERE)["azure_code"].read_text(encoding="utf-8")
+    short = tmp_path / "elsewhere" / "short.yaml"
+    short.parent.mkdir()
+    short.write_text(
+        whole.replace("seconds: 3600", "seconds: 20")
+        .replace("warmup_seconds: 60", "warmup_seconds: 2")
+        .replace("csv.gz", "csv")
+        .replace("config: ", f"config: {RECORDED_HERE}/")
+    )
+    row = measure(short, PolicyChoice(name="always_large"), (1,), tmp_path)
+    assert row.small == 0.0
+    assert row.usd > 0
+    told = page(
+        {"code": [replace(row, policy="quality_floor"), replace(row, policy="large tier only, on time")]},
+        {"code": "Code."},
+        "2026-11-26",
+        "quality_floor",
+        RECORDED,
+    )
+    assert "`load/bench/comparison/recorded/`" in told
+    assert "--traces TRACES" in told

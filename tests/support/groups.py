@@ -8,6 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from jeton_server import LEASE
+
 PATIENCE_SECONDS = 60.0
 
 

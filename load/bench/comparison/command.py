@@ -1,6 +1,7 @@
 """The command: run, tell, write the page."""
 
 import json
+import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from datetime import date
@@ -12,7 +13,7 @@ import click
 import yaml
 
 from load.bench.comparison.judged import Judged, Verdicts
-from load.bench.comparison.page import Row, page
+from load.bench.comparison.page import MADE, RECORDED, Row, page
 from load.bench.policies import read_outcomes
 from load.simulate import table
 from load.simulate.scenario import Laboratory, PolicyChoice, Scenario
@@ -20,7 +21,8 @@ from router.config_shape import check_shape
 from router.config_source import read_source
 from router.selection.loader import policy_names
 
-HERE = Path(__file__).parent / "scenarios"
+HERE = Path(__file__).parent / MADE.folder
+RECORDED_HERE = Path(__file__).parent / RECORDED.folder
 SETTINGS = Path(__file__).parent / "policies.yaml"
 DAY = date(2026, 11, 26)  # prices in force
 # The configurations name the variable; nothing is asked there.
@@ -31,6 +33,11 @@ ENVIRONMENT = {"CLOUD_API_KEY": "none"}
 @click.option("--scenario", "wanted", multiple=True, help="Only this one. Repeatable.")
 @click.option("--policy", "names", multiple=True, help="Only this one. Repeatable.")
 @click.option("--seed", "seeds", type=int, multiple=True, help="Instead of the scenarios'. Repeatable.")
+@click.option(
+    "--traces",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Instead of the scenarios that come with their traces, those on recorded ones, which are in this folder.",
+)
 @click.option("--processes", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the page there.")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures there.")
@@ -38,21 +45,23 @@ def comparison(
     wanted: tuple[str, ...],
     names: tuple[str, ...],
     seeds: tuple[int, ...],
+    traces: Path | None,
     processes: int,
     out: Path | None,
     json_path: Path | None,
 ) -> None:
     """Every policy on every scenario of this package, in simulated time."""
-    files = scenarios()
+    files = scenarios(HERE if traces is None else RECORDED_HERE)
     if missing := set(wanted) - files.keys():
         raise click.UsageError(f"there is no scenario {', '.join(sorted(missing))}; there are {', '.join(files)}")
     found: dict[str, list[Row]] = {}
     with ProcessPoolExecutor(processes) as workers:
         for name in wanted or files:
             chosen = [choice for choice in choices(name) if not names or choice.called in names]
-            run = partial(measure, files[name], seeds=seeds)
+            run = partial(measure, files[name], seeds=seeds, traces=traces)
+            began_seconds = time.monotonic()
             found[name] = list(workers.map(run, chosen))
-            click.echo(f"{name}:")
+            click.echo(f"{name}, {time.monotonic() - began_seconds:.0f} s:")
             for row in sorted(found[name], key=lambda row: row.usd):
                 click.echo("  " + " | ".join(row.cells()))
     if json_path is not None:
@@ -60,13 +69,16 @@ def comparison(
         json_path.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     if out is not None:
         said = {name: _said(files[name]) for name in found}
-        out.write_text(page(found, said, DAY, _settings()["measured"]), encoding="utf-8")
+        about = MADE if traces is None else RECORDED
+        out.write_text(page(found, said, DAY, _settings()["measured"], about), encoding="utf-8")
         click.echo(f"written to {out}")
 
 
-def measure(path: Path, choice: PolicyChoice, seeds: Sequence[int] = ()) -> Row:
-    """One policy on one scenario: means over the seeds."""
+def measure(path: Path, choice: PolicyChoice, seeds: Sequence[int] = (), traces: Path | None = None) -> Row:
+    """One policy on one scenario: means over the seeds. traces: the folder of its trace, if that is not the scenario's own."""
     scenario = check_shape(read_source(path), Scenario)
+    if traces is not None and scenario.trace is not None:
+        scenario = scenario.model_copy(update={"trace": traces.absolute() / scenario.trace})
     laboratory = Laboratory(scenario, path.parent, ENVIRONMENT, DAY)
     judged = PolicyChoice(
         name=f"{Judged.__module__}:{Judged.__name__}",
@@ -81,9 +93,9 @@ def measure(path: Path, choice: PolicyChoice, seeds: Sequence[int] = ()) -> Row:
     return Row.of(choice.called, table.over_seeds(runs), verdicts)
 
 
-def scenarios() -> dict[str, Path]:
+def scenarios(folder: Path = HERE) -> dict[str, Path]:
     """Their files, by name."""
-    return {file.stem: file for file in sorted(HERE.glob("*.yaml")) if not file.stem.endswith(("_fleet", "prices"))}
+    return {file.stem: file for file in sorted(folder.glob("*.yaml")) if not file.stem.endswith(("_fleet", "prices"))}
 
 
 def choices(scenario: str) -> list[PolicyChoice]:

@@ -19,10 +19,18 @@ LARGE = "large tier only, on time"
 # The measured policy with other parameters.
 VARIANTS = frozenset({LARGE, "floor of 0.6", "floor of 0.75"})
 
-# What the figures do not say.
-NOTES = [
-    "What to know before reading them:",
-    "",
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a page is of. options: of the command that wrote it; folder: of the scenarios; notes: what the figures do not say."""
+
+    title: str
+    options: str
+    folder: str
+    notes: Sequence[str]
+
+
+MADE_NOTES = (
     "- The aim of 60 % below the large tier on mixed chat holds at nine tenths of its quality (floor 0.55), and no higher;",
     "  *chat* has floors of 0.6 and 0.75 beside it. `docs/quality-cost.md` says why: an oracle could, whoever has only read the",
     "  question cannot. The shipped classifier was trained on these questions among others; on others it is a little worse.",
@@ -33,8 +41,22 @@ NOTES = [
     "- The simulated router does not learn how far replicas are from their profiles, and it has one worker.",
     "- A lease is paid to the end of the run, and a replica that still answers then until it is done.",
     "- `cascade` is not here: emulated words have no log-probability. `docs/quality-cost.md` reckons what a cascade could save.",
-    "",
-]
+)
+RECORDED_NOTES = (
+    "- The traces are not in the project: `TRACES` is a folder with the files that the scenarios name. Neither policies nor",
+    "  fleets were tuned on them; one seed.",
+    "- Recorded are times and lengths, of Mooncake and the agents also which blocks of the prompts are the same. What is asked",
+    "  is drawn, so a question may be of any length, and the agents' prompts of 90,000 tokens ask a question of a benchmark.",
+    "- The simulated router does not learn how far replicas are from their profiles, and it has one worker.",
+    "- A lease is paid to the end of the run, and a replica that still answers then until it is done.",
+)
+MADE = About("What each policy costs and delivers", "--out docs/policies.md", "scenarios", MADE_NOTES)
+RECORDED = About(
+    "What each policy costs and delivers on recorded traces",
+    "--traces TRACES --out docs/policies-on-traces.md",
+    "recorded",
+    RECORDED_NOTES,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +125,16 @@ def equals(rows: Sequence[Row], measured: str) -> list[Row]:
     return sorted(kept, key=lambda row: row.usd)
 
 
-def page(found: Mapping[str, Sequence[Row]], said: Mapping[str, str], day: date | str, measured: str) -> str:
+def page(
+    found: Mapping[str, Sequence[Row]], said: Mapping[str, str], day: date | str, measured: str, about: About = MADE
+) -> str:
     """Markdown. said: a sentence on each scenario. measured: the policy that the others are held against."""
     lines = [
-        "# What each policy costs and delivers",
+        f"# {about.title}",
         "",
-        f"Written by `python -m load.bench.comparison --out docs/policies.md` (prices of {day}). Do not edit.",
+        f"Written by `python -m load.bench.comparison {about.options}` (prices of {day}). Do not edit.",
         "",
-        "Every policy on every scenario of `load/bench/comparison/scenarios/`, in simulated time: the router's own finder,",
+        f"Every policy on every scenario of `load/bench/comparison/{about.folder}/`, in simulated time: the router's own finder,",
         "forecasts, prices and policies; engines on their profiles. What requests ask is drawn from 360 benchmark questions of",
         "which it is known what real models made of them (`load/data/README.md`). Prompts are as long as the trace says.",
         "",
@@ -129,7 +153,7 @@ def page(found: Mapping[str, Sequence[Row]], said: Mapping[str, str], day: date 
         *(_summary(name, rows, measured) for name, rows in found.items()),
         "",
     ]
-    lines += NOTES
+    lines += ["What to know before reading them:", "", *about.notes, ""]
     for name, rows in found.items():
         kept = equals(rows, measured)
         lines += [
