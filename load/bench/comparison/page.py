@@ -45,8 +45,8 @@ MADE_NOTES = (
 RECORDED_NOTES = (
     "- The traces are not in the project: `TRACES` is a folder with the files that the scenarios name. Neither policies nor",
     "  fleets were tuned on them; one seed.",
-    "- Recorded are times and lengths, of Mooncake and the agents also which blocks of the prompts are the same. What is asked",
-    "  is drawn, so a question may be of any length, and the agents' prompts of 90,000 tokens ask a question of a benchmark.",
+    "- Recorded are times and lengths, of Mooncake also which blocks of the prompts are the same. What is asked",
+    "  is drawn, so a question may be of any length.",
     "- The simulated router does not learn how far replicas are from their profiles, and it has one worker.",
     "- A lease is paid to the end of the run, and a replica that still answers then until it is done.",
 )
