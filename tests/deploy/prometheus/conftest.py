@@ -132,15 +132,25 @@ def _presses_on_the_budget(demo: WatchedDemo) -> bool:
 
 
 def _equip(demo: WatchedDemo) -> None:
-    """Switch on what a demo has not: a response cache, a price feed that says what the price is, and replicas that are looked
-    for. One of them is found, and gone again."""
+    """Switch on what a demo has not: a response cache, a price feed that says what the price is, a replica that sleeps, one of
+    spot that is not there, and replicas that are looked for. One of these is found, and gone again."""
     router, book = demo.directory / "router.yaml", demo.directory / "prices.yaml"
     config, prices = (yaml.safe_load(file.read_text(encoding="utf-8")) for file in (router, book))
     [central] = [pool for pool in config["pools"] if pool["name"] == "central"]
     [small] = [backend for backend in central["backends"] if backend["name"] == "central-small"]
     [replica] = small.pop("replicas")
+    nobodies = [{"url": f"http://127.0.0.1:{port}", "name": f"nobody-{port}"} for port in (7, 8, 9)]
+    nobody = nobodies.pop()
+    sleeper, spot = (
+        {**small, "name": name, "model": name, "replicas": [one]}
+        for name, one in zip(("on-call", "spot"), nobodies, strict=True)
+    )
+    sleeper["scale_to_zero"] = {"cold_start_seconds": 20, "idle_seconds": 60}
+    spot |= {"price": "spot-h100", "preemption": {"per_hour": 0.02, "prior_hours": 100, "away_seconds": 300}}
+    central["backends"] += [sleeper, spot]
+    prices["prices"]["spot-h100"] = [{**one, "purchase": "spot"} for one in prices["prices"]["central-h100"]]
     found = demo.directory / "replicas.yaml"
-    found.write_text(json.dumps([replica, {"url": "http://127.0.0.1:9", "name": "nobody"}]), encoding="utf-8")
+    found.write_text(json.dumps([replica, nobody]), encoding="utf-8")
     small["discovery"] = {"file": found.name, "grace_seconds": 1}
     config["cache"] = {}
     [row] = prices["prices"]["central-h100"]
