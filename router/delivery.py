@@ -19,7 +19,7 @@ from router.domain.request import Capability, Endpoint
 from router.domain.usage import Usage
 from router.recall import record
 from router.wire.acceptance import Probe, ProbedStream
-from router.wire.answers import read_answer
+from router.wire.answers import Answer, read_answer
 from router.wire.counting import COUNTABLE, said_in_answer
 from router.wire.streams import CompletionStream, EventedStream, Stream
 from router.work import Work
@@ -40,20 +40,7 @@ async def deliver_answer(
     work: Work, attempt: Attempt, exchange: Exchange, parcel: Parcel, probe: Probe | None, cohort: Cohort
 ) -> None:
     """A whole answer: read, judged and priced before its first byte goes out. Raises NotAccepted."""
-    backend = attempt.candidate.backend
-    try:
-        body = await read_whole(exchange, work.deployment.patience.first_byte_seconds, ANSWER_BYTES_MAX)
-    finally:
-        exchange.release()
-    answer = read_answer(
-        work.request.endpoint,
-        body,
-        model=backend.model,
-        context_tokens=backend.context_tokens,
-        choices=work.request.choices,
-    )
-    if answer.fault:
-        raise AttemptFailed.from_answer(answer.fault)
+    answer = await whole_answer(work, attempt, exchange)
     text = answer.body
     if probe is not None:
         is_accepted, text = probe.accepts(text)
@@ -69,15 +56,34 @@ async def deliver_answer(
         await cohort.assemble()
     headers = [(b"content-type", header_value(exchange, b"content-type")), *_labels(attempt)]
     shown = _shown(parcel, text)
-    if charge is not None:
-        if charge.cost_nanousd is not None:
-            headers.append((b"x-jeton-cost-usd", usd_text(charge.cost_nanousd).encode()))
-        tape = work.tape
-        if tape is not None:
-            headers.append(tape.header)
+    if charge is not None and charge.cost_nanousd is not None:
+        headers.append((b"x-jeton-cost-usd", usd_text(charge.cost_nanousd).encode()))
+    tape = work.tape
+    if tape is not None:
+        headers.append(tape.header)
+        if charge is not None:
             tape.add(shown)
-            record(tape, work.request, backend, charge, headers[0][1])
+            record(tape, work.request, attempt.candidate.backend, charge, headers[0][1])
     await work.call.answer(200, headers, shown)
+
+
+async def whole_answer(work: Work, attempt: Attempt, exchange: Exchange) -> Answer:
+    """An answer that is not streamed, read to its end. Raises AttemptFailed where it is none."""
+    backend = attempt.candidate.backend
+    try:
+        body = await read_whole(exchange, work.deployment.patience.first_byte_seconds, ANSWER_BYTES_MAX)
+    finally:
+        exchange.release()
+    answer = read_answer(
+        work.request.endpoint,
+        body,
+        model=backend.model,
+        context_tokens=backend.context_tokens,
+        choices=work.request.choices,
+    )
+    if answer.fault:
+        raise AttemptFailed.from_answer(answer.fault)
+    return answer
 
 
 async def deliver_stream(work: Work, attempt: Attempt, exchange: Exchange, parcel: Parcel, probe: Probe | None) -> None:

@@ -66,7 +66,9 @@ class Recount:
             self._resting.pop(replica, None)
         except (AttemptFailed, TimeoutError, ValueError) as error:
             log.warning("tokens could not be counted", replica=replica, error=str(error) or type(error).__name__)
-            self._resting[replica] = time.monotonic() + REST_SECONDS
+            now_seconds = time.monotonic()
+            self._resting = {one: until for one, until in self._resting.items() if until > now_seconds}
+            self._resting[replica] = now_seconds + REST_SECONDS
         finally:
             close()
 

@@ -12,13 +12,12 @@ from contextlib import asynccontextmanager
 import structlog
 
 from router.attempt import Attempt
-from router.delivery import ANSWER_BYTES_MAX, stream_reader
+from router.delivery import stream_reader, whole_answer
 from router.dispatch.failure import AttemptFailed
-from router.dispatch.relay import Relay, StreamRelay, is_event_stream, read_whole
+from router.dispatch.relay import Relay, StreamRelay, is_event_stream
 from router.domain.attempt import Charge
 from router.errors import Refusal
 from router.parcels import parcel_for
-from router.wire.answers import read_answer
 from router.work import Work
 
 log = structlog.get_logger("jeton.shadows")
@@ -67,10 +66,13 @@ class Shadows:
         except asyncio.CancelledError:
             record(attempt, attempt.cancel("shutdown"))
             raise
+        except Exception:  # whatever it was, its books are closed
+            log.exception("unexpected", request_id=attempt.facts.request_id)
+            charge = attempt.cancel("internal")
         record(attempt, charge)
 
     async def _ask(self, work: Work, attempt: Attempt) -> Charge:
-        backend, patience = attempt.candidate.backend, work.deployment.patience
+        patience = work.deployment.patience
         exchange = await self._relay.send(attempt.candidate.replica, parcel_for(work, attempt, None), patience)
         if is_event_stream(exchange):
             attempt.stream = stream = stream_reader(work, attempt, None)
@@ -84,17 +86,5 @@ class Shadows:
             finally:
                 relayed.release()
             return attempt.succeed(stream.usage(), stream.events)
-        try:
-            body = await read_whole(exchange, patience.first_byte_seconds, ANSWER_BYTES_MAX)
-        finally:
-            exchange.release()
-        answer = read_answer(
-            work.request.endpoint,
-            body,
-            model=backend.model,
-            context_tokens=backend.context_tokens,
-            choices=work.request.choices,
-        )
-        if answer.fault:
-            raise AttemptFailed.from_answer(answer.fault)
+        answer = await whole_answer(work, attempt, exchange)
         return attempt.succeed(answer.usage, answer.completion_tokens_estimate)

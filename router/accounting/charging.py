@@ -54,45 +54,21 @@ class OpenAttempt:
         return "" if self.basis.price is None else self.basis.price.price_id
 
 
-def charge_of(attempt: OpenAttempt, end: AttemptEnd, leased_nanousd: int | None, at_ns: int) -> Charge:
-    """leased_nanousd: its share of its lease; None without a lease."""
+def charge_of(
+    attempt: OpenAttempt, end: AttemptEnd, leased_nanousd: int | None, at_ns: int, *, is_bare: bool = False
+) -> Charge:
+    """leased_nanousd: its share of its lease; None without a lease. is_bare: only how it ended, its usage and its cost, which an
+    answer says and a budget is settled at, where the books are kept elsewhere: the rest is decided there."""
     facts, price = attempt.facts, attempt.basis.price
     usage = believable_usage(end, facts)
-    cost, standard = leased_nanousd, None
-    if leased_nanousd is not None:
-        standard = standard_amount(attempt.basis, usage)
-    elif attempt.billing is Billing.METERED and isinstance(price, MeteredPrice):
-        cost = standard = metered_amount(price, usage, end.status)
-    cost_parts, standard_parts = _parts(attempt, cost, standard, usage)
-    return Charge(
-        facts=facts,
-        billing=attempt.billing.value,
-        price_id=attempt.price_id,
-        opened_ns=attempt.opened_ns,
-        first_token_ns=attempt.first_token_ns,
-        ended_ns=max(at_ns, attempt.opened_ns),
-        status=end.status,
-        fault=end.fault,
-        http_status=end.http_status,
-        usage=usage,
-        cost_status=CostStatus.UNPRICED if cost is None else CostStatus.PRICED,
-        cost_nanousd=cost,
-        standard_nanousd=standard,
-        baseline_nanousd=None if cost is None else baseline_amount(facts, end.status, attempt.baseline, usage, cost),
-        cost_prompt_nanousd=cost_parts and cost_parts.prompt,
-        cost_cached_nanousd=cost_parts and cost_parts.cached,
-        standard_prompt_nanousd=standard_parts and standard_parts.prompt,
-        standard_cached_nanousd=standard_parts and standard_parts.cached,
-    )
-
-
-def bare_charge(attempt: OpenAttempt, end: AttemptEnd, leased_nanousd: int | None, at_ns: int) -> Charge:
-    """What an answer says and a budget is settled at, where the books are kept elsewhere: how the attempt ended, its usage and
-    its cost. All else that `charge_of` decides is decided there."""
-    facts, price, cost = attempt.facts, attempt.basis.price, leased_nanousd
-    usage = believable_usage(end, facts)
+    cost, standard, baseline = leased_nanousd, None, None
+    cost_parts = standard_parts = None
     if cost is None and attempt.billing is Billing.METERED and isinstance(price, MeteredPrice):
         cost = metered_amount(price, usage, end.status)
+    if cost is not None and not is_bare:
+        standard = cost if leased_nanousd is None else standard_amount(attempt.basis, usage)
+        baseline = baseline_amount(facts, end.status, attempt.baseline, usage, cost)
+        cost_parts, standard_parts = _parts(attempt, cost, standard, usage)
     return Charge(
         facts=facts,
         billing=attempt.billing._value_,
@@ -106,7 +82,12 @@ def bare_charge(attempt: OpenAttempt, end: AttemptEnd, leased_nanousd: int | Non
         usage=usage,
         cost_status=CostStatus.UNPRICED if cost is None else CostStatus.PRICED,
         cost_nanousd=cost,
-        standard_nanousd=None,
+        standard_nanousd=standard,
+        baseline_nanousd=baseline,
+        cost_prompt_nanousd=cost_parts and cost_parts.prompt,
+        cost_cached_nanousd=cost_parts and cost_parts.cached,
+        standard_prompt_nanousd=standard_parts and standard_parts.prompt,
+        standard_cached_nanousd=standard_parts and standard_parts.cached,
     )
 
 
@@ -131,17 +112,15 @@ def lost_charge(opening: Opening, opened_ns: int, leased_nanousd: int | None, at
     )
 
 
-def _parts(
-    attempt: OpenAttempt, cost: int | None, standard: int | None, usage: Usage
-) -> tuple[Parts | None, Parts | None]:
+def _parts(attempt: OpenAttempt, cost: int, standard: int | None, usage: Usage) -> tuple[Parts | None, Parts | None]:
     """Cost and standard cost by class of token; None: not known."""
     basis = attempt.basis
     if isinstance(basis.price, MeteredPrice):
-        parts = None if cost is None else rated_parts(cost, rates_for(basis.price, usage.prompt_tokens), usage)
+        parts = rated_parts(cost, rates_for(basis.price, usage.prompt_tokens), usage)
         return parts, parts
     if basis.profile is None or basis.rates is None:
         return None, None
     return (
-        None if cost is None else leased_parts(cost, attempt.prefill_nanousd, basis.profile, usage),
+        leased_parts(cost, attempt.prefill_nanousd, basis.profile, usage),
         None if standard is None else rated_parts(standard, basis.rates, usage),
     )

@@ -9,7 +9,7 @@ what a metered one cost is exact.
 from collections.abc import Iterable, Mapping
 
 from router.accounting.accountant import Accountant
-from router.accounting.charging import OpenAttempt, bare_charge
+from router.accounting.charging import OpenAttempt, charge_of
 from router.domain.attempt import AttemptEnd, Charge
 from router.domain.fleet import Backend, Billing
 from router.ledger.journals import WorkerJournal
@@ -100,7 +100,7 @@ class Reporter(Accountant):
             return self._closed[attempt_id]
         share = self._shares.pop(attempt_id, None)
         cost = None if share is None else share.replica.close(share, at_ns)
-        charge = bare_charge(attempt, end, cost, at_ns)
+        charge = charge_of(attempt, end, cost, at_ns, is_bare=True)
         if attempt.seq is not None:
             self._journal.report_end(charge, at_ns)
         self._remember(charge)

@@ -80,3 +80,18 @@ async def test_without_a_ratio_nothing_has_a_shadow(jeton: WholeApp) -> None:
     await jeton.http.post(PATH, json=BODY)
     assert [charge["status"] for charge in await jeton.charges()] == ["ok"]
     assert not jeton.app._shadows._running
+
+
+async def test_a_shadow_that_breaks_in_our_own_code_is_booked_and_ended_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("router.shadows.parcel_for", broken)
+    async with running(tmp_path, shadowed(backends=["small"]), alarms=frozenset({"unexpected"})) as jeton:
+        assert (await jeton.http.post(PATH, json=BODY)).status_code == 200
+        await jeton.settled()
+        found = by_status(await jeton.charges())
+        assert found.keys() == {"ok", "shadow"}
+        assert found["shadow"]["fault"] == "internal"
