@@ -64,13 +64,15 @@ class Stream:
 
 
 async def until_refused(replica: Replica) -> None:
-    """The port closes."""
+    """The port closes; a connection that it had taken just before is cut without an answer."""
     async with asyncio.timeout(60):
         while True:
             try:
                 await get(replica, "/health")
             except httpx.ConnectError:
                 return
+            except (httpx.RemoteProtocolError, httpx.ReadError):
+                pass
             await asyncio.sleep(0.02)
 
 
