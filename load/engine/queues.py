@@ -63,7 +63,8 @@ class PriorityQueue:
         self._waiting.add(sequence)
         heapq.heappush(self._heap, (*_rank(sequence), sequence))
 
-    put_back = push
+    def put_back(self, sequence: EngineSequence) -> None:
+        self.push(sequence)
 
     def head(self) -> EngineSequence:
         while self._heap[0][-1] not in self._waiting:

@@ -5,6 +5,7 @@ Near, the learned model knows best; far, it is at chance and the rules are not. 
 
 from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
 from math import exp
 from pathlib import Path
 from typing import Self
@@ -16,7 +17,7 @@ from router.classify.words import words
 from router.domain.decision import Prediction
 from router.domain.request import Prompt
 
-SHIPPED = Path(__file__).with_name("model.npz")
+SHIPPED = Path(str(files("router.classify") / "model.npz"))
 
 COMPLETION_TOKENS_MIN = 1.0
 COMPLETION_TOKENS_MAX = 16_384.0

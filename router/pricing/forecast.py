@@ -306,5 +306,5 @@ def _endings_awaited(profile: EngineProfile, busy: Occupancy, tokens: int) -> fl
     # When all have ended that it may wait for there is room: without word of endings, those that decode now.
     most = busy.decoding + busy.prefilling if busy.endings else busy.decoding
     if for_tokens > most:
-        for_tokens = most
+        for_tokens = float(most)
     return max(for_slots, for_tokens)

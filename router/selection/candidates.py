@@ -16,10 +16,10 @@ from router.errors import Refusal
 from router.pricing.price import MeteredPrice, Price
 from router.pricing.profile import EngineProfile
 from router.pricing.quote import Lease
+from router.selection.appraisal import Sight, appraise
 from router.selection.ask import NOTHING_CACHED, Ask
 from router.selection.eligibility import Fit, fit, why_too_long, why_unable
 from router.selection.lessons import Lessons
-from router.selection.prospect import Sight, appraise
 from router.selection.refusal import refuse_for_now, refuse_tenant, refuse_too_long, refuse_unable
 from router.selection.sample import by_chance, in_order_of_chance
 from router.selection.scope import Scope

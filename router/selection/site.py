@@ -5,7 +5,6 @@ many replicas costs little more than the arithmetic that is its own.
 """
 
 from collections.abc import Mapping
-from functools import cached_property
 from math import gcd
 
 from router.domain.fleet import UP, Backend, Health, Load, Replica, Scrape
@@ -87,6 +86,10 @@ class Site:
         self._scrapes: Mapping[str, Scrape] | None = None
         self._drifts_version = -1
         self._is_stale = False
+        # Ways through the seats for `sample.py`: steps by which one goes round without coming by one twice.
+        self.strides = _strides(len(self.seats))
+        self._by_id = {seat.id: seat for seat in self.seats}
+        self._rtts = dict(backend.pool.rtt_seconds_from)
 
     def survey(self, scrapes: Mapping[str, Scrape], drifts: Drifts, *, is_stale: bool) -> None:
         """Have each seat know its replica's last scrape and drift, and forget the outlooks that others were in. is_stale: some of
@@ -117,25 +120,12 @@ class Site:
             self._is_up = all(healths.get(seat.id, UP).is_usable for seat in self.seats)
         return self._is_up
 
-    @cached_property
-    def strides(self) -> tuple[int, ...]:
-        """Ways through the seats for `sample.py`: steps by which one goes round without coming by one twice."""
-        return _strides(len(self.seats))
-
-    @cached_property
-    def _by_id(self) -> Mapping[str, Seat]:
-        return {seat.id: seat for seat in self.seats}
-
     def holders(self, cached_tokens: Mapping[str, int], count: int) -> list[Seat]:
         """Seats whose prefix cache holds something of the prompt, those first that hold most; at most `count`."""
         by_id = self._by_id
         holding = [seat for replica in cached_tokens if (seat := by_id.get(replica)) is not None]
         holding.sort(key=lambda seat: (-cached_tokens[seat.id], seat.id))
         return holding[:count]
-
-    @cached_property
-    def _rtts(self) -> Mapping[str, float]:
-        return dict(self.backend.pool.rtt_seconds_from)
 
     def rtt_seconds(self, region: str) -> float:
         """Of the network, from clients in this region; the pool's own figure where nothing is said of it."""

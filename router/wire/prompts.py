@@ -86,7 +86,7 @@ def _content_text(content: object, where: str) -> tuple[str, int]:
 
 
 def _read_completions(members: dict[str, Any]) -> Content:
-    prompt = members.get("prompt")
+    prompt: Any = members.get("prompt")
     if prompt is None and members.get("prompt_embeds") is None:
         raise wrong_member("prompt", "a string, an array of strings, or token ids", prompt)
     text, tokens, count = _texts(prompt, "prompt")

@@ -1,0 +1,126 @@
+"""`jeton compile`: the hot pure rooms to machine code, by mypyc."""
+
+import shutil
+import tempfile
+from contextlib import chdir
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+
+from router.compiled import DIGEST_FILE, DIRECTORY, PROJECT, SWITCH, compiled_modules, sources_digest
+
+# What a request, or a simulated one, passes through time and again, so far as mypyc takes it.
+MODULES = (
+    "router/domain/attempt.py",
+    "router/domain/money.py",
+    "router/domain/request.py",
+    "router/domain/usage.py",
+    "router/classify/category.py",
+    "router/classify/classifier.py",
+    "router/classify/learned.py",
+    "router/classify/rules.py",
+    "router/classify/words.py",
+    "router/pricing/amounts.py",
+    "router/pricing/classes.py",
+    "router/pricing/cost.py",
+    "router/pricing/forecast.py",
+    "router/pricing/meter.py",
+    "router/pricing/quote.py",
+    "router/pricing/shares.py",
+    "router/pricing/weigher.py",
+    "router/pricing/weights.py",
+    "router/pricing/worst_case.py",
+    "router/selection/affinity.py",
+    "router/selection/appraisal.py",
+    "router/selection/ask.py",
+    "router/selection/candidates.py",
+    "router/selection/eligibility.py",
+    "router/selection/experience.py",
+    "router/selection/extent.py",
+    "router/selection/quality.py",
+    "router/selection/sample.py",
+    "router/selection/site.py",
+    "router/wire/answers.py",
+    "router/wire/json_body.py",
+    "router/wire/needs.py",
+    "router/wire/outgoing.py",
+    "router/wire/parse.py",
+    "router/wire/prompts.py",
+    "router/wire/sse.py",
+    "router/wire/streams.py",
+    "router/wire/usage.py",
+    "load/engine/batch.py",
+    "load/engine/engine.py",
+    "load/engine/memory.py",
+    "load/engine/pace.py",
+    "load/engine/queues.py",
+    "load/engine/records.py",
+    "load/engine/sequence.py",
+    "load/engine/shares.py",
+    "load/engine/stretch.py",
+)
+
+CONFIG = """\
+[mypy]
+strict = True
+follow_imports = silent
+"""
+
+
+@click.command("compile")
+@click.option("--remove", "is_removal", is_flag=True, help="Remove what was compiled: Python runs as it is written.")
+@click.option("--if-possible", is_flag=True, help="End well, and say so, where mypy or a C compiler is missing.")
+def compile_(is_removal: bool, if_possible: bool) -> None:
+    """Compile the pure rooms that every request passes through.
+
+    They take less of the CPU then: a request about a sixth less, a simulated one less than half. Needs mypy, setuptools and a
+    C compiler, and some forty seconds. When the sources change, what was compiled is passed over until it is made again; it is
+    also passed over where JETON_COMPILED is 0.
+    """
+    if is_removal:
+        shutil.rmtree(DIRECTORY, ignore_errors=True)
+        return
+    if compiled_modules():
+        click.echo("compiled already")
+        return
+    if missing := _missing():
+        if not if_possible:
+            raise click.ClickException(f"{missing} is missing")
+        click.echo(f"{missing} is missing, so nothing is compiled: all works, and costs more CPU (`jeton compile --help`)")
+        return
+    _compile()
+    click.echo(f"{len(MODULES)} modules compiled into {DIRECTORY}; {SWITCH}=0 turns them off")
+
+
+def _missing() -> str:
+    for module in ("mypyc", "setuptools"):
+        if find_spec(module) is None:
+            return module
+    return "" if shutil.which("cc") else "a C compiler (cc)"
+
+
+def _compile() -> None:
+    """All or nothing: the directory is there only when it is whole."""
+    from mypyc.build import mypycify
+    from setuptools import setup
+
+    DIRECTORY.parent.mkdir(parents=True, exist_ok=True)
+    digest = sources_digest()
+    with tempfile.TemporaryDirectory(dir=DIRECTORY.parent, prefix="jeton_compiling_") as made, chdir(PROJECT):
+        config = Path(made) / "mypy.ini"
+        config.write_text(CONFIG)
+        extensions = mypycify(
+            [f"--config-file={config}", *MODULES], opt_level="2", debug_level="0", target_dir=f"{made}/c"
+        )
+        built = Path(made) / "built"
+        setup(
+            name="jeton-compiled",
+            packages=[],
+            py_modules=[],
+            ext_modules=extensions,
+            script_args=["--quiet", "build_ext", f"--build-lib={built}", f"--build-temp={made}/o"],
+        )
+        (built / DIGEST_FILE).write_text(digest)
+        shutil.rmtree(DIRECTORY, ignore_errors=True)
+        built.rename(DIRECTORY)
