@@ -123,11 +123,11 @@ class World:
         asks: Asker,
         tally: Tally,
         *,
-        warmup_seconds: float = 0.0,
         until_seconds: float,
+        network: Network,
+        warmup_seconds: float = 0.0,
         block_tokens: int = 16,
         trace_block_tokens: int = 0,
-        network: Network,
         check_seconds: float = 2.0,
         seed: int = 0,
     ) -> None:

@@ -8,58 +8,7 @@ from pathlib import Path
 
 import click
 
-from router.compiled import DIGEST_FILE, DIRECTORY, PROJECT, SWITCH, compiled_modules, sources_digest
-
-# What a request, or a simulated one, passes through time and again, so far as mypyc takes it.
-MODULES = (
-    "router/domain/attempt.py",
-    "router/domain/money.py",
-    "router/domain/request.py",
-    "router/domain/usage.py",
-    "router/classify/category.py",
-    "router/classify/classifier.py",
-    "router/classify/learned.py",
-    "router/classify/rules.py",
-    "router/classify/words.py",
-    "router/pricing/amounts.py",
-    "router/pricing/classes.py",
-    "router/pricing/cost.py",
-    "router/pricing/forecast.py",
-    "router/pricing/meter.py",
-    "router/pricing/quote.py",
-    "router/pricing/shares.py",
-    "router/pricing/weigher.py",
-    "router/pricing/weights.py",
-    "router/pricing/worst_case.py",
-    "router/selection/affinity.py",
-    "router/selection/appraisal.py",
-    "router/selection/ask.py",
-    "router/selection/candidates.py",
-    "router/selection/eligibility.py",
-    "router/selection/experience.py",
-    "router/selection/extent.py",
-    "router/selection/quality.py",
-    "router/selection/sample.py",
-    "router/selection/site.py",
-    "router/wire/answers.py",
-    "router/wire/json_body.py",
-    "router/wire/needs.py",
-    "router/wire/outgoing.py",
-    "router/wire/parse.py",
-    "router/wire/prompts.py",
-    "router/wire/sse.py",
-    "router/wire/streams.py",
-    "router/wire/usage.py",
-    "load/engine/batch.py",
-    "load/engine/engine.py",
-    "load/engine/memory.py",
-    "load/engine/pace.py",
-    "load/engine/queues.py",
-    "load/engine/records.py",
-    "load/engine/sequence.py",
-    "load/engine/shares.py",
-    "load/engine/stretch.py",
-)
+from router.compiled import DIGEST_FILE, DIRECTORY, MODULES, PROJECT, SWITCH, compiled_modules, sources_digest
 
 CONFIG = """\
 [mypy]
