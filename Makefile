@@ -39,7 +39,8 @@ help: ## say what can be made
 # -- the project ------------------------------------------------------------------------------------------------------
 
 .PHONY: setup
-setup: .venv/.ready ## fill .venv from the pinned requirements (Python 3.11+)
+setup: .venv/.ready ## fill .venv from the pinned requirements (Python 3.11+), and compile what is hot where there is a C compiler
+	@$(BIN)/jeton compile --if-possible
 
 .venv/.ready: requirements/dev.txt pyproject.toml
 	$(call make_venv,.venv,$(PYTHONS),$(AT_LEAST_311),$(NO_PYTHON))
@@ -57,6 +58,10 @@ test: setup ## lint, types, and every test that needs nothing but .venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n auto
+
+.PHONY: test-interpreted
+test-interpreted: setup ## the tests of what is compiled, without: as Python runs it
+	JETON_COMPILED=0 $(BIN)/pytest -n auto tests/router/pricing tests/router/wire tests/router/classify tests/router/selection tests/load/test_engine.py tests/load/test_engine_agreement.py tests/load/simulate
 
 .PHONY: test-crash
 test-crash: setup ## 600 times kill -9 of one process that keeps the books, of several, and of PostgreSQL too, each followed by an audit (half an hour)

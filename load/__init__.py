@@ -1,3 +1,3 @@
 """The load laboratory: workloads in, an emulated or simulated fleet under them, dollars out."""
 
-import router  # what is compiled of `load.engine` is found by it
+import router  # noqa: F401  (what is compiled of it is found from then on)

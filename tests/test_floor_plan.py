@@ -129,6 +129,7 @@ JOINTS = {
     "router.price_watch": (PRICING, "router.config_file", "router.feeds"),
     "router.reload": ("router.config_file", *CONFIG),
     "router.clock": (),
+    "router.compiled": (),
     "router.redis_link": ("router.config.stores",),
     "router.open_files": ("router.config",),
     "router.cohort": (),
@@ -285,10 +286,12 @@ JOINTS = {
 
 PLAN: Mapping[str, tuple[str, ...]] = PURE | IO | JOINTS
 
-# Where names become modules: policies by file name, commands by entry point, sub-commands by file name.
+# Where names become modules: policies by file name, commands by entry point, sub-commands by file name, machine code by module.
 MAY_IMPORT_BY_NAME = {
     "router.selection.loader",
     "router.dispatch.provider_loader",
+    "router.compiled",
+    "router.commands.compile",
     "router.__main__",
     "load.__main__",
 }

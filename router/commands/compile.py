@@ -1,4 +1,4 @@
-"""`jeton compile`: the hot pure rooms to machine code, by mypyc."""
+"""`jeton compile`: the hot modules to machine code, by mypyc. What uses it is `router/compiled.py`."""
 
 import shutil
 import tempfile
@@ -31,12 +31,15 @@ def compile_(is_removal: bool, if_possible: bool) -> None:
         shutil.rmtree(DIRECTORY, ignore_errors=True)
         return
     if compiled_modules():
-        click.echo("compiled already")
+        if not if_possible:
+            click.echo("compiled already")
         return
     if missing := _missing():
         if not if_possible:
             raise click.ClickException(f"{missing} is missing")
-        click.echo(f"{missing} is missing, so nothing is compiled: all works, and costs more CPU (`jeton compile --help`)")
+        click.echo(
+            f"{missing} is missing, so nothing is compiled: all works, and costs more CPU (`jeton compile --help`)"
+        )
         return
     _compile()
     click.echo(f"{len(MODULES)} modules compiled into {DIRECTORY}; {SWITCH}=0 turns them off")
@@ -58,7 +61,7 @@ def _compile() -> None:
     digest = sources_digest()
     with tempfile.TemporaryDirectory(dir=DIRECTORY.parent, prefix="jeton_compiling_") as made, chdir(PROJECT):
         config = Path(made) / "mypy.ini"
-        config.write_text(CONFIG)
+        config.write_text(f"{CONFIG}cache_dir = {made}/cache\n")
         extensions = mypycify(
             [f"--config-file={config}", *MODULES], opt_level="2", debug_level="0", target_dir=f"{made}/c"
         )

@@ -1,0 +1,52 @@
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from router.commands import compile as command
+from router.commands.compile import compile_
+
+
+@pytest.fixture(autouse=True)
+def directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Nothing is compiled."""
+    monkeypatch.setattr(command, "DIRECTORY", tmp_path / "jeton_compiled")
+    monkeypatch.setattr(command, "compiled_modules", dict)
+    return tmp_path / "jeton_compiled"
+
+
+def test_without_a_c_compiler_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    result = CliRunner().invoke(compile_)
+    assert result.exit_code == 1
+    assert result.stderr == "Error: a C compiler (cc) is missing\n"
+
+
+def test_where_it_need_not_be_a_missing_compiler_is_said_and_no_failure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    result = CliRunner().invoke(compile_, ["--if-possible"])
+    assert result.exit_code == 0
+    assert "a C compiler (cc) is missing, so nothing is compiled: all works" in result.stdout
+
+
+def test_what_was_compiled_can_be_removed(directory: Path) -> None:
+    directory.mkdir()
+    (directory / "any.so").touch()
+    for _ in range(2):  # which may be nothing
+        assert CliRunner().invoke(compile_, ["--remove"]).exit_code == 0
+        assert not directory.exists()
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler: nothing can be compiled")
+def test_code_that_cannot_be_compiled_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
+    monkeypatch.setattr(command, "PROJECT", directory.parent)
+    wrong = directory.parent / "wrong.py"
+    wrong.write_text('NUMBER: int = "text"\n')
+    monkeypatch.setattr(command, "MODULES", ("wrong.py",))
+    result = CliRunner().invoke(compile_)
+    assert result.exit_code != 0
+    assert not directory.exists()
+    assert [path.name for path in directory.parent.iterdir()] == ["wrong.py"]
