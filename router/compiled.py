@@ -6,6 +6,7 @@ hold either way.
 """
 
 import os
+import sys
 import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
@@ -52,6 +53,7 @@ MODULES = (
     "router/selection/quality.py",
     "router/selection/sample.py",
     "router/selection/site.py",
+    "router/wire/acceptance.py",
     "router/wire/answers.py",
     "router/wire/json_body.py",
     "router/wire/needs.py",
@@ -61,13 +63,19 @@ MODULES = (
     "router/wire/sse.py",
     "router/wire/streams.py",
     "router/wire/usage.py",
-    "router/accounting/accountant.py",
-    "router/accounting/charging.py",
-    "router/accounting/head_accountant.py",
-    "router/accounting/leases.py",
-    "router/accounting/reporter.py",
-    "router/ledger/batch.py",
-    "router/ledger/rows.py",
+    "router/access/keys.py",
+    "router/access/limits.py",
+    "router/fleet/in_flight.py",
+    "router/fleet/state.py",
+    "router/telemetry/metrics.py",
+    "router/telemetry/money.py",
+    "router/dispatch/outbox.py",
+    "router/dispatch/plain.py",
+    "router/dispatch/relay.py",
+    "router/attempt.py",
+    "router/delivery.py",
+    "router/failover.py",
+    "router/parcels.py",
     "load/kv_cache.py",
     "load/engine/batch.py",
     "load/engine/engine.py",
@@ -137,3 +145,8 @@ def finders() -> list[MetaPathFinder]:
         return []
     modules = compiled_modules()
     return [CompiledFinder(modules)] if modules else []
+
+
+def is_compiled() -> bool:
+    """Whether this process runs what was compiled."""
+    return any(isinstance(finder, CompiledFinder) for finder in sys.meta_path)

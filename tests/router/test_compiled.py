@@ -1,6 +1,7 @@
 """What is compiled is used only while it is what the sources say. The compiler itself runs where there is one: see
 `test_compile.py`; here stands any file for what it makes."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -67,6 +68,30 @@ def test_one_byte_in_any_of_the_rooms_changes_the_digest(room: str, tmp_path: Pa
 def test_what_is_to_be_compiled_is_there() -> None:
     assert [module for module in MODULES if not (PROJECT / module).is_file()] == []
     assert len(set(MODULES)) == len(MODULES)
+
+
+def classes(module: Path) -> list[ast.ClassDef]:
+    return [node for node in ast.walk(ast.parse(module.read_text())) if isinstance(node, ast.ClassDef)]
+
+
+def test_no_class_that_python_runs_inherits_from_a_compiled_one() -> None:
+    """Which Python refuses, and only when one is made."""
+    compiled_classes = {
+        one.name
+        for module in MODULES
+        for one in classes(PROJECT / module)
+        if not one.decorator_list and not {ast.unparse(base) for base in one.bases} & {"Protocol", "NamedTuple"}
+    }
+    heirs = [
+        f"{path.relative_to(PROJECT)}: {one.name}({ast.unparse(base)})"
+        for package in ("router", "policies", "load")
+        for path in (PROJECT / package).rglob("*.py")
+        if str(path.relative_to(PROJECT)) not in MODULES
+        for one in classes(path)
+        for base in one.bases
+        if ast.unparse(base) in compiled_classes
+    ]
+    assert heirs == []
 
 
 def test_only_what_was_compiled_is_found_by_the_finder(made: Path) -> None:

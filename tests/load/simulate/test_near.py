@@ -11,6 +11,7 @@ from load.simulate.attempt import Attempt
 from load.simulate.scenario import PolicyChoice, Simulation
 from load.simulate.table import figures
 from load.simulate.world import World
+from router.compiled import is_compiled
 from router.domain.usage import Usage
 
 TRACE = "arrival_seconds,prompt_tokens,completion_tokens,session_id,turn,think_seconds\n"
@@ -61,6 +62,9 @@ def test_nobody_can_tell_whether_all_was_done_in_its_order(
         assert onlooker.nanousd == near.tally.useful_nanousd + near.tally.metered_nanousd
 
 
+@pytest.mark.skipif(
+    is_compiled(), reason="watches a method, which compiled code has not: `make test-interpreted` runs it"
+)
 def test_when_a_session_of_several_turns_begins_the_rest_is_done_in_its_order(
     laboratory: MakeLaboratory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from laboratories import DAY, Ends, MakeLaboratory, write_scenario
 from load.__main__ import main
 from load.simulate.scenario import Laboratory, PolicyChoice, Simulation
 from load.simulate.world import World
+from router.compiled import is_compiled
 from router.pricing.meter import ReplicaMeter
 
 SMALL = PolicyChoice(name="least_busy")
@@ -119,6 +120,9 @@ EVERYTHING: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.skipif(
+    is_compiled(), reason="watches a method, which compiled code has not: `make test-interpreted` runs it"
+)
 def test_charges_and_idle_time_are_all_of_the_bill_whatever_happens(
     laboratory: MakeLaboratory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

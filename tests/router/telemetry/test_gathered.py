@@ -6,7 +6,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from router.domain.totals import Totals
+from router.domain.totals import LeaseTotal, Totals
 from router.telemetry.gathered import LEDGERS, Gathered, Tally, tally_row
 from router.telemetry.labels import Vocabulary
 from router.telemetry.money import MoneyCollector
@@ -27,13 +27,8 @@ class Process:
 
     def keeps_the_books(self, bill_nanousd: Callable[[], int]) -> None:
         """It shows the ledger's totals."""
-        totals = lambda: Totals(0, {}, {}, {PLACE: _Lease(bill_nanousd(), 0)})  # noqa: E731
+        totals = lambda: Totals(0, {}, {}, {PLACE: LeaseTotal(bill_nanousd(), 0)})  # noqa: E731
         self.registry.register(MoneyCollector(totals, Vocabulary(9)))  # type: ignore[arg-type]
-
-
-class _Lease:
-    def __init__(self, bill_nanousd: int, idle_nanousd: int) -> None:
-        self.bill_nanousd, self.idle_nanousd = bill_nanousd, idle_nanousd
 
 
 class _Gauges(Collector):
