@@ -21,7 +21,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "import": ("router.commands.import_:import_", "Take over the configuration of another proxy."),
     "ledger": ("router.commands.ledger:ledger", "Show what requests have cost."),
     "report": ("router.commands.report:report", "Report where the money of a period went."),
-    "compile": ("router.commands.compile:compile_", "Compile the pure rooms that every request passes through."),
+    "compile": ("router.commands.compile:compile_", "Compile the modules that every request passes through."),
     "train": ("router.commands.train:train", "Train the classifier on outcomes."),
     "eval": ("router.commands.evaluate:evaluate", "Measure the classifier on outcomes."),
 }

@@ -122,7 +122,7 @@ class World:
         decider_on: Callable[[Callable[[], float]], Decider],
         asks: Asker,
         tally: Tally,
-        *,
+        *,  # those without a default first: mypyc takes no others
         until_seconds: float,
         network: Network,
         warmup_seconds: float = 0.0,

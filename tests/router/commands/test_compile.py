@@ -7,6 +7,8 @@ from click.testing import CliRunner
 from router.commands import compile as command
 from router.commands.compile import compile_
 
+needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler: nothing can be compiled")
+
 
 @pytest.fixture(autouse=True)
 def directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
@@ -29,7 +31,27 @@ def test_where_it_need_not_be_a_missing_compiler_is_said_and_no_failure(
     monkeypatch.setenv("PATH", str(tmp_path))
     result = CliRunner().invoke(compile_, ["--if-possible"])
     assert result.exit_code == 0
-    assert "a C compiler (cc) is missing, so nothing is compiled: all works" in result.stdout
+    assert "a C compiler (cc) is missing, so nothing is compiled: all works" in result.stderr
+
+
+@needs_compiler
+def test_without_pythons_headers_it_says_where_they_should_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(command.sysconfig, "get_path", lambda _: str(tmp_path))
+    result = CliRunner().invoke(compile_)
+    assert result.exit_code == 1
+    assert f"Python's headers are missing ({tmp_path}; on Debian, python3-dev)" in result.stderr
+
+
+@needs_compiler
+def test_where_it_need_not_be_a_compiler_that_fails_is_said_and_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise SystemExit("error: command 'cc' failed")
+
+    monkeypatch.setattr(command, "_compile", broken)
+    result = CliRunner().invoke(compile_, ["--if-possible"])
+    assert result.exit_code == 0
+    assert "the compiler failed (error: command 'cc' failed), so nothing is compiled" in result.stderr
+    assert CliRunner().invoke(compile_).exit_code == 1
 
 
 def test_what_was_compiled_can_be_removed(directory: Path) -> None:
@@ -40,7 +62,7 @@ def test_what_was_compiled_can_be_removed(directory: Path) -> None:
         assert not directory.exists()
 
 
-@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler: nothing can be compiled")
+@needs_compiler
 def test_code_that_cannot_be_compiled_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
     monkeypatch.setattr(command, "PROJECT", directory.parent)
     wrong = directory.parent / "wrong.py"
