@@ -27,6 +27,7 @@ from router.departures import Departures
 from router.deployment import deploy
 from router.discovery import Discovery
 from router.dispatch.names import BackendNames, StrangersNames
+from router.dispatch.outbox import Outbox
 from router.dispatch.relay import Relay
 from router.dispatch.retries import RetryBudget
 from router.dispatch.watchdog import Watchdog
@@ -120,7 +121,8 @@ class App:
             self._metrics.registry.register(KeeperCollector(self._books.keeper))
         self._metrics.registry.register(SpoolCollector(lambda: self._books.spool))
         self._names = BackendNames()
-        self._relay = Relay(self._watchdog, self._names)
+        self.outbox = Outbox()
+        self._relay = Relay(self._watchdog, self._names, self.outbox)
         self._strangers_names = StrangersNames()
         self._metrics.registry.register(PriceStateCollector(self._price_watch.rows))
         self._repeats = Repeats(config.repeats, config.redis, loaded.secrets.redis_password.get_secret_value())

@@ -15,7 +15,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from router.config.server import ServerConfig
-from router.dispatch.outbox import Outbox
+from router.dispatch.outbox import ChunkedBody, Outbox
 from router.dispatch.watchdog import NEVER, Watchdog
 from router.errors import BadRequest, ClientTooSlow, HeadersTooLarge, Refusal
 from router.wire.error_body import error_body
@@ -50,6 +50,8 @@ class DirectCycle(RequestResponseCycle):
 
     connection: "Connection"
     outbox: Outbox
+    # Of a chunked answer that has begun: for many pieces in a row, while the client has not left.
+    body_pieces: ChunkedBody
 
     def begin(self, head: bytes, *, length_bytes: int | None, closes: bool, body: bytes = b"") -> None:
         """The answer's head, and its first bytes. length_bytes: of the whole body; None: chunked."""
@@ -63,11 +65,13 @@ class DirectCycle(RequestResponseCycle):
         framing = b"transfer-encoding: chunked" if length_bytes is None else b"content-length: %d" % length_bytes
         end = b"\r\n\r\n" if self.keep_alive else b"\r\nconnection: close\r\n\r\n"
         self.outbox.write(self.transport, head + framing + end + body)
+        if length_bytes is None:
+            self.body_pieces = ChunkedBody(self.outbox, self.transport, self.flow)
 
     def put(self, data: bytes) -> None:
         """The next piece of a chunked answer; not empty."""
         if not self.disconnected:
-            self.outbox.write(self.transport, b"%x\r\n%b\r\n" % (len(data), data))
+            self.body_pieces.put(data)
 
     def end(self, data: bytes = b"") -> None:
         """The last piece of a chunked answer, or nothing further of one whose length was told."""
@@ -259,7 +263,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def guarded_protocol(limits: ServerConfig) -> type[GuardedProtocol]:
+def guarded_protocol(limits: ServerConfig, outbox: Outbox) -> type[GuardedProtocol]:
     """The protocol class that keeps these limits. uvicorn makes one instance for each connection."""
-    shared = {"limits": limits, "idle_connections": Watchdog(KEEP_ALIVE_PERIOD_SECONDS), "outbox": Outbox()}
+    shared = {"limits": limits, "idle_connections": Watchdog(KEEP_ALIVE_PERIOD_SECONDS), "outbox": outbox}
     return type("LimitedProtocol", (GuardedProtocol,), shared)

@@ -20,6 +20,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Header = tuple[bytes, bytes]
+# Takes a piece, not empty, and tells whether it may be given another.
+Outlet = Callable[[bytes], bool]
 
 
 REPEATED = (b"idempotent-replayed", b"true")
@@ -177,6 +179,23 @@ class Conversation:
             if exchange.flow.write_paused:
                 await self._drained(exchange)
             exchange.put(data)
+
+    def outlet(self) -> Outlet | None:
+        """Where the next pieces of a stream may be put at once, instead of `write`, until it returns False. None where there is
+        something to wait for, or the server under us is another."""
+        exchange = self._exchange
+        if exchange is None or exchange.disconnected or exchange.flow.write_paused:
+            return None
+        put = exchange.body_pieces.put
+        copy = self.copy
+        if copy is None:
+            return put
+
+        def copied(data: bytes) -> bool:
+            copy.add(data)
+            return put(data)
+
+        return copied
 
     async def finish(self, data: bytes = b"") -> None:
         """The last piece of a stream, and its end."""

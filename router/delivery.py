@@ -7,8 +7,9 @@ somebody else is asked.
 from functools import lru_cache
 
 from router.attempt import Attempt
+from router.cache.responses import Tape
 from router.cohort import Cohort
-from router.conversation import ClientGone, Header
+from router.conversation import ClientGone, Header, Outlet
 from router.dispatch.failure import AttemptFailed
 from router.dispatch.relay import Parcel, StreamRelay, header_value, read_whole
 from router.dispatch.upstream import Exchange
@@ -111,6 +112,9 @@ async def deliver_stream(work: Work, attempt: Attempt, exchange: Exchange, parce
                 if unheard_bytes > work.deployment.read_on.bytes_max:
                     raise ClientGone
             await work.call.write(piece)
+            outlet = work.call.outlet()
+            if outlet is not None:
+                await relayed.pour(outlet if tape is None else _taped(outlet, tape))
             piece = await relayed.next()
         last = _shown(parcel, stream.end())
         usage = stream.usage()
@@ -125,6 +129,14 @@ async def deliver_stream(work: Work, attempt: Attempt, exchange: Exchange, parce
         await work.call.finish(last)
     finally:
         relayed.release()
+
+
+def _taped(outlet: Outlet, tape: Tape) -> Outlet:
+    def put(piece: bytes) -> bool:
+        tape.add(piece)
+        return outlet(piece)
+
+    return put
 
 
 def can_count(work: Work, attempt: Attempt) -> bool:

@@ -8,6 +8,7 @@ import uvicorn
 
 from router.config.server import ServerConfig
 from router.connection import KEEP_ALIVE_SECONDS, guarded_protocol
+from router.dispatch.outbox import Outbox
 
 BACKLOG = 4096
 
@@ -26,14 +27,15 @@ class Server(uvicorn.Server):
         self._on_drain()
 
 
-def build_server(app: Any, limits: ServerConfig, on_drain: Callable[[], None]) -> Server:
-    """on_drain: called from the signal's handler when the server stops accepting and lets streams finish."""
+def build_server(app: Any, limits: ServerConfig, on_drain: Callable[[], None], outbox: Outbox | None = None) -> Server:
+    """on_drain: called from the signal's handler when the server stops accepting and lets streams finish. outbox: the one that
+    the relay writes to, too."""
     config = uvicorn.Config(
         app,
         host=limits.host,
         port=limits.port,
         loop="uvloop",
-        http=guarded_protocol(limits),
+        http=guarded_protocol(limits, outbox or Outbox()),
         ws="none",
         lifespan="on",
         backlog=BACKLOG,

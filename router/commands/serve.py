@@ -95,7 +95,7 @@ def run(loaded: LoadedConfig, host: str | None = None, port: int | None = None, 
     except LedgerError as error:
         click.echo(str(error), err=True)
         sys.exit(1)
-    server = build_server(app.asgi, server_config, app.drain)
+    server = build_server(app.asgi, server_config, app.drain, app.outbox)
     if share is None:
         log.info(
             "starting",

@@ -9,7 +9,7 @@ import asyncio
 import socket
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -36,10 +36,10 @@ LINGER_SECONDS = 1.0
 class PlainUpstream:
     """Connections are pooled per origin, newest first, and dropped when idle for `IDLE_SECONDS_MAX`."""
 
-    def __init__(self, watchdog: Watchdog, names: BackendNames | None = None) -> None:
+    def __init__(self, watchdog: Watchdog, names: BackendNames | None = None, outbox: Outbox | None = None) -> None:
         self._watchdog = watchdog
         self._names = names or BackendNames()
-        self._outbox = Outbox()
+        self._outbox = outbox or Outbox()
         self._idle: defaultdict[Origin, list[_Connection]] = defaultdict(list)
         self._heads: dict[tuple[Origin, bytes], bytes] = {}
 
@@ -163,6 +163,8 @@ class PlainExchange:
         "_is_paused",
         "_loop",
         "_pieces",
+        "_tap",
+        "_tap_seconds",
         "_waiter",
         "_watchdog",
         "deadline_seconds",
@@ -185,6 +187,8 @@ class PlainExchange:
         self._is_paused = False
         self._failure: UpstreamFailed | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._tap: Callable[[bytes], bool] | None = None
+        self._tap_seconds = 0.0
         watchdog.watch(self)
 
     @property
@@ -200,18 +204,27 @@ class PlainExchange:
     async def read(self, seconds: float) -> bytes:
         while True:
             if self._pieces:
-                data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-                self._pieces.clear()
-                self._buffered = 0
-                if self._is_paused and self._connection is not None:
-                    self._is_paused = False
-                    self._connection.transport.resume_reading()
-                return data
+                return self._taken()
             if self._is_complete:
                 return b""
             if self._failure is not None:
                 raise self._failure
             await self._news(seconds)
+
+    async def pour(self, take: Callable[[bytes], bool], seconds: float) -> None:
+        """Give each piece to `take` as it arrives, without a task's turn in between, as long as it returns True.
+
+        Comes back when it returned False, and when there is what only `read` tells. seconds: of silence. Raises what `take`
+        raises.
+        """
+        if self._pieces or self._is_complete or self._failure is not None:
+            return
+        self._tap = take
+        self._tap_seconds = seconds
+        try:
+            await self._news(seconds)
+        finally:
+            self._tap = None
 
     def release(self, *, lingers: bool = False) -> None:
         connection = self._connection
@@ -247,8 +260,28 @@ class PlainExchange:
         self.wake()
 
     def wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return
+        if self._tap is not None and self._pieces and not self._is_complete and self._failure is None:
+            try:
+                goes_on = self._tap(self._taken())
+            except Exception as error:
+                waiter.set_exception(error)
+                return
+            if goes_on:
+                self.deadline_seconds = time.monotonic() + self._tap_seconds
+                return
+        waiter.set_result(None)
+
+    def _taken(self) -> bytes:
+        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces.clear()
+        self._buffered = 0
+        if self._is_paused and self._connection is not None:
+            self._is_paused = False
+            self._connection.transport.resume_reading()
+        return data
 
     async def _news(self, seconds: float) -> None:
         self._waiter = self._loop.create_future()

@@ -4,7 +4,7 @@ Who is tried next, and what it costs, is decided above. Here a failure is only t
 replica may be asked, and what the client hears if nobody else can answer.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from time import time
@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from router.dispatch.credentials import CredentialsMissing, Vault, reread
 from router.dispatch.failure import CUT, FAILED, AttemptFailed, says_why, status_failure
 from router.dispatch.names import BackendNames
-from router.dispatch.plain import PlainUpstream
+from router.dispatch.outbox import Outbox
+from router.dispatch.plain import PlainExchange, PlainUpstream
 from router.dispatch.provider import Order
 from router.dispatch.tls import TlsUpstream
 from router.dispatch.upstream import Exchange, Headers, Origin, Upstream, UpstreamFailed, UpstreamRequest
@@ -59,9 +60,9 @@ class Parcel(NamedTuple):
 class Relay:
     """Both upstream clients, behind what the pipeline needs of them. vault: credentials of providers."""
 
-    def __init__(self, watchdog: Watchdog, names: BackendNames) -> None:
+    def __init__(self, watchdog: Watchdog, names: BackendNames, outbox: Outbox) -> None:
         self.vault = Vault()
-        self._plain = PlainUpstream(watchdog, names)
+        self._plain = PlainUpstream(watchdog, names, outbox)
         self._tls = TlsUpstream(names)
 
     async def send(self, replica: Replica, parcel: Parcel, patience: Patience) -> Exchange:
@@ -187,17 +188,13 @@ class StreamRelay:
                 raise self._failed(stream.fault, stream.fault)
             try:
                 data = await self._exchange.read(seconds)
-                events = self._splitter.feed(data) if data else self._last_event()
+                out = self._passed(self._splitter.feed(data) if data else self._last_event())
             except UpstreamFailed as failure:
                 if stream.is_finished:  # all was said; only the framing is missing
                     return None
                 raise _transport_failure(failure, CUT if stream.events else FAILED) from None
             except EventTooLong:
                 raise self._failed("bad_event", "an event without end") from None
-            if len(events) == 1:
-                out = stream.feed(events[0])
-            else:
-                out = b"".join([stream.feed(event) for event in events if not stream.fault])
             if out:
                 return out
             if not data:
@@ -207,6 +204,28 @@ class StreamRelay:
         if not stream.is_finished:
             raise self._failed("unfinished", "no finish reason before the end")
         return None
+
+    async def pour(self, send: Callable[[bytes], bool]) -> None:
+        """The next pieces to `send` as they arrive, where the upstream can, until it returns False or there is something else to
+        hear: `next` says what. Raises AttemptFailed."""
+        exchange = self._exchange
+        if not isinstance(exchange, PlainExchange) or self.stream.is_done or self.stream.fault:
+            return
+
+        def take(data: bytes) -> bool:
+            out = self._passed(self._splitter.feed(data))
+            return (not out or send(out)) and not self.stream.is_done and not self.stream.fault
+
+        try:
+            await exchange.pour(take, self._patience.chunk_seconds)
+        except EventTooLong:
+            raise self._failed("bad_event", "an event without end") from None
+
+    def _passed(self, events: list[bytes]) -> bytes:
+        stream = self.stream
+        if len(events) == 1:
+            return stream.feed(events[0])
+        return b"".join([stream.feed(event) for event in events if not stream.fault])
 
     def _failed(self, fault: str, detail: str) -> AttemptFailed:
         return AttemptFailed(fault, BackendFailed(CUT if self.stream.events else FAILED, detail=detail))

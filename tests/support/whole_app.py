@@ -316,7 +316,7 @@ async def running(
         with structlog.testing.capture_logs() as events:
             app = App(loaded)
             limits = loaded.config.server.model_copy(update={"port": 0})
-            server = build_server(app.asgi, limits, app.drain)
+            server = build_server(app.asgi, limits, app.drain, app.outbox)
             server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]  # they are the test runner's
             serving = asyncio.create_task(server.serve())
             try:

@@ -332,3 +332,137 @@ async def test_a_cancelled_send_leaves_nothing_watched_and_nothing_open() -> Non
             await task
         await asyncio.wait_for(closed.wait(), 5)
         assert len(watchdog) == 0
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+class Prompter:
+    """Sends what it is told, one piece after another, each in its own time."""
+
+    def __init__(self) -> None:
+        self.pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+    async def script(self, at: Backend, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await at.request(reader)
+        writer.write(CHUNKED)
+        while (piece := await self.pieces.get()) is not None:
+            writer.write(piece)
+
+
+async def pouring(upstream: PlainUpstream, at: Backend, take: Callable[[bytes], bool], seconds: float = 5.0):  # type: ignore[no-untyped-def]
+    exchange = await send(upstream, post(at))
+    task = asyncio.create_task(exchange.pour(take, seconds))
+    await asyncio.sleep(0)
+    return exchange, task
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def test_what_is_poured_comes_piece_by_piece_and_the_end_is_left_to_be_read() -> None:
+    prompter, taken = Prompter(), []
+
+    def take(data: bytes) -> bool:
+        taken.append(data)
+        return True
+
+    async with backend(prompter.script) as at:
+        exchange, task = await pouring(PlainUpstream(Watchdog()), at, take)
+        for number in range(3):
+            prompter.pieces.put_nowait(chunk(b"%d" % number))
+            await until(lambda number=number: len(taken) == number + 1)  # type: ignore[misc]
+        prompter.pieces.put_nowait(chunk(b"last") + b"0\r\n\r\n")
+        await task
+        assert taken == [b"0", b"1", b"2"]
+        assert [await exchange.read(5.0), await exchange.read(5.0)] == [b"last", b""]
+        await exchange.pour(take, 5.0)  # nothing is left to pour
+        assert len(taken) == 3
+
+
+async def test_pouring_ends_with_the_first_piece_that_is_one_too_many() -> None:
+    prompter, taken = Prompter(), []
+
+    def take(data: bytes) -> bool:
+        taken.append(data)
+        return len(taken) < 2
+
+    async with backend(prompter.script) as at:
+        exchange, task = await pouring(PlainUpstream(Watchdog()), at, take)
+        for number in range(2):
+            prompter.pieces.put_nowait(chunk(b"%d" % number))
+            await until(lambda number=number: len(taken) == number + 1)  # type: ignore[misc]
+        await task
+        prompter.pieces.put_nowait(chunk(b"2"))
+        assert await exchange.read(5.0) == b"2"
+        assert taken == [b"0", b"1"]
+
+
+async def test_what_was_there_before_is_not_poured_past() -> None:
+    prompter, taken = Prompter(), []
+    async with backend(prompter.script) as at:
+        exchange = await send(PlainUpstream(Watchdog()), post(at))
+        prompter.pieces.put_nowait(chunk(b"before"))
+        await until(lambda: exchange._buffered > 0)
+        await exchange.pour(lambda data: not taken.append(data), 5.0)
+        assert (taken, await exchange.read(5.0)) == ([], b"before")
+
+
+async def test_an_error_in_who_takes_is_raised_to_who_pours() -> None:
+    prompter = Prompter()
+
+    def take(data: bytes) -> bool:
+        raise ValueError("not this")
+
+    async with backend(prompter.script) as at:
+        _, task = await pouring(PlainUpstream(Watchdog()), at, take)
+        prompter.pieces.put_nowait(chunk(b"x"))
+        with pytest.raises(ValueError, match="not this"):
+            await task
+
+
+async def test_f3_a_connection_that_breaks_while_it_is_poured_is_heard_by_who_reads() -> None:
+    prompter, taken = Prompter(), []
+    async with backend(prompter.script) as at:
+        exchange, task = await pouring(PlainUpstream(Watchdog()), at, lambda data: not taken.append(data))
+        prompter.pieces.put_nowait(chunk(b"half"))
+        prompter.pieces.put_nowait(None)
+        await task
+        if not taken:  # the end came with the piece
+            assert await exchange.read(5.0) == b"half"
+        with pytest.raises(UpstreamFailed) as failed:
+            await exchange.read(5.0)
+        assert failed.value.fault == "eof"
+
+
+async def test_f5_silence_while_a_stream_is_poured_ends_at_the_time_out_of_its_last_piece() -> None:
+    prompter, taken = Prompter(), []
+    watchdog = Watchdog(period_seconds=0.01)
+    async with backend(prompter.script) as at:
+        exchange, task = await pouring(PlainUpstream(watchdog), at, lambda data: not taken.append(data), seconds=3600.0)
+        exchange._tap_seconds = 0.05  # from the next piece on
+        prompter.pieces.put_nowait(chunk(b"x"))
+        await asyncio.wait_for(task, 10)
+        assert taken == [b"x"]
+        with pytest.raises(UpstreamFailed) as failed:
+            await exchange.read(5.0)
+        assert failed.value.fault == "stall"
+
+
+async def test_nothing_is_poured_once_its_task_was_cancelled() -> None:
+    prompter, taken = Prompter(), []
+    async with backend(prompter.script) as at:
+        exchange, task = await pouring(PlainUpstream(Watchdog()), at, lambda data: not taken.append(data))
+        task.cancel()
+        exchange.take(b"x")  # in the same turn of the loop
+        exchange.wake()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (taken, await exchange.read(5.0)) == ([], b"x")
