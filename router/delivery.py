@@ -7,9 +7,8 @@ somebody else is asked.
 from functools import lru_cache
 
 from router.attempt import Attempt
-from router.cache.responses import Tape
 from router.cohort import Cohort
-from router.conversation import ClientGone, Header, Outlet
+from router.conversation import ClientGone, Header
 from router.dispatch.failure import AttemptFailed
 from router.dispatch.relay import Parcel, StreamRelay, header_value, read_whole
 from router.dispatch.upstream import Exchange
@@ -18,7 +17,7 @@ from router.domain.fleet import EngineKind
 from router.domain.money import usd_text
 from router.domain.request import Capability, Endpoint
 from router.domain.usage import Usage
-from router.recall import record
+from router.recall import record, recorded
 from router.wire.acceptance import Probe, ProbedStream
 from router.wire.answers import Answer, read_answer
 from router.wire.counting import COUNTABLE, said_in_answer
@@ -114,7 +113,7 @@ async def deliver_stream(work: Work, attempt: Attempt, exchange: Exchange, parce
             await work.call.write(piece)
             outlet = work.call.outlet()
             if outlet is not None:
-                await relayed.pour(outlet if tape is None else _taped(outlet, tape))
+                await relayed.pour(outlet if tape is None else recorded(outlet, tape))
             piece = await relayed.next()
         last = _shown(parcel, stream.end())
         usage = stream.usage()
@@ -129,14 +128,6 @@ async def deliver_stream(work: Work, attempt: Attempt, exchange: Exchange, parce
         await work.call.finish(last)
     finally:
         relayed.release()
-
-
-def _taped(outlet: Outlet, tape: Tape) -> Outlet:
-    def put(piece: bytes) -> bool:
-        tape.add(piece)
-        return outlet(piece)
-
-    return put
 
 
 def can_count(work: Work, attempt: Attempt) -> bool:

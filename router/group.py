@@ -235,15 +235,17 @@ class Supervisor:
         for_whom.say({"say": "given", "number": asked, "results": results, "missing": missing})
 
     async def _tell_notices(self, worker: "_Worker") -> None:
-        """What replicas are leaving, as another that serves has it."""
-        other = next((one for one in self._running.values() if one.name and one is not worker), None)
-        if other is None:
-            return
-        with suppress(TimeoutError, asyncio.CancelledError):  # it ended before it could say
-            async with asyncio.timeout(OBEY_SECONDS):
-                replicas = await other.obey(REPLICAS)
-            for notice in notices(replicas):
-                worker.obey(notice)
+        """What replicas are leaving, as another that serves has it; who is too busy to say is asked again, or somebody else."""
+        while worker in self._running.values():
+            other = next((one for one in self._running.values() if one.name and one is not worker), None)
+            if other is None:
+                return
+            with suppress(TimeoutError, asyncio.CancelledError):  # it ended before it could say
+                async with asyncio.timeout(OBEY_SECONDS):
+                    replicas = await other.obey(REPLICAS)
+                for notice in notices(replicas):
+                    worker.obey(notice)
+                return
 
 
 def _listening_at(place: socket.socket) -> socket.socket:

@@ -356,3 +356,41 @@ def test_budgets_of_several_workers_need_redis(tmp_path: Path) -> None:
     done = started(tmp_path, config, "--port", "0")
     assert done.returncode == 1
     assert "set redis.url" in done.stderr
+
+
+class Reticent:
+    """A worker that answers from the second time on it is asked."""
+
+    def __init__(self, name: str, answers: list[Any]) -> None:
+        self.name = name
+        self.heard: list[Any] = []
+        self._answers = answers
+
+    def obey(self, order: Any) -> "asyncio.Future[Any]":
+        told: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.heard.append(order)
+        if len(self.heard) > 1:
+            told.set_result(self._answers)
+        return told
+
+
+async def test_a_worker_that_begins_hears_of_notices_though_the_others_were_too_busy_to_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("router.group.OBEY_SECONDS", 0.01)
+    supervisor = Supervisor(lambda *_: (), 2, "127.0.0.1", 0, drain_seconds=0)
+    leaving = {
+        "id": "small/1",
+        "state": "leaving",
+        "given_up_in_seconds": 60.0,
+        "why": "is leaving: its node is drained",
+    }
+    busy, new = Reticent("busy", [leaving]), Reticent("new", [])
+    supervisor._running = {1: busy, 2: new}  # type: ignore[dict-item]
+    await asyncio.wait_for(supervisor._tell_notices(new), 10)  # type: ignore[arg-type]
+    assert len(busy.heard) == 2
+    assert [(one["order"], one["replica"], one["seconds"]) for one in new.heard] == [("leave", "small/1", 60.0)]
+
+    gone = Reticent("gone", [])
+    await asyncio.wait_for(supervisor._tell_notices(gone), 10)  # type: ignore[arg-type]  # nobody is asked for its sake
+    assert len(busy.heard) == 2

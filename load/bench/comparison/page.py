@@ -43,10 +43,12 @@ MADE_NOTES = (
     "- `cascade` is not here: emulated words have no log-probability. `docs/quality-cost.md` reckons what a cascade could save.",
 )
 RECORDED_NOTES = (
-    "- The traces are not in the project: `TRACES` is a folder with the files that the scenarios name. Neither policies nor",
-    "  fleets were tuned on them; one seed.",
-    "- Recorded are times and lengths, of Mooncake also which blocks of the prompts are the same. What is asked",
+    "- The traces are not in the project: `TRACES` is a folder with the files that the scenarios name. No policy was tuned on",
+    "  them; one seed.",
+    "- Recorded are times and lengths, of Mooncake and the agents also which blocks of the prompts are the same. What is asked",
     "  is drawn, so a question may be of any length.",
+    "- The agents' fleet was chosen for its room: on a smaller one sessions lose their KV while a person thinks, 90,000",
+    "  tokens are computed anew in several seconds, and half of the first tokens take ten, whatever the policy.",
     "- The simulated router does not learn how far replicas are from their profiles, and it has one worker.",
     "- A lease is paid to the end of the run, and a replica that still answers then until it is done.",
 )
