@@ -64,8 +64,8 @@ test-interpreted: setup ## the tests of what is compiled, without: as Python run
 	JETON_COMPILED=0 $(BIN)/pytest -n auto tests/router/pricing tests/router/wire tests/router/classify tests/router/selection tests/load/test_engine.py tests/load/test_engine_agreement.py tests/load/simulate
 
 .PHONY: test-crash
-test-crash: setup ## 600 times kill -9 of one process that keeps the books, of several, and of PostgreSQL too, each followed by an audit (half an hour)
-	JETON_TEST_KILLS=200 $(BIN)/pytest tests/router/ledger/test_crash.py tests/router/ledger/test_workers_crash.py -k killed
+test-crash: setup ## 600 times kill -9 of one process that keeps the books, of several, and of PostgreSQL too, each followed by an audit, and 200 times of Redis (half an hour and more)
+	JETON_TEST_KILLS=200 $(BIN)/pytest tests/router/ledger/test_crash.py tests/router/ledger/test_workers_crash.py tests/router/accounting/test_bursar.py -k killed
 
 .PHONY: bench
 bench: setup ## what each step of a request costs, in microseconds

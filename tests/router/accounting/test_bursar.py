@@ -1,6 +1,8 @@
 """The bursar beside others: in one process, over several, and when Redis is away."""
 
 import asyncio
+import os
+import random
 import subprocess
 import sys
 import time
@@ -28,6 +30,7 @@ from router.ledger.store import LedgerError
 TERM_NS = 60 * 10**9
 LIMIT = 1_000_000
 WORKERS = 4
+KILLS_EACH = 5
 
 
 def charge(cost: int, bursar: Bursar) -> Any:
@@ -193,6 +196,62 @@ async def test_f25_a_fail_over_under_two_workers_gives_nothing_out_twice(tmp_pat
             assert LIMIT - 2 * 2_000 <= spent <= LIMIT
 
 
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("number", range(max(int(os.environ.get("JETON_TEST_KILLS", "0")) // KILLS_EACH, 1)))
+async def test_f25_f29_redis_killed_at_any_moment_under_load_gives_nothing_out_twice_and_keeps_no_hold(
+    tmp_path: Path, number: int
+) -> None:
+    chance, limit = random.Random(20261127 + number), 100 * LIMIT
+    spent = [0, 0]
+    is_over = False
+
+    async def load(bursar: Bursar, index: int) -> None:
+        while not is_over:
+            nanousd = chance.randrange(1, 9_000)
+            try:
+                hold = await reserve(bursar, nanousd)
+            except BudgetUnavailable:
+                await asyncio.sleep(0.01)
+                continue
+            await asyncio.sleep(chance.random() / 500)
+            if chance.random() < 0.1:
+                bursar.void(hold)
+                continue
+            cost = chance.randrange(nanousd + 1)
+            spent[index] += cost
+            bursar.settle(hold, charge(cost, bursar))
+
+    with redis_server(tmp_path) as server:
+        async with working(tmp_path, server, limit, "a") as a:
+            async with working(tmp_path, server, limit, "b") as b:
+                tasks = [
+                    asyncio.create_task(load(bursar, index)) for index, bursar in enumerate((a, b)) for _ in range(4)
+                ]
+                for _ in range(KILLS_EACH):
+                    before = sum(spent)
+                    await asyncio.sleep(chance.random())
+                    server.kill()
+                    await asyncio.sleep(chance.random() / 2)
+                    server.start()  # it knows nothing any more
+                    async with asyncio.timeout(30):
+                        while sum(spent) == before:
+                            await asyncio.sleep(0.01)
+                is_over = True
+                await asyncio.gather(*tasks)
+                async with asyncio.timeout(30):
+                    while any(bursar._shared is None or bursar._shared.is_away for bursar in (a, b)):
+                        await asyncio.sleep(0.05)
+                for index, bursar in enumerate((a, b)):
+                    (account, _) = bursar.of("acme", "laptop")
+                    assert account.spent_nanousd == spent[index] > 0
+                    assert bursar.open_holds == 0
+            left = limit - sum(spent)
+            hold = await until_granted(a, left)
+            with pytest.raises(BudgetExceeded):
+                await reserve(a, 1)
+            a.void(hold)
+
+
 async def test_a14_a_dead_workers_share_is_freed_once_the_ledger_has_booked_it_and_not_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,7 +301,7 @@ async def until_granted(bursar: Bursar, nanousd: int) -> Hold:
         while True:
             try:
                 return await reserve(bursar, nanousd)
-            except BudgetExceeded:
+            except (BudgetExceeded, BudgetUnavailable):
                 await asyncio.sleep(0.05)
 
 
