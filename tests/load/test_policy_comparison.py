@@ -1,9 +1,11 @@
 """The comparison of policies in simulated time: what its figures mean, and that its scenarios can be run."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from load.bench.comparison.command import (
     ENVIRONMENT,
@@ -11,6 +13,7 @@ from load.bench.comparison.command import (
     RECORDED_HERE,
     SETTINGS,
     choices,
+    comparison,
     measure,
     scenarios,
 )
@@ -137,3 +140,16 @@ def test_a_recorded_trace_is_looked_for_where_it_is_said_to_be(tmp_path) -> None
     )
     assert "`load/bench/comparison/recorded/`" in told
     assert "--traces TRACES" in told
+
+
+def test_a_page_of_some_policies_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    done = CliRunner().invoke(comparison, ["--policy", "pack", "--out", str(tmp_path / "page.md")])
+    assert done.exit_code == 2
+    assert "leave out --policy" in done.output
+
+
+def test_one_seed_has_no_interval() -> None:
+    row = Row("one", 1.0, None, 0.0, 1.0, 0.1, 0.2, 0.9, 0.8, 0.5, 1.1, 0.0)
+    assert (row.cells()[1], row.cells()[6], row.cells()[7]) == ("1.000", "90.0%", "80.0%")
+    wide = replace(row, usd_half_width=0.25, in_time_half_width=0.01)
+    assert (wide.cells()[1], wide.cells()[6]) == ("1.000 ± 0.250", "90.0% ± 1.0")

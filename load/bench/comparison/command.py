@@ -51,6 +51,8 @@ def comparison(
     json_path: Path | None,
 ) -> None:
     """Every policy on every scenario of this package, in simulated time."""
+    if out is not None and names:
+        raise click.UsageError("the page is of all policies: leave out --policy, or write figures with --json")
     files = scenarios(HERE if traces is None else RECORDED_HERE)
     if missing := set(wanted) - files.keys():
         raise click.UsageError(f"there is no scenario {', '.join(sorted(missing))}; there are {', '.join(files)}")

@@ -64,11 +64,12 @@ RECORDED = About(
 @dataclass(frozen=True, slots=True)
 class Row:
     """usd, bought_usd: of 1,000 answered requests, leases included, and of it what was bought by the token; usd_in_time: the bill
-    of 1,000 that were answered within the objectives. Shares 0–1. half_width: of the 95 % interval of a mean over the seeds."""
+    of 1,000 that were answered within the objectives. Shares 0–1. half_width: of the 95 % interval of a mean over the seeds,
+    None of one seed."""
 
     policy: str
     usd: float
-    usd_half_width: float
+    usd_half_width: float | None
     bought_usd: float
     usd_per_million_tokens: float
     ttft_seconds_p50: float
@@ -78,8 +79,8 @@ class Row:
     small: float
     usd_in_time: float
     cached: float
-    in_time_half_width: float = 0.0
-    quality_half_width: float = 0.0
+    in_time_half_width: float | None = None
+    quality_half_width: float | None = None
 
     @classmethod
     def of(cls, policy: str, figures: Mapping[str, Figure], verdicts: Sequence[Verdicts]) -> Self:
@@ -88,7 +89,7 @@ class Row:
         return cls(
             policy,
             usd,
-            figures["usd_per_1000_requests"].half_width or 0.0,
+            figures["usd_per_1000_requests"].half_width,
             usd * mean["usd_metered"] / max(mean["usd_total"], 1e-12),
             mean["usd_per_million_tokens"],
             mean["ttft_seconds_p50"],
@@ -98,26 +99,30 @@ class Row:
             fmean(one.small_ratio for one in verdicts),
             usd / max(mean["attainment_ratio"], 1e-3),
             mean["cached_ratio"],
-            figures["attainment_ratio"].half_width or 0.0,
-            over_seeds([{"quality": one.quality} for one in verdicts])["quality"].half_width or 0.0,
+            figures["attainment_ratio"].half_width,
+            over_seeds([{"quality": one.quality} for one in verdicts])["quality"].half_width,
         )
 
     def cells(self) -> list[str]:
         return [
             self.policy,
-            f"{self.usd:.3f} ± {self.usd_half_width:.3f}",
+            f"{self.usd:.3f}" + _give_or_take(self.usd_half_width, ".3f"),
             f"{self.bought_usd:.3f}",
             f"{self.usd_per_million_tokens:.3f}",
             f"{self.ttft_seconds_p50:.2f} s",
             f"{self.ttft_seconds_p99:.2f} s",
-            f"{self.in_time:.1%} ± {100 * self.in_time_half_width:.1f}",
-            f"{self.quality:.1%} ± {100 * self.quality_half_width:.1f}",
+            f"{self.in_time:.1%}" + _give_or_take(self.in_time_half_width, ".1f", 100),
+            f"{self.quality:.1%}" + _give_or_take(self.quality_half_width, ".1f", 100),
             f"{self.small:.0%}",
             f"{self.usd_in_time:.3f}",
         ]
 
     def told(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def _give_or_take(half_width: float | None, form: str, times: int = 1) -> str:
+    return "" if half_width is None else f" ± {times * half_width:{form}}"
 
 
 def equals(rows: Sequence[Row], measured: str) -> list[Row]:
