@@ -66,3 +66,18 @@ def test_a_file_that_is_wrong_is_told_with_its_place(tmp_path: Path) -> None:
     told = CliRunner().invoke(scenarios, ["--directory", str(tmp_path)])
     assert told.exit_code == 1
     assert "there is no case b; there are a" in told.output
+
+
+def rows_of(text: str) -> list[list[str]]:
+    """Of its tables: what is claimed, what is published, what came of it, and the verdict."""
+    lines = [line.removeprefix("|").removesuffix("|") for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.split("|")][-4:] for line in lines]
+
+
+def test_the_readme_tells_of_each_file_what_the_page_tells() -> None:
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8").split("## Load-test it")[1].split("## Deploy it")[0]
+    page = (PROJECT / "docs" / "scenarios.md").read_text(encoding="utf-8")
+    told, published = rows_of(readme)[2:], rows_of(page)
+    assert len(told) >= len(FILES)
+    assert [row for row in told if row not in published] == []
+    assert all(f"docs/scenarios.md#{name}" in readme for name in FILES)
