@@ -187,15 +187,7 @@ class Conversation:
         if exchange is None or exchange.disconnected or exchange.flow.write_paused:
             return None
         put = exchange.body_pieces.put
-        copy = self.copy
-        if copy is None:
-            return put
-
-        def copied(data: bytes) -> bool:
-            copy.add(data)
-            return put(data)
-
-        return copied
+        return put if self.copy is None else also(put, self.copy.add)
 
     async def finish(self, data: bytes = b"") -> None:
         """The last piece of a stream, and its end."""
@@ -284,6 +276,16 @@ class Conversation:
         self.is_gone = True
         if self.outlast is None or not self.outlast():
             self._task.cancel()
+
+
+def also(outlet: Outlet, add: Callable[[bytes], None]) -> Outlet:
+    """What is put there is added, too."""
+
+    def put(data: bytes) -> bool:
+        add(data)
+        return outlet(data)
+
+    return put
 
 
 def by_name(headers: Sequence[Header]) -> dict[bytes, bytes]:

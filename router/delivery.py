@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from router.attempt import Attempt
 from router.cohort import Cohort
-from router.conversation import ClientGone, Header
+from router.conversation import ClientGone, Header, also
 from router.dispatch.failure import AttemptFailed
 from router.dispatch.relay import Parcel, StreamRelay, header_value, read_whole
 from router.dispatch.upstream import Exchange
@@ -17,7 +17,7 @@ from router.domain.fleet import EngineKind
 from router.domain.money import usd_text
 from router.domain.request import Capability, Endpoint
 from router.domain.usage import Usage
-from router.recall import record, recorded
+from router.recall import record
 from router.wire.acceptance import Probe, ProbedStream
 from router.wire.answers import Answer, read_answer
 from router.wire.counting import COUNTABLE, said_in_answer
@@ -113,7 +113,7 @@ async def deliver_stream(work: Work, attempt: Attempt, exchange: Exchange, parce
             await work.call.write(piece)
             outlet = work.call.outlet()
             if outlet is not None:
-                await relayed.pour(outlet if tape is None else recorded(outlet, tape))
+                await relayed.pour(outlet if tape is None else also(outlet, tape.add))
             piece = await relayed.next()
         last = _shown(parcel, stream.end())
         usage = stream.usage()

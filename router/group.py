@@ -235,17 +235,27 @@ class Supervisor:
         for_whom.say({"say": "given", "number": asked, "results": results, "missing": missing})
 
     async def _tell_notices(self, worker: "_Worker") -> None:
-        """What replicas are leaving, as another that serves has it; who is too busy to say is asked again, or somebody else."""
+        """What replicas are leaving, as another that serves has it: who is too busy to say is asked again, who cannot is not."""
+        unable: list[_Worker] = []
         while worker in self._running.values():
-            other = next((one for one in self._running.values() if one.name and one is not worker), None)
+            others = (one for one in self._running.values() if one.name and one is not worker and one not in unable)
+            other = next(others, None)
             if other is None:
                 return
-            with suppress(TimeoutError, asyncio.CancelledError):  # it ended before it could say
+            try:
                 async with asyncio.timeout(OBEY_SECONDS):
                     replicas = await other.obey(REPLICAS)
-                for notice in notices(replicas):
-                    worker.obey(notice)
-                return
+            except TimeoutError:
+                continue
+            except asyncio.CancelledError:  # it failed, or ended before it could say
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise
+                unable.append(other)
+                continue
+            for notice in notices(replicas):
+                worker.obey(notice)
+            return
 
 
 def _listening_at(place: socket.socket) -> socket.socket:

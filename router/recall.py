@@ -14,7 +14,7 @@ from router.accounting.accountant import Accountant
 from router.cache.answer import StoredAnswer
 from router.cache.key import TELLING_HEADERS, Served, answer_key, is_deterministic
 from router.cache.responses import ResponseCache, Tape
-from router.conversation import Conversation, Header, Outlet
+from router.conversation import Conversation, Header
 from router.domain.attempt import AttemptEnd, AttemptFacts, AttemptStatus, Charge
 from router.domain.decision import Decision
 from router.domain.fleet import CACHE, Backend, Billing, EngineKind, Pool, PoolKind
@@ -155,16 +155,6 @@ class Recall:
         except Unavailable:  # the ledger is full: then as if nothing were known
             return None
         return self._accountant.close(facts.attempt_id, AttemptEnd(AttemptStatus.OK, usage, http_status=200), now_ns)
-
-
-def recorded(outlet: Outlet, tape: Tape) -> Outlet:
-    """What goes out there is on the tape, too."""
-
-    def put(piece: bytes) -> bool:
-        tape.add(piece)
-        return outlet(piece)
-
-    return put
 
 
 def record(tape: Tape, request: InferenceRequest, backend: Backend, charge: Charge, content_type: bytes) -> None:

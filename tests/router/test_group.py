@@ -374,6 +374,12 @@ class Reticent:
         return told
 
 
+def cancelled() -> "asyncio.Future[Any]":
+    told: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    told.cancel()
+    return told
+
+
 async def test_a_worker_that_begins_hears_of_notices_though_the_others_were_too_busy_to_say(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -391,6 +397,16 @@ async def test_a_worker_that_begins_hears_of_notices_though_the_others_were_too_
     assert len(busy.heard) == 2
     assert [(one["order"], one["replica"], one["seconds"]) for one in new.heard] == [("leave", "small/1", 60.0)]
 
+    failing, new = Reticent("failing", []), Reticent("newer", [])
+    failing.obey = lambda order: cancelled()  # type: ignore[method-assign]
+    supervisor._running = {1: failing, 2: busy, 3: new}  # type: ignore[dict-item]
+    await asyncio.wait_for(supervisor._tell_notices(new), 10)  # type: ignore[arg-type]  # by the one that can say
+    assert len(new.heard) == 1
+    supervisor._running = {1: failing, 3: new}  # type: ignore[dict-item]
+    await asyncio.wait_for(supervisor._tell_notices(new), 10)  # type: ignore[arg-type]  # nobody can
+    assert len(new.heard) == 1
+
+    busy.heard.clear()
     gone = Reticent("gone", [])
     await asyncio.wait_for(supervisor._tell_notices(gone), 10)  # type: ignore[arg-type]  # nobody is asked for its sake
-    assert len(busy.heard) == 2
+    assert busy.heard == []
