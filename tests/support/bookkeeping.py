@@ -93,11 +93,15 @@ def answered(prompt_tokens: int = 100, completion_tokens: int = 50, **usage: obj
 
 # The tables that version 6 brought.
 OF_SEVERAL_WORKERS = ("reports", "workers", "corrections")
+# And version 9.
+OF_PREEMPTIONS = ("preemptions", "watched_days")
 
 
 def make_version_6(path: Path) -> None:
     """The file as the jeton left it whose totals did not know what was lost of them."""
     with closing(sqlite3.connect(path)) as connection:
+        for name in OF_PREEMPTIONS:
+            connection.execute(f"DROP TABLE {name}")
         connection.execute("ALTER TABLE totals DROP COLUMN lost_nanousd")
         connection.execute("UPDATE alembic_version SET version_num = '6'")
         connection.execute("PRAGMA user_version = 6")
