@@ -3,6 +3,7 @@
 All of them are the router's own; only the clock is another. What must not live here: engines, the queue of events.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 
@@ -45,6 +46,7 @@ class Decider:
         self._policy = policy
         self._stale_seconds = stale_seconds
         self._capacities = capacities
+        self._answered: list[tuple[float, str, InferenceRequest, Prediction, int]] = []
         self._scopes, self._finder = deployment.scopes, deployment.finder
         self.fleet = Fleet(
             deployment.backends, deployment.tiers, deployment.rules, clock=clock, on_health=self._heed_health
@@ -90,6 +92,22 @@ class Decider:
         """To remember whose prefix cache holds what."""
         if request.prefix and self._deployment.follows_prefixes:
             self.prefixes.sent(replica, request.prefix)
+
+    def answered(
+        self, request: InferenceRequest, prediction: Prediction, completion_tokens: int, now_seconds: float
+    ) -> None:
+        """To learn from, when `learn` is called."""
+        self._answered.append((now_seconds, request.request_id, request, prediction, completion_tokens))
+
+    def learn(self, until_seconds: float) -> None:
+        """How long answers are, from those that ended before then, whatever the order in which they were told."""
+        answered = self._answered
+        answered.sort(key=lambda one: one[:2])
+        count = bisect_left(answered, until_seconds, key=lambda one: one[0])
+        lengths = self._finder.lessons.lengths
+        for _, _, request, prediction, completion_tokens in answered[:count]:
+            lengths.observe(request, prediction, completion_tokens)
+        del answered[:count]
 
     def _follow(self, backends: Sequence[Backend]) -> None:
         if self._deployment.follows_prefixes:
