@@ -27,7 +27,7 @@ from load.engine import EngineSequence
 from load.simulate.asks import Ask
 from load.simulate.attempt import Attempt, Journey
 from load.simulate.blocks import BlockNames
-from load.simulate.decider import Decider, Price
+from load.simulate.decider import Answered, Decider, Price
 from load.simulate.network import Network
 from load.simulate.replica import SimulatedReplica
 from load.simulate.tally import Answer, Tally
@@ -568,11 +568,23 @@ class World:
         usage = Usage(sequence.prompt_tokens + known, completion_tokens, cached_tokens=sequence.cached_tokens + known)
         if self._is_itemized:  # else nothing has ever failed that this could put right
             self.decider.fleet.succeeded(one.name)
-        self.decider.answered(journey.request, journey.prediction, completion_tokens, now)
+        request, sent_seconds, first = journey.request, journey.due_seconds, attempt.first_seconds
+        ttft_seconds = None if journey.retries or first is None else first - sent_seconds
+        self.decider.answered(
+            Answered(
+                now,
+                request.request_id,
+                request,
+                journey.prediction,
+                usage,
+                one.backend.name,
+                sent_seconds,
+                ttft_seconds,
+            )
+        )
         cost = self._close(attempt, usage, is_answered=True)
         self.answered_seconds = max(self.answered_seconds, now)
         if journey.due_seconds >= self._warmup_seconds:
-            first = attempt.first_seconds
             answers = self._answers
             answers.append(
                 Answer(

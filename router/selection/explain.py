@@ -85,6 +85,7 @@ def _choice(rank: int, choice: Choice, lessons: Lessons | None) -> dict[str, Any
         and {
             "availability_ratio": experience.availability_ratio,
             "ttft_seconds": experience.ttft_seconds,
+            "ttft_seconds_per_token": experience.ttft_seconds_per_token,
             "tpot_seconds": experience.tpot_seconds,
             "attempts": experience.attempts,
             "answers": experience.answers,
