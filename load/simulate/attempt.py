@@ -33,7 +33,7 @@ class Journey:
 @dataclass(slots=True, eq=False)
 class Attempt:
     """One try, of this number. quality: predicted, of what was chosen. price: what it was opened with. first_seconds: when the
-    client saw the first token."""
+    client saw the first token. step_seconds: of the engine, as forecast, where what drafts yield is learned; 0 elsewhere."""
 
     number: int
     journey: Journey
@@ -43,6 +43,7 @@ class Attempt:
     ticket: Ticket
     sequence: EngineSequence
     first_seconds: float | None = None
+    step_seconds: float = 0.0
     is_over: bool = False
 
     @property

@@ -15,6 +15,7 @@ from router.domain.request import InferenceRequest
 from router.fleet.state import Fleet
 from router.pricing.price import LeasedPrice, MeteredPrice
 from router.selection.candidates import Finder
+from router.selection.lessons import drafting
 from router.selection.scope import Scopes
 from router.selection.terms import refuse_in_a_rush
 
@@ -39,7 +40,8 @@ class Decider:
     ) -> None:
         self.attempts_max = deployment.retries.attempts_max
         self.retries = RetryBudget(deployment.retries.budget_ratio, deployment.retries.budget_per_second)
-        self.prefixes = deployment.finder.lessons.prefixes
+        lessons = deployment.finder.lessons
+        self.prefixes, self.yields = lessons.prefixes, lessons.yields
         self._deployment = deployment
         self._aliases = aliases
         self._policy = policy
@@ -92,6 +94,7 @@ class Decider:
             self.prefixes.sent(replica, request.prefix)
 
     def _follow(self, backends: Sequence[Backend]) -> None:
+        self.yields.follow(drafting(backends, self._deployment.profiles))
         if self._deployment.follows_prefixes:
             self.prefixes.follow(
                 dict(
