@@ -41,6 +41,7 @@ class Batch:
         "_counters",
         "_decode_budget_tokens",
         "_entrants",
+        "_has_one_lane",
         "_has_prefix_cache",
         "_lane",
         "_lanes",
@@ -96,30 +97,24 @@ class Batch:
                 memory = DecodeMemory(self.blocks, block_tokens, draft_tokens)
                 self._lanes_by_kind[kind] = Lane(TokenClock(own, seed), memory)
         self._lanes = (self._lane, *self._lanes_by_kind.values())
+        self._has_one_lane = len(self._lanes) == 1
+
+    def look(self) -> tuple[int, int]:
+        """What all who decode hold together, and by how much that grows a step, tokens."""
+        context_tokens = growth_tokens = 0
+        for lane in self._lanes:
+            decoding, clock = lane.decoding, lane.clock
+            context_tokens += lane.base_tokens + decoding * clock.tokens
+            growth_tokens += clock.growth(decoding) if clock.is_speculating else decoding
+        return context_tokens, growth_tokens
 
     @property
     def clock_tokens(self) -> int:
         """What the clock of those without a pace of their own shows."""
         return self._lane.clock.tokens
 
-    @property
-    def context_tokens(self) -> int:
-        """That all who decode hold."""
-        tokens = 0
-        for lane in self._lanes:
-            tokens += lane.base_tokens + lane.decoding * lane.clock.tokens
-        return tokens
-
-    @property
-    def growth_tokens(self) -> int:
-        """By how much that grows a step."""
-        tokens = 0
-        for lane in self._lanes:
-            tokens += lane.clock.growth(lane.decoding)
-        return tokens
-
     def _lane_of(self, sequence: EngineSequence) -> Lane:
-        return self._lanes_by_kind.get(sequence.kind, self._lane) if self._lanes_by_kind else self._lane
+        return self._lanes_by_kind.get(sequence.kind, self._lane)
 
     # ------------------------------------------------------------------ the next step
 
@@ -133,7 +128,11 @@ class Batch:
             self.preempted = []
         fresh = 0
         for lane in self._lanes:
-            fresh += lane.look_ahead()
+            memory, clock_tokens = lane.memory, lane.clock.tokens
+            if not lane.decoding:
+                memory.grown_tokens = clock_tokens
+            lane.fresh = memory.growth(clock_tokens)
+            fresh += lane.fresh
         lacking_of: list[tuple[EngineSequence, int]] = []
         for sequence in entrants:
             lacking = self._blocks_of(sequence) - len(sequence._shared) - sequence._private
@@ -157,7 +156,8 @@ class Batch:
                 pool.take_fresh(lacking)
                 sequence._private += lacking
             for sequence in entrants:
-                self._lane_of(sequence).memory.join(sequence._base)
+                lane = self._lane if self._has_one_lane else self._lane_of(sequence)
+                lane.memory.join(sequence._base)
             entrants.clear()
         return self._go_on_reading(budget) if self.prefilling else budget
 
@@ -177,16 +177,19 @@ class Batch:
 
     def steps_alike(self, is_short_of_blocks: bool) -> int:
         """How many steps from now on only decode, all of those that do so now, with blocks for all."""
-        lanes = [lane for lane in self._lanes if lane.decoding]
-        steps = min([lane.steps_until_one_ends() for lane in lanes])
-        if is_short_of_blocks:
-            # A block that gets its name may be the one that the head of the queue lacks.
-            for lane in lanes:
-                if lane.fillings:
-                    steps = min(steps, max(1, lane.clock.until(lane.fillings[0][0])))
+        steps = 0
+        for lane in self._lanes:
+            if lane.decoding:
+                own = lane.steps_until_one_ends()
+                if is_short_of_blocks and lane.fillings:
+                    # A block that gets its name may be the one that the head of the queue lacks.
+                    own = min(own, max(1, lane.clock.until(lane.fillings[0][0])))
+                if own < steps or not steps:
+                    steps = own
         free = self.blocks.capacity - self.blocks.used
         safe_tokens = free // self.decoding * self._block_tokens
-        gained_tokens = max([lane.clock.after(steps - 1) - lane.clock.tokens for lane in lanes])
+        # The most that one of them may gain, and some more: no step yields more than all that it drafts and one.
+        gained_tokens = (steps - 1) * self._decode_budget_tokens
         if gained_tokens > safe_tokens and self._growth_after(steps) > free:
             low, high = 1, steps  # the last step for which there are blocks; more tokens never take fewer
             while high - low > 1:
@@ -225,7 +228,10 @@ class Batch:
         """Those that decode and have all their tokens, in order; with each, how many more speculation has made."""
         found: list[tuple[EngineSequence, int]] = []
         for lane in self._lanes:
-            endings, clock_tokens = lane.endings, lane.clock.tokens
+            endings = lane.endings
+            if not endings:
+                continue
+            clock_tokens = lane.clock.tokens
             while endings and endings[0][0] <= clock_tokens:
                 ends_tokens, _, sequence = heapq.heappop(endings)
                 if sequence._ends_tokens == ends_tokens and sequence._clock is not None:
@@ -234,7 +240,7 @@ class Batch:
 
     def decode(self, sequence: EngineSequence) -> None:
         """Its prompt is in the cache; it decodes from the next step on."""
-        lane = self._lane_of(sequence)
+        lane = self._lane if self._has_one_lane else self._lane_of(sequence)
         clock_tokens = lane.clock.tokens
         total_tokens = sequence.prompt_tokens + sequence._produced
         base_tokens = sequence._base = total_tokens - clock_tokens
@@ -255,7 +261,7 @@ class Batch:
         if clock is None:
             self.prefilling.pop(sequence, None)
         else:
-            lane = self._lane_of(sequence)
+            lane = self._lane if self._has_one_lane else self._lane_of(sequence)
             if not self._entrants or sequence not in self._entrants:  # as `_own_blocks`
                 sequence._private = lane.memory.leave(sequence._base) - len(sequence._shared)
             sequence._produced = sequence.produced_tokens
@@ -376,7 +382,7 @@ class Batch:
 
     def _blocks_of(self, sequence: EngineSequence) -> int:
         """That it must hold for its next step, when it decodes."""
-        lane = self._lane_of(sequence)
+        lane = self._lane if self._has_one_lane else self._lane_of(sequence)
         return lane.memory.blocks(sequence._base + lane.clock.tokens)
 
     def _own_blocks(self, sequence: EngineSequence) -> None:

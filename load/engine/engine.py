@@ -296,7 +296,7 @@ class Engine:
             return
         stretch.decoding = decoding
         stretch.clock_tokens = batch.clock_tokens
-        stretch.context_tokens = batch.context_tokens
+        stretch.context_tokens, growth_tokens = batch.look()
         if chunks:
             pairs = 0
             for _, _, of_chunk in chunks:
@@ -305,7 +305,7 @@ class Engine:
         else:
             # After a preemption nobody was admitted: the next step may.
             steps = 1 if preempted else batch.steps_alike(is_short_of_blocks)
-            stretch.decode(self.profile.decode_steps(decoding), now_seconds, steps, batch.growth_tokens)
+            stretch.decode(self.profile.decode_steps(decoding), now_seconds, steps, growth_tokens)
         self.next_event_seconds = stretch.ends_seconds
 
     def _apply(self, ended: int) -> None:

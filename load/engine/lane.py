@@ -29,14 +29,6 @@ class Lane:
         self.endings: list[tuple[int, int, EngineSequence]] = []
         self.fillings: list[tuple[int, int, EngineSequence]] = []
 
-    def look_ahead(self) -> int:
-        """How many blocks the next step takes for those in `memory`; noted in `fresh`."""
-        memory, clock_tokens = self.memory, self.clock.tokens
-        if not self.decoding:
-            memory.grown_tokens = clock_tokens
-        self.fresh = fresh = memory.growth(clock_tokens)
-        return fresh
-
     def steps_until_one_ends(self) -> int:
         endings, clock = self.endings, self.clock
         while endings[0][2]._ends_tokens != endings[0][0] or endings[0][2]._clock is None:
