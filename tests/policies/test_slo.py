@@ -6,7 +6,7 @@ from policies.slo import BEYOND, NEARLY, WITHIN, Slo
 
 CASES = {
     "the cheapest within both objectives": (
-        [("a/0", {"quote": 5, "ttft": 2.0, "tpot": 0.083}), ("b/0", {"quote": 4}), ("c/0", {"quote": 9})],
+        [("a/0", {"quote": 5, "ttft": 2.0, "tpot": 0.08}), ("b/0", {"quote": 4}), ("c/0", {"quote": 9})],
         [("b/0", WITHIN), ("a/0", WITHIN), ("c/0", WITHIN)],
     ),
     "a dear one on time before a cheap one that is slow in either": (
