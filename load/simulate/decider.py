@@ -42,7 +42,8 @@ class Decider:
     """deployment: what the configuration amounts to; its backends, scopes and finder count until the fleet changes. clock:
     simulated seconds. capacities: tokens of KV cache by leased backend, as the prefix index believes.
 
-    lessons: what it has learned. loads: what decisions take for the work in flight; the fleet's own count, unless somebody puts another view of it there."""
+    lessons: what it has learned. loads: what decisions take for the work in flight; the fleet's own count, unless somebody puts
+    another view of it there."""
 
     def __init__(
         self,
