@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count, islice
-from math import inf
+from math import floor, inf
 from random import Random
 from typing import Any, Protocol
 
@@ -27,7 +27,7 @@ from load.engine import EngineSequence
 from load.simulate.asks import Ask
 from load.simulate.attempt import Attempt, Journey
 from load.simulate.blocks import BlockNames
-from load.simulate.decider import Decider, Price
+from load.simulate.decider import Answered, Decider, Price
 from load.simulate.network import Network
 from load.simulate.replica import SimulatedReplica
 from load.simulate.tally import Answer, Tally
@@ -167,6 +167,7 @@ class World:
         self.observers: list[Observer] = []
         self._answers: list[Answer] = []
         self._is_itemized = self._is_near = False
+        self._learn_seconds = 0
         self.decider = decider_on(lambda: self.now_seconds)
 
     def run(self, sessions: Iterator[Session]) -> None:
@@ -434,6 +435,8 @@ class World:
 
     def _arrive(self, session: Session, turn: int, ask: Ask) -> None:
         request, prediction, prompt_tokens, has_context, cached_tokens = ask
+        if self.now_seconds >= self._learn_seconds:
+            self._learn(floor(self.now_seconds))
         try:
             choices = self.decider.decide(request, prediction, self.now_seconds)
         except Refusal as refusal:
@@ -453,6 +456,15 @@ class World:
                 self.now_seconds,
             )
         )
+
+    def _learn(self, until_seconds: int) -> None:
+        """From what has ended before then. Once a second, so that replicas that keep to themselves need not tell it at once."""
+        self._learn_seconds = until_seconds + 1
+        if self._is_near:
+            for one in self.replicas.values():
+                if one.next_seconds < until_seconds:
+                    self.catch_up(one, until_seconds)
+        self.decider.learn(until_seconds)
 
     def _attempt(self, journey: Journey) -> None:
         """Try the next choice."""
@@ -474,7 +486,7 @@ class World:
         attempt = Attempt(
             journey.retries + 1,
             journey,
-            candidate.quality,
+            candidate,
             one,
             one.price,
             self.decider.fleet.enter(
@@ -488,8 +500,6 @@ class World:
                 answer_kind(request, journey.prediction.category) if self._acceptances else "",
             ),
         )
-        if self.decider.yields.of(one.backend.name) is not None:
-            attempt.step_seconds = candidate.step_seconds
         if now < self._warmup_seconds:
             one.uncounted_attempts += 1
         elif not (self._is_itemized or one.uncounted_attempts or one.meter is None):
@@ -567,12 +577,23 @@ class World:
         usage = Usage(sequence.prompt_tokens + known, completion_tokens, cached_tokens=sequence.cached_tokens + known)
         if self._is_itemized:  # else nothing has ever failed that this could put right
             self.decider.fleet.succeeded(one.name)
-        if attempt.step_seconds:
-            self._learn(attempt)
+        request, sent_seconds, first = journey.request, journey.due_seconds, attempt.first_seconds
+        ttft_seconds = None if journey.retries or first is None else first - sent_seconds
+        self.decider.answered(
+            Answered(
+                now,
+                request.request_id,
+                request,
+                journey.prediction,
+                usage,
+                attempt.candidate,
+                sent_seconds,
+                ttft_seconds,
+            )
+        )
         cost = self._close(attempt, usage, is_answered=True)
         self.answered_seconds = max(self.answered_seconds, now)
         if journey.due_seconds >= self._warmup_seconds:
-            first = attempt.first_seconds
             answers = self._answers
             answers.append(
                 Answer(
@@ -585,7 +606,7 @@ class World:
                     completion_tokens,
                     cost,
                     not one.is_leased,
-                    attempt.quality,
+                    attempt.candidate.quality,
                 )
             )
             if len(answers) == ANSWERS_AT_ONCE:
@@ -597,16 +618,6 @@ class World:
             if due < self.until_seconds:
                 one_turn = session[turn]
                 self._push(due, ARRIVE, (session, turn, self._asks.ask(one_turn.number, one_turn.arrival)))
-
-    def _learn(self, attempt: Attempt) -> None:
-        """How fast an answer came in a stream tells what drafts of its kind yield."""
-        first_seconds, journey, yields = attempt.first_seconds, attempt.journey, self.decider.yields
-        one = yields.of(attempt.replica.backend.name)
-        if one is not None and first_seconds is not None and journey.request.is_streaming:
-            yields.advance(int(self.now_seconds * 1e9))
-            kind = answer_kind(journey.request, journey.prediction.category)
-            seconds = self.now_seconds - first_seconds
-            one.observe(kind, attempt.sequence.produced_tokens, seconds, attempt.step_seconds)
 
     def _failed(self, attempt: Attempt, fault: str) -> None:
         """The replica did not deliver. Where nothing of the answer has gone out, another is asked."""

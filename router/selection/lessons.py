@@ -9,11 +9,12 @@ from router.pricing.profile import EngineProfile, Speculation
 from router.pricing.yields import Yields
 from router.selection.affinity import TOKENS_UNKNOWN_MAX, PrefixIndex
 from router.selection.experience import Experiences
+from router.selection.lengths import Lengths
 from router.selection.preemption import Preemptions
 from router.selection.sleep import Sleepers
 
 
-def drafting(backends: Iterable[Backend], profiles: Mapping[str, EngineProfile]) -> dict[str, Speculation]:
+def speculations(backends: Iterable[Backend], profiles: Mapping[str, EngineProfile]) -> dict[str, Speculation]:
     """How those draft that do, by backend's name, as the profiles say."""
     found: dict[str, Speculation] = {}
     for backend in backends:
@@ -26,14 +27,15 @@ def drafting(backends: Iterable[Backend], profiles: Mapping[str, EngineProfile])
 @dataclass(frozen=True, slots=True)
 class Lessons:
     """drifts: how far leased replicas are from their profiles. prefixes: what was sent where. sleepers: who of those that scale
-    to zero is awake. experiences: with metered backends. preemptions: of spot replicas. yields: of
-    backends that draft, what their steps yield."""
+    to zero is awake. experiences: with metered backends. preemptions: of spot replicas. lengths: of answers, by application.
+    yields: of backends that draft, what their steps yield."""
 
     drifts: Drifts = field(default_factory=Drifts)
     prefixes: PrefixIndex = field(default_factory=PrefixIndex)
     sleepers: Sleepers = field(default_factory=Sleepers)
     experiences: Experiences = field(default_factory=Experiences)
     preemptions: Preemptions = field(default_factory=Preemptions)
+    lengths: Lengths = field(default_factory=Lengths)
     yields: Yields = field(default_factory=Yields)
 
     def follow(
@@ -56,7 +58,7 @@ class Lessons:
                 for replica, backend in replicas
             }
         )
-        self.yields.follow(drafting(backends, profiles))
+        self.yields.follow(speculations(backends, profiles))
         self.sleepers.follow(backends)
         self.experiences.follow(backends, availability_min)
         self.preemptions.follow(backends)

@@ -55,7 +55,7 @@ def laboratory(acceptance: Mapping[str, float], backend: str = "drafting") -> La
 def simulated() -> tuple[Where, Yield]:
     where = Where()
     laboratory(ACCEPTANCE).simulate(PolicyChoice(name="marginal_cost"), 1, where.watch)
-    found = where.worlds[0].decider.yields.of("drafting")
+    found = where.worlds[0].decider.lessons.yields.of("drafting")
     assert found is not None
     return where, found
 

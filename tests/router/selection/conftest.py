@@ -76,7 +76,9 @@ class Fleet:
             prices=self.prices,
             profiles=self.profiles,
             stale_seconds=10.0,
-            lessons=Lessons(self.drifts, self.prefixes, self.sleepers, self.experiences, self.preemptions, self.yields),
+            lessons=Lessons(
+                self.drifts, self.prefixes, self.sleepers, self.experiences, self.preemptions, yields=self.yields
+            ),
         )
 
     def find(

@@ -11,7 +11,7 @@ from router.domain.fleet import Load
 from router.domain.request import Capability
 from router.pricing.profile import Speculation
 from router.selection.explain import explain
-from router.selection.lessons import Lessons, drafting
+from router.selection.lessons import Lessons, speculations
 
 SPECULATION = Speculation(draft_tokens=3, acceptance_ratio=0.8, draft_seconds=0.002)
 CODE, CHAT = Prediction(0.9, 200.0, "code", 0.1), Prediction(0.9, 200.0, "chat", 0.1)
@@ -111,8 +111,8 @@ def test_it_is_explained_with_the_kind_and_what_it_rests_on(drafts: Any, ask: An
 def test_only_leased_backends_whose_profiles_draft_are_followed(drafts: Any) -> None:
     backends = [one for one in drafts.backends if one.name in ("edge-small", "cloud-large")]
     by_backend = {one.name: drafts.profiles["l4"] for one in backends}
-    assert drafting(backends, by_backend) == {"edge-small": SPECULATION}
-    assert drafting(backends, {}) == {}
+    assert speculations(backends, by_backend) == {"edge-small": SPECULATION}
+    assert speculations(backends, {}) == {}
     lessons = Lessons()
     lessons.follow(backends, by_backend, 0.5)
     assert lessons.yields.of("edge-small") is not None
