@@ -119,11 +119,12 @@ class Lease:
         return Appraisal(ttft_seconds, tpot_seconds, quote)
 
     def alone_nanousd(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """What `allocated` is on a replica without other work, where every second is the request's own."""
+        """What `allocated` is on a replica without other work, where every second is the request's own, if no draft is right."""
         profile = self.profile
         seconds = ttft_seconds(profile, NO_WORK, prompt_tokens) if prompt_tokens else 0.0
         if completion_tokens:
-            seconds += completion_tokens * tpot_seconds(profile, NO_WORK, prompt_tokens, completion_tokens)
+            step_seconds = tpot_seconds(profile, NO_WORK, prompt_tokens, completion_tokens) * profile.tokens_per_step
+            seconds += completion_tokens * step_seconds
         return seconds * self.nanousd_per_second
 
 

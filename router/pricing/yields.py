@@ -88,14 +88,14 @@ class Yield:
     def tokens_per_step(self, kind: str) -> float:
         """Of answers of this kind, at least 1 and at most as many as are drafted and one."""
         tally = self.kinds.get(kind)
-        return self.prior_tokens_per_step if tally is None else self._pace(tally)
+        return self.prior_tokens_per_step if tally is None else self._tokens_per_step(tally)
 
     @property
     def mean_ratio(self) -> float:
         """What a step yields to all kinds together, as they come ÷ what it would by the profile."""
-        return self._pace(self._all) / self.prior_tokens_per_step
+        return self._tokens_per_step(self._all) / self.prior_tokens_per_step
 
-    def _pace(self, tally: Tally) -> float:
+    def _tokens_per_step(self, tally: Tally) -> float:
         mean = (PRIOR_TOKENS + tally.tokens) / (PRIOR_TOKENS / self.prior_tokens_per_step + tally.steps)
         if mean > self.tokens_per_step_max:
             return self.tokens_per_step_max

@@ -64,6 +64,11 @@ def test_the_router_learns_whose_drafts_are_accepted_and_sends_those_there(monke
     where, learned = simulated()
     assert learned.tokens_per_step("math") > 3.5
     assert learned.tokens_per_step("knowledge") < 1.5
+    drifts = where.worlds[0].decider.lessons.drifts
+    for replica in ("drafting-1", "plain-1"):  # what the drafts do is not taken for another engine than the profile's
+        drift = drifts.of(replica)
+        assert drift is not None
+        assert 0.85 < drift.tpot.ratio < 1.15
     monkeypatch.setattr(Yields, "of", lambda *_: None)  # nobody learns, and the profile's word stands
     unaware = Where()
     laboratory(ACCEPTANCE).simulate(PolicyChoice(name="marginal_cost"), 1, unaware.watch)
