@@ -86,9 +86,7 @@ class Batch:
         self.chunks: list[tuple[EngineSequence, int, int]] = []
         self.chunk_tokens = 0
         self.preempted: list[EngineSequence] = []
-        self._entrants: dict[
-            EngineSequence, None
-        ] = {}  # decode from the next step on; their lane's `memory` has them not yet
+        self._entrants: dict[EngineSequence, None] = {}  # decode from the next step on; no `memory` has them yet
         self._lane = Lane(TokenClock(speculation, seed), DecodeMemory(self.blocks, block_tokens, draft_tokens))
         self._lanes_by_kind: dict[str, Lane] = {}
         if speculation is not None:
