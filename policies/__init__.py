@@ -38,10 +38,10 @@ def quickest_first(candidates: Iterable[Candidate]) -> list[Candidate]:
 # `docs/quote-errors.md`), while prices differ a hundredfold.
 ALIKE_RATIO = 1.25
 
-# Nine answers in ten take at most so much longer for a token than was forecast, for how many prompts come while one lasts is
-# chance: 1.17 to 1.25 on the scenarios of `load/bench/comparison` with chat's lengths, more where answers are short. What is
-# promised for each answer is asked of a forecast with this in hand; the forecast of a first token is late by itself, by a fifth.
-TPOT_SCATTER_RATIO = 1.2
+# Nine answers in ten take at most so much longer for a token than the median does, for how many prompts come while one lasts is
+# chance: 1.18 to 1.32 on the scenarios of `load/bench/comparison` with chat's lengths, more in bursts and of short answers.
+# What is promised for each answer is asked of a forecast with this in hand; that of a first token is late by a fifth as it is.
+TPOT_SCATTER_RATIO = 1.25
 
 
 def soonest_first(candidates: Iterable[Candidate]) -> list[Candidate]:

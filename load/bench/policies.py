@@ -18,8 +18,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -115,8 +117,15 @@ class Result:
     default=FLEET,
     help="A fleet to emulate in the place of `policies_fleet.yaml`, as `load/bench/comparison/scenarios` has them.",
 )
+@click.option(
+    "--at-once",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Policies, where the machine has room for them.",
+)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the page here, too.")
-def policies(names: tuple[str, ...], seconds: float, speed: float, fleet: Path, out: Path | None) -> None:
+def policies(names: tuple[str, ...], seconds: float, speed: float, fleet: Path, at_once: int, out: Path | None) -> None:
     """Run each policy live on an emulated fleet, and print what it costs and delivers."""
     settings = yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))
     shipped = tuple(name for name in policy_names() if name not in settings["left_out"])
@@ -124,15 +133,26 @@ def policies(names: tuple[str, ...], seconds: float, speed: float, fleet: Path, 
     right = read_outcomes()
     results = []
     click.echo(" | ".join(COLUMNS))
-    for name in chosen:
-        run = settings["variants"].get(name, {"policy": name, "parameters": settings["parameters"].get(name, {})})
-        result = uvloop.run(measure(name, run["policy"], run["parameters"], seconds, speed, fleet))
-        results.append(result)
-        note = "" if result.lag_seconds_p99 <= LAG_SECONDS_MAX else "  (the client fell behind: its times mean nothing)"
-        click.echo(" | ".join(result.row(right)) + note)
+    runs = [
+        settings["variants"].get(name, {"policy": name, "parameters": settings["parameters"].get(name, {})})
+        for name in chosen
+    ]
+    with ProcessPoolExecutor(at_once) as workers:
+        for result in workers.map(partial(_run, seconds=seconds, speed=speed, fleet=fleet), chosen, runs):
+            results.append(result)
+            note = (
+                ""
+                if result.lag_seconds_p99 <= LAG_SECONDS_MAX
+                else "  (the client fell behind: its times mean nothing)"
+            )
+            click.echo(" | ".join(result.row(right)) + note)
     if out is not None:
         out.write_text(page(results, right, seconds, speed, fleet), encoding="utf-8")
         click.echo(f"written to {out}")
+
+
+def _run(name: str, run: Mapping[str, Any], *, seconds: float, speed: float, fleet: Path) -> Result:
+    return uvloop.run(measure(name, run["policy"], run["parameters"], seconds, speed, fleet))
 
 
 def read_outcomes() -> dict[str, tuple[int, int]]:

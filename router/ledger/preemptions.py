@@ -34,10 +34,14 @@ AGAIN = """
 UPDATE preemptions SET until_ns = NULL, is_back = 0
 WHERE replica = :replica AND taken_ns = (SELECT max(taken_ns) FROM preemptions WHERE replica = :replica)
 AND taken_ns <= :at_ns AND until_ns > :at_ns - :back_ns
+AND NOT EXISTS (SELECT 1 FROM preemptions WHERE replica = :replica AND until_ns IS NULL)
 """
 TAKEN = """
 INSERT INTO preemptions (replica, taken_ns, backend, pool, why, until_ns, is_back)
-VALUES (:replica, :at_ns, :backend, :pool, :why, NULL, 0) ON CONFLICT DO NOTHING
+SELECT :replica, :at_ns, :backend, :pool, :why, NULL, 0 WHERE NOT EXISTS (
+    SELECT 1 FROM preemptions
+    WHERE replica = :replica AND taken_ns <= :at_ns AND (until_ns IS NULL OR until_ns > :at_ns - :back_ns)
+) ON CONFLICT DO NOTHING
 """
 OVER = """
 UPDATE preemptions SET until_ns = :at_ns, is_back = :is_back
@@ -150,7 +154,9 @@ def _move(database: Database, one: Sighting) -> None:
     at = {"replica": one.replica, "at_ns": one.at_ns}
     if one.move is not Move.TAKEN:
         database.execute(OVER, {**at, "is_back": int(one.move is Move.BACK)})
-    elif database.execute(AGAIN, {**at, "back_ns": BACK_NS}).rowcount == 0:
+        return
+    at["back_ns"] = BACK_NS
+    if database.execute(AGAIN, at).rowcount == 0:
         database.execute(TAKEN, {**at, "backend": one.backend, "pool": one.pool, "why": one.why})
 
 

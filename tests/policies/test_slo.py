@@ -6,7 +6,7 @@ from policies.slo import BEYOND, NEARLY, WITHIN, Slo
 
 CASES = {
     "the cheapest within both objectives": (
-        [("a/0", {"quote": 5, "ttft": 2.0, "tpot": 0.083}), ("b/0", {"quote": 4}), ("c/0", {"quote": 9})],
+        [("a/0", {"quote": 5, "ttft": 2.0, "tpot": 0.08}), ("b/0", {"quote": 4}), ("c/0", {"quote": 9})],
         [("b/0", WITHIN), ("a/0", WITHIN), ("c/0", WITHIN)],
     ),
     "a dear one on time before a cheap one that is slow in either": (
@@ -18,7 +18,7 @@ CASES = {
         [("b/0", WITHIN), ("a/0", BEYOND)],
     ),
     "the least violation when none is within, measured in multiples of the objective": (
-        [("a/0", {"quote": 1, "ttft": 6.1}), ("b/0", {"ttft": 0.1, "tpot": 0.2}), ("c/0", {"ttft": 3.0, "tpot": 0.5})],
+        [("a/0", {"quote": 1, "ttft": 6.4}), ("b/0", {"ttft": 0.1, "tpot": 0.2}), ("c/0", {"ttft": 3.0, "tpot": 0.5})],
         [("b/0", NEARLY), ("a/0", BEYOND), ("c/0", BEYOND)],
     ),
     "the cheapest of those that hardly violate them more than the least": (

@@ -100,7 +100,7 @@ moves = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(moves, st.randoms())
 def test_however_often_and_in_whichever_order_it_is_told_nothing_counts_twice(
     tmp_path_factory: pytest.TempPathFactory, moves: list[tuple[Move, str, int]], random: Random

@@ -1,4 +1,4 @@
-"""How the first token of a metered backend depends on the prompt: what is believed at first, what answers change, what not."""
+"""How the first token of a metered backend depends on the prompt: what is believed at first, and what answers change."""
 
 import pytest
 from hypothesis import given
