@@ -1,7 +1,7 @@
 """What one configuration amounts to, ready for use: an immutable value that a reload swaps and a request keeps."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 
 from router.access.keys import ApiKeys
@@ -55,7 +55,7 @@ class Deployment:
     tenancies: Mapping[str, Tenancy]
     shedding: Shedding
     follows_prefixes: bool
-    marks_secret: bytes
+    marks_secret: bytes = field(repr=False)
     baseline: str
     holdout: Holdout
     shadow: Shadow

@@ -196,6 +196,19 @@ def test_a_conversation_that_goes_on_elsewhere_is_kept_from_its_beginning(
         assert index.cached_tokens(chain("between2", 400, 600)) == {}
 
 
+def test_a_conversation_is_not_moved_up_at_every_turn(index: PrefixIndex) -> None:
+    """Else each turn would cost its whole conversation, at every other worker."""
+    index.is_shared = True
+    index.heard("a", 0, [1, 2], [100, 100])
+    index.heard("a", 2, [3], [100])
+    assert order(index, "a") == [2, 1, 3]
+    index.heard("a", 0, [9], [2000])
+    index.heard("a", 3, [4], [100])
+    assert order(index, "a") == [9, 4, 3, 2, 1]
+    index.heard("a", 4, [5], [100])
+    assert order(index, "a") == [9, 4, 3, 2, 1, 5]
+
+
 def test_marks_that_follow_one_another_in_a_ring_are_followed_only_so_far(index: PrefixIndex) -> None:
     """Nobody makes such marks, and anybody who can write to Redis can say so."""
     index.is_shared = True
@@ -226,6 +239,9 @@ def test_what_nobody_takes_is_given_up_and_the_latest_kept(index: PrefixIndex) -
     taken = index.take_untold(10**9)
     assert sum(len(news.marks) for news in taken) == UNTOLD_MARKS_MAX
     assert taken[-1].marks == chain(f"x{UNTOLD_MARKS_MAX // 2 + 9}", 10, 20)
+    for number in range(UNTOLD_MARKS_MAX // 2):
+        index.sent("a", chain(f"y{number}", 10, 20))
+    assert index.given_up == 10, "there is room again"
 
 
 def test_as_much_is_taken_as_is_asked_for_and_at_least_one(index: PrefixIndex) -> None:
