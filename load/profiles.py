@@ -24,7 +24,12 @@ def profiles_in(path: Path = BUILT_IN) -> dict[str, EngineProfile]:
     rows = yaml.safe_load(path.read_text())
     if not isinstance(rows, dict):
         raise ValueError(f"{path}: expected a mapping of names to profiles")
-    return {name: build_profile(_SHAPE.validate_python(row)) for name, row in rows.items()}
+    return {name: built(row) for name, row in rows.items()}
+
+
+def built(row: object) -> EngineProfile:
+    """One profile of a file; raises as `profiles_in` does."""
+    return build_profile(_SHAPE.validate_python(row))
 
 
 def profile_named(name: str) -> EngineProfile:

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, Field
 
-from policies import ALIKE_RATIO, cheapest_first, soonest_first
+from policies import ALIKE_RATIO, TPOT_SCATTER_RATIO, cheapest_first, soonest_first
 from router.domain.decision import Candidate, Choice
 from router.domain.request import InferenceRequest
 
@@ -29,7 +29,8 @@ class QualityFloor(BaseModel, frozen=True, extra="forbid"):
     kinds that it was trained on reach 0.75, and few others, most of which lie between 0.4 and 0.5.
     ttft_seconds_max: the objective for the time to the first token. Where even the quickest is forecast to miss it, or nearly,
     what is hardly later (ALIKE_RATIO) counts as on time: the forecasts do not tell them apart, the prices do.
-    tpot_seconds_max: the objective for the mean time per token after it; none unless it is set.
+    tpot_seconds_max: the objective for the mean time per token after it; none unless it is set. Forecasts must be that much
+    better that nine answers in ten keep it (TPOT_SCATTER_RATIO).
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"quality", "price", "ttft"})
@@ -45,7 +46,11 @@ class QualityFloor(BaseModel, frozen=True, extra="forbid"):
         late: list[Candidate] = []
         below: list[Candidate] = []
         # Read once: what belongs to a pydantic instance is dear to read, and this is the default policy.
-        quality_min, ttft_seconds_max, tpot_seconds_max = self.quality_min, self.ttft_seconds_max, self.tpot_seconds_max
+        quality_min, ttft_seconds_max, tpot_seconds_max = (
+            self.quality_min,
+            self.ttft_seconds_max,
+            self._tpot_seconds_max(),
+        )
         for candidate in candidates:
             if candidate.quality < quality_min:
                 below.append(candidate)
@@ -70,15 +75,20 @@ class QualityFloor(BaseModel, frozen=True, extra="forbid"):
             *map(Choice, below, repeat(BELOW)),
         ]
 
+    def _tpot_seconds_max(self) -> float | None:
+        """Of a forecast."""
+        return None if self.tpot_seconds_max is None else self.tpot_seconds_max / TPOT_SCATTER_RATIO
+
     def _nearly_on_time(
         self, on_time: Iterable[Candidate], late: Iterable[Candidate]
     ) -> tuple[list[Candidate], list[Candidate]]:
         """Of those that are late, those that are hardly later than the quickest of all, and the others."""
         latest_seconds = ALIKE_RATIO * min(candidate.ttft_seconds for candidate in (*on_time, *late))
+        tpot_seconds_max = self._tpot_seconds_max()
         nearly: list[Candidate] = []
         others: list[Candidate] = []
         for candidate in late:
-            is_slow = self.tpot_seconds_max is not None and candidate.tpot_seconds > self.tpot_seconds_max
+            is_slow = tpot_seconds_max is not None and candidate.tpot_seconds > tpot_seconds_max
             (others if is_slow or candidate.ttft_seconds > latest_seconds else nearly).append(candidate)
         return nearly, others
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, Field
 
-from policies import ALIKE_RATIO, cheapest_first
+from policies import ALIKE_RATIO, TPOT_SCATTER_RATIO, cheapest_first
 from router.domain.decision import Candidate, Choice
 from router.domain.request import InferenceRequest
 
@@ -21,7 +21,8 @@ BEYOND = "least violation, none within"
 class Slo(BaseModel, frozen=True, extra="forbid"):
     """ttft_seconds_max, tpot_seconds_max: the objectives for the time to the first token and the mean time per token after it.
 
-    A violation is measured in multiples of its objective, the worse of the two. One that hardly exceeds the least (ALIKE_RATIO)
+    A violation is measured in multiples of its objective, the worse of the two; of the time per token with what is asked in hand
+    so that nine answers in ten keep it (TPOT_SCATTER_RATIO). One that hardly exceeds the least (ALIKE_RATIO)
     is no worse: the forecasts do not tell them apart, the prices do.
     """
 
@@ -34,9 +35,8 @@ class Slo(BaseModel, frozen=True, extra="forbid"):
     def rank(self, request: InferenceRequest, candidates: Sequence[Candidate]) -> list[Choice]:
         """Within the objectives, or nearly, by quote, then the others by their violation."""
         ranked = cheapest_first(candidates)
-        violations = [
-            max(one.ttft_seconds / self.ttft_seconds_max, one.tpot_seconds / self.tpot_seconds_max) for one in ranked
-        ]
+        ttft_seconds_max, tpot_seconds_max = self.ttft_seconds_max, self.tpot_seconds_max / TPOT_SCATTER_RATIO
+        violations = [max(one.ttft_seconds / ttft_seconds_max, one.tpot_seconds / tpot_seconds_max) for one in ranked]
         alike = max(1.0, ALIKE_RATIO * min(violations, default=1.0))
         within: list[Choice] = []
         beyond: list[tuple[float, Candidate]] = []

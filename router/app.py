@@ -37,9 +37,11 @@ from router.fleet.scraper import Scraper
 from router.fleet.state import Fleet
 from router.gateway import Gateway
 from router.group import Member
+from router.ledger.address import configured_address
 from router.ledger.shared_budget import RedisBudgets
 from router.orders import Order, Orders
 from router.pipeline import Pipeline
+from router.preemption_record import PreemptionRecord
 from router.prefix_news import PrefixNewsExchange
 from router.price_watch import PriceWatch
 from router.recall import Recall
@@ -100,6 +102,9 @@ class App:
         deployment = deploy(loaded, self._day, self.lessons, self._price_watch.fed)
         self.lessons.follow(deployment.backends, deployment.profiles, loaded.config.health.availability_min)
         self._fleet = Fleet(deployment.backends, deployment.tiers, deployment.rules, on_health=self._heed_health)
+        self._preemption_record = PreemptionRecord(
+            configured_address(ledger, password), self.lessons.preemptions, self._clock.now_ns, self._fleet.clock
+        )
         self._bursar = Bursar(
             self._books.store,
             self._clock,
@@ -212,6 +217,7 @@ class App:
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._books.running(self._fleet))
+            await stack.enter_async_context(self._preemption_record.running())
             await stack.enter_async_context(self._bursar.running())
             await stack.enter_async_context(self._repeats.running())
             if self._prefix_news is not None:
@@ -298,6 +304,7 @@ class App:
         _log_health(replica, before, after)
         self._metrics.replica_became(replica.backend, after.state)
         self.lessons.preemptions.became(replica.backend, replica.id, after, self._fleet.clock())
+        self._preemption_record.heed()
         if after.state is HealthState.DOWN:
             self.lessons.prefixes.restarted(replica.id)  # whatever comes back will have an empty cache
 

@@ -50,6 +50,8 @@ MODULES = (
     "router/selection/eligibility.py",
     "router/selection/experience.py",
     "router/selection/extent.py",
+    "router/selection/first_token.py",
+    "router/selection/lengths.py",
     "router/selection/quality.py",
     "router/selection/sample.py",
     "router/selection/site.py",

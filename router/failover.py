@@ -26,6 +26,7 @@ from router.domain.attempt import SHADOW_TENANT, AttemptFacts, AttemptStatus, Ch
 from router.domain.decision import Choice
 from router.domain.fleet import Billing
 from router.domain.request import Endpoint
+from router.domain.usage import UsageSource
 from router.errors import BudgetRefusal, RateLimited, Refusal
 from router.fleet.state import Fleet
 from router.ledger.budget import Hold
@@ -263,6 +264,8 @@ class Failover:
             lessons.sleepers.ended(charge, self._fleet.clock())
         if work.request.prefix and (charge.first_token_ns is not None or charge.status is AttemptStatus.OK):
             lessons.prefixes.sent(charge.facts.replica, work.request.prefix)
+        if charge.status is AttemptStatus.OK and charge.usage.source is not UsageSource.ESTIMATED:
+            lessons.lengths.observe(work.request, work.decision.prediction, charge.usage.completion_tokens)
 
 
 def _refusal_for(failures: Sequence[AttemptFailed]) -> Refusal:

@@ -126,6 +126,7 @@ JOINTS = {
     "router.config_file": (DOMAIN, PRICING, "router.selection", "router.dispatch", *CONFIG),
     "router.price_file": (PRICING,),
     "router.feeds": (PRICING,),
+    "router.preemption_record": (DOMAIN, "router.ledger", "router.selection"),
     "router.price_watch": (PRICING, "router.config_file", "router.feeds"),
     "router.reload": ("router.config_file", *CONFIG),
     "router.clock": (),

@@ -145,7 +145,7 @@ COMING_AND_GOING = Row(
             text="What was declared (preemption.per_hour), as far as what is seen has not moved it.",
         ),
         graph(
-            "Spot replicas taken away since the start",
+            "Spot replicas taken away in the last 30 days",
             Query(f"max by (backend) ({where('jeton_preemptions_seen', OF_BACKEND)})", "{{backend}}"),
             unit=COUNT,
             decimals=0,

@@ -18,8 +18,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -52,7 +54,8 @@ SETTLE_SECONDS_MAX = 60.0
 TTFT_SECONDS_MAX = 2.0
 TPOT_SECONDS_MAX = 0.1
 OBJECTIVES = Objectives(TTFT_SECONDS_MAX, TPOT_SECONDS_MAX)
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
+PROJECT = HERE.parent.parent
 SETTINGS, FLEET, FLEET_PRICES = HERE / "policies.yaml", HERE / "policies_fleet.yaml", HERE / "policies_prices.yaml"
 # Streams come in larger pieces than vLLM's default (`--stream-interval`), so that two cores can emulate so much traffic.
 TOKENS_PER_EVENT = 8
@@ -108,8 +111,21 @@ class Result:
     "--seconds", type=click.FloatRange(5), default=60.0, show_default=True, help="Of sending, for each policy."
 )
 @click.option("--speed", type=click.FloatRange(0.1, 20), default=1.0, show_default=True, help="1 is as recorded.")
+@click.option(
+    "--fleet",
+    type=click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path),
+    default=FLEET,
+    help="A fleet to emulate in the place of `policies_fleet.yaml`, as `load/bench/comparison/scenarios` has them.",
+)
+@click.option(
+    "--at-once",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Policies, where the machine has room for them.",
+)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the page here, too.")
-def policies(names: tuple[str, ...], seconds: float, speed: float, out: Path | None) -> None:
+def policies(names: tuple[str, ...], seconds: float, speed: float, fleet: Path, at_once: int, out: Path | None) -> None:
     """Run each policy live on an emulated fleet, and print what it costs and delivers."""
     settings = yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))
     shipped = tuple(name for name in policy_names() if name not in settings["left_out"])
@@ -117,15 +133,26 @@ def policies(names: tuple[str, ...], seconds: float, speed: float, out: Path | N
     right = read_outcomes()
     results = []
     click.echo(" | ".join(COLUMNS))
-    for name in chosen:
-        run = settings["variants"].get(name, {"policy": name, "parameters": settings["parameters"].get(name, {})})
-        result = uvloop.run(measure(name, run["policy"], run["parameters"], seconds, speed))
-        results.append(result)
-        note = "" if result.lag_seconds_p99 <= LAG_SECONDS_MAX else "  (the client fell behind: its times mean nothing)"
-        click.echo(" | ".join(result.row(right)) + note)
+    runs = [
+        settings["variants"].get(name, {"policy": name, "parameters": settings["parameters"].get(name, {})})
+        for name in chosen
+    ]
+    with ProcessPoolExecutor(at_once) as workers:
+        for result in workers.map(partial(_run, seconds=seconds, speed=speed, fleet=fleet), chosen, runs):
+            results.append(result)
+            note = (
+                ""
+                if result.lag_seconds_p99 <= LAG_SECONDS_MAX
+                else "  (the client fell behind: its times mean nothing)"
+            )
+            click.echo(" | ".join(result.row(right)) + note)
     if out is not None:
-        out.write_text(page(results, right, seconds, speed), encoding="utf-8")
+        out.write_text(page(results, right, seconds, speed, fleet), encoding="utf-8")
         click.echo(f"written to {out}")
+
+
+def _run(name: str, run: Mapping[str, Any], *, seconds: float, speed: float, fleet: Path) -> Result:
+    return uvloop.run(measure(name, run["policy"], run["parameters"], seconds, speed, fleet))
 
 
 def read_outcomes() -> dict[str, tuple[int, int]]:
@@ -135,21 +162,24 @@ def read_outcomes() -> dict[str, tuple[int, int]]:
     return dict(zip(read_prompts(), rows, strict=True))
 
 
-async def measure(name: str, policy: str, parameters: Mapping[str, Any], seconds: float, speed: float) -> Result:
+async def measure(
+    name: str, policy: str, parameters: Mapping[str, Any], seconds: float, speed: float, fleet_file: Path = FLEET
+) -> Result:
     """One policy from an idle fleet to the last answer."""
     directory = Path(tempfile.mkdtemp(prefix="jeton-policies-"))
     api_key, pepper = new_api_key(), secrets.token_hex(16)
-    environment = {PEPPER: pepper, CLOUD_API_KEY: secrets.token_urlsafe(16)}
-    description = read_fleet(FLEET)
+    description = read_fleet(fleet_file)
+    environment = {PEPPER: pepper}
+    environment |= dict.fromkeys({CLOUD_API_KEY, *key_names(description)}, secrets.token_urlsafe(16))
     description["policy"] = {"name": policy, "parameters": parameters}
     try:
         ledger = directory / "jeton.sqlite"
-        emulation = (sys.executable, "-m", "load.demo.emulation", str(TOKENS_PER_EVENT), str(FLEET))
+        emulation = (sys.executable, "-m", "load.demo.emulation", str(TOKENS_PER_EVENT), str(fleet_file))
         async with Component.running("fleet", directory, *emulation, environment=environment, is_read=True) as fleet:
             urls = json.loads(await fleet.read_line(START_SECONDS_MAX))
             config = router_config(description, urls, {TENANT: api_key}, pepper, ledger)
             (directory / "router.yaml").write_text(json.dumps(config), encoding="utf-8")
-            shutil.copy(FLEET_PRICES, directory)
+            shutil.copy(fleet_file.parent / description["prices"], directory)
             per_hour_usd = _leases_usd_per_hour(directory / "router.yaml", environment)
             port = free_port()
             serving = (sys.executable, "-m", "router", "serve", "--host", HOST, "--port", str(port))
@@ -231,18 +261,24 @@ async def _ready(url: str, router: Component) -> None:
     raise router.crashed(f"is not ready after {START_SECONDS_MAX:g} s")
 
 
-def page(results: Sequence[Result], right: Mapping[str, tuple[int, int]], seconds: float, speed: float) -> str:
+def page(
+    results: Sequence[Result], right: Mapping[str, tuple[int, int]], seconds: float, speed: float, fleet: Path = FLEET
+) -> str:
     """Markdown."""
+    place = fleet.relative_to(PROJECT) if fleet.is_relative_to(PROJECT) else fleet.name
     large = sum(large for _, large in right.values()) / len(right)
     small = sum(small for small, _ in right.values()) / len(right)
     command = f"python -m load.bench.policies --seconds {seconds:g} --speed {speed:g}"
+    if fleet != FLEET:
+        command += f" --fleet {place}"
     lines = [
         "# What each policy costs and delivers",
         "",
         f"`{command}`, {datetime.now(UTC).date()}.",
         "",
-        "An emulated fleet (`load/bench/policies_fleet.yaml`), the router in a process of its own, real HTTP; times and lengths",
-        "are those of Azure's conversation trace of 2023-11-16; all for `auto`, all streamed. Every policy gets the same.",
+        f"An emulated fleet (`{place}`), the router in a process of its own, real HTTP. Requests",
+        "come as in Azure's conversation trace of 2023-11-16, with its lengths; all for `auto`, all streamed. Every policy gets",
+        "the same.",
         "",
         "- *$/1,000*: the bill of 1,000 requests: the leases' hours, used or not, and what was *bought* by the token.",
         "- *charged*: what the requests were charged, which leaves idle time out.",
@@ -268,6 +304,17 @@ def page(results: Sequence[Result], right: Mapping[str, tuple[int, int]], second
         for result in results
     ]
     return "\n".join(lines) + "\n"
+
+
+def key_names(fleet: Mapping[str, Any]) -> set[str]:
+    """The variables that its replicas' keys are in."""
+    return {
+        replica["api_key_env"]
+        for pool in fleet["pools"]
+        for backend in pool["backends"]
+        for replica in backend["replicas"]
+        if "api_key_env" in replica
+    }
 
 
 def free_port() -> int:

@@ -12,8 +12,9 @@ import yaml
 
 from load.emulator.reply import Style
 from load.emulator.spec import Dialect, ReplicaSpec
-from load.profiles import BUILT_IN, profile_named
+from load.profiles import BUILT_IN, built, profile_named
 from router.access.keys import api_key_hash
+from router.pricing.profile import EngineProfile
 
 CLOUD_API_KEY = "JETON_DEMO_CLOUD_API_KEY"
 
@@ -35,7 +36,8 @@ class Place(NamedTuple):
 
 
 def read_fleet(path: Path = HERE / "router.yaml") -> dict[str, Any]:
-    """router.yaml as it ships, or another of its kind: without profiles and keys, and with names in the place of URLs."""
+    """router.yaml as it ships, or another of its kind: without keys, and with names in the place of URLs. `profiles` has those
+    that are not built in."""
     fleet: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return fleet
 
@@ -51,7 +53,7 @@ def replica_specs(fleet: Mapping[str, Any], cloud_api_key: str) -> list[ReplicaS
         is_cloud = backend.get("engine") == "openai"
         spec = ReplicaSpec(
             model=backend.get("served_model", backend["model"]),
-            profile=profile_named(CLOUD_PROFILE if is_cloud else backend["profile"]),
+            profile=profile_named(CLOUD_PROFILE) if is_cloud else profile_in(fleet, backend["profile"]),
             dialect=Dialect.OPENAI if is_cloud else Dialect.VLLM,
             api_key=cloud_api_key if is_cloud else None,
             context_tokens=backend["context_tokens"],
@@ -60,6 +62,12 @@ def replica_specs(fleet: Mapping[str, Any], cloud_api_key: str) -> list[ReplicaS
         )
         specs += [spec] * len(backend["replicas"])
     return specs
+
+
+def profile_in(fleet: Mapping[str, Any], name: str) -> EngineProfile:
+    """The fleet's own of this name, if it has one; a built-in one."""
+    own = fleet.get("profiles", {})
+    return built(own[name]) if name in own else profile_named(name)
 
 
 def router_config(
@@ -78,12 +86,13 @@ def router_config(
         }
         for pool in fleet["pools"]
     ]
-    described = {tenant["name"]: tenant for tenant in fleet["tenants"]}
+    described = {tenant: {"name": tenant} for tenant in api_keys}
+    described |= {tenant["name"]: tenant for tenant in fleet.get("tenants", ())}
     config["tenants"] = [
         described[tenant] | {"api_keys": [{"name": tenant, "hash": api_key_hash(api_key, pepper.encode())}]}
         for tenant, api_key in api_keys.items()
     ]
-    profiles = yaml.safe_load(BUILT_IN.read_text(encoding="utf-8"))
+    profiles = yaml.safe_load(BUILT_IN.read_text(encoding="utf-8")) | fleet.get("profiles", {})
     used = [backend["profile"] for backend in _backends(fleet) if "profile" in backend]
     config["profiles"] = {name: profiles[name] for name in used}
     config["ledger"] = {"path": str(ledger)}

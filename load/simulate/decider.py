@@ -3,8 +3,10 @@
 All of them are the router's own; only the clock is another. What must not live here: engines, the queue of events.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
+from typing import NamedTuple
 
 from router.config.routing import AliasConfig
 from router.deployment import Deployment
@@ -12,6 +14,7 @@ from router.dispatch.retries import RetryBudget
 from router.domain.decision import Choice, Policy, Prediction
 from router.domain.fleet import Backend, Health, HealthState, Replica
 from router.domain.request import InferenceRequest
+from router.domain.usage import Usage
 from router.fleet.state import Fleet
 from router.pricing.price import LeasedPrice, MeteredPrice
 from router.selection.candidates import Finder
@@ -19,6 +22,20 @@ from router.selection.scope import Scopes
 from router.selection.terms import refuse_in_a_rush
 
 Price = LeasedPrice | MeteredPrice
+
+
+class Answered(NamedTuple):
+    """A request whose answer came whole. ttft_seconds: None where it was not streamed, or another was asked
+    first."""
+
+    at_seconds: float
+    request_id: str
+    request: InferenceRequest
+    prediction: Prediction
+    usage: Usage
+    backend: str
+    sent_seconds: float
+    ttft_seconds: float | None
 
 
 class Decider:
@@ -45,6 +62,7 @@ class Decider:
         self._policy = policy
         self._stale_seconds = stale_seconds
         self._capacities = capacities
+        self._answered: list[Answered] = []
         self._scopes, self._finder = deployment.scopes, deployment.finder
         self.fleet = Fleet(
             deployment.backends, deployment.tiers, deployment.rules, clock=clock, on_health=self._heed_health
@@ -91,7 +109,27 @@ class Decider:
         if request.prefix and self._deployment.follows_prefixes:
             self.prefixes.sent(replica, request.prefix)
 
+    def answered(self, answer: Answered) -> None:
+        """To learn from, when `learn` is called."""
+        self._answered.append(answer)
+
+    def learn(self, until_seconds: float) -> None:
+        """What answers teach that came before then, whatever the order in which they were told."""
+        answered, lessons = self._answered, self._finder.lessons
+        answered.sort(key=lambda one: one[:2])
+        count = bisect_left(answered, until_seconds, key=lambda one: one.at_seconds)
+        for one in answered[:count]:
+            lessons.lengths.observe(one.request, one.prediction, one.usage.completion_tokens)
+            experience = lessons.experiences.of(one.backend)
+            if experience is not None and one.ttft_seconds is not None:
+                decode_seconds = one.at_seconds - one.sent_seconds - one.ttft_seconds
+                experience.answered(one.ttft_seconds, decode_seconds, one.usage, round(one.at_seconds * 1e9))
+        del answered[:count]
+        lessons.experiences.advance(round(until_seconds * 1e9))
+
     def _follow(self, backends: Sequence[Backend]) -> None:
+        # That one fails is not learned: what befalls a fleet here ends at its time.
+        self._finder.lessons.experiences.follow(backends, availability_min=0.0)
         if self._deployment.follows_prefixes:
             self.prefixes.follow(
                 dict(

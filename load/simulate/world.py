@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count, islice
-from math import inf
+from math import floor, inf
 from random import Random
 from typing import Any, Protocol
 
@@ -27,7 +27,7 @@ from load.engine import EngineSequence
 from load.simulate.asks import Ask
 from load.simulate.attempt import Attempt, Journey
 from load.simulate.blocks import BlockNames
-from load.simulate.decider import Decider, Price
+from load.simulate.decider import Answered, Decider, Price
 from load.simulate.network import Network
 from load.simulate.replica import SimulatedReplica
 from load.simulate.tally import Answer, Tally
@@ -161,6 +161,7 @@ class World:
         self.observers: list[Observer] = []
         self._answers: list[Answer] = []
         self._is_itemized = self._is_near = False
+        self._learn_seconds = 0
         self.decider = decider_on(lambda: self.now_seconds)
 
     def run(self, sessions: Iterator[Session]) -> None:
@@ -427,6 +428,8 @@ class World:
 
     def _arrive(self, session: Session, turn: int, ask: Ask) -> None:
         request, prediction, prompt_tokens, has_context, cached_tokens = ask
+        if self.now_seconds >= self._learn_seconds:
+            self._learn(floor(self.now_seconds))
         try:
             choices = self.decider.decide(request, prediction, self.now_seconds)
         except Refusal as refusal:
@@ -446,6 +449,15 @@ class World:
                 self.now_seconds,
             )
         )
+
+    def _learn(self, until_seconds: int) -> None:
+        """From what has ended before then. Once a second, so that replicas that keep to themselves need not tell it at once."""
+        self._learn_seconds = until_seconds + 1
+        if self._is_near:
+            for one in self.replicas.values():
+                if one.next_seconds < until_seconds:
+                    self.catch_up(one, until_seconds)
+        self.decider.learn(until_seconds)
 
     def _attempt(self, journey: Journey) -> None:
         """Try the next choice."""
@@ -556,10 +568,23 @@ class World:
         usage = Usage(sequence.prompt_tokens + known, completion_tokens, cached_tokens=sequence.cached_tokens + known)
         if self._is_itemized:  # else nothing has ever failed that this could put right
             self.decider.fleet.succeeded(one.name)
+        request, sent_seconds, first = journey.request, journey.due_seconds, attempt.first_seconds
+        ttft_seconds = None if journey.retries or first is None else first - sent_seconds
+        self.decider.answered(
+            Answered(
+                now,
+                request.request_id,
+                request,
+                journey.prediction,
+                usage,
+                one.backend.name,
+                sent_seconds,
+                ttft_seconds,
+            )
+        )
         cost = self._close(attempt, usage, is_answered=True)
         self.answered_seconds = max(self.answered_seconds, now)
         if journey.due_seconds >= self._warmup_seconds:
-            first = attempt.first_seconds
             answers = self._answers
             answers.append(
                 Answer(

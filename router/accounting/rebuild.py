@@ -1,6 +1,7 @@
 """A fresh ledger out of an old one's journal: charges, leases, totals and hours are derived, nothing of them is copied.
 
-The record is taken over as it is: journal, prices, position, and what workers have told that is not booked yet. The rest
+The record is taken over as it is: journal, prices, position, and what workers have told that is not booked yet; so is what is
+remembered of preemptions, which is in no journal. The rest
 follows (`derivation.py`), as in the audit, which is why the one passes what the other has made. Charges of an older jeton,
 whose journal did not say how attempts ended, give what only they know; those are counted.
 
@@ -20,7 +21,7 @@ from typing import Any
 from router.accounting.derivation import Derivation, Finding, Replayed, derivation_of, replay
 from router.domain.budget import DAY_NS
 from router.domain.periods import NS_PER_HOUR
-from router.ledger import rollups
+from router.ledger import preemptions, rollups
 from router.ledger.address import Address
 from router.ledger.batch import PRICE_COLUMNS, WRITE_PRICE, Months, write_charge_rows, write_lease_rows
 from router.ledger.database import Database, Engine, dicts, transaction
@@ -131,7 +132,7 @@ def _rebuild(source: Database, target: Database) -> Rebuilt:
         while rollups.roll(target):
             pass
         write_corrections(target, derivation.corrections)
-        for table in ("workers", "reports"):
+        for table in ("workers", "reports", *preemptions.TABLES):
             _copy(source, target, f"SELECT * FROM {table}", table)
         if pruned is not None:
             _carry_over(source, target, pruned)

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from router.commands.ledger_audit import audit_ledger, rebuild_ledger
 from router.commands.ledger_budgets import list_budgets
+from router.commands.ledger_preemptions import list_preemptions
 from router.commands.ledger_prune import prune_ledger
 from router.commands.reconcile import reconcile_invoice
 from router.config_source import ConfigRefused
@@ -60,6 +61,7 @@ ledger.add_command(audit_ledger)
 ledger.add_command(rebuild_ledger)
 ledger.add_command(prune_ledger)
 ledger.add_command(list_budgets)
+ledger.add_command(list_preemptions)
 
 
 def _filter_options(command: Callable[..., None]) -> Callable[..., None]:

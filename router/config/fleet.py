@@ -112,8 +112,8 @@ class ScaleToZeroConfig(Shape):
 
 
 class PreemptionConfig(Shape):
-    """What is thought of how often spot replicas are taken away; what is seen moves it. Your provider's figure, or what
-    `jeton_preemptions_per_hour` told last month."""
+    """What is thought of how often spot replicas are taken away, your provider's figure; what was seen in the last 30 days moves
+    it, over restarts too."""
 
     per_hour: float = Field(ge=0, le=60, description="of one replica")
     prior_hours: float = Field(default=100.0, gt=0, description="as so many replica-hours of watching that counts")

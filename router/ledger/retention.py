@@ -5,16 +5,11 @@ thousand rows at a time, so that a running router's commits come in between. Kil
 """
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-from router.ledger import sqlite_database
-from router.ledger.address import Address, PostgresAddress
+from router.ledger.address import Address
+from router.ledger.beside import writing_beside
 from router.ledger.database import Database, Engine, transaction
 from router.ledger.pruned import Pruned, write_pruned
-from router.ledger.schema import open_reader
-from router.ledger.sqlite_database import SqliteDatabase
-from router.ledger.store import LedgerError
 
 ROWS_AT_ONCE = 20_000
 # Above the other's: a router waits for its turn with the file, and so do we.
@@ -24,7 +19,7 @@ PARTITION = re.compile(r"(journal|charges)_(\d{6})")
 
 def forget(address: Address, pruned: Pruned) -> None:
     """Beside a running router, whose lock is not needed: rows that nobody writes any more are taken out. Raises LedgerError."""
-    with _changing(address) as database:
+    with writing_beside(address, "jeton prune", "pruned", BUSY_SECONDS) as database:
         with transaction(database):
             write_pruned(database, pruned)
         if database.engine is Engine.POSTGRESQL:
@@ -32,27 +27,6 @@ def forget(address: Address, pruned: Pruned) -> None:
         else:
             for table in ("journal", "charges"):
                 _delete_rows(database, table, pruned.seq)
-
-
-@contextmanager
-def _changing(address: Address) -> Iterator[Database]:
-    open_reader(address).close()  # says what is wrong with it, if anything is
-    database: Database
-    if isinstance(address, PostgresAddress):
-        from router.ledger.postgres_database import connected
-
-        database = connected(address, "jeton prune")
-    else:
-        connection = sqlite_database.connected_to_write(address)
-        connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
-        connection.execute("PRAGMA synchronous = FULL")
-        database = SqliteDatabase(connection)
-    try:
-        yield database
-    except database.error as error:
-        raise LedgerError(f"{address}: cannot be pruned ({error})") from None
-    finally:
-        database.close()
 
 
 def _delete_rows(database: Database, table: str, until: int) -> None:

@@ -203,6 +203,36 @@ Table(
     **STRICT,
 )
 
+# Spot replicas that were taken away, and how long how many were there: `preemptions.py`. Nothing of it is in the journal.
+preemptions = Table(
+    "preemptions",
+    metadata,
+    *_words("replica"),
+    *_numbers("taken_ns"),
+    *_words("backend", "pool", "why"),
+    Column("until_ns", Number),
+    *_numbers("is_back"),
+    PrimaryKeyConstraint("replica", "taken_ns"),
+    **CLUSTERED,
+)
+# A replica is away once.
+Index(
+    "preemptions_away",
+    preemptions.c.replica,
+    unique=True,
+    sqlite_where=preemptions.c.until_ns.is_(None),
+    postgresql_where=preemptions.c.until_ns.is_(None),
+)
+
+Table(
+    "watched_days",
+    metadata,
+    *_words("backend"),
+    *_numbers("day", "until_ns", "watched_ns"),
+    PrimaryKeyConstraint("backend", "day"),
+    **CLUSTERED,
+)
+
 # The hours: `rollups.py`.
 Table(
     "rolled",

@@ -11,7 +11,6 @@ from router.domain.fleet import IDLE, Load, Snapshot
 from router.pricing.drift import Drifts
 from router.pricing.forecast import prompt_work
 from router.selection.ask import Ask
-from router.selection.experience import TTFT_SECONDS_PER_TOKEN
 from router.selection.prospect import CARRIED, ColdProspect, Prospect, metered_nanousd
 from router.selection.site import Seat, Site
 
@@ -48,7 +47,9 @@ def appraise(site: Site, seats: Iterable[Seat], ask: Ask, sight: Sight, candidat
     cached, is_stale, outlook = 0, False, None
     if lease is None:
         nanousd = metered_nanousd(site, ask, 0) + egress_nanousd
-        ttft_seconds = rtt_seconds + site.experience.ttft_seconds + TTFT_SECONDS_PER_TOKEN * prompt_tokens
+        experience = site.experience
+        seconds_per_token = experience.ttft_seconds_per_token
+        whole_seconds = ttft_seconds = rtt_seconds + experience.ttft_seconds + seconds_per_token * prompt_tokens
     else:
         is_stale = sight.is_stale
         site.survey(sight.snapshot.scrapes, sight.drifts, is_stale=is_stale)
@@ -68,6 +69,7 @@ def appraise(site: Site, seats: Iterable[Seat], ask: Ask, sight: Sight, candidat
             if cached_tokens:
                 if cached < METERED_CACHED_TOKENS_MIN:
                     cached = 0
+                ttft_seconds = whole_seconds - seconds_per_token * cached
                 nanousd = metered_nanousd(site, ask, cached) + egress_nanousd
         else:
             if is_stale:  # which may take the outlook away

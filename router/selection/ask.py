@@ -22,7 +22,8 @@ NOTHING_CACHED: Mapping[str, int] = {}
 class Ask:
     """cached_tokens: of the prompt's, those that a replica's prefix cache is expected to hold, by its id.
 
-    region: of the tenant's clients, where the request names none. are_holds_wanted: give each candidate the most that it can
+    length_ratio: real over expected completions, as learned (`lengths.py`). region: of the tenant's clients, where the request
+    names none. are_holds_wanted: give each candidate the most that it can
     cost.
     """
 
@@ -45,6 +46,7 @@ class Ask:
         tiers: int,
         cached_tokens: Mapping[str, int] = NOTHING_CACHED,
         *,
+        length_ratio: float = 1.0,
         region: str = "",
         are_holds_wanted: bool = False,
     ) -> None:
@@ -53,7 +55,7 @@ class Ask:
         self.are_holds_wanted = are_holds_wanted
         # Tokenizing is not inference: the engine computes none of it.
         self.prompt_tokens = 0 if request.endpoint is Endpoint.TOKENIZE else request.prompt.tokens_estimate
-        self.completion_tokens = expected_completion_tokens(request, prediction)
+        self.completion_tokens = expected_completion_tokens(request, prediction, length_ratio)
         self.audio_seconds = self.prompt_tokens / AUDIO_TOKENS_PER_SECOND if request.endpoint in AUDIO else 0.0
         self.qualities = tier_qualities(prediction, tiers)
         bytes_per_token = STREAMED_BYTES_PER_TOKEN if request.is_streaming else WHOLE_BYTES_PER_TOKEN
@@ -61,9 +63,11 @@ class Ask:
         self.region = request.terms.region or region
 
 
-def expected_completion_tokens(request: InferenceRequest, prediction: Prediction | None) -> float:
+def expected_completion_tokens(
+    request: InferenceRequest, prediction: Prediction | None, length_ratio: float = 1.0
+) -> float:
     """Over all choices. A client's bound holds; where nothing is generated it is 0, where nothing is predicted a mean, and of
-    speech what is said in that time."""
+    speech what is said in that time. length_ratio: what the expectation of one choice is corrected by."""
     if request.endpoint in AUDIO:  # what was said is written down; of that no classifier knows
         tokens = request.prompt.tokens_estimate / AUDIO_TOKENS_PER_SECOND * SPEECH_TOKENS_PER_SECOND
     elif prediction is not None:
@@ -72,6 +76,7 @@ def expected_completion_tokens(request: InferenceRequest, prediction: Prediction
         tokens = COMPLETION_TOKENS_UNKNOWN
     else:
         return 0.0
+    tokens *= length_ratio
     if request.completion_tokens_max is not None:
         tokens = min(tokens, request.completion_tokens_max)
     return tokens * request.choices

@@ -63,7 +63,7 @@ class Finder:
         self._stale_seconds = stale_seconds
         self.seats_max = seats_max
         self.lessons = lessons = lessons or Lessons()
-        self._drifts, self._prefixes = lessons.drifts, lessons.prefixes
+        self._drifts, self._prefixes, self._lengths = lessons.drifts, lessons.prefixes, lessons.lengths
         self._sites: dict[str, Site] = {}
         # Of the last snapshot's scrapes; a snapshot's are never changed.
         self._scrapes: Mapping[str, Scrape] = {}
@@ -121,8 +121,15 @@ class Finder:
         is_stale = self._oldest_scrape_seconds < fresh_from
         sight = Sight(snapshot, loads, now_seconds, fresh_from, is_stale, self._drifts)
         cached_tokens = self._prefixes.cached_tokens(request.prefix) if request.prefix else NOTHING_CACHED
+        length = self._lengths.of(request, prediction)
         ask = Ask(
-            request, prediction, len(self._levels), cached_tokens, region=region, are_holds_wanted=are_holds_wanted
+            request,
+            prediction,
+            len(self._levels),
+            cached_tokens,
+            length_ratio=1.0 if length is None else length.ratio,
+            region=region,
+            are_holds_wanted=are_holds_wanted,
         )
         ejected: list[tuple[Site, Seat]] = []
         candidates = _admitted(fitting, ask, sight, exclusions, ejected, self.seats_max)

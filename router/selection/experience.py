@@ -18,17 +18,13 @@ from math import exp, exp2, log
 
 from router.domain.attempt import AttemptStatus, Charge
 from router.domain.fleet import Backend, Billing
+from router.domain.usage import Usage
+from router.selection.first_token import PRIOR_ANSWERS, FirstTokens
 
-# Of one forecast for all, before anything was seen. Measured on the 1,593 requests of the Claude Code agent trace
-# (callanjfox/kv-cache-tester, Apache-2.0) that have the API's own times: a Theil–Sen line through the time to the first token
-# over the prompt's length, and the median time per token after it.
-TTFT_SECONDS = 1.8
-TTFT_SECONDS_PER_TOKEN = 5.8e-6
+# Of one forecast for all, before anything was seen: the median time per token of the trace that `first_token.py` names.
 TPOT_SECONDS = 0.017
-# As so many observations the priors count: two failures in a row are no outage, five answers say as much as others' trace.
+# As so many observations the priors count: two failures in a row are no outage.
 PRIOR_ATTEMPTS = 10.0
-PRIOR_ANSWERS = 5.0
-PRIOR_LOG_TTFT = PRIOR_ANSWERS * log(TTFT_SECONDS)
 PRIOR_LOG_TPOT = PRIOR_ANSWERS * log(TPOT_SECONDS)
 # After so long an observation counts half. A minute of failures is an incident; load comes and goes by the hour.
 ATTEMPTS_HALVED_SECONDS = 60.0
@@ -45,22 +41,24 @@ LEFT_ALONE = frozenset({"limited", "overloaded"})
 
 class Experience:
     """Of one backend. availability_ratio: of attempts, how many are answered. ttft_seconds: to the first token of the shortest
-    prompt, the network of its pool left out, what failing takes added. tpot_seconds: a mean of each answer.
+    prompt, the network of its pool left out, what failing takes added; ttft_seconds_per_token: more for each token of the prompt
+    that is not cached. tpot_seconds: a mean of each answer.
 
     is_shunned: it answers too seldom to be asked while others can. attempts, answers: what the figures rest on, faded, without
     the priors.
     """
 
     __slots__ = (
-        "_at_ns", "_failed", "_failed_seconds", "_log_tpot", "_log_ttft", "_paced", "_rtt_seconds", "_succeeded", "_timed",
-        "availability_min", "availability_ratio", "is_shunned", "tpot_seconds", "ttft_seconds",
+        "_at_ns", "_failed", "_failed_seconds", "_first_tokens", "_log_tpot", "_paced", "_rtt_seconds", "_succeeded",
+        "availability_min", "availability_ratio", "is_shunned", "tpot_seconds", "ttft_seconds", "ttft_seconds_per_token",
     )  # fmt: skip
 
     def __init__(self, rtt_seconds: float = 0.0, availability_min: float = 0.0) -> None:
         self.configure(rtt_seconds, availability_min)
         self._at_ns = 0
         self._succeeded = self._failed = self._failed_seconds = 0.0
-        self._timed = self._log_ttft = self._paced = self._log_tpot = 0.0
+        self._first_tokens = FirstTokens()
+        self._paced = self._log_tpot = 0.0
         self._conclude()
 
     def configure(self, rtt_seconds: float, availability_min: float) -> None:
@@ -75,7 +73,7 @@ class Experience:
 
     @property
     def answers(self) -> float:
-        return self._timed
+        return self._first_tokens.answers
 
     def observe(self, charge: Charge) -> None:
         """An attempt has ended. Only a streamed answer that came whole tells both times; one that was cut short by us, or by its
@@ -91,20 +89,29 @@ class Experience:
         else:
             self._succeeded += 1
             if first_ns is not None and status is AttemptStatus.OK:
-                usage = charge.usage
-                seconds = (first_ns - charge.opened_ns) / 1e9 - self._rtt_seconds
-                seconds -= TTFT_SECONDS_PER_TOKEN * usage.prompt_tokens
-                self._timed += 1
-                self._log_ttft += log(seconds if seconds > SECONDS_MIN else SECONDS_MIN)
-                if usage.completion_tokens >= COMPLETION_TOKENS_MIN:
-                    seconds = (charge.ended_ns - first_ns) / 1e9 / (usage.completion_tokens - 1)
-                    self._paced += 1
-                    self._log_tpot += log(seconds if seconds > SECONDS_MIN else SECONDS_MIN)
+                self._time((first_ns - charge.opened_ns) / 1e9, (charge.ended_ns - first_ns) / 1e9, charge.usage)
         self._conclude()
 
+    def answered(self, ttft_seconds: float, decode_seconds: float, usage: Usage, at_ns: int) -> None:
+        """A streamed answer came whole: what `observe` makes of one, for whoever has no charge to show."""
+        self._fade(at_ns)
+        self._succeeded += 1
+        self._time(ttft_seconds, decode_seconds, usage)
+        self._conclude()
+
+    def _time(self, ttft_seconds: float, decode_seconds: float, usage: Usage) -> None:
+        ttft_seconds -= self._rtt_seconds
+        uncached_tokens = usage.prompt_tokens - usage.cached_tokens
+        self._first_tokens.observe(max(ttft_seconds, SECONDS_MIN), max(uncached_tokens, 0))
+        if usage.completion_tokens >= COMPLETION_TOKENS_MIN:
+            seconds = decode_seconds / (usage.completion_tokens - 1)
+            self._paced += 1
+            self._log_tpot += log(seconds if seconds > SECONDS_MIN else SECONDS_MIN)
+
     def advance(self, now_ns: int) -> None:
-        """Let what was seen fade. Call it about once a second."""
+        """Let what was seen fade, and see how the first token depends on the prompt. Call it about once a second."""
         self._fade(now_ns)
+        self._first_tokens.choose()
         self._conclude()
 
     def _fade(self, now_ns: int) -> None:
@@ -117,8 +124,7 @@ class Experience:
         self._failed *= kept
         self._failed_seconds *= kept
         kept = exp2(-seconds / ANSWERS_HALVED_SECONDS)
-        self._timed *= kept
-        self._log_ttft *= kept
+        self._first_tokens.fade(kept)
         self._paced *= kept
         self._log_tpot *= kept
 
@@ -126,8 +132,8 @@ class Experience:
         answered = PRIOR_ATTEMPTS + self._succeeded
         self.availability_ratio = ratio = answered / (answered + self._failed)
         self.is_shunned = ratio < self.availability_min
-        ttft_seconds = exp((PRIOR_LOG_TTFT + self._log_ttft) / (PRIOR_ANSWERS + self._timed))
-        self.ttft_seconds = ttft_seconds + self._failed_seconds / answered
+        self.ttft_seconds = self._first_tokens.level_seconds + self._failed_seconds / answered
+        self.ttft_seconds_per_token = self._first_tokens.seconds_per_token
         self.tpot_seconds = exp((PRIOR_LOG_TPOT + self._log_tpot) / (PRIOR_ANSWERS + self._paced))
 
 

@@ -18,6 +18,7 @@ def explain(
     Money in USD and nano-dollars. lessons: what was learned of the candidates, which is in their forecasts and quotes.
     """
     prediction = decision.prediction
+    length = lessons.lengths.of(request, prediction) if lessons else None
     return {
         "features": {
             "model": request.model,
@@ -40,6 +41,7 @@ def explain(
             "category": prediction.category,
             "uncertainty": prediction.uncertainty,
         },
+        "length_correction": length and {"ratio": length.ratio, "answers": length.answers},
         "ranking": [_choice(rank, choice, lessons) for rank, choice in enumerate(decision.choices, start=1)],
         "exclusions": [
             {"backend": exclusion.backend, "replica": exclusion.replica or None, "why": exclusion.why}
@@ -83,6 +85,7 @@ def _choice(rank: int, choice: Choice, lessons: Lessons | None) -> dict[str, Any
         and {
             "availability_ratio": experience.availability_ratio,
             "ttft_seconds": experience.ttft_seconds,
+            "ttft_seconds_per_token": experience.ttft_seconds_per_token,
             "tpot_seconds": experience.tpot_seconds,
             "attempts": experience.attempts,
             "answers": experience.answers,

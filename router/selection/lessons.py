@@ -8,6 +8,7 @@ from router.pricing.drift import Drifts
 from router.pricing.profile import EngineProfile
 from router.selection.affinity import TOKENS_UNKNOWN_MAX, PrefixIndex
 from router.selection.experience import Experiences
+from router.selection.lengths import Lengths
 from router.selection.preemption import Preemptions
 from router.selection.sleep import Sleepers
 
@@ -15,13 +16,14 @@ from router.selection.sleep import Sleepers
 @dataclass(frozen=True, slots=True)
 class Lessons:
     """drifts: how far leased replicas are from their profiles. prefixes: what was sent where. sleepers: who of those that scale
-    to zero is awake. experiences: with metered backends. preemptions: of spot replicas."""
+    to zero is awake. experiences: with metered backends. preemptions: of spot replicas. lengths: of answers, by application."""
 
     drifts: Drifts = field(default_factory=Drifts)
     prefixes: PrefixIndex = field(default_factory=PrefixIndex)
     sleepers: Sleepers = field(default_factory=Sleepers)
     experiences: Experiences = field(default_factory=Experiences)
     preemptions: Preemptions = field(default_factory=Preemptions)
+    lengths: Lengths = field(default_factory=Lengths)
 
     def follow(
         self, backends: Iterable[Backend], profiles: Mapping[str, EngineProfile], availability_min: float

@@ -40,8 +40,8 @@ def _families() -> tuple[GaugeMetricFamily, GaugeMetricFamily, GaugeMetricFamily
     return (
         GaugeMetricFamily(
             "jeton_preemptions_seen",
-            "Spot replicas that were taken away since the start: told to leave, or down without a word. Of backends with a"
-            " declared preemption.",
+            "Spot replicas that were taken away in the last 30 days, as the ledger and this process have seen: told to leave, or"
+            " down without a word. Of backends with a declared preemption.",
             labels=("backend",),
         ),
         GaugeMetricFamily(

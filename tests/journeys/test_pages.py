@@ -97,6 +97,25 @@ async def test_what_replicas_took_corrects_their_forecasts_and_is_told(jeton: Wh
     assert told["cloud/1"] is None  # nobody's profile, nobody's drift
 
 
+async def test_how_long_an_applications_answers_are_corrects_what_is_expected_of_the_next(jeton: WholeApp) -> None:
+    ask = {"model": "anything", "messages": HELLO}
+    before = (await jeton.http.post("/jeton/explain", json=ask)).json()
+    assert before["length_correction"] is None
+    real_tokens = 0
+    for _ in range(3):
+        answer = await jeton.sdk.chat.completions.create(**ask)
+        assert answer.usage is not None
+        real_tokens += answer.usage.completion_tokens
+    after = (await jeton.http.post("/jeton/explain", json=ask)).json()
+    expected_tokens = after["prediction"]["completion_tokens"]
+    seen_ratio = real_tokens / 3 / expected_tokens
+    # Twice ten answers as expected count beside the three: the application's prior, and through it the category's.
+    application_ratio = (3 * seen_ratio + 10) / 13
+    ratio = (3 * seen_ratio + 10 * application_ratio) / 13
+    assert after["length_correction"]["ratio"] == pytest.approx(ratio, rel=0.01)
+    assert after["ranking"][0]["completion_tokens"] == pytest.approx(expected_tokens * ratio, rel=0.01)
+
+
 async def test_explain_shows_the_decision_and_dispatches_nothing(jeton: WholeApp) -> None:
     body = {"model": "anything", "messages": HELLO, "tools": []}
     decision = (await jeton.http.post("/jeton/explain", json=body)).json()

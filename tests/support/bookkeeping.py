@@ -93,13 +93,21 @@ def answered(prompt_tokens: int = 100, completion_tokens: int = 50, **usage: obj
 
 # The tables that version 6 brought.
 OF_SEVERAL_WORKERS = ("reports", "workers", "corrections")
+# And version 9.
+OF_PREEMPTIONS = ("preemptions", "watched_days")
+# What takes a ledger, in either engine, back to version 6; SQLite's `user_version` besides.
+BACK_TO_VERSION_6 = (
+    "ALTER TABLE totals DROP COLUMN lost_nanousd",
+    *(f"DROP TABLE {name}" for name in OF_PREEMPTIONS),
+    "UPDATE alembic_version SET version_num = '6'",
+)
 
 
 def make_version_6(path: Path) -> None:
     """The file as the jeton left it whose totals did not know what was lost of them."""
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("ALTER TABLE totals DROP COLUMN lost_nanousd")
-        connection.execute("UPDATE alembic_version SET version_num = '6'")
+        for statement in BACK_TO_VERSION_6:
+            connection.execute(statement)
         connection.execute("PRAGMA user_version = 6")
         connection.commit()
 

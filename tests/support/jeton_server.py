@@ -93,11 +93,18 @@ class JetonServer:
     process: subprocess.Popen[bytes] = field(repr=False)
 
     @classmethod
-    def start(cls, directory: Path, config: Mapping[str, Any], api_key: str, *arguments: str) -> "JetonServer":
+    def start(
+        cls,
+        directory: Path,
+        config: Mapping[str, Any],
+        api_key: str,
+        *arguments: str,
+        lease: Mapping[str, Any] = LEASE,
+    ) -> "JetonServer":
         """Launch `jeton serve` and wait until it can serve. Raises RuntimeError with its log when it cannot."""
         port = free_port()
         (directory / "router.yaml").write_text(json.dumps(config))  # JSON is YAML
-        (directory / "prices.yaml").write_text(json.dumps({"prices": {"gpu": [LEASE]}}))
+        (directory / "prices.yaml").write_text(json.dumps({"prices": {"gpu": [lease]}}))
         with (directory / "jeton.log").open("wb") as log:
             process = subprocess.Popen(
                 [*JETON, "serve", "--config", "router.yaml", "--port", str(port), *arguments],

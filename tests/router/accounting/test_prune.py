@@ -10,7 +10,19 @@ from pathlib import Path
 
 import pytest
 from audited import assert_audit_is_clean
-from bookkeeping import CLOUD_PRICE, EDGE_PRICE, FLEET, LARGE, PRICES, PROFILES, SECOND, SMALL, answered, facts
+from bookkeeping import (
+    BACK_TO_VERSION_6,
+    CLOUD_PRICE,
+    EDGE_PRICE,
+    FLEET,
+    LARGE,
+    PRICES,
+    PROFILES,
+    SECOND,
+    SMALL,
+    answered,
+    facts,
+)
 from click.testing import CliRunner
 from ledgers import ENGINES, Place
 from postgres_server import PostgresServer
@@ -181,7 +193,7 @@ def test_totals_of_before_learn_what_was_lost_of_them(books: Place, is_pruned: b
     before, lines = books.rows("SELECT * FROM totals ORDER BY number"), books.rows(kept)
     lost = dict(books.rows("SELECT status, sum(lost_nanousd) FROM totals GROUP BY 1"))
     assert lost["cancelled"] > 0 == lost["ok"]
-    books.change("ALTER TABLE totals DROP COLUMN lost_nanousd", "UPDATE alembic_version SET version_num = '6'")
+    books.change(*BACK_TO_VERSION_6)
     if isinstance(books.address, Path):
         books.change("PRAGMA user_version = 6")
     for (text,) in lines:

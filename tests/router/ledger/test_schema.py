@@ -10,7 +10,14 @@ from pathlib import Path
 import psycopg
 import pytest
 from alembic.script import ScriptDirectory
-from bookkeeping import OF_SEVERAL_WORKERS, make_version_2, make_version_3, make_version_4, make_version_6
+from bookkeeping import (
+    OF_PREEMPTIONS,
+    OF_SEVERAL_WORKERS,
+    make_version_2,
+    make_version_3,
+    make_version_4,
+    make_version_6,
+)
 from ledgers import Place
 from postgres_server import PostgresServer
 from sqlalchemy import create_engine, inspect
@@ -68,7 +75,7 @@ def test_an_older_ledger_in_postgresql_becomes_what_a_fresh_one_is(
     for place in (old, fresh):
         place.open().close()
     old.change(
-        "DROP TABLE workers, reports, corrections",
+        "DROP TABLE workers, reports, corrections, preemptions, watched_days",
         "ALTER TABLE totals DROP COLUMN lost_nanousd",
         "UPDATE alembic_version SET version_num = '5'",
     )
@@ -172,7 +179,7 @@ def test_a_ledger_of_one_process_becomes_one_that_several_may_share_in_either_en
     place.open().close()
     fresh = columns(place)
     place.change(
-        *(f"DROP TABLE {name}" for name in OF_SEVERAL_WORKERS),
+        *(f"DROP TABLE {name}" for name in (*OF_SEVERAL_WORKERS, *OF_PREEMPTIONS)),
         "ALTER TABLE totals DROP COLUMN lost_nanousd",
         "UPDATE alembic_version SET version_num = '5'",
     )

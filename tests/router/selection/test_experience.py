@@ -1,5 +1,6 @@
 """What is learned of metered backends, how fast, how it fades, and what it changes in a decision."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,12 +16,11 @@ from router.selection.experience import (
     ATTEMPTS_HALVED_SECONDS,
     PRIOR_ATTEMPTS,
     TPOT_SECONDS,
-    TTFT_SECONDS,
-    TTFT_SECONDS_PER_TOKEN,
     Experience,
     Experiences,
 )
 from router.selection.explain import explain
+from router.selection.first_token import GROWTH_PER_TOKEN, LEVEL_SECONDS
 from router.selection.lessons import Lessons
 
 START = 1_795_000_000_000_000_000
@@ -57,7 +57,7 @@ def failed(at_seconds: float = 0.0, fault: str = "http_500") -> Charge:
 def test_before_anything_was_seen_it_is_forecast_like_the_trace_and_taken_to_answer() -> None:
     one = Experience(availability_min=0.9)
     assert (one.availability_ratio, one.is_shunned) == (1.0, False)
-    assert one.ttft_seconds == pytest.approx(TTFT_SECONDS)
+    assert one.ttft_seconds == pytest.approx(LEVEL_SECONDS)
     assert one.tpot_seconds == pytest.approx(TPOT_SECONDS)
 
 
@@ -65,7 +65,7 @@ def test_answers_take_the_place_of_the_prior_little_by_little() -> None:
     one = Experience(rtt_seconds=0.1)
     seen = []
     for _ in range(100):
-        one.observe(ended(ttft_seconds=0.6 + TTFT_SECONDS_PER_TOKEN * 10_000, prompt_tokens=10_000))
+        one.observe(ended(ttft_seconds=0.1 + 0.5 * (1 + GROWTH_PER_TOKEN * 10_000), prompt_tokens=10_000))
         seen.append((one.ttft_seconds, one.tpot_seconds))
     assert seen == sorted(seen, reverse=True)
     assert seen[0] == (
@@ -96,7 +96,7 @@ def test_failures_lower_its_availability_and_what_they_took_is_in_the_forecast()
     for _ in range(2):
         one.observe(failed())
     assert (one.availability_ratio, one.is_shunned) == (PRIOR_ATTEMPTS / 12, False)
-    assert one.ttft_seconds == pytest.approx(TTFT_SECONDS + 2 * 1.0 / PRIOR_ATTEMPTS)
+    assert one.ttft_seconds == pytest.approx(LEVEL_SECONDS + 2 * 1.0 / PRIOR_ATTEMPTS)
     one.observe(failed())
     assert one.is_shunned
 
@@ -114,7 +114,7 @@ def test_who_says_for_how_long_to_be_left_alone_is_available_but_time_was_lost()
     for fault in ("limited", "overloaded") * 10:
         one.observe(failed(fault=fault))
     assert (one.availability_ratio, one.is_shunned) == (1.0, False)
-    assert one.ttft_seconds == pytest.approx(TTFT_SECONDS + 20 * 1.0 / PRIOR_ATTEMPTS)
+    assert one.ttft_seconds == pytest.approx(LEVEL_SECONDS + 20 * 1.0 / PRIOR_ATTEMPTS)
 
 
 def test_an_answer_that_was_cut_short_had_begun() -> None:
@@ -138,7 +138,7 @@ def test_what_was_seen_fades_failures_within_minutes_and_times_within_hours() ->
     assert not one.is_shunned
     assert one.ttft_seconds < learned
     one.advance(START + round(30 * ANSWERS_HALVED_SECONDS * SECOND))
-    assert one.ttft_seconds == pytest.approx(TTFT_SECONDS)
+    assert one.ttft_seconds == pytest.approx(LEVEL_SECONDS)
     assert one.availability_ratio == pytest.approx(1.0)
 
 
@@ -181,11 +181,22 @@ def test_forecasts_of_a_metered_backend_are_what_was_learned(fleet: Any, ask: An
     before = in_the_cloud(fleet, ask)
     after = in_the_cloud(learned(fleet, *[ended(backend="cloud-large", ttft_seconds=0.4)] * 50), ask)
     one = fleet.experiences.of("cloud-large")
-    assert before.ttft_seconds == pytest.approx(0.08 + TTFT_SECONDS + TTFT_SECONDS_PER_TOKEN * 1000)
-    assert after.ttft_seconds == pytest.approx(0.08 + one.ttft_seconds + TTFT_SECONDS_PER_TOKEN * 1000)
+    assert before.ttft_seconds == pytest.approx(0.08 + LEVEL_SECONDS * (1 + GROWTH_PER_TOKEN * 1000))
+    assert after.ttft_seconds == pytest.approx(0.08 + one.ttft_seconds + one.ttft_seconds_per_token * 1000)
     assert after.ttft_seconds < 0.5
     assert (before.tpot_seconds, after.tpot_seconds) == (pytest.approx(TPOT_SECONDS), one.tpot_seconds)
     assert before.marginal_nanousd == after.marginal_nanousd
+
+
+def test_what_its_cache_holds_is_not_read_again() -> None:
+    one = Experience()
+    for tokens in (200, 2_000, 20_000) * 50:  # 16,000 of the longest are cached, and so it is as quick as one of 4,000
+        uncached = tokens if tokens < 20_000 else 4_000
+        charge = ended(ttft_seconds=0.2 + 1e-4 * uncached, prompt_tokens=tokens)
+        one.observe(replace(charge, usage=replace(charge.usage, cached_tokens=tokens - uncached)))
+    one.advance(START)
+    assert one.ttft_seconds + one.ttft_seconds_per_token * 4_000 == pytest.approx(0.6, rel=0.35)
+    assert one.ttft_seconds_per_token > 4e-5
 
 
 def test_who_answers_too_seldom_is_out_with_the_reason_while_others_can(fleet: Any, ask: Any) -> None:
@@ -223,4 +234,4 @@ def test_what_was_learned_is_explained(fleet: Any, ask: Any) -> None:
     assert told["edge-large"] is None
     assert told["cloud-large"]["attempts"] == told["cloud-large"]["answers"] == 1.0
     assert told["cloud-large"]["availability_ratio"] == 1.0
-    assert told["cloud-large"]["ttft_seconds"] < TTFT_SECONDS
+    assert told["cloud-large"]["ttft_seconds"] < LEVEL_SECONDS
