@@ -199,7 +199,7 @@ async def test_a_conversation_stays_where_its_prefix_is_whichever_worker_has_its
                 }
                 assert counted['jeton_prefix_known_tokens_total{by="others"}'] > 800
                 assert counted['jeton_prefix_news_total{fate="told"}'] >= 1
-                assert counted['jeton_prefix_news_total{fate="heard"}'] >= 2
+                assert counted['jeton_prefix_news_total{fate="heard"}'] >= 1
                 assert counted["jeton_prefix_news_failures_total"] == 0
 
 
