@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from load.drive.schedule import Session
 from load.engine import EngineSequence
 from load.simulate.replica import SimulatedReplica
-from router.domain.decision import Choice, Prediction
+from router.domain.decision import Candidate, Choice, Prediction
 from router.domain.request import InferenceRequest
 from router.fleet.in_flight import Ticket
 from router.pricing.price import LeasedPrice, MeteredPrice
@@ -32,12 +32,12 @@ class Journey:
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """One try, of this number. quality: predicted, of what was chosen. price: what it was opened with. first_seconds: when the
-    client saw the first token."""
+    """One try, of this number. candidate: what was chosen, with its forecasts. price: what it was opened with. first_seconds:
+    when the client saw the first token."""
 
     number: int
     journey: Journey
-    quality: float
+    candidate: Candidate
     replica: SimulatedReplica
     price: LeasedPrice | MeteredPrice
     ticket: Ticket

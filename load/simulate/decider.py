@@ -11,8 +11,8 @@ from typing import NamedTuple
 from router.config.routing import AliasConfig
 from router.deployment import Deployment
 from router.dispatch.retries import RetryBudget
-from router.domain.decision import Choice, Policy, Prediction
-from router.domain.fleet import Backend, Health, HealthState, Replica
+from router.domain.decision import Candidate, Choice, Policy, Prediction
+from router.domain.fleet import Backend, Billing, Health, HealthState, Replica
 from router.domain.request import InferenceRequest
 from router.domain.usage import Usage
 from router.fleet.state import Fleet
@@ -33,7 +33,7 @@ class Answered(NamedTuple):
     request: InferenceRequest
     prediction: Prediction
     usage: Usage
-    backend: str
+    candidate: Candidate
     sent_seconds: float
     ttft_seconds: float | None
 
@@ -42,7 +42,8 @@ class Decider:
     """deployment: what the configuration amounts to; its backends, scopes and finder count until the fleet changes. clock:
     simulated seconds. capacities: tokens of KV cache by leased backend, as the prefix index believes.
 
-    loads: what decisions take for the work in flight; the fleet's own count, unless somebody puts another view of it there."""
+    lessons: what it has learned. loads: what decisions take for the work in flight; the fleet's own count, unless somebody puts
+    another view of it there."""
 
     def __init__(
         self,
@@ -56,7 +57,8 @@ class Decider:
     ) -> None:
         self.attempts_max = deployment.retries.attempts_max
         self.retries = RetryBudget(deployment.retries.budget_ratio, deployment.retries.budget_per_second)
-        self.prefixes = deployment.finder.lessons.prefixes
+        self.lessons = lessons = deployment.finder.lessons
+        self.prefixes = lessons.prefixes
         self._deployment = deployment
         self._aliases = aliases
         self._policy = policy
@@ -79,7 +81,7 @@ class Decider:
             prices=prices,
             profiles={backend.profile: deployment.profiles[backend.name] for backend in backends if backend.profile},
             stale_seconds=self._stale_seconds,
-            lessons=self._finder.lessons,
+            lessons=self.lessons,
             seats_max=self._finder.seats_max,
         )
         self.fleet.configure(backends, deployment.tiers, deployment.rules)
@@ -115,21 +117,40 @@ class Decider:
 
     def learn(self, until_seconds: float) -> None:
         """What answers teach that came before then, whatever the order in which they were told."""
-        answered, lessons = self._answered, self._finder.lessons
+        answered, lessons = self._answered, self.lessons
         answered.sort(key=lambda one: one[:2])
         count = bisect_left(answered, until_seconds, key=lambda one: one.at_seconds)
         for one in answered[:count]:
             lessons.lengths.observe(one.request, one.prediction, one.usage.completion_tokens)
-            experience = lessons.experiences.of(one.backend)
-            if experience is not None and one.ttft_seconds is not None:
-                decode_seconds = one.at_seconds - one.sent_seconds - one.ttft_seconds
-                experience.answered(one.ttft_seconds, decode_seconds, one.usage, round(one.at_seconds * 1e9))
+            if one.ttft_seconds is not None:
+                self._learn_times(one, one.ttft_seconds)
         del answered[:count]
-        lessons.experiences.advance(round(until_seconds * 1e9))
+        until_ns = round(until_seconds * 1e9)
+        lessons.experiences.advance(until_ns)
+        lessons.drifts.advance(until_ns)
+
+    def _learn_times(self, one: Answered, ttft_seconds: float) -> None:
+        candidate, lessons = one.candidate, self.lessons
+        decode_seconds = one.at_seconds - one.sent_seconds - ttft_seconds
+        drift = lessons.drifts.of(candidate.replica.id)
+        experience = lessons.experiences.of(candidate.backend.name)
+        if experience is not None:
+            experience.answered(ttft_seconds, decode_seconds, one.usage, round(one.at_seconds * 1e9))
+        elif drift is not None and not candidate.cold_start_seconds:
+            drift.answered(candidate, ttft_seconds, decode_seconds, one.usage.completion_tokens)
 
     def _follow(self, backends: Sequence[Backend]) -> None:
+        lessons, profiles = self.lessons, self._deployment.profiles
         # That one fails is not learned: what befalls a fleet here ends at its time.
-        self._finder.lessons.experiences.follow(backends, availability_min=0.0)
+        lessons.experiences.follow(backends, availability_min=0.0)
+        lessons.drifts.follow(
+            {
+                replica.id: profiles[backend.name]
+                for backend in backends
+                if backend.pool.billing is Billing.LEASED and backend.name in profiles
+                for replica in backend.replicas
+            }
+        )
         if self._deployment.follows_prefixes:
             self.prefixes.follow(
                 dict(

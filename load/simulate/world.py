@@ -479,7 +479,7 @@ class World:
         attempt = Attempt(
             journey.retries + 1,
             journey,
-            candidate.quality,
+            candidate,
             one,
             one.price,
             self.decider.fleet.enter(
@@ -577,7 +577,7 @@ class World:
                 request,
                 journey.prediction,
                 usage,
-                one.backend.name,
+                attempt.candidate,
                 sent_seconds,
                 ttft_seconds,
             )
@@ -597,7 +597,7 @@ class World:
                     completion_tokens,
                     cost,
                     not one.is_leased,
-                    attempt.quality,
+                    attempt.candidate.quality,
                 )
             )
             if len(answers) == ANSWERS_AT_ONCE:

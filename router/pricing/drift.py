@@ -81,6 +81,14 @@ class Drift:
         self.ttft = Track()
         self.tpot = Track()
 
+    def answered(
+        self, candidate: Candidate, ttft_seconds: float, decode_seconds: float, completion_tokens: int
+    ) -> None:
+        """A streamed answer came whole."""
+        self.ttft.observe(candidate.ttft_seconds, ttft_seconds)
+        if completion_tokens >= COMPLETION_TOKENS_MIN:
+            self.tpot.observe(candidate.tpot_seconds, decode_seconds / (completion_tokens - 1))
+
 
 class Drifts:
     """Of every leased replica. For one thread; `ratios` may be read from another.
@@ -117,10 +125,8 @@ class Drifts:
         first_ns = charge.first_token_ns
         if drift is None or first_ns is None or charge.status is not AttemptStatus.OK or candidate.cold_start_seconds:
             return
-        drift.ttft.observe(candidate.ttft_seconds, (first_ns - charge.opened_ns) / 1e9)
-        tokens = charge.usage.completion_tokens
-        if tokens >= COMPLETION_TOKENS_MIN:
-            drift.tpot.observe(candidate.tpot_seconds, (charge.ended_ns - first_ns) / 1e9 / (tokens - 1))
+        ttft_seconds, decode_seconds = (first_ns - charge.opened_ns) / 1e9, (charge.ended_ns - first_ns) / 1e9
+        drift.answered(candidate, ttft_seconds, decode_seconds, charge.usage.completion_tokens)
 
     def advance(self, now_ns: int) -> None:
         """Call it about once a second. now_ns: of any clock that goes on."""

@@ -38,7 +38,7 @@ MADE_NOTES = (
     "- *Spot* against *on demand*: what preemptions cost and save.",
     "- Three seeds; nothing was tuned on them (but on seeds 1 to 3). ±: the 95 % interval of their mean. A seed draws the",
     "  questions and the network; but for *bursts* requests come when the trace says, so what hangs on that does not vary.",
-    "- The simulated router does not learn how far replicas are from their profiles, and it has one worker.",
+    "- The simulated router learns as a real one does, but not how often providers fail, and it has one worker.",
     "- A lease is paid to the end of the run, and a replica that still answers then until it is done.",
     "- `cascade` is not here: emulated words have no log-probability. `docs/quality-cost.md` reckons what a cascade could save.",
 )
@@ -49,7 +49,7 @@ RECORDED_NOTES = (
     "  is drawn, so a question may be of any length.",
     "- The agents' fleet was chosen for its room: on a smaller one sessions lose their KV while a person thinks, 90,000",
     "  tokens are computed anew in several seconds, and half of the first tokens take ten, whatever the policy.",
-    "- The simulated router does not learn how far replicas are from their profiles, and it has one worker.",
+    "- The simulated router learns as a real one does, but not how often providers fail, and it has one worker.",
     "- A lease is paid to the end of the run, and a replica that still answers then until it is done.",
 )
 MADE = About("What each policy costs and delivers", "--out docs/policies.md", "scenarios", MADE_NOTES)
