@@ -24,14 +24,14 @@ from router.cohort import Cohort
 from router.config.stores import AccountantPlace, LedgerConfig
 from router.config_file import LoadedConfig
 from router.departures import Departures
-from router.deployment import deploy
+from router.deployment import Deployment, deploy
 from router.discovery import Discovery
 from router.dispatch.names import BackendNames, StrangersNames
 from router.dispatch.outbox import Outbox
 from router.dispatch.relay import Relay
 from router.dispatch.retries import RetryBudget
 from router.dispatch.watchdog import Watchdog
-from router.domain.fleet import Health, HealthState, Replica
+from router.domain.fleet import Backend, Health, HealthState, Replica
 from router.failover import Failover
 from router.fleet.scraper import Scraper
 from router.fleet.state import Fleet
@@ -42,6 +42,7 @@ from router.ledger.shared_budget import RedisBudgets
 from router.orders import Order, Orders
 from router.pipeline import Pipeline
 from router.preemption_record import PreemptionRecord
+from router.prefix_news import PrefixNewsExchange
 from router.price_watch import PriceWatch
 from router.recall import Recall
 from router.recount import Recount
@@ -56,6 +57,7 @@ from router.telemetry.gathered import Tally, tally_row
 from router.telemetry.keeping import KeeperCollector
 from router.telemetry.metrics import CONTENT_TYPE, Metrics
 from router.telemetry.preemption import PreemptionCollector
+from router.telemetry.prefixes import PrefixCollector
 from router.telemetry.price_state import PriceStateCollector
 from router.telemetry.prices import RecentPrices
 from router.telemetry.sleep import SleepCollector
@@ -136,6 +138,8 @@ class App:
         self._cache = ResponseCache(config.redis, loaded.secrets.redis_password.get_secret_value())
         self._cache.configure(config.cache)
         self._metrics.registry.register(CacheCollector(self._cache))
+        self._prefix_news = _prefix_news(loaded, deployment, self.lessons)
+        self._metrics.registry.register(PrefixCollector(self.lessons.prefixes, self._prefix_news))
         cohort = Cohort()
         self._recount = Recount(self._relay)
         self._shadows = Shadows(self._relay)
@@ -199,6 +203,8 @@ class App:
         self._bursar.configure(loaded.budgets)
         self._cache.configure(loaded.config.cache)
         self._fleet.configure(deployment.backends, deployment.tiers, deployment.rules)
+        if self._prefix_news is not None:
+            self._prefix_news.follow(_with_choice(deployment))
         if loaded.config.health != self._loaded.config.health:
             self._closing.append(asyncio.create_task(self._scraper.close()))
             self._scraper = self._new_scraper(loaded)
@@ -216,6 +222,8 @@ class App:
             await stack.enter_async_context(self._preemption_record.running())
             await stack.enter_async_context(self._bursar.running())
             await stack.enter_async_context(self._repeats.running())
+            if self._prefix_news is not None:
+                await stack.enter_async_context(self._prefix_news.running())
             stack.push_async_callback(self._cache.aclose)
             stack.push_async_callback(self._relay.aclose)
             stack.push_async_callback(self._names.aclose)
@@ -300,7 +308,7 @@ class App:
         self.lessons.preemptions.became(replica.backend, replica.id, after, self._fleet.clock())
         self._preemption_record.heed()
         if after.state is HealthState.DOWN:
-            self.lessons.prefixes.forget(replica.id)  # whatever comes back will have an empty cache
+            self.lessons.prefixes.restarted(replica.id)  # whatever comes back will have an empty cache
 
     def _obey(self, order: Order) -> Any:
         return self._orders.obey(order)
@@ -361,6 +369,21 @@ def _shared_budgets(loaded: LoadedConfig, books: Books) -> RedisBudgets | None:
         return None
     password, worker = loaded.secrets.redis_password.get_secret_value(), books.journal
     return RedisBudgets(redis, password, books.store.ledger_id, worker="" if worker is None else worker.identity)
+
+
+def _prefix_news(loaded: LoadedConfig, deployment: Deployment, lessons: Lessons) -> PrefixNewsExchange | None:
+    redis = loaded.config.redis
+    if redis is None or not redis.shares_prefixes:
+        return None
+    password = loaded.secrets.redis_password.get_secret_value()
+    made = PrefixNewsExchange(lessons.prefixes, redis, password, deployment.marks_secret)
+    made.follow(_with_choice(deployment))
+    return made
+
+
+def _with_choice(deployment: Deployment) -> tuple[Backend, ...]:
+    """The backends, where it matters which replica holds what."""
+    return deployment.backends if deployment.follows_prefixes else ()
 
 
 async def _cancelled(task: "asyncio.Task[None]") -> None:

@@ -1,7 +1,7 @@
 """What one configuration amounts to, ready for use: an immutable value that a reload swaps and a request keeps."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 
 from router.access.keys import ApiKeys
@@ -28,12 +28,13 @@ from router.selection.timetable import Timetable
 from router.wire.constraints import ConstraintBounds, Constraints
 from router.wire.media import MediaRules
 from router.wire.parse import Bounds
+from router.wire.prefix import marks_secret
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """prices, profiles and providers by backend's name; a backend without one is not in it. tenancies: of the tenants that have
-    rules of their own."""
+    rules of their own. marks_secret: what marks along prompts are keyed with."""
 
     server: ServerConfig
     retries: RetryConfig
@@ -54,6 +55,7 @@ class Deployment:
     tenancies: Mapping[str, Tenancy]
     shedding: Shedding
     follows_prefixes: bool
+    marks_secret: bytes = field(repr=False)
     baseline: str
     holdout: Holdout
     shadow: Shadow
@@ -85,7 +87,7 @@ def deploy(
 
     lessons: what was learned before it. fed: what a feed has told of a price.
     """
-    config = loaded.config
+    config, pepper = loaded.config, loaded.secrets.pepper.get_secret_value().encode()
     prices = build_prices(config, loaded.book, day, fed)
     return Deployment(
         server=config.server,
@@ -99,7 +101,7 @@ def deploy(
         rules=HealthRules(
             config.health.failures_to_eject, config.health.ejection_seconds, config.health.cooldown_seconds_max
         ),
-        api_keys=ApiKeys(config.tenants, loaded.secrets.pepper.get_secret_value().encode()),
+        api_keys=ApiKeys(config.tenants, pepper),
         scopes=Scopes(config.aliases, loaded.backends),
         backends=loaded.backends,
         tiers=config.tiers,
@@ -118,6 +120,7 @@ def deploy(
         tenancies=_tenancies(config),
         shedding=Shedding(config.shedding.sheddable_wait_seconds, config.shedding.standard_wait_seconds),
         follows_prefixes=config.prefix_affinity and sum(len(one.replicas) for one in loaded.backends) > 1,
+        marks_secret=marks_secret(pepper),
         baseline=config.baseline,
         holdout=Holdout(config.baseline, config.holdout_ratio),
         shadow=Shadow(config.shadow.ratio, config.shadow.backends),

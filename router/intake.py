@@ -92,7 +92,8 @@ def inference_request(
     prefix: tuple[PrefixMark, ...] = ()
     if deployment.follows_prefixes and parsed.prompt.tokens_estimate >= PREFIX_TOKENS_MIN and endpoint in GENERATING:
         members = parsed.members
-        prefix = prefix_marks(endpoint, members, cache_salt(identity.tenant, members.get("cache_salt")))
+        salt = cache_salt(identity.tenant, members.get("cache_salt"))
+        prefix = prefix_marks(endpoint, members, salt, deployment.marks_secret)
     return InferenceRequest(
         request_id=request_id,
         tenant=identity.tenant,

@@ -132,6 +132,7 @@ JOINTS = {
     "router.clock": (),
     "router.compiled": (),
     "router.redis_link": ("router.config.stores",),
+    "router.prefix_news": (DOMAIN, WIRE, "router.selection", "router.config.stores", "router.redis_link"),
     "router.open_files": ("router.config",),
     "router.cohort": (),
     "router.connection": (WIRE, "router.config.server", "router.dispatch"),

@@ -43,12 +43,16 @@ class LedgerConfig(Shape):
 
 
 class RedisConfig(Shape):
-    """Where workers share budgets. Without it each has its budgets to itself. The password is in the environment."""
+    """Where workers share budgets, and what they know of replicas' prefix caches. Without it each has both to itself. The
+    password is in the environment."""
 
     url: str = Field(pattern=REDIS_URL)
     username: str | None = None
     password_env: str | None = Field(default=None, pattern=ENVIRONMENT_NAME)
     timeout_seconds: float = Field(default=0.05, gt=0, le=5, description="of connecting, and of an answer")
+    shares_prefixes: bool = Field(
+        default=True, description="workers tell one another which replica's prefix cache holds what (`prefix_affinity`)"
+    )
 
 
 class RepeatsConfig(Shape):

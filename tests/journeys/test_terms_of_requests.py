@@ -1,10 +1,12 @@
 """What a client asks of the routing of one request, in headers, and where its tenant's rules let it go."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 from payloads import HELLO
+from redis_server import redis_server
 from whole_app import WholeApp, running
 
 from router.domain.fleet import Load
@@ -152,3 +154,70 @@ async def test_a_replica_that_went_down_is_not_thought_to_have_its_cache_still(j
     assert set(index.cached_tokens(mark)) == {"small/1", "small/2"}
     jeton.replica("small").faults(refuse=True)
     await jeton.until(lambda: set(index.cached_tokens(mark)) == {"small/2"}, 30)
+
+
+async def test_a_conversation_stays_where_its_prefix_is_whichever_worker_has_its_next_turn(tmp_path: Path) -> None:
+    for name in ("redis", "a", "b"):
+        (tmp_path / name).mkdir()
+    with redis_server(tmp_path / "redis") as redis:
+
+        def shared(config: dict[str, Any]) -> None:
+            config["redis"] = {"url": redis.url, "timeout_seconds": 5}
+
+        async with running(tmp_path / "a", shared) as one:
+
+            def of_the_same_fleet(config: dict[str, Any]) -> None:
+                shared(config)
+                config["pools"] = one.config["pools"]
+
+            async with running(tmp_path / "b", of_the_same_fleet) as other:
+                turns: list[dict[str, str]] = [{"role": "user", "content": "Tell me about rainbows. " * 150}]
+                places = []
+                for worker in (one, other, one, other):
+                    body = {"model": "chat-small", "messages": turns, "max_tokens": 8}
+
+                    async def is_known(worker: WholeApp = worker, body: dict[str, Any] = body) -> bool:
+                        told = (await worker.http.post("/jeton/explain", json=body)).json()
+                        return any(choice["cached_tokens"] for choice in told["ranking"])
+
+                    async with asyncio.timeout(60):
+                        while places and not await is_known():
+                            await asyncio.sleep(0.02)
+                    answer = await worker.http.post(PATH, json=body)
+                    (attempt, *_) = reversed(await worker.charges())
+                    places.append(attempt["replica"])
+                    turns += [answer.json()["choices"][0]["message"], {"role": "user", "content": "And then?"}]
+                assert len(set(places)) == 1
+                stranger = {"model": "chat-small", "messages": turns, "cache_salt": "x"}
+                told = (await other.http.post("/jeton/explain", json=stranger)).json()
+                assert {choice["cached_tokens"] for choice in told["ranking"]} == {0}
+                text = (await other.http.get("/metrics")).text
+                counted = {
+                    line.partition(" ")[0]: float(line.rpartition(" ")[2])
+                    for line in text.splitlines()
+                    if line.startswith(("jeton_prefix_known_tokens_total", "jeton_prefix_news"))
+                }
+                assert counted['jeton_prefix_known_tokens_total{by="others"}'] > 800
+                assert counted['jeton_prefix_news_total{fate="told"}'] >= 1
+                assert counted['jeton_prefix_news_total{fate="heard"}'] >= 1
+                assert counted["jeton_prefix_news_failures_total"] == 0
+
+
+async def test_workers_that_are_told_not_to_keep_to_themselves_what_they_sent_where(tmp_path: Path) -> None:
+    (tmp_path / "redis").mkdir()
+    with redis_server(tmp_path / "redis") as redis:
+
+        def apart(config: dict[str, Any]) -> None:
+            config["redis"] = {"url": redis.url, "timeout_seconds": 5, "shares_prefixes": False}
+
+        async with running(tmp_path, apart) as jeton:
+            body = {
+                "model": "chat-small",
+                "messages": [{"role": "user", "content": "Tell me. " * 400}],
+                "max_tokens": 8,
+            }
+            await jeton.http.post(PATH, json=body)
+            await jeton.charges()
+            index = jeton.app.lessons.prefixes
+            assert not index.is_shared
+            assert index.take_untold(10**9) == []

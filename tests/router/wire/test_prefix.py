@@ -1,20 +1,27 @@
 """Marks along a prompt: equal exactly as far as the text is."""
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
 from router.domain.request import Endpoint
-from router.wire.prefix import MARKS_MAX, STRETCH_CHARACTERS, prefix_marks
+from router.wire.prefix import MARKS_MAX, STRETCH_CHARACTERS, marks_secret, prefix_marks
 
+SECRET = marks_secret(b"pepper")
 SYSTEM = {"role": "system", "content": "You are helpful. " * 100}
 ASKED = {"role": "user", "content": "What is a rainbow? " * 50}
 ANSWERED = {"role": "assistant", "content": "Light that is bent by drops. " * 40}
 AGAIN = {"role": "user", "content": "And at night?"}
 
 
-def chat(*messages: Any, salt: str = "s", **more: Any) -> list[int]:
-    return [mark.key for mark in prefix_marks(Endpoint.CHAT, {"model": "m", "messages": list(messages)} | more, salt)]
+def chat(*messages: Any, salt: str = "s", secret: bytes = SECRET, **more: Any) -> list[int]:
+    return [
+        mark.key
+        for mark in prefix_marks(Endpoint.CHAT, {"model": "m", "messages": list(messages)} | more, salt, secret)
+    ]
 
 
 def common(one: list[int], other: list[int]) -> int:
@@ -41,7 +48,7 @@ def test_the_next_turn_has_all_marks_of_the_turn_before() -> None:
 )
 def test_a_difference_at_the_beginning_leaves_nothing_in_common(other: dict[str, Any]) -> None:
     members = {"model": "m", "messages": [SYSTEM, ASKED]} | other
-    assert common(chat(SYSTEM, ASKED), [mark.key for mark in prefix_marks(Endpoint.CHAT, members, "s")]) == 0
+    assert common(chat(SYSTEM, ASKED), [mark.key for mark in prefix_marks(Endpoint.CHAT, members, "s", SECRET)]) == 0
 
 
 def test_a_difference_at_the_end_leaves_the_beginning() -> None:
@@ -52,18 +59,48 @@ def test_b61_two_tenants_have_no_mark_in_common() -> None:
     assert common(chat(SYSTEM, ASKED, salt="acme"), chat(SYSTEM, ASKED, salt="initech")) == 0
 
 
+def test_routers_of_another_pepper_have_no_mark_in_common() -> None:
+    assert common(chat(SYSTEM, ASKED), chat(SYSTEM, ASKED, secret=marks_secret(b"another"))) == 0
+
+
+def test_marks_are_the_same_in_another_process() -> None:
+    code = (
+        "from router.domain.request import Endpoint\n"
+        "from router.wire.prefix import marks_secret, prefix_marks\n"
+        f"members = {{'model': 'm', 'messages': [{SYSTEM!r}, {{'role': 'user', 'content': 'Straße, 日本, 🌈'}}]}}\n"
+        "print([mark.key for mark in prefix_marks(Endpoint.CHAT, members, 's', marks_secret(b'pepper'))])\n"
+    )
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout.strip()
+        for seed in ("1", "2")
+    }
+    assert told == {str(chat(SYSTEM, {"role": "user", "content": "Straße, 日本, 🌈"}))}
+
+
+def test_every_mark_fits_into_64_bits() -> None:
+    marks = chat(*({"role": "user", "content": "é" * length} for length in range(0, 9000, 450)))
+    assert len(set(marks)) == len(marks)
+    assert all(0 < mark < 2**64 for mark in marks)
+
+
 def test_a_long_text_is_marked_along_its_way() -> None:
     head = "".join(f"{number} " for number in range(5000))
     one, other = head + "What is it?", head + "Who is it, then?"
     marks = [
-        [mark.key for mark in prefix_marks(Endpoint.COMPLETIONS, {"model": "m", "prompt": text}, "s")]
+        [mark.key for mark in prefix_marks(Endpoint.COMPLETIONS, {"model": "m", "prompt": text}, "s", SECRET)]
         for text in (one, other)
     ]
     assert common(*marks) == len(head) // STRETCH_CHARACTERS
 
 
 def test_tokens_grow_along_the_way_to_about_a_quarter_of_the_characters() -> None:
-    marks = prefix_marks(Endpoint.CHAT, {"model": "m", "messages": [SYSTEM, ASKED, ANSWERED]}, "s")
+    marks = prefix_marks(Endpoint.CHAT, {"model": "m", "messages": [SYSTEM, ASKED, ANSWERED]}, "s", SECRET)
     tokens = [mark.tokens for mark in marks]
     assert tokens == sorted(tokens)
     characters = len(SYSTEM["content"]) + len(ASKED["content"]) + len(ANSWERED["content"])
@@ -82,8 +119,8 @@ def test_tokens_grow_along_the_way_to_about_a_quarter_of_the_characters() -> Non
     ],
 )
 def test_every_shape_is_marked_or_passed_over(endpoint: Endpoint, members: dict[str, Any]) -> None:
-    marks = prefix_marks(endpoint, members, "s")
-    assert marks == prefix_marks(endpoint, members, "s")
+    marks = prefix_marks(endpoint, members, "s", SECRET)
+    assert marks == prefix_marks(endpoint, members, "s", SECRET)
 
 
 def test_the_marks_are_bounded() -> None:
