@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from load.drive.command import drive_command
+from load.emulator.kinds import ANSWER_KINDS
 from load.emulator.reply import Style
 from load.emulator.spec import Dialect, Kind, ReplicaSpec
 from load.engine import BLOCK_TOKENS
@@ -77,7 +78,8 @@ main.add_command(record)
 @click.option(
     "--speculative-config",
     default=None,
-    help='JSON: "num_speculative_tokens", and, for there is no draft model, "acceptance_ratio" and "draft_seconds".',
+    help='JSON: "num_speculative_tokens", and, for there is no draft model, "acceptance_ratio" and "draft_seconds"; and'
+    ' "acceptance_by_kind", such as {"code": 0.9, "structured": 0.95}, for kinds of answers that differ.',
 )
 @click.option(
     "--shutdown-timeout",
@@ -188,6 +190,7 @@ def spec_from(options: dict[str, Any]) -> ReplicaSpec:
         is_by_priority=options["scheduling_policy"] == "priority",
         has_dev_mode=options["dev_mode"],
         block_tokens=options["block_size"],
+        acceptance_by_kind=_acceptance_by_kind(options["speculative_config"]),
         time_factor=options["time_factor"],
         style=Style(
             seed=options["seed"],
@@ -216,6 +219,24 @@ def _access_key(told: str | None) -> tuple[str, str] | None:
     return key_id, secret
 
 
+def _speculation_told(text: str) -> dict[str, Any]:
+    """Raises ValueError for what is no JSON object."""
+    told = json.loads(text)
+    if not isinstance(told, dict):
+        raise ValueError("--speculative-config is a JSON object")
+    return told
+
+
+def _acceptance_by_kind(text: str | None) -> dict[str, float]:
+    """Raises ValueError for what are no ratios by kinds of answers."""
+    told = {} if text is None else _speculation_told(text).get("acceptance_by_kind", {})
+    if not isinstance(told, dict) or not told.keys() <= ANSWER_KINDS:
+        raise ValueError(f'"acceptance_by_kind" is an object whose members are among {", ".join(sorted(ANSWER_KINDS))}')
+    if not all(isinstance(ratio, int | float) and 0 <= ratio <= 1 for ratio in told.values()):
+        raise ValueError('"acceptance_by_kind" has ratios from 0 to 1')
+    return told
+
+
 def _profile_from(options: dict[str, Any]) -> EngineProfile:
     """The profile, with what vLLM's flags change of it."""
     changed: dict[str, Any] = {}
@@ -224,9 +245,7 @@ def _profile_from(options: dict[str, Any]) -> EngineProfile:
     if options["num_gpu_blocks_override"] is not None:
         changed["kv_capacity_tokens"] = options["num_gpu_blocks_override"] * options["block_size"]
     if options["speculative_config"] is not None:
-        told = json.loads(options["speculative_config"])
-        if not isinstance(told, dict):
-            raise ValueError("--speculative-config is a JSON object")
+        told = _speculation_told(options["speculative_config"])
         changed["speculation"] = Speculation(
             draft_tokens=told.get("num_speculative_tokens", 0),
             acceptance_ratio=told.get("acceptance_ratio", ACCEPTANCE_RATIO),

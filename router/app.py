@@ -62,6 +62,7 @@ from router.telemetry.price_state import PriceStateCollector
 from router.telemetry.prices import RecentPrices
 from router.telemetry.sleep import SleepCollector
 from router.telemetry.spool import SpoolCollector
+from router.telemetry.yields import YieldCollector
 
 log = structlog.get_logger("jeton.app")
 
@@ -123,6 +124,7 @@ class App:
         self._metrics.registry.register(SleepCollector(self._sleeping))
         self._metrics.registry.register(ExperienceCollector(self.lessons.experiences))
         self._metrics.registry.register(PreemptionCollector(self.lessons.preemptions))
+        self._metrics.registry.register(YieldCollector(self.lessons.yields.figures))
         self._metrics.registry.register(DiscoveryCollector(self._discovery))
         if self._books.keeper is not None:
             self._metrics.registry.register(KeeperCollector(self._books.keeper))

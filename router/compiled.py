@@ -81,6 +81,7 @@ MODULES = (
     "load/kv_cache.py",
     "load/engine/batch.py",
     "load/engine/engine.py",
+    "load/engine/lane.py",
     "load/engine/memory.py",
     "load/engine/pace.py",
     "load/engine/queues.py",

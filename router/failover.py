@@ -260,6 +260,7 @@ class Failover:
             lessons.experiences.observe(charge)
         else:
             lessons.drifts.observe(attempt.candidate, charge)
+            lessons.yields.observe(attempt.candidate, charge, work.request)
         if attempt.candidate.backend.scale_to_zero is not None:
             lessons.sleepers.ended(charge, self._fleet.clock())
         if work.request.prefix and (charge.first_token_ns is not None or charge.status is AttemptStatus.OK):

@@ -129,6 +129,17 @@ HOW_FULL = Row(
             text="What forecasts are multiplied by, from what each replica was observed to take; within a half and two.",
             width=HALF,
         ),
+        graph(
+            "Tokens that a step with drafts yields",
+            Query(
+                f"avg by (backend, answer_kind) ({where('jeton_backend_tokens_per_step', OF_BACKEND)})",
+                "{{backend}} {{answer_kind}}",
+            ),
+            unit="none",
+            decimals=2,
+            text="By kind of answer, as learned from how fast such answers came. At 1 no draft is accepted.",
+            width=HALF,
+        ),
     ],
 )
 

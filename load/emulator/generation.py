@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from load.emulator.errors import DONE, ENGINE_DEAD_EVENT, bad_request, engine_dead, overloaded
 from load.emulator.http import Answer, HttpRequest
+from load.emulator.kinds import kind_of
 from load.emulator.language import block_hashes
 from load.emulator.reply import Reply, ReplyOptions, plan_reply
 from load.engine import EngineSequence
@@ -201,12 +202,13 @@ def add_choices(
 ) -> None:
     """Plan `count` answers to a prompt and append them to the generation's choices."""
     replica = generation.replica
+    kind = kind_of(prompt, options) if replica.spec.acceptance_by_kind else ""
     for variation in range(count):
         reply = plan_reply(prompt, replace(options, variation=seed + variation), replica.spec.style)
         hashes: list[int] = []
         if replica.spec.has_prefix_cache:
             hashes = block_hashes([*prompt, *reply.token_ids], replica.engine.block_tokens, salt)
-        sequence = EngineSequence(len(prompt), len(reply.token_ids), hashes, priority)
+        sequence = EngineSequence(len(prompt), len(reply.token_ids), hashes, priority, kind)
         generation.choices.append(Choice(len(generation.choices), prompt, reply, sequence))
     generation.params_n = max(generation.params_n, count)
     generation.params_max_tokens = options.tokens_max

@@ -67,6 +67,7 @@ class Replica:
             has_prefix_cache=spec.has_prefix_cache,
             is_by_priority=spec.is_by_priority,
             seed=spec.style.seed,
+            acceptance_by_kind=spec.acceptance_by_kind,
         )
         context_tokens = min(spec.context_tokens, self.engine.sequence_tokens_max)
         is_cloud = spec.dialect is not Dialect.VLLM

@@ -1,5 +1,6 @@
 """What one emulated replica is: model, engine, limits and the vLLM flags it was started with."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -55,6 +56,7 @@ class ReplicaSpec:
     cold_start_seconds: behind a platform that takes so long to start the replica for a request, and stops it after idle_seconds
         without one (`activator.py`); always there when None.
     block_tokens: `--block-size`, vLLM's on a CPU when left out.
+    acceptance_by_kind: how often drafts are right for answers of that kind, 0–1 (`kinds.py`); the profile's ratio for all others.
     time_factor: engine seconds per second. stream_interval: tokens per streamed chunk.
     requests_per_minute: 429 with Retry-After beyond it (the clouds').
     entra_token: what azure asks for in the place of its API key. access_key: id and secret with which bedrock wants requests
@@ -82,6 +84,7 @@ class ReplicaSpec:
     cold_start_seconds: float | None = None
     idle_seconds: float = 300.0
     block_tokens: int = BLOCK_TOKENS
+    acceptance_by_kind: Mapping[str, float] = field(default_factory=dict)
     time_factor: float = 1.0
     style: Style = field(default_factory=Style)
     stream_interval: int = 1

@@ -12,6 +12,8 @@ out the same steps one by one, for whoever must tell each token.
 What must not live here: clocks, text, HTTP.
 """
 
+from collections.abc import Mapping
+
 from load.engine.batch import Batch
 from load.engine.queues import ArrivalQueue, PriorityQueue, WaitingQueue
 from load.engine.records import EngineCounters, Step
@@ -32,8 +34,9 @@ class Engine:
 
     block_tokens: tokens in a KV block. Prefix sharing is off when has_prefix_cache is False. is_by_priority: vLLM's
     `--scheduling-policy priority`. has_shares: keep the truth about attribution (`EngineSequence.shares`). starts_seconds:
-    no step begins before. seed: of speculative decoding. sequence_tokens_max: the longest sequence, prompt and completion, that
-    the KV cache can hold.
+    no step begins before. seed: of speculative decoding. acceptance_by_kind: how often its drafts are right for sequences of
+    that `kind`, 0–1; the profile's ratio for all others, and nothing where the profile drafts nothing. sequence_tokens_max: the
+    longest sequence, prompt and completion, that the KV cache can hold.
 
     To be read: next_event_seconds, when the stretch under way ends or, with work waiting and none under way, when the next may
     begin, else None; begun, the sequences whose first token came in the last `advance`, in order.
@@ -73,7 +76,11 @@ class Engine:
         has_shares: bool = False,
         starts_seconds: float = 0.0,
         seed: int = 0,
+        acceptance_by_kind: Mapping[str, float] | None = None,
     ) -> None:
+        """Raises ValueError for has_shares with an acceptance_by_kind: the truth about attribution is kept for one pace."""
+        if has_shares and acceptance_by_kind:
+            raise ValueError("the shares of steps are kept only where all that decode have one pace")
         self.profile = profile
         self.block_tokens = block_tokens
         self.has_prefix_cache = has_prefix_cache
@@ -87,6 +94,7 @@ class Engine:
             block_tokens=block_tokens,
             has_prefix_cache=has_prefix_cache,
             seed=seed,
+            acceptance_by_kind=acceptance_by_kind or {},
         )
         self.sequence_tokens_max = self._batch.blocks.capacity * block_tokens
         self._stretch = Stretch()
@@ -286,10 +294,9 @@ class Engine:
         decoding, chunks = batch.decoding, batch.chunks
         if not decoding and not chunks:
             return
-        clock_tokens = batch.clock.tokens
         stretch.decoding = decoding
-        stretch.clock_tokens = clock_tokens
-        stretch.context_tokens = batch.base_tokens + decoding * clock_tokens
+        stretch.clock_tokens = batch.clock_tokens
+        stretch.context_tokens, growth_tokens = batch.look()
         if chunks:
             pairs = 0
             for _, _, of_chunk in chunks:
@@ -298,7 +305,7 @@ class Engine:
         else:
             # After a preemption nobody was admitted: the next step may.
             steps = 1 if preempted else batch.steps_alike(is_short_of_blocks)
-            stretch.decode(self.profile.decode_steps(decoding), now_seconds, steps, batch.clock.growth(decoding))
+            stretch.decode(self.profile.decode_steps(decoding), now_seconds, steps, growth_tokens)
         self.next_event_seconds = stretch.ends_seconds
 
     def _apply(self, ended: int) -> None:
@@ -316,7 +323,7 @@ class Engine:
             self._share(self._book, steps)
         gained = batch.go_on(steps, is_to_the_end=is_to_the_end)
         counters.completion_tokens += gained
-        if batch.clock.is_speculating:
+        if batch.is_speculating:
             counters.draft_rounds += steps * batch.decoding
             counters.accepted_tokens += gained - steps * batch.decoding
         stretch.ended_steps = ended

@@ -1,12 +1,12 @@
 """The token clock: what a step yields for a sequence that decodes, and so which step has come how far.
 
-All that decode gain alike in a step, so one number moves them all: it is what makes a step cost the same however many
-sequences are in it. Without speculative decoding that number goes up by one a step.
+All that decode in one lane (`lane.py`) gain alike in a step, so one number moves them all: it is what makes a step cost the same
+however many sequences are in it. Without speculative decoding that number goes up by one a step.
 
 With it, the k-th step yields ⌊(k + 1)·τ + φ⌋ − ⌊k·τ + φ⌋ tokens, τ being the profile's mean tokens a step and φ in [0, 1)
 drawn from a seed. Of all sequences of whole numbers this one stays closest to its mean: after any number of steps it is less
 than one token from the expectation, which random draws would be only on average, and it has a closed form, forwards and
-backwards. What it leaves out is that acceptance differs between sequences; no step's time depends on that.
+backwards. What it leaves out is that acceptance differs between sequences of one lane; no step's time depends on that.
 """
 
 import math

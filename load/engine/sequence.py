@@ -23,6 +23,7 @@ class EngineSequence:
     block_hashes: the content of its full blocks, prompt and completion, in order, each hash covering all before it. Blocks
         beyond the end of the list are not shared.
     priority: smaller goes first where the engine schedules by priority (vLLM's sense).
+    kind: of answer, where the engine is told that drafts are accepted by it; "" otherwise.
     cached_tokens: prompt tokens found in the prefix cache at first admission.
     shares: the GPU-seconds of its steps, where the engine attributes them; whole when the sequence is over.
     Times are in the caller's seconds; None until they happen.
@@ -32,6 +33,7 @@ class EngineSequence:
     completion_tokens: int
     block_hashes: Sequence[int] = ()
     priority: int = 0
+    kind: str = ""
     state: SequenceState = SequenceState.WAITING
     cached_tokens: int = 0
     preemptions: int = 0

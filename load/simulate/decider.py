@@ -17,7 +17,9 @@ from router.domain.request import InferenceRequest
 from router.domain.usage import Usage
 from router.fleet.state import Fleet
 from router.pricing.price import LeasedPrice, MeteredPrice
+from router.pricing.yields import answer_kind
 from router.selection.candidates import Finder
+from router.selection.lessons import speculations
 from router.selection.scope import Scopes
 from router.selection.terms import refuse_in_a_rush
 
@@ -128,6 +130,7 @@ class Decider:
         until_ns = round(until_seconds * 1e9)
         lessons.experiences.advance(until_ns)
         lessons.drifts.advance(until_ns)
+        lessons.yields.advance(until_ns)
 
     def _learn_times(self, one: Answered, ttft_seconds: float) -> None:
         candidate, lessons = one.candidate, self.lessons
@@ -138,11 +141,16 @@ class Decider:
             experience.answered(ttft_seconds, decode_seconds, one.usage, round(one.at_seconds * 1e9))
         elif drift is not None and not candidate.cold_start_seconds:
             drift.answered(candidate, ttft_seconds, decode_seconds, one.usage.completion_tokens)
+        drafting = lessons.yields.of(candidate.backend.name)
+        if drafting is not None:
+            kind = answer_kind(one.request, one.prediction.category)
+            drafting.observe(kind, one.usage.completion_tokens, decode_seconds, candidate.step_seconds)
 
     def _follow(self, backends: Sequence[Backend]) -> None:
         lessons, profiles = self.lessons, self._deployment.profiles
         # That one fails is not learned: what befalls a fleet here ends at its time.
         lessons.experiences.follow(backends, availability_min=0.0)
+        lessons.yields.follow(speculations(backends, profiles))
         lessons.drifts.follow(
             {
                 replica.id: profiles[backend.name]

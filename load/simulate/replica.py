@@ -4,7 +4,7 @@ The meter and its weights are the router's own, told the three events of an atte
 on nobody asks what single attempts paid, a `TotalMeter` goes on in its place.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
@@ -44,6 +44,7 @@ class SimulatedReplica:
     """
 
     __slots__ = (
+        "_acceptance_by_kind",
         "_block_tokens",
         "_itemized_nanousd",
         "_seed",
@@ -82,6 +83,7 @@ class SimulatedReplica:
         block_tokens: int,
         seed: int,
         way_seconds: float | None,
+        acceptance_by_kind: Mapping[str, float],
         now_seconds: float = 0.0,
     ) -> None:
         self.backend = backend
@@ -94,6 +96,7 @@ class SimulatedReplica:
         self.request_seconds_per_token = profile.request_seconds_per_token
         self._block_tokens = block_tokens
         self._seed = seed
+        self._acceptance_by_kind = acceptance_by_kind
         self.began_seconds = now_seconds
         now_ns = int(now_seconds * NS)
         self.meter = ReplicaMeter(price.nanousd_per_hour, now_ns) if isinstance(price, LeasedPrice) else None
@@ -109,7 +112,13 @@ class SimulatedReplica:
 
     def start(self) -> None:
         """A process with an empty cache."""
-        self.engine = Engine(self.profile, block_tokens=self._block_tokens, has_prefix_cache=True, seed=self._seed)
+        self.engine = Engine(
+            self.profile,
+            block_tokens=self._block_tokens,
+            has_prefix_cache=True,
+            seed=self._seed,
+            acceptance_by_kind=self._acceptance_by_kind,
+        )
         self.at_work: dict[EngineSequence, Attempt] = {}
         self.armed_seconds: float | None = None
         self.is_running = True

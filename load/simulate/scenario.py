@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 from load.draws import Mix
 from load.drive.result import Objectives
 from load.drive.schedule import Session, Turn, sessions
+from load.emulator.kinds import ANSWER_KINDS
 from load.profiles import profile_named
 from load.simulate.asks import Asks
 from load.simulate.attempt import Journey
@@ -76,6 +77,8 @@ class Scenario(Shape):
     the round trip.
     block_tokens: of a block of the engines' KV cache, vLLM's 16 on a GPU; prompts of a hundred thousand tokens take a run as much
     longer as there are blocks, and where the trace's own blocks are larger, smaller ones find no more in a cache.
+    acceptance_by_kind: of backends that draft, how often their drafts are right for answers of a kind (a task category, or
+    structured), 0–1; the router knows the profile's ratio only.
     failures, preemptions, price_changes, autoscaling: what befalls the fleet (`happenings.py`, `scaling.py`).
     """
 
@@ -101,6 +104,7 @@ class Scenario(Shape):
     router_seconds: float = Field(default=0.0, ge=0)
     network_jitter: float = Field(default=0.0, ge=0)
     block_tokens: int = Field(default=16, ge=1)
+    acceptance_by_kind: Mapping[str, Mapping[str, float]] = Field(default_factory=dict)
     failures: tuple[FailureConfig, ...] = ()
     preemptions: tuple[PreemptionConfig, ...] = ()
     price_changes: tuple[PriceChangeConfig, ...] = ()
@@ -331,6 +335,7 @@ class Laboratory:
             check_seconds=config.health.interval_seconds,
             block_tokens=scenario.block_tokens,
             seed=seed,
+            acceptances=scenario.acceptance_by_kind,
         )
         schedule(
             world,
@@ -376,10 +381,16 @@ def _check_names(scenario: Scenario, replicas: Mapping[str, Iterable[str]]) -> N
         *((where, one.backend) for several in befalling for where, one in several if one.backend),
         *(("price_changes", one.backend) for one in scenario.price_changes),
         *(("autoscaling", one.backend) for one in scenario.autoscaling),
+        *(("acceptance_by_kind", name) for name in scenario.acceptance_by_kind),
     ]
     for where, name in named:
         if name not in replicas:
             raise ValueError(f"{where}: there is no backend {name}; there are {', '.join(sorted(replicas))}")
+    for name, ratios in scenario.acceptance_by_kind.items():
+        for kind, ratio in ratios.items():
+            if kind not in ANSWER_KINDS or not 0 <= ratio <= 1:
+                kinds = ", ".join(sorted(ANSWER_KINDS))
+                raise ValueError(f"acceptance_by_kind: {name}: {kind}: {ratio} is no ratio, 0 to 1, of one of {kinds}")
     for several in befalling:
         for where, one in several:
             if one.replica and one.replica not in ids:

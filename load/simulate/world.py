@@ -39,12 +39,15 @@ from router.fleet.health import CHECKS_TO_DOWN
 from router.pricing.cost import list_cost
 from router.pricing.price import MeteredPrice
 from router.pricing.profile import EngineProfile
+from router.pricing.yields import answer_kind
 
 # What takes a moment of simulated time, in the order of their frequency.
 STEP, ATTEMPT, ARRIVE, HAPPEN = range(4)
 # So many answers are added to the tally at once, and so many requests are made before they are due.
 ANSWERS_AT_ONCE = 4096
 REQUESTS_AT_ONCE = 512
+NO_ACCEPTANCES: Mapping[str, Mapping[str, float]] = {}
+NO_ACCEPTANCE_BY_KIND: Mapping[str, float] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,7 @@ class World:
     """backends: with their replicas at the start. prices, profiles: by backend. A metered backend works as its profile says,
     which is the provider's own affair: the router does not know it. decider_on: makes the deciding part on a clock.
 
+    acceptances: how often drafts are right, by backend and kind of answer, which nobody knows; the profile's ratio for the rest.
     observers: told of every attempt that is over.
     prices_seen: every price of a backend, in the order in which they were in force.
     happened: what befell the fleet, how often. now_seconds: simulated.
@@ -130,6 +134,7 @@ class World:
         trace_block_tokens: int = 0,
         check_seconds: float = 2.0,
         seed: int = 0,
+        acceptances: Mapping[str, Mapping[str, float]] = NO_ACCEPTANCES,
     ) -> None:
         self.until_seconds = until_seconds
         self.now_seconds = self.answered_seconds = 0.0
@@ -137,6 +142,7 @@ class World:
         self.prices = dict(prices)
         self.prices_seen = {name: [price] for name, price in prices.items()}
         self._profiles = profiles
+        self._acceptances = acceptances
         self._asks = asks
         self._tally = tally
         self._warmup_seconds = warmup_seconds
@@ -342,6 +348,7 @@ class World:
             block_tokens=self._block_tokens,
             seed=next(self._seeds),
             way_seconds=self._drawn_way_seconds(backend) if self._network.is_fixed else None,
+            acceptance_by_kind=self._acceptances.get(backend.name, NO_ACCEPTANCE_BY_KIND),
             now_seconds=self.now_seconds,
         )
 
@@ -489,6 +496,8 @@ class World:
                 journey.prompt_tokens - journey.known_cached_tokens,
                 completion_tokens,
                 self._block_names.of(journey, arrival),
+                0,
+                answer_kind(request, journey.prediction.category) if self._acceptances else "",
             ),
         )
         if now < self._warmup_seconds:

@@ -52,6 +52,8 @@ class Candidate:
     cold_start_seconds: of the time to the first token, what the replica takes to be started; waking_nanousd: of the marginal
         quote, what is there because it is asleep. awake_nanousd: the marginal quote if it were awake.
     list_nanousd_per_million: prompt rate + completion rate, whatever the request is; the standard ones on a lease. A baseline's.
+    step_seconds: of an engine's step that decodes this request, by the profile alone; a step may yield several tokens. 0 where
+        there is no profile.
     """
 
     backend: Backend
@@ -74,6 +76,7 @@ class Candidate:
     silent_seconds: float = 0.0
     cold_start_seconds: float = 0.0
     waking_nanousd: int = 0
+    step_seconds: float = 0.0
 
     @property
     def awake_nanousd(self) -> int:

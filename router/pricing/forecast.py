@@ -121,6 +121,8 @@ class Pace:
     where own, memory, arithmetic and miss are its `prompt_work`: `step_seconds` is the higher of two straight lines over the
     prompt's tokens, one where moving the bytes takes longer and one where the arithmetic does; a mixture's experts bend the
     former.
+
+    yield_ratio: tokens that a step yields to those that are there, on average, to those by the profile.
     """
 
     __slots__ = (
@@ -134,11 +136,13 @@ class Pace:
         "near_tokens",
         "profile",
         "start_seconds",
+        "yield_ratio",
     )
 
     def __init__(self, profile: EngineProfile, busy: Occupancy) -> None:
         self.profile = profile
         self.busy = busy
+        self.yield_ratio = 1.0
         decoding, prefilling, context_tokens, ahead_tokens, _, _, cached_tokens = busy
         # One read of the profile: those of a pydantic instance are dear, and this is made anew whenever a load changes.
         (
@@ -265,7 +269,8 @@ class Pace:
             return 0.0
         present = busy.decoding + busy.prefilling
         running = present if present < sequences else sequences
-        tokens = busy.renewed_tokens / MILLION * profile.tokens_per_step * running / busy.decoding
+        tokens_per_step = profile.tokens_per_step * self.yield_ratio
+        tokens = busy.renewed_tokens / MILLION * tokens_per_step * running / busy.decoding
         budget = max(profile.chunk_tokens - sequences, 1)
         # Prompts come one by one; what is longer than a step fills several.
         chunk = min(max(busy.renewed_tokens / busy.endings, 1.0), budget) if busy.endings else budget
@@ -280,7 +285,7 @@ class Pace:
             if busy.endings:
                 context_tokens = min(busy.context_tokens, self._readable_tokens())
                 step = self._step_seconds(0) + self._coming_seconds(decoding, context_tokens)
-                running = busy.endings * decoding / busy.decoding * profile.tokens_per_step
+                running = busy.endings * decoding / busy.decoding * profile.tokens_per_step * self.yield_ratio
                 self._ending_seconds = step * MILLION / running
             else:
                 self._ending_seconds = self._step_seconds(0) * CHAT.completion_tokens / decoding if decoding else 0.0

@@ -71,8 +71,11 @@ class Lease:
         self._completion_seconds = point.scale / point.tokens_per_step * profile.target_share_seconds
         self._context_seconds = point.scale / point.tokens_per_step * profile.kv_read_seconds_per_token
 
-    def engine_seconds(self, prompt_tokens: float, completion_tokens: float, cached_tokens: float = 0.0) -> float:
-        """What a request adds to the engine's work, at the operating point, with its own context.
+    def engine_seconds(
+        self, prompt_tokens: float, completion_tokens: float, cached_tokens: float = 0.0, steps_ratio: float = 1.0
+    ) -> float:
+        """What a request adds to the engine's work, at the operating point, with its own context. steps_ratio: steps that its
+        answer takes, to those that it would take by the profile (`yields.py`).
 
         How much longer a step takes *right now* would not do: it is a whole step on an idle engine and almost nothing on a busy
         one, and a policy that follows it herds everything onto the fullest replica.
@@ -81,7 +84,7 @@ class Lease:
         return (
             prompt_tokens * self._prompt_seconds
             - cached_tokens * self.cache_saving_seconds
-            + completion_tokens * (self._completion_seconds + context_seconds)
+            + completion_tokens * steps_ratio * (self._completion_seconds + context_seconds)
         )
 
     def standard_nanousd(self, prompt_tokens: float, completion_tokens: float, cached_tokens: float) -> int:
@@ -116,11 +119,12 @@ class Lease:
         return Appraisal(ttft_seconds, tpot_seconds, quote)
 
     def alone_nanousd(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """What `allocated` is on a replica without other work, where every second is the request's own."""
+        """What `allocated` is on a replica without other work, where every second is the request's own, if no draft is right."""
         profile = self.profile
         seconds = ttft_seconds(profile, NO_WORK, prompt_tokens) if prompt_tokens else 0.0
         if completion_tokens:
-            seconds += completion_tokens * tpot_seconds(profile, NO_WORK, prompt_tokens, completion_tokens)
+            step_seconds = tpot_seconds(profile, NO_WORK, prompt_tokens, completion_tokens) * profile.tokens_per_step
+            seconds += completion_tokens * step_seconds
         return seconds * self.nanousd_per_second
 
 
@@ -133,9 +137,17 @@ class Outlook(Pace):
 
     __slots__ = ("_share", "lease", "load", "marginal_rate", "tpot_ratio", "ttft_ratio")
 
-    def __init__(self, lease: Lease, load: Load, scrape: Scrape | None, drift: Drift | None = None) -> None:
+    def __init__(
+        self,
+        lease: Lease,
+        load: Load,
+        scrape: Scrape | None,
+        drift: Drift | None = None,
+        yield_ratio: float = 1.0,
+    ) -> None:
         busy = occupancy(lease.profile, load, scrape)
         super().__init__(lease.profile, busy)
+        self.yield_ratio = yield_ratio
         self._share: tuple[float, float] | None = None
         self.lease = lease
         self.load = load
@@ -148,24 +160,32 @@ class Outlook(Pace):
     def tpot_seconds(self, prompt_tokens: float, completion_tokens: float) -> float:
         return super().tpot_seconds(prompt_tokens, completion_tokens) * self.tpot_ratio
 
+    def step_seconds(self, prompt_tokens: float, completion_tokens: float) -> float:
+        """Of a step that decodes such a request, by the profile alone."""
+        return super().tpot_seconds(prompt_tokens, completion_tokens) * self.profile.tokens_per_step
+
     @property
     def fill_ratio(self) -> float:
         """Sequences there ÷ the operating point's."""
         return (self.busy.decoding + self.busy.prefilling) / self.lease.point.sequences
 
-    def allocated_nanousd(self, prompt_tokens: float, completion_tokens: float, cached_tokens: float) -> int:
+    def allocated_nanousd(
+        self, prompt_tokens: float, completion_tokens: float, cached_tokens: float, steps_ratio: float = 1.0
+    ) -> int:
         """What the meter would charge if the present load stayed: what the request takes of the steps that read its prompt and of
-        those that decode it, × π. It falls as the batch grows. Alone, all of its time is its own."""
+        those that decode it, × π. It falls as the batch grows. Alone, all of its time is its own. steps_ratio: as a lease's."""
         lease, busy, profile = self.lease, self.busy, self.profile
         if not busy.decoding and not busy.prefilling:
             seconds = self.ttft_seconds(prompt_tokens - cached_tokens)
-            seconds += completion_tokens * self.tpot_seconds(prompt_tokens, completion_tokens)
+            seconds += completion_tokens * steps_ratio * self.tpot_seconds(prompt_tokens, completion_tokens)
             return round(seconds * lease.nanousd_per_second)
         if self._share is None:
             self._share = self._decode_share()
         alike_seconds, seconds_per_token = self._share
         context_tokens = prompt_tokens + completion_tokens / 2
-        seconds = completion_tokens * (alike_seconds + seconds_per_token * context_tokens) * self.tpot_ratio
+        seconds = (
+            completion_tokens * steps_ratio * (alike_seconds + seconds_per_token * context_tokens) * self.tpot_ratio
+        )
         uncached_tokens = int(prompt_tokens - cached_tokens)
         if uncached_tokens > 0:
             arithmetic_seconds = prompt_arithmetic_seconds(profile, uncached_tokens, int(prompt_tokens))

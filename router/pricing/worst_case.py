@@ -5,8 +5,9 @@ above its own list, and `best_of`, are all that can exceed it.
 
 On a leased one nothing bounds an attempt but its deadline, and a budget that held an hour of a GPU for every request would be
 of no use. It holds ALONE_FACTOR × what the attempt costs alone on the replica for its largest completion, where it pays for
-every second; in company it takes longer, and pays for a part of them. A client that reads slowly on an otherwise idle replica
-can exceed this; the excess is charged all the same, and is then the overshoot.
+every second, and where every step yields one token, whatever was drafted; in company it takes longer, and pays for a part of it.
+A client that reads slowly on an otherwise idle replica can exceed this; the excess is charged all the same, and is then the
+overshoot.
 """
 
 from math import ceil

@@ -44,7 +44,7 @@ def appraise(site: Site, seats: Iterable[Seat], ask: Ask, sight: Sight, candidat
     prompt_tokens, cached_tokens = ask.prompt_tokens, ask.cached_tokens
     rtt_seconds = site.rtt_seconds(ask.region) if ask.region else site.own_rtt_seconds
     egress_nanousd = round(ask.egress_bytes * site.egress_nanousd_per_byte) if site.egress_nanousd_per_byte else 0
-    cached, is_stale, outlook = 0, False, None
+    cached, is_stale, outlook, steps_ratio = 0, False, None, 1.0
     if lease is None:
         nanousd = metered_nanousd(site, ask, 0) + egress_nanousd
         experience = site.experience
@@ -53,13 +53,16 @@ def appraise(site: Site, seats: Iterable[Seat], ask: Ask, sight: Sight, candidat
     else:
         is_stale = sight.is_stale
         site.survey(sight.snapshot.scrapes, sight.drifts, is_stale=is_stale)
-        engine_seconds, rounding = lease.engine_seconds(prompt_tokens, ask.completion_tokens), egress_nanousd + 0.5
+        if site.drafting is not None:
+            steps_ratio = site.drafting.steps_ratio(ask.kind)
+        engine_seconds = lease.engine_seconds(prompt_tokens, ask.completion_tokens, 0.0, steps_ratio)
+        rounding = egress_nanousd + 0.5
         if site.preempted is not None:
-            engine_seconds *= 1 + site.loss_ratio(ask.completion_tokens)
+            engine_seconds *= 1 + site.loss_ratio(ask.completion_tokens * steps_ratio)
         work = prompt_work(lease.profile, prompt_tokens)
         own_seconds, work_memory_seconds, work_arithmetic_seconds, miss_ratio = work
         near_tokens, reach_seconds = prompt_tokens or inf, rtt_seconds
-    offer = site, ask
+    offer = site, ask, steps_ratio
     load_of, new = sight.loads.get, object.__new__
     for seat in seats:
         load = load_of(seat.id, IDLE)
@@ -76,7 +79,7 @@ def appraise(site: Site, seats: Iterable[Seat], ask: Ask, sight: Sight, candidat
                 reach_seconds = rtt_seconds + seat.silent_seconds(sight.now_seconds, sight.fresh_from)
             outlook = seat.outlook
             if outlook is None or outlook.load is not load:
-                outlook = seat.look(lease, load)
+                outlook = seat.look(lease, load, site.drafting)
             if near_tokens <= outlook.near_tokens and not cached:  # `Pace` has the formula
                 ttft_seconds = outlook.memory_seconds + work_memory_seconds
                 if miss_ratio:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from router.domain.decision import Prediction
 from router.domain.request import Endpoint, InferenceRequest
+from router.pricing.yields import answer_kind
 from router.selection.extent import AUDIO, AUDIO_TOKENS_PER_SECOND, GENERATING
 from router.selection.quality import tier_qualities
 
@@ -28,6 +29,7 @@ class Ask:
     """
 
     __slots__ = (
+        "_category",
         "are_holds_wanted",
         "audio_seconds",
         "cached_tokens",
@@ -51,6 +53,7 @@ class Ask:
         are_holds_wanted: bool = False,
     ) -> None:
         self.request = request
+        self._category = "" if prediction is None else prediction.category
         self.cached_tokens = cached_tokens
         self.are_holds_wanted = are_holds_wanted
         # Tokenizing is not inference: the engine computes none of it.
@@ -61,6 +64,11 @@ class Ask:
         bytes_per_token = STREAMED_BYTES_PER_TOKEN if request.is_streaming else WHOLE_BYTES_PER_TOKEN
         self.egress_bytes = ANSWER_BYTES + self.completion_tokens * bytes_per_token
         self.region = request.terms.region or region
+
+    @property
+    def kind(self) -> str:
+        """Of the answer, for those that draft."""
+        return answer_kind(self.request, self._category)
 
 
 def expected_completion_tokens(

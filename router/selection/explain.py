@@ -5,6 +5,7 @@ from typing import Any
 from router.domain.decision import Candidate, Choice, Decision
 from router.domain.money import usd_text
 from router.domain.request import InferenceRequest, Terms
+from router.pricing.yields import answer_kind
 from router.selection.lessons import Lessons
 
 
@@ -19,6 +20,7 @@ def explain(
     """
     prediction = decision.prediction
     length = lessons.lengths.of(request, prediction) if lessons else None
+    kind = answer_kind(request, prediction.category if prediction is not None else "")
     return {
         "features": {
             "model": request.model,
@@ -42,7 +44,7 @@ def explain(
             "uncertainty": prediction.uncertainty,
         },
         "length_correction": length and {"ratio": length.ratio, "answers": length.answers},
-        "ranking": [_choice(rank, choice, lessons) for rank, choice in enumerate(decision.choices, start=1)],
+        "ranking": [_choice(rank, choice, lessons, kind) for rank, choice in enumerate(decision.choices, start=1)],
         "exclusions": [
             {"backend": exclusion.backend, "replica": exclusion.replica or None, "why": exclusion.why}
             for exclusion in decision.exclusions
@@ -60,11 +62,12 @@ def _terms(terms: Terms) -> dict[str, Any]:
     }
 
 
-def _choice(rank: int, choice: Choice, lessons: Lessons | None) -> dict[str, Any]:
+def _choice(rank: int, choice: Choice, lessons: Lessons | None, kind: str) -> dict[str, Any]:
     candidate = choice.candidate
     drift = lessons.drifts.of(candidate.replica.id) if lessons else None
     backend = candidate.backend
     experience = lessons.experiences.of(backend.name) if lessons else None
+    drafting = lessons.yields.of(backend.name) if lessons else None
     preempted = lessons.preemptions.of(backend.name) if lessons else None
     return {
         "rank": rank,
@@ -89,6 +92,13 @@ def _choice(rank: int, choice: Choice, lessons: Lessons | None) -> dict[str, Any
             "tpot_seconds": experience.tpot_seconds,
             "attempts": experience.attempts,
             "answers": experience.answers,
+        },
+        "drafting": drafting
+        and {
+            "kind": kind,
+            "tokens_per_step": drafting.tokens_per_step(kind),
+            "profile_tokens_per_step": drafting.prior_tokens_per_step,
+            "answers": drafting.answers(kind),
         },
         "preemption": preempted
         and {

@@ -20,11 +20,12 @@ CARRIED = (
 
 
 class Prospect(Candidate):
-    """_offer: what is the same for all replicas of a site. _outlook: of a leased replica; None elsewhere."""
+    """_offer: what is the same for all replicas of a site, and the steps that the answer takes there to those by the profile, as
+    was known when the candidate was made. _outlook: of a leased replica; None elsewhere."""
 
     __slots__ = ("_offer", "_outlook")
 
-    _offer: tuple[Site, Ask]
+    _offer: tuple[Site, Ask, float]
     _outlook: Outlook | None
 
     @property
@@ -40,20 +41,29 @@ class Prospect(Candidate):
         if self._outlook is None:
             return self._offer[0].experience.tpot_seconds
         ask = self._offer[1]
-        return self._outlook.tpot_seconds(ask.prompt_tokens, ask.completion_tokens)
+        return self._outlook.tpot_seconds(ask.prompt_tokens, ask.completion_tokens) * self._offer[2]
+
+    @property
+    def step_seconds(self) -> float:
+        if self._outlook is None:
+            return 0.0
+        ask = self._offer[1]
+        return self._outlook.step_seconds(ask.prompt_tokens, ask.completion_tokens)
 
     @property
     def allocated_nanousd(self) -> int:
-        ask, outlook = self._offer[1], self._outlook
+        site, ask, steps_ratio = self._offer
+        outlook = self._outlook
         if outlook is None:
-            return metered_nanousd(*self._offer, self.cached_tokens)
-        return outlook.allocated_nanousd(ask.prompt_tokens, ask.completion_tokens, self.cached_tokens)
+            return metered_nanousd(site, ask, self.cached_tokens)
+        return outlook.allocated_nanousd(ask.prompt_tokens, ask.completion_tokens, self.cached_tokens, steps_ratio)
 
     @property
     def standard_nanousd(self) -> int:
-        price, ask = self._offer[0].price, self._offer[1]
+        site, ask, _ = self._offer
+        price = site.price
         if not isinstance(price, Lease):
-            return metered_nanousd(*self._offer, self.cached_tokens)
+            return metered_nanousd(site, ask, self.cached_tokens)
         return price.standard_nanousd(ask.prompt_tokens, ask.completion_tokens, self.cached_tokens)
 
     @property

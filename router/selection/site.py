@@ -13,6 +13,7 @@ from router.pricing.drift import Drift, Drifts
 from router.pricing.price import MeteredPrice, Purchase
 from router.pricing.quote import Lease, Outlook
 from router.pricing.worst_case import leased_worst_case, metered_worst_case
+from router.pricing.yields import Yield
 from router.selection.experience import Experience
 from router.selection.extent import extent
 from router.selection.lessons import Lessons
@@ -40,10 +41,11 @@ class Seat:
         self.is_silent = False
         self.outlook: Outlook | None = None
 
-    def look(self, lease: Lease, load: Load) -> Outlook:
-        """Only where there is none under this load."""
+    def look(self, lease: Lease, load: Load, drafting: Yield | None) -> Outlook:
+        """Only where there is none under this load. drafting: the site's."""
         scrape = None if self.is_silent else self.scrape
-        self.outlook = outlook = Outlook(lease, load, scrape, self.drift)
+        yield_ratio = 1.0 if drafting is None else drafting.mean_ratio
+        self.outlook = outlook = Outlook(lease, load, scrape, self.drift, yield_ratio)
         return outlook
 
     def silent_seconds(self, now_seconds: float, fresh_from: float) -> float:
@@ -57,8 +59,8 @@ class Seat:
 
 class Site:
     """level: the tier's place, 0 for the weakest. experience: with it, where it is metered; else nothing is learned. price: a
-    lease with its engine's profile, or the price of tokens. egress_nanousd_per_byte: of what leaves the pool. well_in: the
-    last verdicts on replicas' health that all of its own passed."""
+    lease with its engine's profile, or the price of tokens. drafting: what its steps were learned to yield, where it drafts.
+    egress_nanousd_per_byte: of what leaves the pool. well_in: the last verdicts on replicas' health that all its own passed."""
 
     def __init__(
         self,
@@ -73,6 +75,7 @@ class Site:
         self.price = price
         self.scale_to_zero = backend.scale_to_zero
         self.experience = lessons.experiences.of(backend.name) or Experience()
+        self.drafting = lessons.yields.of(backend.name)
         self.preempted = lessons.preemptions.of(backend.name)
         self.seats = tuple(Seat(replica, lessons.sleepers.of(replica.id)) for replica in backend.replicas)
         self.lease = price if isinstance(price, Lease) else None

@@ -49,6 +49,7 @@ GAUGES: Mapping[str, Callable[[Sequence[float]], float]] = {
     "jeton_backend_availability_ratio": _mean,
     "jeton_backend_ttft_seconds": _mean,
     "jeton_backend_tpot_seconds": _mean,
+    "jeton_backend_tokens_per_step": _mean,
 }
 SUMMED = frozenset({"counter", "histogram"})
 

@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from policies.marginal_cost import MarginalCost
+from policies.quality_floor import QualityFloor
+from policies.slo import Slo
 from router.config_file import load
 from router.deployment import deploy
-from router.domain.decision import Choice, Prediction
+from router.domain.decision import Choice, Policy, Prediction
 from router.domain.fleet import UP, Health, HealthState, Load, Snapshot
 from router.domain.request import Capability, Endpoint, InferenceRequest, Prompt, Terms
 
@@ -138,6 +141,35 @@ def test_accepted_drafts_make_a_token_cheaper() -> None:
     assert first("speculation") == "drafting"
     by_name = {one.candidate.backend.name: one.candidate for one in ranking("speculation")}
     assert by_name["drafting"].tpot_seconds < by_name["plain"].tpot_seconds
+
+
+def test_once_it_is_learned_whose_drafts_are_accepted_each_kind_has_its_pool() -> None:
+    deployment = deploy(load(HERE / "speculation.yaml", environ=ENVIRONMENT, day=DAY), DAY)
+    lessons = deployment.finder.lessons
+    lessons.follow(deployment.backends, deployment.profiles, 0.5)
+    snapshot = Snapshot(
+        {backend.name: backend for backend in deployment.backends},
+        {replica.id: UP for backend in deployment.backends for replica in backend.replicas},
+        {},
+        deployment.tiers,
+    )
+    prompt = Prompt("hello", tokens_estimate=50)
+    request = InferenceRequest("r1", "t", "k", Endpoint.CHAT, "auto", True, prompt, frozenset({Capability.CHAT}))
+
+    def firsts(category: str) -> set[str]:
+        prediction = Prediction(0.5, 200.0, category, 0.0)
+        candidates, _ = deployment.finder.find(
+            request, deployment.scopes.resolve("auto"), snapshot, {}, prediction, 1.0
+        )
+        policies: list[Policy] = [Slo(), MarginalCost(), QualityFloor(quality_min=0.0)]
+        return {policy.rank(request, candidates)[0].candidate.backend.name for policy in policies}
+
+    assert (firsts("code"), firsts("chat")) == ({"drafting"}, {"drafting"})
+    drafting = lessons.yields.of("drafting")
+    assert drafting is not None
+    for kind, tokens_per_step in (("code", 3.4), ("chat", 1.2)) * 10:
+        drafting.observe(kind, 201, 200 / tokens_per_step * 0.02, 0.02)
+    assert (firsts("code"), firsts("chat")) == ({"drafting"}, {"plain"})
 
 
 def test_speech_goes_to_its_own_pool_and_is_bought_by_the_minute_when_that_is_full() -> None:

@@ -1,14 +1,20 @@
 """The examples of `deploy/config/capacity/` over real HTTP, on replicas that are emulated: each does what its first lines say."""
 
+import asyncio
 from collections import Counter
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from capacity_example import serving
+from capacity_example import HERE, serving
 from payloads import form, sound
 
+from router.config_file import load
+from router.deployment import deploy
+
+DAY = date(2026, 11, 26)
 TOKENS = 3
 
 
@@ -116,6 +122,63 @@ async def test_drafted_tokens_are_preferred_where_they_are_cheaper(tmp_path: Pat
         quotes = {one["backend"]: one["quote"]["marginal"]["nanousd"] for one in await ranked(http)}
         assert quotes["drafting"] < quotes["plain"]
         assert await asked(http) == "drafting"
+
+
+async def test_drafts_are_learned_by_the_kind_of_answer_and_each_goes_where_its_tokens_are_cheaper(
+    tmp_path: Path,
+) -> None:
+    """What the engines do with drafts nobody tells the router, whose profile says that four of five are right."""
+    profiles = deploy(load(HERE / "speculation.yaml", environ={}, day=DAY), DAY).profiles
+    specs = {
+        "plain": {"profile": profiles["plain"]},
+        "drafting": {"profile": profiles["drafting"], "acceptance_by_kind": {"code": 0.9, "chat": 0.1}},
+    }
+    prompts = {"code": "Write a function in Python that sorts an array", "chat": "Good morning, my dear friend"}
+    tokens, answers = 96, {"code": 6, "chat": 14}
+
+    async with serving(
+        "speculation", tmp_path, lambda config: config.update(policy={"name": "marginal_cost"}), specs
+    ) as jeton:
+        http = jeton.http
+
+        def body(kind: str, model: str = "auto") -> dict[str, Any]:
+            messages = [{"role": "user", "content": prompts[kind]}]
+            lengths = {"max_tokens": tokens, "min_tokens": tokens, "ignore_eos": True}
+            return {"model": model, "messages": messages, "stream": True, **lengths}
+
+        async def explained(kind: str) -> dict[str, dict[str, Any]]:
+            told = (await http.post("/jeton/explain", json=body(kind))).json()
+            assert told["prediction"]["category"] == kind
+            return {one["backend"]: one for one in told["ranking"]}
+
+        async def is_learned() -> bool:
+            seen = {kind: (await explained(kind))["drafting"]["drafting"]["answers"] for kind in prompts}
+            return all(seen[kind] > answers[kind] - 0.5 for kind in prompts)
+
+        before = {kind: await explained(kind) for kind in prompts}
+        assert [next(iter(one)) for one in before.values()] == ["drafting", "drafting"]
+        assert before["chat"]["plain"]["drafting"] is None
+
+        asked_for = [kind for kind, count in answers.items() for _ in range(count)]
+        bodies = [body(kind, "drafting") for kind in asked_for]
+        for answer in await asyncio.gather(*(http.post("/v1/chat/completions", json=one) for one in bodies)):
+            assert answer.status_code == 200, answer.text
+        async with asyncio.timeout(20):
+            while not await is_learned():
+                await asyncio.sleep(0.02)
+
+        after = {kind: await explained(kind) for kind in prompts}
+        assert {kind: next(iter(one)) for kind, one in after.items()} == {"code": "drafting", "chat": "plain"}
+        learned = {kind: one["drafting"]["drafting"] for kind, one in after.items()}
+        assert learned["chat"]["tokens_per_step"] < learned["chat"]["profile_tokens_per_step"]
+        assert learned["chat"]["tokens_per_step"] < learned["code"]["tokens_per_step"]
+        assert after["chat"]["drafting"]["tpot_seconds"] > before["chat"]["drafting"]["tpot_seconds"]
+        for kind, backend in (("code", "drafting"), ("chat", "plain")):
+            answer = await http.post("/v1/chat/completions", json=body(kind) | {"max_tokens": 16, "min_tokens": 16})
+            assert answer.headers["x-jeton-backend"] == backend
+        metrics = (await http.get("/metrics")).text
+        assert 'jeton_backend_tokens_per_step{answer_kind="chat",backend="drafting"}' in metrics
+        assert 'backend="plain",answer_kind' not in metrics
 
 
 async def test_speech_is_written_down_by_its_own_pool_and_bought_by_the_minute_when_that_is_away(

@@ -368,6 +368,11 @@ def test_a_prompt_is_admitted_only_when_all_of_it_would_fit() -> None:
     assert subject.counters.preemptions == 0
 
 
+def test_the_truth_about_attribution_is_not_kept_where_paces_differ() -> None:
+    with pytest.raises(ValueError, match="one pace"):
+        Engine(profile(), block_tokens=BLOCK, has_shares=True, acceptance_by_kind={"code": 0.9})
+
+
 def test_speculation_makes_what_it_should_on_average_and_counts_it() -> None:
     speculation = {"draft_tokens": 3, "acceptance_ratio": 0.5, "draft_seconds": 0.001}
     for seed in range(5):

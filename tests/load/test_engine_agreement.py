@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
@@ -38,6 +38,7 @@ class Ask:
     shared_blocks: int
     priority: int
     abort_after_seconds: float | None
+    kind: str = ""
 
 
 ASKS = st.lists(
@@ -74,7 +75,7 @@ Advance = Callable[[Engine, float], object]
 
 def play(asks: list[Ask], subject: Engine, advance: Advance) -> list[EngineSequence]:
     sequences = [
-        EngineSequence(ask.prompt_tokens, ask.completion_tokens, hashes(position, ask), ask.priority)
+        EngineSequence(ask.prompt_tokens, ask.completion_tokens, hashes(position, ask), ask.priority, ask.kind)
         for position, ask in enumerate(asks)
     ]
     for at, kind, position in events(asks):
@@ -89,7 +90,7 @@ def play(asks: list[Ask], subject: Engine, advance: Advance) -> list[EngineSeque
 
 def play_plainly(asks: list[Ask], plain: PlainEngine) -> list[PlainSequence]:
     sequences = [
-        PlainSequence(ask.prompt_tokens, ask.completion_tokens, hashes(position, ask), ask.priority)
+        PlainSequence(ask.prompt_tokens, ask.completion_tokens, hashes(position, ask), ask.priority, ask.kind)
         for position, ask in enumerate(asks)
     ]
     for at, kind, position in events(asks):
@@ -169,6 +170,49 @@ def test_speculation_yields_the_same_tokens_at_the_same_times_but_for_rounding_o
     play(asks[:1], alone, Engine.advance)
     assert (alone.counters.steps, alone.counters.completion_tokens) == (plain.steps, plain.completion_tokens)
     assert alone.counters.busy_seconds == pytest.approx(plain.busy_seconds, rel=1e-2)
+
+
+KINDS = {"code": 0.95, "chat": 0.1}
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.lists(st.tuples(st.integers(1, 16), st.integers(0, 40), st.sampled_from(["", *KINDS])), min_size=1, max_size=4),
+    st.integers(0, 99),
+)
+def test_where_drafts_are_accepted_by_kind_each_gains_in_a_step_what_its_kind_does(
+    asks: list[tuple[int, int, str]], seed: int
+) -> None:
+    """All come at once, with blocks for all, so that who is in which step does not hang on the rounding of the caches' growth."""
+    together = [Ask(0.0, prompt, completion, 0, 0, None, kind) for prompt, completion, kind in asks]
+    kind = profile(200, is_compute_bound=False, speculation=SPECULATION)
+    plain = PlainEngine(kind, BLOCK, seed=seed, acceptance_by_kind=KINDS)
+    expected = play_plainly(together, plain)
+    for advance in (Engine.advance, Engine.advance_steps, looking):
+        subject = Engine(kind, block_tokens=BLOCK, seed=seed, acceptance_by_kind=KINDS)
+        got = play(together, subject, advance)
+        assert [(s.produced_tokens, s.first_token_seconds) for s in got] == [
+            (s.produced, pytest.approx(s.first)) for s in expected
+        ]
+        assert [s.ended_seconds for s in got] == [pytest.approx(s.ended, rel=0.02) for s in expected]
+        counters = subject.counters
+        assert (counters.steps, counters.completion_tokens) == (plain.steps, plain.completion_tokens)
+        assert (subject.blocks.used, subject.is_idle) == (0, True)
+
+
+@settings(deadline=None, max_examples=100)
+@given(ASKS, st.lists(st.sampled_from(["", *KINDS]), min_size=10, max_size=10), st.integers(24, 40), st.integers(0, 99))
+def test_kinds_that_share_a_cache_that_is_too_small_all_come_to_their_ends(
+    asks: list[Ask], kinds: list[str], capacity_blocks: int, seed: int
+) -> None:
+    asks = [replace(ask, kind=kind) for ask, kind in zip(asks, kinds, strict=False)]
+    told = profile(capacity_blocks, is_compute_bound=False, speculation=SPECULATION)
+    subject = Engine(told, block_tokens=BLOCK, seed=seed, acceptance_by_kind=KINDS)
+    sequences = play(asks, subject, Engine.advance)
+    assert all(s.is_over for s in sequences)
+    assert all(s.produced_tokens == s.completion_tokens for s in sequences if s.state.value == "finished")
+    assert subject.counters.completion_tokens == sum(s.produced_tokens for s in sequences)
+    assert (subject.blocks.used, subject.is_idle) == (0, True)
 
 
 @settings(deadline=None, max_examples=100)

@@ -5,6 +5,7 @@ profile, and the definition of a step's shares.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
 
@@ -19,6 +20,7 @@ class PlainSequence:
     completion_tokens: int
     hashes: list[int]
     priority: int = 0
+    kind: str = ""
     arrived: float = 0.0
     ordinal: int = 0
     state: str = "waiting"
@@ -41,7 +43,15 @@ class PlainSequence:
 
 
 class PlainEngine:
-    def __init__(self, profile: EngineProfile, block: int, *, is_by_priority: bool = False, seed: int = 0) -> None:
+    def __init__(
+        self,
+        profile: EngineProfile,
+        block: int,
+        *,
+        is_by_priority: bool = False,
+        seed: int = 0,
+        acceptance_by_kind: Mapping[str, float] | None = None,
+    ) -> None:
         self.profile, self.block, self.is_by_priority = profile, block, is_by_priority
         self.blocks = BlockPool(max(1, profile.kv_capacity_tokens // block))
         self.waiting: list[PlainSequence] = []
@@ -54,6 +64,10 @@ class PlainEngine:
         speculation = profile.speculation
         self.draft = speculation.draft_tokens if speculation else 0
         self.per_step = speculation.tokens_per_step if speculation else 1.0
+        self.per_step_of = {
+            kind: sum(ratio**position for position in range(self.draft + 1))
+            for kind, ratio in (acceptance_by_kind or {}).items()
+        }
         self.phase = Random(seed).random() if speculation else 0.0
 
     def submit(self, sequence: PlainSequence, now: float) -> None:
@@ -164,9 +178,6 @@ class PlainEngine:
         self.busy_seconds += now - self.began
         for (one, _), seconds in zip(self.plan, shares_of_step(self.profile, self.members), strict=True):
             one.shares_seconds += seconds
-        yielded = math.floor(self.steps * self.per_step + self.phase) - math.floor(
-            (self.steps - 1) * self.per_step + self.phase
-        )
         for one, tokens in sorted(self.plan, key=lambda pair: (not pair[0].is_decoding, pair[0].ordinal)):
             if one.state != "running":
                 continue
@@ -178,6 +189,9 @@ class PlainEngine:
                 if one.first is None:
                     one.first = now
             else:
+                per_step = self.per_step_of.get(one.kind, self.per_step)
+                yielded = math.floor(self.steps * per_step + self.phase)
+                yielded -= math.floor((self.steps - 1) * per_step + self.phase)
                 gained = min(yielded, one.completion_tokens - one.produced)
                 one.computed += gained
             one.is_decoding = True

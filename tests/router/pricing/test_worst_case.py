@@ -7,7 +7,7 @@ from router.domain.fleet import IDLE
 from router.domain.usage import Usage
 from router.pricing.cost import list_cost
 from router.pricing.price import ContextTier, LeasedPrice, MeteredPrice, Purchase, TokenRates
-from router.pricing.profile import EngineProfile
+from router.pricing.profile import EngineProfile, Speculation
 from router.pricing.quote import Lease
 from router.pricing.worst_case import ALONE_FACTOR, leased_worst_case, metered_worst_case
 
@@ -58,6 +58,17 @@ def test_a_leased_one_is_held_at_twice_its_cost_alone_and_never_at_nothing(promp
     held = leased_worst_case(lease, prompt, completion, rtt_seconds=0.01)
     assert held >= ALONE_FACTOR * alone
     assert held > 0
+
+
+def test_what_is_held_where_tokens_are_drafted_is_enough_when_none_of_them_is_right() -> None:
+    def drafting(acceptance_ratio: float) -> Lease:
+        speculation = Speculation(draft_tokens=3, acceptance_ratio=acceptance_ratio, draft_seconds=0.002)
+        return Lease(LEASE, PROFILE.model_copy(update={"speculation": speculation}))
+
+    none_right = drafting(0.0).appraise(IDLE, None, 500, 300).quote.allocated_nanousd
+    held = leased_worst_case(drafting(0.8), 500, 300, 0.0)
+    assert held >= ALONE_FACTOR * none_right
+    assert held == leased_worst_case(drafting(0.0), 500, 300, 0.0)
 
 
 def test_what_costs_nothing_holds_nothing() -> None:

@@ -24,6 +24,7 @@ from router.domain.request import Capability, Endpoint, InferenceRequest, Prompt
 from router.pricing.drift import Drifts
 from router.pricing.price import LeasedPrice, MeteredPrice, Price, Purchase, TokenRates
 from router.pricing.profile import EngineProfile, roofline_profile
+from router.pricing.yields import Yields
 from router.selection.affinity import PrefixIndex
 from router.selection.candidates import Finder
 from router.selection.experience import Experiences
@@ -67,6 +68,7 @@ class Fleet:
     sleepers: Sleepers = field(default_factory=Sleepers)
     experiences: Experiences = field(default_factory=Experiences)
     preemptions: Preemptions = field(default_factory=Preemptions)
+    yields: Yields = field(default_factory=Yields)
 
     def finder(self) -> Finder:
         return Finder(
@@ -74,7 +76,9 @@ class Fleet:
             prices=self.prices,
             profiles=self.profiles,
             stale_seconds=10.0,
-            lessons=Lessons(self.drifts, self.prefixes, self.sleepers, self.experiences, self.preemptions),
+            lessons=Lessons(
+                self.drifts, self.prefixes, self.sleepers, self.experiences, self.preemptions, yields=self.yields
+            ),
         )
 
     def find(
