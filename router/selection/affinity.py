@@ -24,7 +24,7 @@ from router.domain.request import PrefixMark
 
 # A million tokens of a large model's KV cache in DRAM or beyond; what a provider keeps is not known.
 TOKENS_UNKNOWN_MAX = 1_000_000
-MARKS_MAX = 16_384  # of one replica, about 5 MB
+MARKS_MAX = 16_384  # of one replica, about 8 MB
 # A prompt's last token is always computed, and vLLM shares whole blocks (`block_size`, 16 by default).
 BLOCK_TOKENS = 16
 # Of all that waits to be told; the oldest is given up.
@@ -177,9 +177,11 @@ class PrefixIndex:
             return found
         most = prefix[-1].tokens - BLOCK_TOKENS
         for mark in reversed(prefix):
-            for replica in holders.get(mark.key, ()):
-                if replica not in found:
-                    found[replica] = min(mark.tokens, most)
+            holding = holders.get(mark.key)
+            if holding is not None:
+                for replica in holding:
+                    if replica not in found:
+                        found[replica] = min(mark.tokens, most)
         return found
 
     def _keep(

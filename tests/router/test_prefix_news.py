@@ -167,6 +167,8 @@ async def test_while_redis_is_away_each_knows_its_own_and_after_it_they_catch_up
             server.kill()
         else:
             server.pause()
+        for worker in (one, other):
+            worker.seconds += RETRY_SECONDS
         before = one.exchange.failures, other.exchange.failures
         one.index.sent("b/0", SECOND_TURN)
         other.index.sent("b/1", FIRST_TURN)
