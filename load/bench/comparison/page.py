@@ -43,9 +43,10 @@ MADE_NOTES = (
     "- `cascade` is not here: emulated words have no log-probability. `docs/quality-cost.md` reckons what a cascade could save.",
 )
 RECORDED_NOTES = (
-    "- The traces are not in the project: `TRACES` is a folder with the files that scenarios name. One seed. That the router",
-    "  learns lengths and how soon clouds begin came of looking at two of them, Azure code and Mooncake, where it did badly; of what",
-    "  is asked of a time per token (`policies/__init__.py`) Azure conversation was one of four measured. Nothing else was tuned on them.",
+    "- The traces are not in the project: `TRACES` is a folder with the files that the scenarios name. One seed.",
+    "- That the router learns lengths and how soon clouds begin came of looking at two of these, Azure code and Mooncake,",
+    "  where it did badly; of what is asked of a time per token (`policies/__init__.py`) Azure conversation was one of four",
+    "  measured. Nothing else was tuned on them.",
     "- Recorded are times and lengths, of Mooncake and the agents also which blocks of the prompts are the same. What is asked",
     "  is drawn, so a question may be of any length.",
     "- The agents' fleet was chosen for its room: on a smaller one sessions lose their KV while a person thinks, 90,000",
