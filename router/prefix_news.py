@@ -14,6 +14,7 @@ for it has not seen it; who listened does not, for a worker that cannot reach a 
 
 import asyncio
 import secrets
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -75,6 +76,7 @@ class PrefixNewsExchange:
         self.stream = PREFIX + blake2b(secret, digest_size=8).hexdigest()
         self._clock = clock
         self._teller = secrets.randbits(64)
+        self._machine = socket.gethostname()
         self._replicas: dict[int, str] = {}
         self._names: dict[str, int] = {}
         self._untold: list[bytes] = []
@@ -95,7 +97,9 @@ class PrefixNewsExchange:
 
     def follow(self, backends: Iterable[Backend]) -> None:
         """The replicas from now on; none where there is no choice, and nothing to tell."""
-        self._replicas = {replica_name(replica): replica.id for backend in backends for replica in backend.replicas}
+        self._replicas = {
+            replica_name(replica, self._machine): replica.id for backend in backends for replica in backend.replicas
+        }
         self._names = {replica: name for name, replica in self._replicas.items()}
 
     @asynccontextmanager
