@@ -218,7 +218,7 @@ class App:
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._books.running(self._fleet))
+            await stack.enter_async_context(self._books.running(self._fleet, self.lessons.sleepers))
             await stack.enter_async_context(self._preemption_record.running())
             await stack.enter_async_context(self._bursar.running())
             await stack.enter_async_context(self._repeats.running())

@@ -43,6 +43,7 @@ MODULES = (
     "router/pricing/weigher.py",
     "router/pricing/weights.py",
     "router/pricing/worst_case.py",
+    "router/pricing/yields.py",
     "router/selection/affinity.py",
     "router/selection/appraisal.py",
     "router/selection/ask.py",

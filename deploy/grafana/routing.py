@@ -162,6 +162,22 @@ WHERE_IT_WENT = Row(
             ceiling=1,
         ),
         graph(
+            "Prompt tokens known to be cached where they were computed, by whose requests",
+            Query(rate(where("jeton_prefix_known_tokens_total", JOB), "by"), "{{by}}"),
+            unit="short",
+            text="Estimated. own: the worker that sent them had sent their beginning there before; others: another worker had.",
+            width=HALF,
+            is_stacked=True,
+        ),
+        graph(
+            "What workers told one another of prefix caches",
+            Query(rate(where("jeton_prefix_news_total", JOB), "fate"), "{{fate}}"),
+            Query(rate(where("jeton_prefix_news_failures_total", JOB)), "Redis did not answer"),
+            unit=EVENTS_PER_SECOND,
+            text="given_up: nobody could be told in time; unreadable: messages that are none of ours.",
+            width=HALF,
+        ),
+        graph(
             "Tokens per second, by class",
             Query(rate(TOKENS, "class"), "{{class}}"),
             unit="short",

@@ -22,6 +22,7 @@ from router.accounting.charging import OpenAttempt, charge_of, lost_charge
 from router.accounting.leases import Leases, RunningLease
 from router.domain.attempt import AttemptEnd, AttemptFacts, Charge
 from router.domain.fleet import Backend, Billing
+from router.domain.sleep import Wake
 from router.domain.totals import Account, Totals
 from router.domain.usage import UsageSource
 from router.errors import Unavailable
@@ -76,6 +77,10 @@ class Accountant:
     def lease_prices(self) -> frozenset[str]:
         """The ids of the prices by which leases run."""
         return frozenset(lease.price_id for lease in self._leases)
+
+    def awake(self) -> dict[str, list[Wake]]:
+        """Which replicas that scale to zero are leased and at rest, as the last process left them."""
+        return self._leases.awake()
 
     def totals(self) -> Totals:
         """The ledger's totals as of the last `advance` that is on disk."""

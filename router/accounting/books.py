@@ -22,12 +22,15 @@ from router.config.stores import AccountantPlace, LedgerConfig
 from router.deployment import Deployment
 from router.domain.attempt import Charge
 from router.domain.fleet import Load
+from router.domain.sleep import Wake
 from router.domain.totals import Totals
 from router.ledger.address import configured_address
 from router.ledger.journals import BEAT_SECONDS, Journals, WorkerJournal
 from router.ledger.opening import open_ledger
 from router.ledger.shared import SharedLedger
+from router.ledger.workers import Awake
 from router.ledger.writer import BatchedLedger
+from router.selection.sleep import Sleepers
 
 log = structlog.get_logger("jeton.books")
 
@@ -36,7 +39,9 @@ ADVANCE_SECONDS = 1.0
 
 
 class Fleet(Protocol):
-    """What is read and told of the work in flight."""
+    """What is read and told of the work in flight. clock: seconds."""
+
+    clock: Callable[[], float]
 
     @property
     def loads(self) -> Mapping[str, Load]: ...
@@ -125,11 +130,15 @@ class Books:
             await self.accountant.posted()
 
     @asynccontextmanager
-    async def running(self, fleet: Fleet) -> AsyncIterator[None]:
+    async def running(self, fleet: Fleet, sleepers: Sleepers) -> AsyncIterator[None]:
         """Kept while the block runs; closed, with all that waits, when it ends."""
         tasks = []
+        awake = self.accountant.awake() if self.journal is None else self.journal.awake_before
+        _hear_awake(awake, fleet, sleepers, self._now_ns())
         if self.journal is not None:
-            tasks.append(asyncio.create_task(_tell_for_ever(self.journal, fleet, self.accountant, self._now_ns)))
+            tasks.append(
+                asyncio.create_task(_tell_for_ever(self.journal, fleet, sleepers, self.accountant, self._now_ns))
+            )
         if self.keeper is not None:
             tasks.append(asyncio.create_task(self.keeper.keep()))
         try:
@@ -148,14 +157,26 @@ class Books:
 
 
 async def _tell_for_ever(
-    journal: WorkerJournal, fleet: Fleet, accountant: Accountant, now_ns: Callable[[], int]
+    journal: WorkerJournal, fleet: Fleet, sleepers: Sleepers, accountant: Accountant, now_ns: Callable[[], int]
 ) -> None:
-    """What is in flight here, for the others; and what they have, for our choices and our estimate."""
+    """What is in flight here and who is awake, for the others; and what they have, for our choices and our estimate."""
     while True:
-        journal.tell({replica: load.attempts for replica, load in fleet.loads.items()})
         fleet.hear(journal.elsewhere)
+        _hear_awake(journal.awake, fleet, sleepers, now_ns())
+        in_flight = {replica: load.attempts for replica, load in fleet.loads.items()}
+        journal.tell(in_flight, _awake_here(fleet, sleepers, now_ns()))
         accountant.estimate_among(journal.elsewhere, now_ns())
         await asyncio.sleep(BEAT_SECONDS)
+
+
+def _hear_awake(awake: Awake, fleet: Fleet, sleepers: Sleepers, now_ns: int) -> None:
+    now_seconds = fleet.clock()
+    sleepers.hear(awake, now_seconds, lambda ns: now_seconds + (ns - now_ns) / 1e9)
+
+
+def _awake_here(fleet: Fleet, sleepers: Sleepers, now_ns: int) -> dict[str, Wake]:
+    now_seconds = fleet.clock()
+    return sleepers.tell(now_seconds, lambda seconds: now_ns + round((seconds - now_seconds) * 1e9))
 
 
 def bookkeeper(

@@ -10,6 +10,7 @@ from typing import cast
 from uuid import uuid4
 
 from router.domain.fleet import Backend, ScaleToZero
+from router.domain.sleep import Wake
 from router.ledger.store import Event, EventKind, Lease, LedgerStore, Recovery, Terms
 from router.pricing.meter import NS_PER_SECOND, MeterState, ReplicaMeter
 from router.pricing.price import LeasedPrice
@@ -23,7 +24,8 @@ Place = tuple[str, str, str]
 class RunningLease:
     """A lease and its meter. nanousd_per_hour: its price, of which the meter may know a part (`share`).
     is_leaving: its replica is gone from the fleet, and it ends with its last attempt. rest_ns: of one that scales to zero, when
-    it stops if nobody comes; 0 while something runs there, and of others."""
+    it stops if nobody comes; 0 while something runs there, and of others. is_restored: the last process left it, and nobody has
+    come since."""
 
     lease_id: str
     place: Place
@@ -33,6 +35,7 @@ class RunningLease:
     nanousd_per_hour: int
     is_leaving: bool = False
     rest_ns: int = 0
+    is_restored: bool = False
     weigher: Weigher = field(default_factory=Weigher)
 
     def row(self, *, with_state: bool = False) -> Lease:
@@ -62,7 +65,7 @@ class Leases:
             _replay(meter, recovery.tail.get(row.lease_id, ()))
             place = (row.replica, row.pool, row.backend)
             self._running[place] = RunningLease(
-                row.lease_id, place, row.price_id, row.started_ns, meter, meter.nanousd_per_hour
+                row.lease_id, place, row.price_id, row.started_ns, meter, meter.nanousd_per_hour, is_restored=True
             )
 
     def joined(self, place: Place, price: LeasedPrice, at_ns: int) -> RunningLease:
@@ -74,7 +77,7 @@ class Leases:
             lease = None
         if lease is None:
             return self._start(place, price, at_ns, is_leaving=place not in self._sleepers)
-        lease.rest_ns = 0
+        lease.rest_ns, lease.is_restored = 0, False
         return lease
 
     def set_fleet(self, fleet: Iterable[tuple[Backend, LeasedPrice]], at_ns: int) -> None:
@@ -90,8 +93,12 @@ class Leases:
                     self._sleepers[place] = backend.scale_to_zero
         for place, lease in list(self._running.items()):
             lease.is_leaving = place not in wanted
-            if (released := self.ended(lease, at_ns)) is not None:
+            # While no process was there, what scales to zero was asked nothing.
+            quiet_ns = lease.meter.last_ns if lease.is_restored and place in self._sleepers else at_ns
+            if (released := self.ended(lease, quiet_ns)) is not None:
                 self._store.append((released,), lease=lease.row())
+            lease.is_restored = False
+        self.stop_idle(at_ns)
         for place, price in wanted.items():
             running = self._running.get(place)
             if running is None:
@@ -116,6 +123,14 @@ class Leases:
             if lease is not None and 0 < lease.rest_ns <= at_ns:
                 self._stop(lease)
 
+    def awake(self) -> dict[str, list[Wake]]:
+        """By replica that scales to zero and is leased, as the ledger has it: since when nothing is asked of it."""
+        return {
+            place[0]: [Wake(lease.started_ns, lease.started_ns, lease.rest_ns - _idle_ns(terms), 0, 0)]
+            for place, terms in self._sleepers.items()
+            if (lease := self._running.get(place)) is not None and lease.rest_ns
+        }
+
     def ended(self, lease: RunningLease, at_ns: int) -> Event | None:
         """End the lease if its replica has gone and its last attempt is closed: the event to be written, with its row. One that
         scales to zero has until then before it stops."""
@@ -125,8 +140,9 @@ class Leases:
             return self._end(lease, at_ns)
         terms = self._sleepers.get(lease.place)
         if terms is not None and not lease.rest_ns:
-            idle_ns = at_ns + int(terms.idle_seconds * NS_PER_SECOND)
-            lease.rest_ns = max(idle_ns, lease.started_ns + int(terms.billed_seconds_min * NS_PER_SECOND))
+            lease.rest_ns = max(
+                at_ns + _idle_ns(terms), lease.started_ns + int(terms.billed_seconds_min * NS_PER_SECOND)
+            )
         return None
 
     def _stop(self, lease: RunningLease) -> None:
@@ -161,6 +177,10 @@ class Leases:
         terms = Terms(*lease.place, price.price_id)
         event = Event(subject, EventKind.REPRICED, at_ns, lease.lease_id, price.nanousd_per_hour, terms)
         self._store.append((event,), lease=lease.row(with_state=True))
+
+
+def _idle_ns(terms: ScaleToZero) -> int:
+    return int(terms.idle_seconds * NS_PER_SECOND)
 
 
 def _replay(meter: ReplicaMeter, tail: Iterable[Event]) -> None:

@@ -17,12 +17,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import orjson
 import structlog
 
 from router.domain.attempt import Charge
+from router.domain.sleep import Wake
 from router.domain.totals import NOTHING, Totals
 from router.ledger import rows, workers
 from router.ledger.address import Address
@@ -76,6 +78,7 @@ class WorkerJournal:
         self._seq = self._committed_seq = 0
         self._told_ns = now_ns()
         self._in_flight: Mapping[str, int] = {}
+        self._awake: Mapping[str, Wake] = {}
         self._shelf = ReportShelf(address, name, self._told_ns, spool, hear_seconds=beat_seconds)
         self.ledger_id, self.lease_prices = self._shelf.ledger_id, self._shelf.lease_prices
         self._lock = threading.Lock()  # held for a few list operations at a time, never across a commit
@@ -125,9 +128,19 @@ class WorkerJournal:
     def spool(self) -> tuple[int, int] | None:
         return self._shelf.spool
 
-    def tell(self, in_flight: Mapping[str, int]) -> None:
-        """What is in flight here now, by replica, for the next beat."""
-        self._in_flight = in_flight
+    @property
+    def awake(self) -> workers.Awake:
+        """What the other workers that live know of replicas that scale to zero."""
+        return self._shelf.awake
+
+    @property
+    def awake_before(self) -> workers.Awake:
+        """What all workers knew of them when this one began, those that have ended too."""
+        return self._shelf.awake_before
+
+    def tell(self, in_flight: Mapping[str, int], awake: Mapping[str, Wake] = MappingProxyType({})) -> None:
+        """What is in flight here now, and who is awake that scales to zero, by replica, for the next beat."""
+        self._in_flight, self._awake = in_flight, awake
 
     def recover(self) -> Recovery:
         return Recovery((), {}, {})
@@ -288,7 +301,8 @@ class WorkerJournal:
         self._tried_events = len(taken)
         in_flight: Mapping[str, int] = {} if is_closing else self._in_flight
         state = WorkerState.LEFT if is_closing else WorkerState.LIVE
-        self._shelf.put(self._tried, prices, Beat(watermark_ns, orjson.dumps(in_flight).decode(), state))
+        awake = workers.awake_text(self._awake)
+        self._shelf.put(self._tried, prices, Beat(watermark_ns, orjson.dumps(in_flight).decode(), awake, state))
         if self._failure is not None:
             log.warning("journal is written again", events=len(taken))
             self._failure = None

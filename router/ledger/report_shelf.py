@@ -41,10 +41,11 @@ ELSEWHERE_NS = 2 * 10**9
 
 
 class Beat(NamedTuple):
-    """watermark_ns: up to then all is told. in_flight: attempts by replica, as JSON."""
+    """watermark_ns: up to then all is told. in_flight: attempts by replica, awake: what scales to zero (`Wake`), as JSON."""
 
     watermark_ns: int
     in_flight: str = "{}"
+    awake: str = "{}"
     state: WorkerState = WorkerState.LIVE
 
 
@@ -53,7 +54,8 @@ class ReportShelf:
 
     name: for people, a part of the worker's own. spool: its path and the bytes that it may hold; not used where the ledger is a
     file. identity: the name by which it began; worker: the one by which it is known now (`workers.renamed`). elsewhere: attempts
-    in flight at the other workers, swapped whole. hear_seconds: how often they are read where there is more to tell.
+    in flight at the other workers, awake: what they know of who scales to zero, both swapped whole; awake_before: what all
+    workers knew when this one began. hear_seconds: how often they are read where there is more to tell.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class ReportShelf:
         self._returning: Returning[Database] | None = None
         self._reconnect_at_seconds = 0.0
         self.elsewhere: Mapping[str, int] = {}
+        self.awake: workers.Awake = {}
         database = open_shared(address)
         self._database: Database | None = database
         try:
@@ -77,6 +80,7 @@ class ReportShelf:
                 self.worker = self.identity
                 _register(database, self.worker, at_ns, 0)
             self.lease_prices = read_lease_prices(database)
+            self.awake_before = workers.read_awake(database)
             if spool is not None and isinstance(address, PostgresAddress):
                 self._take_spool(database, *spool)
         except BaseException:
@@ -151,22 +155,23 @@ class ReportShelf:
         seq = reports[-1][0] if reports else self._told_seq
         with self._turns, transaction(database):
             worker = _tell(database, self.worker, reports, prices, beat, seq)
-            elsewhere = None
+            others = None
             if not reports or beat.watermark_ns >= self._hear_at_ns:
-                elsewhere = workers.read_elsewhere(database, worker, beat.watermark_ns - ELSEWHERE_NS)
+                others = workers.read_elsewhere(database, worker, beat.watermark_ns - ELSEWHERE_NS)
         if worker != self.worker:
             log.error("was silent for too long and taken for dead; goes on as another", was=self.worker, is_now=worker)
             self.worker = worker
         self._told_seq = seq
-        if elsewhere is not None:
-            self.elsewhere, self._hear_at_ns = elsewhere, beat.watermark_ns + self._hear_ns
+        if others is not None:
+            self.elsewhere, self.awake = others
+            self._hear_at_ns = beat.watermark_ns + self._hear_ns
 
     def _lose(self, error: Exception) -> None:
         """The session is given up: what came of its last transaction is not known."""
         log.error("the ledger's PostgreSQL is away; reports go into the spool", error=" ".join(str(error).split()))
         if self._database is not None:
             self._database.close()
-        self._database, self.elsewhere, self._hear_at_ns = None, {}, 0
+        self._database, self.elsewhere, self.awake, self._hear_at_ns = None, {}, {}, 0
 
     # The spool
 
@@ -288,6 +293,7 @@ def _tell(
         "watermark_ns": beat.watermark_ns,
         "seq": seq,
         "in_flight": beat.in_flight,
+        "awake": beat.awake,
         "state": beat.state.value,
     }
     while (booked := database.execute(workers.BEAT, members | {"worker": worker}).fetchone()) is None:

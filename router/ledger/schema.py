@@ -22,7 +22,7 @@ from router.ledger.store import LedgerError
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-VERSION = 9
+VERSION = 10
 STAMPS = "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, PRIMARY KEY (version_num))"
 
 

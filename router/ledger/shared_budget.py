@@ -97,9 +97,9 @@ class RedisBudgets:
         async def asked() -> list[Grant]:
             try:
                 return await self._asked(claims, dead)
-            except NoScriptError:
-                self._claim_sha = ""  # a server that was started since
-                raise
+            except NoScriptError:  # it was started since, and knows no script: it is there, so this is no failure
+                self._claim_sha = ""
+                return await self._asked(claims, dead)
 
         try:
             return await self._link.ask(asked)
@@ -120,7 +120,7 @@ class RedisBudgets:
         await self._link.aclose()
 
     async def _asked(self, claims: Sequence[tuple[Budget, Claim]], dead: Collection[str]) -> list[Grant]:
-        if not self._claim_sha:
+        if not self._claim_sha:  # by hand: redis-py asks for the scripts of a pipeline each time it is executed
             self._reclaim_sha = str(await self._redis.script_load(RECLAIM))
             self._claim_sha = str(await self._redis.script_load(CLAIM))
         async with self._redis.pipeline(transaction=False) as pipeline:

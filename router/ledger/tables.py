@@ -179,6 +179,7 @@ Table(
     *_words("state"),
     *_numbers("started_ns", "watermark_ns", "beats", "reported_seq", "booked_seq"),
     *_words("in_flight"),
+    Column("awake", Words, nullable=False, server_default="{}"),
     **CLUSTERED,
 )
 

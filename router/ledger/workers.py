@@ -17,6 +17,7 @@ import orjson
 
 from router.domain.budget import DAY_NS
 from router.domain.immutable import immutable
+from router.domain.sleep import Wake
 from router.ledger import rows
 from router.ledger.database import Database
 from router.ledger.spending import ADD_SPENDING
@@ -40,6 +41,10 @@ def renamed(worker: str) -> str:
 def is_of(worker: str, identity: str) -> bool:
     """Whether a process that began under this name is meant."""
     return worker.partition("~")[0] == identity
+
+
+Awake = Mapping[str, Sequence[Wake]]
+"""By replica, what each worker knows of it."""
 
 
 class Worker(NamedTuple):
@@ -96,12 +101,13 @@ ON CONFLICT DO NOTHING
 """
 # A spool that has but prices takes nothing back of what was told.
 BEAT = f"""
-UPDATE workers SET watermark_ns = :watermark_ns, beats = beats + 1, in_flight = :in_flight, state = :state,
+UPDATE workers SET watermark_ns = :watermark_ns, beats = beats + 1, in_flight = :in_flight, awake = :awake, state = :state,
     reported_seq = CASE WHEN reported_seq > :seq THEN reported_seq ELSE :seq END
 WHERE worker = :worker AND state = '{WorkerState.LIVE}' RETURNING booked_seq
 """
 OTHERS = f"""
-SELECT in_flight FROM workers WHERE worker <> :worker AND state = '{WorkerState.LIVE}' AND watermark_ns > :since_ns
+SELECT in_flight, awake FROM workers
+WHERE worker <> :worker AND state = '{WorkerState.LIVE}' AND watermark_ns > :since_ns
 """
 BOOKED = "UPDATE workers SET booked_seq = :seq WHERE worker = :worker AND booked_seq < :seq"
 FORGET_REPORTS = "DELETE FROM reports WHERE worker = :worker AND seq <= :seq"
@@ -239,13 +245,33 @@ def unbooked_reports(database: Database) -> int:
     return int(waiting)
 
 
-def read_elsewhere(database: Database, worker: str, since_ns: int) -> dict[str, int]:
-    """Attempts in flight by replica, of the other workers that were heard of since then."""
+def read_elsewhere(database: Database, worker: str, since_ns: int) -> tuple[dict[str, int], Awake]:
+    """Of the other workers that were heard of since then, by replica: attempts in flight, and what is awake."""
     elsewhere: dict[str, int] = {}
-    for (text,) in database.execute(OTHERS, {"worker": worker, "since_ns": since_ns}):
-        for replica, attempts in orjson.loads(text).items():
+    awake: dict[str, list[Wake]] = {}
+    for in_flight, text in database.execute(OTHERS, {"worker": worker, "since_ns": since_ns}):
+        for replica, attempts in orjson.loads(in_flight).items():
             elsewhere[replica] = elsewhere.get(replica, 0) + attempts
-    return elsewhere
+        _add_awake(awake, text)
+    return elsewhere, awake
+
+
+def read_awake(database: Database) -> Awake:
+    """What all workers there ever were knew last: replicas stay awake for a while when those end who woke them."""
+    awake: dict[str, list[Wake]] = {}
+    for (text,) in database.execute("SELECT awake FROM workers WHERE awake <> '{}'").fetchall():
+        _add_awake(awake, text)
+    return awake
+
+
+def awake_text(awake: Mapping[str, Wake]) -> str:
+    return orjson.dumps({replica: tuple(wake) for replica, wake in awake.items()}).decode() if awake else "{}"
+
+
+def _add_awake(awake: dict[str, list[Wake]], text: str) -> None:
+    if text != "{}":
+        for replica, members in orjson.loads(text).items():
+            awake.setdefault(replica, []).append(Wake(*members))
 
 
 def write_booked(database: Database, booked: Mapping[str, int], silent: Iterable[str]) -> None:

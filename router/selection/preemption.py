@@ -36,7 +36,7 @@ UNSEEN_SECONDS = 300.0
 UNTOLD_MAX = 1000
 
 
-class _Spell(NamedTuple):
+class _Moved(NamedTuple):
     """One move of a replica, and how long it was away where it came back."""
 
     replica: str
@@ -67,17 +67,17 @@ class _Sum:
         self.returned = returned
         self.away_seconds = away_seconds
 
-    def add(self, spell: _Spell) -> None:
-        self.count += spell.move is Move.TAKEN
-        if spell.move is Move.BACK:
+    def add(self, one: _Moved) -> None:
+        self.count += one.move is Move.TAKEN
+        if one.move is Move.BACK:
             self.returned += 1
-            self.away_seconds += spell.away_seconds
+            self.away_seconds += one.away_seconds
 
 
 class Preempted:
     """What is known of one backend's. count: how many were seen. hours: that its replicas were watched, together."""
 
-    __slots__ = ("_since", "_spells", "_sum", "_telling", "_unseen", "_watches", "terms")
+    __slots__ = ("_moves", "_since", "_sum", "_telling", "_unseen", "_watches", "terms")
 
     def __init__(self, terms: Preemption) -> None:
         self.terms = terms
@@ -85,7 +85,7 @@ class Preempted:
         self._since: dict[str, float] = {}  # by replica, when it was taken
         # By replica that is away as the ledger has it, and well here: when it was taken, and since when we know of that.
         self._unseen: dict[str, tuple[float, float]] = {}
-        self._spells: list[_Spell] = []
+        self._moves: list[_Moved] = []
         self._watches: list[_Watched] = []
         self._telling = 0, 0  # of those, how many are being told
 
@@ -112,7 +112,7 @@ class Preempted:
     @property
     def has_news(self) -> bool:
         """Whether a replica has moved of which the ledger was not told."""
-        return len(self._spells) > self._telling[0]
+        return len(self._moves) > self._telling[0]
 
     def loss_ratio(self, duration_seconds: float) -> float:
         """Of what a request takes of the engine, what is lost on average. duration_seconds: of its answer."""
@@ -125,20 +125,20 @@ class Preempted:
                 self._since[replica], _ = self._unseen.pop(replica)
             elif replica not in self._since:
                 self._since[replica] = now_seconds
-                self._note(_Spell(replica, Move.TAKEN, now_seconds, state.value))
+                self._note(_Moved(replica, Move.TAKEN, now_seconds, state.value))
         elif (since := self._since.pop(replica, None)) is not None:
-            self._note(_Spell(replica, Move.BACK, now_seconds, away_seconds=now_seconds - since))
+            self._note(_Moved(replica, Move.BACK, now_seconds, away_seconds=now_seconds - since))
 
     def watched(self, replicas: Iterable[str], since_seconds: float, now_seconds: float) -> None:
         """From then on until now these were the backend's. One that is gone for good has not come back."""
         present = frozenset(replicas)
         for replica in [replica for replica in self._since if replica not in present]:
             del self._since[replica]
-            self._note(_Spell(replica, Move.GONE, now_seconds))
+            self._note(_Moved(replica, Move.GONE, now_seconds))
         for replica, (_, heard_seconds) in list(self._unseen.items()):
             if replica not in present or now_seconds - heard_seconds > UNSEEN_SECONDS:
                 del self._unseen[replica]
-                self._note(_Spell(replica, Move.GONE, now_seconds))
+                self._note(_Moved(replica, Move.GONE, now_seconds))
         one = _Watched(since_seconds, now_seconds, len(present) - len(self._since))
         self._sum.hours += one.replica_seconds / SECONDS_PER_HOUR
         if len(self._watches) > self._telling[1]:
@@ -151,10 +151,10 @@ class Preempted:
 
     def take(self, backend: Backend, to_ns: Callable[[float], int]) -> Seen:
         """What is to be told; `remember` says that it was told, `keep` that it was not. to_ns: the ledger's time."""
-        self._telling = len(self._spells), len(self._watches)
+        self._telling = len(self._moves), len(self._watches)
         name, pool = backend.name, backend.pool.name
         return Seen(
-            tuple(Sighting(name, pool, one.replica, one.move, to_ns(one.at_seconds), one.why) for one in self._spells),
+            tuple(Sighting(name, pool, one.replica, one.move, to_ns(one.at_seconds), one.why) for one in self._moves),
             tuple(
                 Watch(name, to_ns(one.since_seconds), to_ns(one.until_seconds), one.replicas) for one in self._watches
             ),
@@ -164,34 +164,36 @@ class Preempted:
         """What was taken could not be told."""
         self._telling = 0, 0
 
-    def remember(self, told: Remembered, replicas: Iterable[str], ns_to: Callable[[int], float], now: float) -> None:
-        """The ledger has what was taken, and knows this. replicas: that are the backend's. ns_to: our time."""
-        del self._spells[: self._telling[0]], self._watches[: self._telling[1]]
+    def remember(
+        self, told: Remembered, replicas: Iterable[str], to_seconds: Callable[[int], float], now_seconds: float
+    ) -> None:
+        """The ledger has what was taken, and knows this. replicas: that are the backend's. to_seconds: our time."""
+        del self._moves[: self._telling[0]], self._watches[: self._telling[1]]
         self._telling = 0, 0
         hours = told.watched_ns / 1e9 / SECONDS_PER_HOUR
         self._sum = known = _Sum(told.count, hours, told.returned, told.away_ns / 1e9)
-        for spell in self._spells:
-            known.add(spell)
+        for one in self._moves:
+            known.add(one)
         for watch in self._watches:
             known.hours += watch.replica_seconds / SECONDS_PER_HOUR
-        away = {replica: ns_to(told.away[replica]) for replica in replicas if replica in told.away}
-        moved = {spell.replica for spell in self._spells}
+        away = {replica: to_seconds(told.away[replica]) for replica in replicas if replica in told.away}
+        moved = {one.replica for one in self._moves}
         for replica, since in away.items():
             if replica in self._since:
                 self._since[replica] = min(since, self._since[replica])
             elif replica not in moved:
-                self._unseen.setdefault(replica, (since, now))
+                self._unseen.setdefault(replica, (since, now_seconds))
         self._unseen = {replica: one for replica, one in self._unseen.items() if replica in away}
 
-    def _note(self, spell: _Spell) -> None:
-        self._sum.add(spell)
-        self._spells.append(spell)
+    def _note(self, one: _Moved) -> None:
+        self._sum.add(one)
+        self._moves.append(one)
         self._bound()
 
     def _bound(self) -> None:
         """What waits for too long is not told any more."""
         if self._telling == (0, 0):
-            del self._spells[:-UNTOLD_MAX], self._watches[:-UNTOLD_MAX]
+            del self._moves[:-UNTOLD_MAX], self._watches[:-UNTOLD_MAX]
 
 
 class Preemptions:
@@ -256,11 +258,11 @@ class Preemptions:
         for one in self._known.values():
             one.keep()
 
-    def remember(self, told: Mapping[str, Remembered], ns_to: Callable[[int], float], now_seconds: float) -> None:
-        """The ledger has what was taken, and knows this by backend. ns_to: our time of the ledger's."""
+    def remember(self, told: Mapping[str, Remembered], to_seconds: Callable[[int], float], now_seconds: float) -> None:
+        """The ledger has what was taken, and knows this by backend. to_seconds: our time of the ledger's."""
         for name, one in self._known.items():
             if name in told:
-                one.remember(told[name], self._replicas(name), ns_to, now_seconds)
+                one.remember(told[name], self._replicas(name), to_seconds, now_seconds)
             else:  # it came after that was taken
                 one.keep()
 

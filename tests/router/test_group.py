@@ -198,6 +198,7 @@ def test_a13_a14_a17_four_workers_have_one_ledger_and_its_budgets_whoever_is_kil
 def test_two_workers_obey_one_administrator_and_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
     admin_key, admin_port = new_api_key(), free_port()
     config = a_config()
+    config["health"] = {"interval_seconds": 600}  # nobody is at its replicas: they would be down, and not leaving
     config["admin"] = {
         "port": admin_port,
         "api_keys": [

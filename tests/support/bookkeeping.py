@@ -99,6 +99,7 @@ OF_PREEMPTIONS = ("preemptions", "watched_days")
 BACK_TO_VERSION_6 = (
     "ALTER TABLE totals DROP COLUMN lost_nanousd",
     *(f"DROP TABLE {name}" for name in OF_PREEMPTIONS),
+    "ALTER TABLE workers DROP COLUMN awake",
     "UPDATE alembic_version SET version_num = '6'",
 )
 

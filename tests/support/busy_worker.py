@@ -24,6 +24,7 @@ from router.errors import Unavailable
 from router.fleet.health import HealthRules
 from router.fleet.state import Fleet
 from router.ledger.address import Address, PostgresAddress, address_from_text
+from router.selection.sleep import Sleepers
 
 SILENCE_SECONDS = 0.7
 NOT_SENT = AttemptEnd(AttemptStatus.FAILED, Usage(0, 0), "internal")
@@ -90,7 +91,7 @@ async def work(address: Address, seed: int, spool: Path) -> None:
     books.accountant.set_fleet(FLEET, PRICES, PROFILES, time.time_ns())
     books.keeper.set_fleet(FLEET, PRICES, PROFILES)
     requests = Requests(books, seed)
-    async with books.running(fleet), asyncio.TaskGroup() as group:
+    async with books.running(fleet, Sleepers()), asyncio.TaskGroup() as group:
         for client in range(6):
             group.create_task(requests.ask_for_ever(client))
         group.create_task(post_for_ever(books.keeper))

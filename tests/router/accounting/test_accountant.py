@@ -463,6 +463,25 @@ def test_a_restart_does_not_start_what_is_stopped_and_stops_what_was_idle(books:
     assert books.posted().leases["edge", "edge-small"].bill_nanousd == bill_nanousd + 90 * 1_000_000
 
 
+def test_what_scales_to_zero_is_not_billed_while_no_router_was_there_to_ask_it(books: Books) -> None:
+    books.set_fleet(fleet=(SLEEPER, LARGE))
+    books.wait(1000)
+    books.close(books.open("r1", SLEEPER))
+    began_ns = books.now_ns
+    books.wait(10)
+    bill_nanousd = books.posted().leases["edge", "edge-small"].bill_nanousd
+    books.restart(down_seconds=5, fleet=(SLEEPER, LARGE))
+    [(replica, [wake])] = books.accountant.awake().items()
+    assert (replica, wake.began_ns) == (SLEEPER.replicas[0].id, began_ns)
+    assert wake.quiet_ns == began_ns + 40 * SECOND  # as of which its least billed time is over after sixty more
+    books.restart(down_seconds=3600, fleet=(SLEEPER, LARGE))
+    assert books.accountant.awake() == {}
+    assert books.posted().leases["edge", "edge-small"].bill_nanousd == bill_nanousd + 90 * 1_000_000
+    attempt = books.open("r2", SLEEPER)
+    books.wait(1)
+    assert books.close(attempt).cost_nanousd == 1_000_000
+
+
 def test_an_attempt_at_a_replica_that_has_gone_is_billed_for_its_time(books: Books) -> None:
     books.set_fleet(fleet=(LARGE,))
     attempt = books.open("r1")

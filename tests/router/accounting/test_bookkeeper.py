@@ -40,6 +40,7 @@ from router.accounting.reporter import Reporter
 from router.commands.ledger import ledger
 from router.config.stores import LedgerConfig
 from router.domain.attempt import AttemptEnd, AttemptStatus
+from router.domain.sleep import Wake
 from router.domain.usage import Usage
 from router.ledger import rollups
 from router.ledger.address import Address, PostgresAddress
@@ -525,6 +526,28 @@ async def test_workers_hear_what_is_in_flight_at_the_others_while_those_live(fir
     await second.flush()
     await third.flush()
     assert third.journal.elsewhere == {replica: 2, "another": 1}  # the first was not heard of lately
+
+
+async def test_workers_hear_what_the_others_keep_awake_and_those_that_begin_what_all_have_kept(
+    firm: Firm, place: Place
+) -> None:
+    first, second, third, _ = firm.workers
+    replica, began_ns = SMALL.replicas[0].id, firm.clock.now_ns
+    one, other = Wake(began_ns, began_ns + SECOND, began_ns + 2 * SECOND, 0, 0), Wake(0, 0, 0, 7, began_ns)
+    first.journal.tell({}, {replica: one})
+    second.journal.tell({}, {replica: other, "another": other})
+    await firm.flush()
+    await third.flush()
+    assert third.journal.awake == {replica: [one, other], "another": [other]}
+    firm.clock.wait(5)
+    await third.flush()
+    assert third.journal.awake == {}
+    fifth = AtWork(place.address, firm.clock, "fifth")
+    try:
+        before = fifth.journal.awake_before
+        assert {name: sorted(wakes) for name, wakes in before.items()} == {replica: [other, one], "another": [other]}
+    finally:
+        fifth.journal.close()
 
 
 async def test_a_ledger_that_is_shared_cannot_be_opened_alone(firm: Firm, place: Place) -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
@@ -259,6 +260,36 @@ async def test_f22_f23_redis_that_is_away_is_not_waited_for(tmp_path: Path) -> N
         clock.seconds += RETRY_SECONDS
         assert (await claim(a, share=5)).is_rebuilding, "another run"
         await a.close()
+
+
+async def test_f25_a_redis_that_was_started_again_has_lost_its_scripts_and_is_not_away(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as server:
+        budgets = RedisBudgets(RedisConfig(url=server.url, timeout_seconds=5.0), "", "one", worker="one")
+        try:
+            await asyncio.gather(claim(budgets), claim(budgets))  # each on a connection of its own
+            for _ in range(2):
+                server.kill()
+                server.start()
+                with structlog.testing.capture_logs() as log:
+                    grants = await asyncio.gather(claim(budgets, 300), claim(budgets, 300))
+                assert [(grant.share_nanousd, grant.is_rebuilding) for grant in grants] == [(300, True)] * 2
+                assert (budgets.is_away, budgets._link.failures, log) == (False, 0, [])
+        finally:
+            await budgets.close()
+
+
+async def test_a_silent_workers_share_is_given_back_by_a_redis_that_has_forgotten_how(
+    workers: Workers, direct: "Redis"
+) -> None:
+    one, other = workers.start("one"), workers.start("other")
+    await claim(one, more=600)
+    await claim(other)
+    workers.clock.seconds += shared_budget.RECLAIM_SECONDS + 1
+    direct.script_flush()
+    direct.script_load(shared_budget.CLAIM)
+    await claim(other)
+    assert (await claim(other, more=1000)).share_nanousd == 1000
+    assert other._link.failures == 0
 
 
 @pytest.mark.usefixtures("direct")
