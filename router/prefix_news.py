@@ -87,6 +87,7 @@ class PrefixNewsExchange:
         self._is_lost = True
         self._behind_since: float | None = None
         self._renew_at = 0.0
+        self._is_ending = False
         self.told = 0
         self.heard = 0
         self.unreadable = 0
@@ -110,6 +111,9 @@ class PrefixNewsExchange:
         try:
             yield
         finally:
+            self._is_ending = (
+                True  # for a cancellation in the midst of a command is lost now and then, in Redis' client
+            )
             exchanging.cancel()
             with suppress(asyncio.CancelledError):
                 await exchanging
@@ -135,7 +139,7 @@ class PrefixNewsExchange:
         return await self._hear(messages)
 
     async def _exchange_for_ever(self) -> None:
-        while True:
+        while not self._is_ending:
             await asyncio.sleep(TELL_SECONDS if self._behind_since is None else BEHIND_SECONDS)
             try:
                 is_behind = await self.exchange()

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -330,3 +330,22 @@ async def test_where_there_is_no_choice_redis_is_not_asked(server: RedisServer, 
         server.kill()
         assert not await one.exchange.exchange()
         assert one.exchange.failures == 0
+
+
+async def test_it_ends_though_a_cancellation_is_lost_in_the_midst_of_a_command(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As redis-py does now and then."""
+    begun = asyncio.Event()
+
+    async def stubborn() -> bool:
+        begun.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+        return False
+
+    async with workers(server, 1) as (one,):
+        monkeypatch.setattr(one.exchange, "exchange", stubborn)
+        async with asyncio.timeout(60):
+            async with one.exchange.running():
+                await begun.wait()
