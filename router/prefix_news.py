@@ -14,6 +14,7 @@ for it has not seen it; who listened does not, for a worker that cannot reach a 
 
 import asyncio
 import secrets
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -75,6 +76,7 @@ class PrefixNewsExchange:
         self.stream = PREFIX + blake2b(secret, digest_size=8).hexdigest()
         self._clock = clock
         self._teller = secrets.randbits(64)
+        self._machine = socket.gethostname()
         self._replicas: dict[int, str] = {}
         self._names: dict[str, int] = {}
         self._untold: list[bytes] = []
@@ -85,6 +87,7 @@ class PrefixNewsExchange:
         self._is_lost = True
         self._behind_since: float | None = None
         self._renew_at = 0.0
+        self._is_ending = False
         self.told = 0
         self.heard = 0
         self.unreadable = 0
@@ -95,7 +98,9 @@ class PrefixNewsExchange:
 
     def follow(self, backends: Iterable[Backend]) -> None:
         """The replicas from now on; none where there is no choice, and nothing to tell."""
-        self._replicas = {replica_name(replica): replica.id for backend in backends for replica in backend.replicas}
+        self._replicas = {
+            replica_name(replica, self._machine): replica.id for backend in backends for replica in backend.replicas
+        }
         self._names = {replica: name for name, replica in self._replicas.items()}
 
     @asynccontextmanager
@@ -106,6 +111,9 @@ class PrefixNewsExchange:
         try:
             yield
         finally:
+            self._is_ending = (
+                True  # for a cancellation in the midst of a command is lost now and then, in Redis' client
+            )
             exchanging.cancel()
             with suppress(asyncio.CancelledError):
                 await exchanging
@@ -131,7 +139,7 @@ class PrefixNewsExchange:
         return await self._hear(messages)
 
     async def _exchange_for_ever(self) -> None:
-        while True:
+        while not self._is_ending:
             await asyncio.sleep(TELL_SECONDS if self._behind_since is None else BEHIND_SECONDS)
             try:
                 is_behind = await self.exchange()

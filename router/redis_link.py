@@ -5,6 +5,7 @@ Whoever uses it goes on without what it keeps there; the log says once that it i
 
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import structlog
@@ -84,7 +85,9 @@ class RedisLink:
             self._failed(error)
 
     async def aclose(self) -> None:
-        await self.redis.aclose()
+        """Even a connection that cannot be closed in time is no longer ours."""
+        with suppress(RedisError, OSError):
+            await self.redis.aclose()
 
     def _failed(self, error: Exception) -> RedisAway:
         self.failures += 1

@@ -15,9 +15,11 @@ Whoever can write to the same Redis can write anything: what is not such a messa
 
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
+from ipaddress import ip_address
 from struct import Struct, pack, unpack_from
 from struct import error as StructError
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from router.domain.fleet import Replica
 
@@ -44,9 +46,21 @@ class NotNews(Exception):
     """Bytes that are no message of this version; the message says why."""
 
 
-def replica_name(replica: Replica) -> int:
-    """By what workers mean the same replica: its id and its URL, whatever else their configurations say."""
-    return int.from_bytes(blake2b(f"{replica.id}\0{replica.url}".encode(), digest_size=8).digest(), "little")
+def replica_name(replica: Replica, machine: str) -> int:
+    """By what workers mean the same replica: its id and its URL, whatever else their configurations say. machine: that of the
+    worker, which is part of the name where the URL leads to another server on every machine."""
+    place = machine if _is_loopback(urlsplit(replica.url).hostname or "") else ""
+    named = f"{replica.id}\0{replica.url}\0{place}"
+    return int.from_bytes(blake2b(named.encode(), digest_size=8).digest(), "little")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def pack_news(teller: int, told: Sequence[Told]) -> bytes:

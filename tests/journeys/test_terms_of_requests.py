@@ -163,6 +163,8 @@ async def test_a_conversation_stays_where_its_prefix_is_whichever_worker_has_its
 
         def shared(config: dict[str, Any]) -> None:
             config["redis"] = {"url": redis.url, "timeout_seconds": 5}
+            # On a machine that is too busy for health checks a replica would be taken for down, and its cache for gone.
+            config["health"] = {"interval_seconds": 600, "timeout_seconds": 30}
 
         async with running(tmp_path / "a", shared) as one:
 

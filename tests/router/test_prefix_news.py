@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +140,7 @@ async def test_who_listened_believes_in_a_restart_only_what_it_has_seen_itself(s
 
 async def test_who_begins_does_not_believe_what_is_long_ago(server: RedisServer, redis: Any) -> None:
     async with workers(server) as (one, late):
-        name = replica_name(REPLICAS[0])
+        name = replica_name(REPLICAS[0], "")
         old, young = (
             pack_news(1, [Told(name, 0, (mark.key,), (mark.tokens,))]) for mark in (FIRST_TURN[0], THIRD_TURN[0])
         )
@@ -230,7 +230,7 @@ async def test_what_is_no_news_is_passed_over_and_counted(server: RedisServer, r
         stream = one.exchange.stream
         for fields in ({FIELD: b""}, {FIELD: b"\xff" * 40}, {b"another": b"x"}, {FIELD: pack_news(1, [])[:-1]}):
             await redis.xadd(stream, fields)
-        strange = Told(replica_name(Replica("b/0", "b", "http://elsewhere:8000")), 0, (11,), (500,))
+        strange = Told(replica_name(Replica("b/0", "b", "http://elsewhere:8000"), ""), 0, (11,), (500,))
         await redis.xadd(stream, {FIELD: pack_news(1, [strange])})
         one.index.sent("b/0", FIRST_TURN)
         await one.exchange_all()
@@ -330,3 +330,22 @@ async def test_where_there_is_no_choice_redis_is_not_asked(server: RedisServer, 
         server.kill()
         assert not await one.exchange.exchange()
         assert one.exchange.failures == 0
+
+
+async def test_it_ends_though_a_cancellation_is_lost_in_the_midst_of_a_command(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As redis-py does now and then."""
+    begun = asyncio.Event()
+
+    async def stubborn() -> bool:
+        begun.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+        return False
+
+    async with workers(server, 1) as (one,):
+        monkeypatch.setattr(one.exchange, "exchange", stubborn)
+        async with asyncio.timeout(60):
+            async with one.exchange.running():
+                await begun.wait()

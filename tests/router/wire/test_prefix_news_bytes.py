@@ -72,6 +72,13 @@ def test_a_mark_takes_ten_bytes_and_one_that_adds_very_much_is_told_as_much_as_f
 
 def test_a_replica_is_meant_by_its_id_and_its_url() -> None:
     one = Replica("central/0", "central", "http://one:8000")
-    assert replica_name(one) == replica_name(Replica("central/0", "renamed", "http://one:8000", api_key="secret"))
+    same = Replica("central/0", "renamed", "http://one:8000", api_key="secret")
+    assert replica_name(one, "machine") == replica_name(same, "another")
     others = Replica("central/1", "central", "http://one:8000"), Replica("central/0", "central", "http://two:8000")
-    assert len({replica_name(replica) for replica in (one, *others)}) == 3
+    assert len({replica_name(replica, "machine") for replica in (one, *others)}) == 3
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+def test_a_replica_at_the_loopback_is_another_one_on_another_machine(host: str) -> None:
+    one = Replica("edge/0", "edge", f"http://{host}:8000")
+    assert replica_name(one, "machine") == replica_name(one, "machine") != replica_name(one, "another")
