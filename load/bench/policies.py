@@ -110,6 +110,14 @@ class Result:
 @click.option(
     "--seconds", type=click.FloatRange(5), default=60.0, show_default=True, help="Of sending, for each policy."
 )
+@click.option(
+    "--warmup",
+    "warmup_seconds",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="Of it, at first, not counted.",
+)
 @click.option("--speed", type=click.FloatRange(0.1, 20), default=1.0, show_default=True, help="1 is as recorded.")
 @click.option(
     "--fleet",
@@ -125,8 +133,18 @@ class Result:
     help="Policies, where the machine has room for them.",
 )
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the page here, too.")
-def policies(names: tuple[str, ...], seconds: float, speed: float, fleet: Path, at_once: int, out: Path | None) -> None:
+def policies(
+    names: tuple[str, ...],
+    seconds: float,
+    warmup_seconds: float,
+    speed: float,
+    fleet: Path,
+    at_once: int,
+    out: Path | None,
+) -> None:
     """Run each policy live on an emulated fleet, and print what it costs and delivers."""
+    if warmup_seconds >= seconds:
+        raise click.BadParameter(f"takes all of the {seconds:g} s", param_hint="--warmup")
     settings = yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))
     shipped = tuple(name for name in policy_names() if name not in settings["left_out"])
     chosen = names or (*settings["variants"], *shipped)
@@ -138,7 +156,9 @@ def policies(names: tuple[str, ...], seconds: float, speed: float, fleet: Path, 
         for name in chosen
     ]
     with ProcessPoolExecutor(at_once) as workers:
-        for result in workers.map(partial(_run, seconds=seconds, speed=speed, fleet=fleet), chosen, runs):
+        for result in workers.map(
+            partial(_run, seconds=seconds, warmup_seconds=warmup_seconds, speed=speed, fleet=fleet), chosen, runs
+        ):
             results.append(result)
             note = (
                 ""
@@ -147,12 +167,14 @@ def policies(names: tuple[str, ...], seconds: float, speed: float, fleet: Path, 
             )
             click.echo(" | ".join(result.row(right)) + note)
     if out is not None:
-        out.write_text(page(results, right, seconds, speed, fleet), encoding="utf-8")
+        out.write_text(page(results, right, seconds, speed, fleet, warmup_seconds), encoding="utf-8")
         click.echo(f"written to {out}")
 
 
-def _run(name: str, run: Mapping[str, Any], *, seconds: float, speed: float, fleet: Path) -> Result:
-    return uvloop.run(measure(name, run["policy"], run["parameters"], seconds, speed, fleet))
+def _run(
+    name: str, run: Mapping[str, Any], *, seconds: float, warmup_seconds: float, speed: float, fleet: Path
+) -> Result:
+    return uvloop.run(measure(name, run["policy"], run["parameters"], seconds, speed, fleet, warmup_seconds))
 
 
 def read_outcomes() -> dict[str, tuple[int, int]]:
@@ -163,9 +185,16 @@ def read_outcomes() -> dict[str, tuple[int, int]]:
 
 
 async def measure(
-    name: str, policy: str, parameters: Mapping[str, Any], seconds: float, speed: float, fleet_file: Path = FLEET
+    name: str,
+    policy: str,
+    parameters: Mapping[str, Any],
+    seconds: float,
+    speed: float,
+    fleet_file: Path = FLEET,
+    warmup_seconds: float = 0.0,
 ) -> Result:
-    """One policy from an idle fleet to the last answer."""
+    """One policy from an idle fleet to the last answer. warmup_seconds: of sending that is not counted; what was bought and
+    charged is that of answers which ended later."""
     directory = Path(tempfile.mkdtemp(prefix="jeton-policies-"))
     api_key, pepper = new_api_key(), secrets.token_hex(16)
     description = read_fleet(fleet_file)
@@ -186,11 +215,12 @@ async def measure(
             async with Component.running("router", directory, *serving, environment=environment) as router:
                 url = f"http://{HOST}:{port}"
                 await _ready(url, router)
+                counted_ns = time.time_ns() + round(warmup_seconds * 1e9)
                 outcomes = await _send(url, api_key, _requests(seconds * speed), speed)
                 await router.end(START_SECONDS_MAX)
             await fleet.end(START_SECONDS_MAX)
         with read_history(ledger) as history:
-            sums = history.sums(SumBy.BACKEND, Filters())
+            sums = history.sums(SumBy.BACKEND, Filters(since_ns=counted_ns))
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     metered = {
@@ -198,8 +228,8 @@ async def measure(
     }
     return Result(
         name,
-        outcomes,
-        lease_usd=per_hour_usd * seconds / 3600,
+        [one for one in outcomes if one[1].scheduled_seconds >= warmup_seconds],
+        lease_usd=per_hour_usd * (seconds - warmup_seconds) / 3600,
         bought_usd=sum(row.total.cost_nanousd for row in sums if row.key in metered) / 1e9,
         charged_usd=sum(row.total.cost_nanousd for row in sums) / 1e9,
         tokens=sum(row.total.prompt_tokens + row.total.completion_tokens for row in sums),
@@ -262,13 +292,20 @@ async def _ready(url: str, router: Component) -> None:
 
 
 def page(
-    results: Sequence[Result], right: Mapping[str, tuple[int, int]], seconds: float, speed: float, fleet: Path = FLEET
+    results: Sequence[Result],
+    right: Mapping[str, tuple[int, int]],
+    seconds: float,
+    speed: float,
+    fleet: Path = FLEET,
+    warmup_seconds: float = 0.0,
 ) -> str:
     """Markdown."""
     place = fleet.relative_to(PROJECT) if fleet.is_relative_to(PROJECT) else fleet.name
     large = sum(large for _, large in right.values()) / len(right)
     small = sum(small for small, _ in right.values()) / len(right)
     command = f"python -m load.bench.policies --seconds {seconds:g} --speed {speed:g}"
+    if warmup_seconds:
+        command += f" --warmup {warmup_seconds:g}"
     if fleet != FLEET:
         command += f" --fleet {place}"
     lines = [
