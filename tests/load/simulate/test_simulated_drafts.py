@@ -12,7 +12,7 @@ from load.simulate.attempt import Attempt
 from load.simulate.scenario import Laboratory, PolicyChoice, Scenario
 from load.simulate.world import World
 from router.domain.usage import Usage
-from router.pricing.yields import Yield, Yields
+from router.pricing.yields import Yield
 
 CAPACITY = Path(__file__).parents[3] / "deploy" / "config" / "capacity"
 DAY = date(2026, 11, 26)
@@ -30,6 +30,10 @@ class Where:
     def watch(self, world: World) -> None:
         self.worlds.append(world)
         world.observers.append(self)
+
+    def watch_one_that_does_not_learn(self, world: World) -> None:
+        world.decider.lessons.yields.follow({})  # nobody drafts, as far as is known: the profile's word stands
+        self.watch(world)
 
     def closed(
         self, attempt: Attempt, usage: Usage, cost_nanousd: int, now_seconds: float, *, is_answered: bool
@@ -60,7 +64,7 @@ def simulated() -> tuple[Where, Yield]:
     return where, found
 
 
-def test_the_router_learns_whose_drafts_are_accepted_and_sends_those_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_router_learns_whose_drafts_are_accepted_and_sends_those_there() -> None:
     where, learned = simulated()
     assert learned.tokens_per_step("math") > 3.5
     assert learned.tokens_per_step("knowledge") < 1.5
@@ -69,9 +73,8 @@ def test_the_router_learns_whose_drafts_are_accepted_and_sends_those_there(monke
         drift = drifts.of(replica)
         assert drift is not None
         assert 0.85 < drift.tpot.ratio < 1.15
-    monkeypatch.setattr(Yields, "of", lambda *_: None)  # nobody learns, and the profile's word stands
     unaware = Where()
-    laboratory(ACCEPTANCE).simulate(PolicyChoice(name="marginal_cost"), 1, unaware.watch)
+    laboratory(ACCEPTANCE).simulate(PolicyChoice(name="marginal_cost"), 1, unaware.watch_one_that_does_not_learn)
     assert where.share(is_right=True) > unaware.share(is_right=True) + 0.1
     assert where.share(is_right=False) < unaware.share(is_right=False) - 0.1
 
