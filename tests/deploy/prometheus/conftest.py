@@ -109,6 +109,7 @@ def _befall(demo: WatchedDemo) -> None:
         'jeton_reloads_total{result="refused"} > 0',
         'jeton_requests_total{status=~"5.."}',
         'jeton_tokens_total{class="cached"} > 0',
+        "jeton_backend_tokens_per_step",
         'jeton_cache_requests_total{result="hit"}',
         'jeton_discovered_replicas_total{move="gone"} > 0',
         'jeton_price_feed_polls_total{result="unchanged"}',
@@ -133,7 +134,7 @@ def _presses_on_the_budget(demo: WatchedDemo) -> bool:
 
 def _equip(demo: WatchedDemo) -> None:
     """Switch on what a demo has not: a response cache, a price feed that says what the price is, a replica that sleeps, one of
-    spot that is not there, and replicas that are looked for. One of these is found, and gone again."""
+    spot that is not there, drafts, and replicas that are looked for. One of these is found, and gone again."""
     router, book = demo.directory / "router.yaml", demo.directory / "prices.yaml"
     config, prices = (yaml.safe_load(file.read_text(encoding="utf-8")) for file in (router, book))
     [central] = [pool for pool in config["pools"] if pool["name"] == "central"]
@@ -148,6 +149,9 @@ def _equip(demo: WatchedDemo) -> None:
     sleeper["scale_to_zero"] = {"cold_start_seconds": 20, "idle_seconds": 60}
     spot |= {"price": "spot-h100", "preemption": {"per_hour": 0.02, "prior_hours": 100, "away_seconds": 300}}
     central["backends"] += [sleeper, spot]
+    drafts = {"draft_tokens": 3, "acceptance_ratio": 0.6, "draft_seconds": 0.001}
+    config["profiles"]["drafting"] = {**config["profiles"][small["profile"]], "speculation": drafts}
+    small["profile"] = "drafting"
     prices["prices"]["spot-h100"] = [{**one, "purchase": "spot"} for one in prices["prices"]["central-h100"]]
     found = demo.directory / "replicas.yaml"
     found.write_text(json.dumps([replica, nobody]), encoding="utf-8")
