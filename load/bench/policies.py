@@ -214,7 +214,7 @@ async def measure(
             serving = (sys.executable, "-m", "router", "serve", "--host", HOST, "--port", str(port))
             async with Component.running("router", directory, *serving, environment=environment) as router:
                 url = f"http://{HOST}:{port}"
-                await _ready(url, router)
+                await ready(url, router)
                 counted_ns = time.time_ns() + round(warmup_seconds * 1e9)
                 outcomes = await _send(url, api_key, _requests(seconds * speed), speed)
                 await router.end(START_SECONDS_MAX)
@@ -279,7 +279,7 @@ async def _ask(
         raise
 
 
-async def _ready(url: str, router: Component) -> None:
+async def ready(url: str, router: Component) -> None:
     deadline = time.monotonic() + START_SECONDS_MAX
     async with aiohttp.ClientSession() as session:
         while time.monotonic() < deadline:
@@ -314,8 +314,8 @@ def page(
         f"`{command}`, {datetime.now(UTC).date()}.",
         "",
         f"An emulated fleet (`{place}`), the router in a process of its own, real HTTP. Requests",
-        "come as in Azure's conversation trace of 2023-11-16, with its lengths; all for `auto`, all streamed. Every policy gets",
-        "the same.",
+        "come as in Azure's conversation trace of 2023-11-16, with its prompts' lengths; answers' are drawn, with its median.",
+        "All are for `auto`, all streamed, and the same for every policy.",
         "",
         "- *$/1,000*: the bill of 1,000 requests: the leases' hours, used or not, and what was *bought* by the token.",
         "- *charged*: what the requests were charged, which leaves idle time out.",

@@ -26,7 +26,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from load.bench.policies import HOST, free_port
+from load.bench.policies import HOST, free_port, ready
 from load.demo.components import Component
 from load.emulator.fleet import EmulatedFleet
 from load.emulator.spec import ReplicaSpec
@@ -123,20 +123,6 @@ async def measure(workers: int, redis: dict[str, Any]) -> tuple[float, float, fl
                 return await converse_all(url, key, emulated)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-
-
-async def ready(url: str, router: Component) -> None:
-    deadline = time.monotonic() + 60
-    async with aiohttp.ClientSession() as session:
-        while time.monotonic() < deadline:
-            try:
-                async with session.get(f"{url}/ready") as answer:
-                    if answer.status == 200:
-                        return
-            except aiohttp.ClientError:
-                pass
-            await asyncio.sleep(0.3)
-    raise router.crashed("is not ready")
 
 
 async def converse_all(url: str, key: str, emulated: EmulatedFleet) -> tuple[float, float, float]:

@@ -12,14 +12,14 @@ from router.config.routing import AliasConfig
 from router.deployment import Deployment
 from router.dispatch.retries import RetryBudget
 from router.domain.decision import Candidate, Choice, Policy, Prediction
-from router.domain.fleet import Backend, Billing, Health, HealthState, Replica
+from router.domain.fleet import Backend, Health, HealthState, Replica
 from router.domain.request import InferenceRequest
 from router.domain.usage import Usage
 from router.fleet.state import Fleet
 from router.pricing.price import LeasedPrice, MeteredPrice
 from router.pricing.yields import answer_kind
 from router.selection.candidates import Finder
-from router.selection.lessons import speculations
+from router.selection.lessons import replica_profiles, speculations
 from router.selection.scope import Scopes
 from router.selection.terms import refuse_in_a_rush
 
@@ -151,14 +151,7 @@ class Decider:
         # That one fails is not learned: what befalls a fleet here ends at its time.
         lessons.experiences.follow(backends, availability_min=0.0)
         lessons.yields.follow(speculations(backends, profiles))
-        lessons.drifts.follow(
-            {
-                replica.id: profiles[backend.name]
-                for backend in backends
-                if backend.pool.billing is Billing.LEASED and backend.name in profiles
-                for replica in backend.replicas
-            }
-        )
+        lessons.drifts.follow(replica_profiles(backends, profiles))
         if self._deployment.follows_prefixes:
             self.prefixes.follow(
                 dict(

@@ -82,31 +82,29 @@ class Experience:
         has_failed = status is AttemptStatus.FAILED
         if charge.fault in NOT_ITS_OWN or not (has_failed or first_ns is not None or status is AttemptStatus.OK):
             return
+        if first_ns is not None and status is AttemptStatus.OK:
+            ttft_seconds, decode_seconds = (first_ns - charge.opened_ns) / 1e9, (charge.ended_ns - first_ns) / 1e9
+            self.answered(ttft_seconds, decode_seconds, charge.usage, charge.ended_ns)
+            return
         self._fade(charge.ended_ns)
         if has_failed:
             self._failed += charge.fault not in LEFT_ALONE
             self._failed_seconds += (charge.ended_ns - charge.opened_ns) / 1e9
         else:
             self._succeeded += 1
-            if first_ns is not None and status is AttemptStatus.OK:
-                self._time((first_ns - charge.opened_ns) / 1e9, (charge.ended_ns - first_ns) / 1e9, charge.usage)
         self._conclude()
 
     def answered(self, ttft_seconds: float, decode_seconds: float, usage: Usage, at_ns: int) -> None:
-        """A streamed answer came whole: what `observe` makes of one, for whoever has no charge to show."""
+        """A streamed answer came whole."""
         self._fade(at_ns)
         self._succeeded += 1
-        self._time(ttft_seconds, decode_seconds, usage)
-        self._conclude()
-
-    def _time(self, ttft_seconds: float, decode_seconds: float, usage: Usage) -> None:
-        ttft_seconds -= self._rtt_seconds
         uncached_tokens = usage.prompt_tokens - usage.cached_tokens
-        self._first_tokens.observe(max(ttft_seconds, SECONDS_MIN), max(uncached_tokens, 0))
+        self._first_tokens.observe(max(ttft_seconds - self._rtt_seconds, SECONDS_MIN), max(uncached_tokens, 0))
         if usage.completion_tokens >= COMPLETION_TOKENS_MIN:
             seconds = decode_seconds / (usage.completion_tokens - 1)
             self._paced += 1
             self._log_tpot += log(seconds if seconds > SECONDS_MIN else SECONDS_MIN)
+        self._conclude()
 
     def advance(self, now_ns: int) -> None:
         """Let what was seen fade, and see how the first token depends on the prompt. Call it about once a second."""

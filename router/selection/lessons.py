@@ -14,6 +14,16 @@ from router.selection.preemption import Preemptions
 from router.selection.sleep import Sleepers
 
 
+def replica_profiles(backends: Iterable[Backend], profiles: Mapping[str, EngineProfile]) -> dict[str, EngineProfile]:
+    """Of leased replicas, by id, where their backend has one."""
+    return {
+        replica.id: profiles[backend.name]
+        for backend in backends
+        if backend.pool.billing is Billing.LEASED and backend.name in profiles
+        for replica in backend.replicas
+    }
+
+
 def speculations(backends: Iterable[Backend], profiles: Mapping[str, EngineProfile]) -> dict[str, Speculation]:
     """How those draft that do, by backend's name, as the profiles say."""
     found: dict[str, Speculation] = {}
@@ -45,13 +55,7 @@ class Lessons:
         share of answers on a metered backend is asked like any other."""
         backends = tuple(backends)
         replicas = [(replica.id, backend) for backend in backends for replica in backend.replicas]
-        self.drifts.follow(
-            {
-                replica: profiles[backend.name]
-                for replica, backend in replicas
-                if backend.pool.billing is Billing.LEASED and backend.name in profiles
-            }
-        )
+        self.drifts.follow(replica_profiles(backends, profiles))
         self.prefixes.follow(
             {
                 replica: profiles[backend.name].kv_capacity_tokens if backend.name in profiles else TOKENS_UNKNOWN_MAX
