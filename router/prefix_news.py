@@ -111,9 +111,7 @@ class PrefixNewsExchange:
         try:
             yield
         finally:
-            self._is_ending = (
-                True  # for a cancellation in the midst of a command is lost now and then, in Redis' client
-            )
+            self._is_ending = True  # redis-py can swallow a cancellation that comes in the midst of a command
             exchanging.cancel()
             with suppress(asyncio.CancelledError):
                 await exchanging

@@ -217,6 +217,7 @@ class _SharedAnswers:
         self._redis = self._link.redis
         self._claims: dict[str, bytes] = {}  # ours, by name: what stands in Redis
         self._working: set[asyncio.Task[None]] = set()
+        self._is_ending = False
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -224,6 +225,7 @@ class _SharedAnswers:
         try:
             yield
         finally:
+            self._is_ending = True  # redis-py can swallow a cancellation that comes in the midst of a command
             renewing.cancel()
             with suppress(asyncio.CancelledError):
                 await renewing
@@ -264,7 +266,7 @@ class _SharedAnswers:
         return found
 
     async def _renew_for_ever(self) -> None:
-        while True:
+        while not self._is_ending:
             await asyncio.sleep(RENEW_SECONDS)
             for name, mine in list(self._claims.items()):
                 lease_ms = round(LEASE_SECONDS * 1000)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -209,3 +209,22 @@ async def test_a_claim_whose_answer_was_lost_on_the_way_is_found_to_be_ones_own(
             await there.claim("a", ONE)
         here.free("a")
         assert await until_claimed(there, "a", ONE) is None
+
+
+async def test_it_ends_though_a_cancellation_is_lost_in_the_midst_of_a_renewal(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As redis-py loses one now and then."""
+    begun = asyncio.Event()
+
+    async def stubborn(*_: object) -> None:
+        begun.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+
+    monkeypatch.setattr("router.access.repeats.RENEW_SECONDS", 0.01)
+    async with asyncio.timeout(60), worker(redis, Clock()) as here:
+        assert here._shared is not None
+        assert await here.claim("a", ONE) is None
+        monkeypatch.setattr(here._shared._redis, "eval", stubborn)
+        await begun.wait()
