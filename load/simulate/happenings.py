@@ -132,7 +132,7 @@ def _befall(world: World, when: _When, act: Callable[[str], None], seed: str) ->
         world.at(when.at_seconds, partial(act, when.replica))
         return
     assert when.every_seconds is not None
-    for replica in world.backends[when.backend].replicas:
+    for replica in world.fleet.backends[when.backend].replicas:
         _again(world, replica.id, 1 / when.every_seconds, act, Random(f"{seed}/{replica.id}"))
 
 

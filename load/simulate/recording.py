@@ -79,7 +79,7 @@ class Recorder:
         return recorder
 
     def _look(self) -> None:
-        self._leased.append(self.world.paid(self.world.now_seconds))
+        self._leased.append(self.world.fleet.paid(self.world.now_seconds))
 
     def closed(
         self, attempt: Attempt, usage: Usage, cost_nanousd: int, now_seconds: float, *, is_answered: bool
@@ -105,7 +105,7 @@ class Recorder:
 
     def recording(self) -> Recording:
         pools: dict[str, Slices] = {}
-        backends = {backend.name: backend.pool.name for backend in self.world.backends.values()}
+        backends = {backend.name: backend.pool.name for backend in self.world.fleet.backends.values()}
         for pool in dict.fromkeys(backends.values()):
             own = [name for name, of in backends.items() if of == pool]
             before = (0, 0)

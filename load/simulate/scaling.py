@@ -51,7 +51,9 @@ class Scaler:
     def _look(self) -> None:
         world, config = self._world, self._config
         now = world.now_seconds
-        there = [one for one in world.replicas.values() if one.backend.name == config.backend and not one.is_leaving]
+        there = [
+            one for one in world.fleet.replicas.values() if one.backend.name == config.backend and not one.is_leaving
+        ]
         working = [one for one in there if one.is_running]
         loads = world.decider.fleet.loads
         attempts = sum(loads.get(one.name, IDLE).attempts for one in working)

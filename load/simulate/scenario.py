@@ -22,12 +22,13 @@ from load.profiles import profile_named
 from load.simulate.asks import Asks
 from load.simulate.attempt import Journey
 from load.simulate.decider import Decider, Price
+from load.simulate.fleet import Bill
 from load.simulate.happenings import FailureConfig, PreemptionConfig, PriceChangeConfig, schedule
 from load.simulate.hindsight import Bounds, Place, Witness, bounds
 from load.simulate.network import Network
 from load.simulate.scaling import Scaler, ScalingConfig
 from load.simulate.tally import Tally
-from load.simulate.world import Asker, Bill, Observer, World
+from load.simulate.world import Asker, Observer, World
 from load.traces import AZURE_CONVERSATION, Arrival, Trace, read_trace, shaping, synthetic
 from load.workload import read_prompts
 from router.classify.classifier import Classifier
@@ -286,7 +287,7 @@ class Laboratory:
         profiles = self._profiles(self._deployment.profiles)
         return [
             Place(
-                min(world.prices_seen[backend.name], key=_rate),
+                min(world.fleet.prices_seen[backend.name], key=_rate),
                 profiles[backend.name],
                 bill.lease_seconds.get(backend.name, 0.0),
                 bill.replicas_max.get(backend.name, 0),

@@ -6,10 +6,10 @@ from math import sqrt
 from statistics import fmean, stdev
 from typing import Any
 
+from load.simulate.fleet import Bill
 from load.simulate.hindsight import Bounds
 from load.simulate.scenario import Simulation
 from load.simulate.tally import Tally
-from load.simulate.world import Bill
 
 # Student's t for 97.5 %, by degrees of freedom; beyond, the normal's.
 T_975 = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)

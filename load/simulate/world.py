@@ -15,7 +15,6 @@ at it (`NearLoads`): of a thousand replicas a request costs no more than of the 
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count, islice
 from math import floor, inf
@@ -28,6 +27,7 @@ from load.simulate.asks import Ask
 from load.simulate.attempt import Attempt, Journey
 from load.simulate.blocks import BlockNames
 from load.simulate.decider import Answered, Decider, Price
+from load.simulate.fleet import Bill, SimulatedFleet
 from load.simulate.network import Network
 from load.simulate.replica import SimulatedReplica
 from load.simulate.tally import Answer, Tally
@@ -50,28 +50,12 @@ NO_ACCEPTANCES: Mapping[str, Mapping[str, float]] = {}
 NO_ACCEPTANCE_BY_KIND: Mapping[str, float] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Bill:
-    """Nano-dollars over the run. leased: of all replicas by the hour; idle: what of it nobody used. By backend: both.
-
-    lease_seconds: for how long replicas were leased, all together, and replicas_max: how many at most at once, by backend.
-    ended_seconds: when the last lease ends.
-    """
-
-    leased_nanousd: int
-    idle_nanousd: int
-    by_backend: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    lease_seconds: Mapping[str, float] = field(default_factory=dict)
-    replicas_max: Mapping[str, int] = field(default_factory=dict)
-    ended_seconds: float = 0.0
-
-
 class NearLoads(Mapping[str, Load]):
     """Work in flight by replica, each brought up to now when it is looked at."""
 
     def __init__(self, world: "World") -> None:
         self._world = world
-        self._replicas = world.replicas
+        self._replicas = world.fleet.replicas
         self._loads = world.decider.fleet.loads
 
     def get(self, replica: str, default: Any = None) -> Any:
@@ -114,8 +98,7 @@ class World:
 
     acceptances: how often drafts are right, by backend and kind of answer, which nobody knows; the profile's ratio for the rest.
     observers: told of every attempt that is over.
-    prices_seen: every price of a backend, in the order in which they were in force.
-    happened: what befell the fleet, how often. now_seconds: simulated.
+    fleet: as it is. happened: what befell it, how often. now_seconds: simulated.
     """
 
     def __init__(
@@ -138,9 +121,7 @@ class World:
     ) -> None:
         self.until_seconds = until_seconds
         self.now_seconds = self.answered_seconds = 0.0
-        self.backends = {backend.name: backend for backend in backends}
-        self.prices = dict(prices)
-        self.prices_seen = {name: [price] for name, price in prices.items()}
+        self.fleet = SimulatedFleet(backends, prices)
         self._profiles = profiles
         self._acceptances = acceptances
         self._asks = asks
@@ -152,14 +133,10 @@ class World:
         self._block_tokens = block_tokens
         self._block_names = BlockNames(asks.common_tokens, block_tokens, trace_block_tokens)
         self._seeds = count(seed)
-        self.replicas: dict[str, SimulatedReplica] = {}
-        self._replicas_max: Counter[str] = Counter()
-        for backend in self.backends.values():
+        self._replicas = self.fleet.replicas
+        for backend in self.fleet.backends.values():
             for one in backend.replicas:
-                self._put(self._made(backend, one))
-        # Of leases that have ended, by backend; and how many ran at once.
-        self._paid: dict[str, tuple[int, int]] = {}
-        self._leased_seconds: dict[str, float] = {}
+                self.fleet.add(self._made(backend, one))
         self._events: list[tuple[float, int, int, Any]] = []
         self._order = count()
         self.decisions = 0
@@ -204,11 +181,11 @@ class World:
                 come_about(attempt)
             else:
                 what()
-        for one in self.replicas.values():
+        for one in self._replicas.values():
             self.catch_up(one, inf)
         self._tally.answered(self._answers)
         self._answers.clear()
-        self._tally.useful_nanousd += self._totals_nanousd()
+        self._tally.useful_nanousd += self.fleet.charged_together_nanousd()
 
     def at(self, at_seconds: float, happening: Callable[[], object]) -> None:
         """Let it happen then."""
@@ -236,34 +213,14 @@ class World:
         self.now_seconds = now_seconds
 
     def bill(self) -> Bill:
-        """Of the time from 0 to the end. A replica that still answers then is paid for until it is done, and no other with it:
-        more of the same would follow, so one long answer is no reason to pay a fleet for waiting."""
-        by_backend, lease_seconds = self._booked_until(self.until_seconds)
-        return Bill(
-            sum(bill for bill, _ in by_backend.values()),
-            sum(idle for _, idle in by_backend.values()),
-            by_backend,
-            lease_seconds,
-            dict(self._replicas_max),
-            max(self.until_seconds, self.answered_seconds),
-        )
-
-    def paid(self, at_seconds: float) -> dict[str, tuple[int, int]]:
-        """Nano-dollars of leases from 0 until then, and what of it nobody used, by backend."""
-        return self._booked_until(at_seconds)[0]
-
-    def _booked_until(self, at_seconds: float) -> tuple[dict[str, tuple[int, int]], dict[str, float]]:
-        """What `paid` tells, and the seconds of leases, by backend."""
-        by_backend, lease_seconds = dict(self._paid), dict(self._leased_seconds)
-        for one in self.replicas.values():
-            self._book(one, at_seconds, by_backend, lease_seconds)
-        return by_backend, lease_seconds
+        """Of the time from 0 to the end, or for as long as replicas still answered."""
+        return self.fleet.bill(self.until_seconds, max(self.until_seconds, self.answered_seconds))
 
     # ------------------------------------------------------------------ the fleet
 
     def fail(self, name: str, for_seconds: float) -> None:
         """The replica's process dies, and another is there after so long. It is paid for meanwhile."""
-        one = self.replicas.get(name)
+        one = self._replicas.get(name)
         if one is None or not one.is_running:
             return
         self.happened["failure"] += 1
@@ -274,7 +231,7 @@ class World:
                 self.at(now + check * self._check_seconds, lambda: fleet.check_missed(name, "connect"))
 
         def recover() -> None:
-            if self.replicas.get(name) is one:  # not taken away meanwhile
+            if self._replicas.get(name) is one:  # not taken away meanwhile
                 one.start()
                 self.at(self.now_seconds + self._check_seconds, lambda: fleet.check_passed(name))
 
@@ -283,7 +240,7 @@ class World:
     def preempt(self, name: str, notice_seconds: float, back_after_seconds: float | None) -> None:
         """The replica is taken away after a notice, and its lease ends; another takes its place after so long (None: none does).
         What it is at by then is broken off."""
-        one = self.replicas.get(name)
+        one = self._replicas.get(name)
         if one is None or one.is_leaving:
             return
         self.happened["preemption"] += 1
@@ -291,10 +248,10 @@ class World:
         self.decider.fleet.leave(name, "taken away")
 
         def take() -> None:
-            if self.replicas.get(name) is not one:
+            if self._replicas.get(name) is not one:
                 return
             self._break(one, "leaving")
-            if self.replicas.get(name) is one:
+            if self._replicas.get(name) is one:
                 self._remove(one)
             if back_after_seconds is not None and self.now_seconds + back_after_seconds < self.until_seconds:
                 self.at(self.now_seconds + back_after_seconds, partial(self.add, one.backend.name, one.replica))
@@ -304,24 +261,19 @@ class World:
     def reprice(self, backend: str, price: Price) -> None:
         """From now on it costs that; attempts under way on a metered backend keep the price they began with."""
         self.happened["price change"] += 1
-        self.prices[backend] = price
-        self.prices_seen.setdefault(backend, []).append(price)
-        for one in self.replicas.values():
-            if one.backend.name == backend:
-                one.reprice(price, self.now_seconds)
+        self.fleet.reprice(backend, price, self.now_seconds)
         self._configure()
 
     def add(self, backend: str, replica: Replica, *, startup_seconds: float = 0.0) -> SimulatedReplica:
         """A replica whose lease begins now, and which takes work when it has started."""
-        one = self._made(self.backends[backend], replica)
+        one = self._made(self.fleet.backends[backend], replica)
         one.is_running = False
-        self._put(one)
+        self.fleet.add(one)
 
         def begin() -> None:
-            if self.replicas.get(replica.id) is one:
+            if self._replicas.get(replica.id) is one:
                 one.is_running = True
-                known = self.backends[backend]
-                self.backends[backend] = replace(known, replicas=(*known.replicas, replica))
+                self.fleet.admit(one)
                 self._configure()
 
         if startup_seconds:
@@ -332,7 +284,7 @@ class World:
 
     def retire(self, name: str) -> None:
         """The replica gets no new work, and goes with its last attempt."""
-        one = self.replicas[name]
+        one = self._replicas[name]
         one.is_leaving = one.goes_when_idle = True
         if one.open_attempts == 0:
             self._remove(one)
@@ -343,7 +295,7 @@ class World:
         return SimulatedReplica(
             backend,
             one,
-            self.prices[backend.name],
+            self.fleet.prices[backend.name],
             self._profiles[backend.name],
             block_tokens=self._block_tokens,
             seed=next(self._seeds),
@@ -352,41 +304,12 @@ class World:
             now_seconds=self.now_seconds,
         )
 
-    def _put(self, one: SimulatedReplica) -> None:
-        self.replicas[one.name] = one
-        name = one.backend.name
-        there = sum(other.backend.name == name for other in self.replicas.values())
-        self._replicas_max[name] = max(self._replicas_max[name], there)
-
     def _remove(self, one: SimulatedReplica) -> None:
-        self._book(one, self.now_seconds, self._paid, self._leased_seconds)
-        one.end(self.now_seconds)
-        del self.replicas[one.name]
-        known = self.backends[one.backend.name]
-        self.backends[known.name] = replace(
-            known, replicas=tuple(other for other in known.replicas if other.id != one.name)
-        )
+        self.fleet.remove(one, self.now_seconds)
         self._configure()
 
     def _configure(self) -> None:
-        self.decider.configure(tuple(self.backends.values()), self.prices)
-
-    def _totals_nanousd(self) -> int:
-        """What attempts paid that were charged together. Replicas are never taken away where they are."""
-        return sum(one.charged_together_nanousd for one in self.replicas.values())
-
-    @staticmethod
-    def _book(
-        one: SimulatedReplica,
-        at_seconds: float,
-        by_backend: dict[str, tuple[int, int]],
-        lease_seconds: dict[str, float],
-    ) -> None:
-        paid, name = one.paid(at_seconds), one.backend.name
-        if paid is not None:
-            bill, idle = by_backend.get(name, (0, 0))
-            by_backend[name] = bill + paid.bill_nanousd, idle + paid.idle_nanousd
-            lease_seconds[name] = lease_seconds.get(name, 0.0) + one.paid_until_seconds - one.began_seconds
+        self.decider.configure(tuple(self.fleet.backends.values()), self.fleet.prices)
 
     def _break(self, one: SimulatedReplica, fault: str) -> None:
         """All that runs there fails, those first that came first."""
@@ -424,7 +347,7 @@ class World:
         """A request will wait for another's answer: from now on all that comes about does so in its order."""
         self._is_near = False
         self.decider.loads = self.decider.fleet.loads
-        for one in self.replicas.values():
+        for one in self._replicas.values():
             self.catch_up(one, self.now_seconds)
             for at_seconds, order, come_about, attempt in one.events:
                 heapq.heappush(self._events, (at_seconds, order, ATTEMPT, (come_about, attempt)))
@@ -461,7 +384,7 @@ class World:
         """From what has ended before then. Once a second, so that replicas that keep to themselves need not tell it at once."""
         self._learn_seconds = until_seconds + 1
         if self._is_near:
-            for one in self.replicas.values():
+            for one in self._replicas.values():
                 if one.next_seconds < until_seconds:
                     self.catch_up(one, until_seconds)
         self.decider.learn(until_seconds)
@@ -472,7 +395,7 @@ class World:
         journey.place += 1
         if not self._is_itemized:  # then this one answers; and what nobody needs is not kept for as long as it takes
             journey.choices = ()
-        one = self.replicas.get(candidate.replica.id)
+        one = self._replicas.get(candidate.replica.id)
         if one is None:  # taken away since the decision
             self._go_on(journey, "leaving")
             return

@@ -44,8 +44,8 @@ def test_the_bill_is_what_the_replicas_cost_by_the_hour_and_charges_and_idle_are
     assert billed.leased_nanousd == pytest.approx(nanousd, abs=8)
     assert len({max(60.0, ends.seconds[name]) for name in usd_per_hour}) > 1
     [world], [other] = itemized, together
-    meters = [replica.meter for replica in world.replicas.values() if replica.meter is not None]
-    totals = [replica.total for replica in other.replicas.values() if replica.total is not None]
+    meters = [replica.meter for replica in world.fleet.replicas.values() if replica.meter is not None]
+    totals = [replica.total for replica in other.fleet.replicas.values() if replica.total is not None]
     assert len(meters) == len(totals) == len(usd_per_hour)
     assert all(meter.bill == meter.charged_nanousd + meter.idle_nanousd + meter.residue for meter in meters)
     for parts in (meters, totals):
