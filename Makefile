@@ -183,6 +183,7 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --fork-strat
 pins: ## bring every pinned requirements file up to date (needs uv)
 	$(COMPILE) --upgrade pyproject.toml requirements/build.in -c requirements/constraints.in -o requirements/run.txt
 	$(COMPILE) --upgrade pyproject.toml requirements/build.in --extra dev --extra train --extra bound --extra bedrock --extra vertex -c requirements/run.txt -o requirements/dev.txt
+	$(COMPILE) --upgrade requirements/compile.in -c requirements/dev.txt -o requirements/compile.txt
 	$(COMPILE) --upgrade requirements/clients-openai3.in -o requirements/clients-openai3.txt
 	$(COMPILE) --upgrade requirements/clients-litellm.in -o requirements/clients-litellm.txt
 	$(COMPILE) --upgrade requirements/manifests.in -o requirements/manifests.txt

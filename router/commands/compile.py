@@ -11,6 +11,7 @@ import click
 
 from router.compiled import DIGEST_FILE, DIRECTORY, MODULES, PROJECT, SWITCH, compiled_modules, sources_digest
 
+PACKAGES = ("load", "policies", "router")
 CONFIG = """\
 [mypy]
 strict = True
@@ -54,9 +55,9 @@ def compile_(is_removal: bool, if_possible: bool) -> None:
 
 def _missing() -> str:
     """Of what it needs; empty where all is there."""
-    for module in ("mypyc", "setuptools"):
+    for module, package in (("mypyc", "mypy"), ("setuptools", "setuptools")):
         if find_spec(module) is None:
-            return f"{module} is missing"
+            return f"{module} is missing (pip install {package})"
     if shutil.which("cc") is None:
         return "a C compiler (cc) is missing"
     headers = Path(sysconfig.get_path("include"))
@@ -72,20 +73,25 @@ def _compile() -> None:
 
     DIRECTORY.parent.mkdir(parents=True, exist_ok=True)
     digest = sources_digest()
-    with tempfile.TemporaryDirectory(dir=DIRECTORY.parent, prefix="jeton_compiling_") as made, chdir(PROJECT):
+    with tempfile.TemporaryDirectory(dir=DIRECTORY.parent, prefix="jeton_compiling_") as made:
+        sources = Path(made) / "sources"
+        for package in PACKAGES:
+            shutil.copytree(PROJECT / package, sources / package, ignore=shutil.ignore_patterns("__pycache__"))
         config = Path(made) / "mypy.ini"
         config.write_text(f"{CONFIG}cache_dir = {made}/cache\n")
-        extensions = mypycify(
-            [f"--config-file={config}", *MODULES], opt_level="2", debug_level="0", target_dir=f"{made}/c"
-        )
         built = Path(made) / "built"
-        setup(
-            name="jeton-compiled",
-            packages=[],
-            py_modules=[],
-            ext_modules=extensions,
-            script_args=["--quiet", "build_ext", f"--build-lib={built}", f"--build-temp={made}/o"],
-        )
+        # Beside an installed package lie others', which mypy takes for the project's own: nothing but its sources is here.
+        with chdir(sources):
+            extensions = mypycify(
+                [f"--config-file={config}", *MODULES], opt_level="2", debug_level="0", target_dir=f"{made}/c"
+            )
+            setup(
+                name="jeton-compiled",
+                packages=[],
+                py_modules=[],
+                ext_modules=extensions,
+                script_args=["--quiet", "build_ext", f"--build-lib={built}", f"--build-temp={made}/o"],
+            )
         (built / DIGEST_FILE).write_text(digest)
         shutil.rmtree(DIRECTORY, ignore_errors=True)
         built.rename(DIRECTORY)

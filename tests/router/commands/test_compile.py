@@ -62,13 +62,32 @@ def test_what_was_compiled_can_be_removed(directory: Path) -> None:
         assert not directory.exists()
 
 
+@pytest.fixture
+def package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """All that there is to compile, installed: other packages lie beside it."""
+    package = tmp_path / "small"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (tmp_path / "mypy_extensions.py").touch()  # mypy refuses this name where it is the project's own
+    monkeypatch.setattr(command, "PROJECT", tmp_path)
+    monkeypatch.setattr(command, "PACKAGES", ("small",))
+    monkeypatch.setattr(command, "MODULES", ("small/code.py",))
+    return package
+
+
 @needs_compiler
-def test_code_that_cannot_be_compiled_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
-    monkeypatch.setattr(command, "PROJECT", directory.parent)
-    wrong = directory.parent / "wrong.py"
-    wrong.write_text('NUMBER: int = "text"\n')
-    monkeypatch.setattr(command, "MODULES", ("wrong.py",))
+def test_what_is_installed_among_others_is_compiled(package: Path, directory: Path) -> None:
+    (package / "code.py").write_text("NUMBER: int = 1\n")
+    result = CliRunner().invoke(compile_)
+    assert result.exit_code == 0, result.output
+    assert "code" in {path.name.split(".")[0] for path in (directory / "small").iterdir()}
+    assert {path.name for path in directory.parent.iterdir()} == {"small", "mypy_extensions.py", "jeton_compiled"}
+
+
+@needs_compiler
+def test_code_that_cannot_be_compiled_leaves_nothing_behind(package: Path, directory: Path) -> None:
+    (package / "code.py").write_text('NUMBER: int = "text"\n')
     result = CliRunner().invoke(compile_)
     assert result.exit_code != 0
     assert not directory.exists()
-    assert [path.name for path in directory.parent.iterdir()] == ["wrong.py"]
+    assert {path.name for path in directory.parent.iterdir()} == {"small", "mypy_extensions.py"}
