@@ -10,10 +10,12 @@ from router.dispatch.failure import AttemptFailed
 from router.domain.attempt import AttemptEnd, AttemptFacts, AttemptStatus, Charge
 from router.domain.decision import Candidate
 from router.domain.fleet import Billing
+from router.domain.request import InferenceRequest
 from router.domain.usage import Usage
 from router.fleet.health import RATE_LIMITED
 from router.fleet.state import Fleet
 from router.pricing.price import Price
+from router.selection.ask import completion_tokens_due
 from router.wire.counting import Said
 from router.wire.streams import Stream
 from router.wire.usage import estimated_usage
@@ -41,6 +43,7 @@ class Attempt:
         "_fleet",
         "_is_shadow",
         "_now_ns",
+        "_request",
         "_settle",
         "_ticket",
         "candidate",
@@ -63,8 +66,8 @@ class Attempt:
         fleet: Fleet,
         accountant: Accountant,
         now_ns: Callable[[], int],
+        request: InferenceRequest,
         *,
-        is_streaming: bool,
         is_shadow: bool = False,
         settle: Callable[[Charge], None] | None = None,
     ) -> None:
@@ -82,6 +85,7 @@ class Attempt:
         self._fleet = fleet
         self._accountant = accountant
         self._now_ns = now_ns
+        self._request = request
         self._settle = settle
         self._is_shadow = is_shadow
         self.opened_ns = now_ns()
@@ -92,7 +96,7 @@ class Attempt:
             facts.prompt_tokens_estimate,
             facts.completion_tokens_estimate,
             self.opened_ns,
-            is_streaming=is_streaming,
+            is_streaming=request.is_streaming,
             cached_tokens=candidate.cached_tokens,
         )
         self._ticket = fleet.enter(
@@ -149,9 +153,10 @@ class Attempt:
         self._ticket.leave()
 
     def usage_so_far(self) -> Usage:
-        if self.stream is None:
-            return self._estimate(0)
-        return self.stream.usage() or self._estimate(self.stream.events)
+        if self.stream is not None:
+            return self.stream.usage() or self._estimate(self.stream.events)
+        elapsed_seconds = ((self.ended_ns or self._now_ns()) - self.opened_ns) / 1e9
+        return self._estimate(completion_tokens_due(self._request, self.candidate, elapsed_seconds))
 
     def _estimate(self, completion_tokens: int) -> Usage:
         if self.counted is not None:

@@ -240,7 +240,7 @@ class Failover:
                 self._fleet,
                 self._accountant,
                 self._clock.now_ns,
-                is_streaming=request.is_streaming,
+                request,
                 is_shadow=is_shadow,
                 settle=partial(self._bursar.settle, hold) if hold is not None else None,
             )

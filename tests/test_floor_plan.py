@@ -179,7 +179,15 @@ JOINTS = {
     "router.accounting.prune": (DOMAIN, "router.accounting.derivation", "router.ledger"),
     "router.accounting.rebuild": (DOMAIN, "router.accounting.derivation", "router.ledger"),
     "router.accounting.bursar": (DOMAIN, "router.selection", "router.ledger", "router.clock"),
-    "router.attempt": (DOMAIN, PRICING, WIRE, "router.dispatch", "router.fleet", "router.accounting.accountant"),
+    "router.attempt": (
+        DOMAIN,
+        PRICING,
+        WIRE,
+        "router.dispatch",
+        "router.fleet",
+        "router.selection.ask",
+        "router.accounting.accountant",
+    ),
     "router.group": ("router.telemetry", "router.orders"),
     "router.recall": (
         DOMAIN,

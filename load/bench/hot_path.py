@@ -177,7 +177,7 @@ def _steps(directory: Path, replicas: int) -> list[tuple[str, Callable[[], objec
             "mock", "large", deployment.policies.default.name, "cheapest", "mock", "chat", 100, 64,
         )  # fmt: skip
         price = deployment.prices["mock"]
-        made = Attempt(facts, candidate, price, fleet, accountant, clock.now_ns, is_streaming=False)
+        made = Attempt(facts, candidate, price, fleet, accountant, clock.now_ns, request)
         made.succeed(Usage(64, 64), 0)
         return made
 

@@ -25,6 +25,7 @@ ON CONFLICT (lease_id) DO UPDATE SET
     state = CASE WHEN excluded.ended_ns IS NULL THEN coalesce(excluded.state, leases.state) END,
     state_seq = CASE WHEN excluded.ended_ns IS NULL AND excluded.state IS NULL THEN leases.state_seq ELSE excluded.state_seq END
 """
+READ_PRICES = "SELECT lease_id, price_id, at_ns FROM leases WHERE ended_ns IS NULL"
 # The charges that a commit has added are those after the last one before: one that was there already is not added again.
 LAST_CHARGE = "SELECT coalesce(max(seq), 0) FROM charges"
 MOVE_TOTALS = f"""
@@ -42,8 +43,9 @@ WRITE_POSITION = "UPDATE position SET at_ns = :at_ns, seq = :seq, open_from_seq 
 
 @dataclass(slots=True)
 class Batch:
-    """What goes to disk together. Leases by id: the last word on each counts. booked: by worker, how far its reports are in
-    here; silent: workers taken for dead."""
+    """What goes to disk together. Leases by id: the last word on each counts. turns: what was to be said of a lease just before
+    its price changed, and at that moment, in order. booked: by worker, how far its reports are in here; silent: workers taken
+    for dead."""
 
     events: list[tuple[int, Event]] = field(default_factory=list)
     charges: list[Charge] = field(default_factory=list)
@@ -51,6 +53,7 @@ class Batch:
     booked: dict[str, int] = field(default_factory=dict)
     silent: list[str] = field(default_factory=list)
     leases: dict[str, Lease] = field(default_factory=dict)
+    turns: list[Lease] = field(default_factory=list)
     prices: dict[str, str] = field(default_factory=dict)
     checkpoint: Checkpoint | None = None
     checkpoint_number: int = 0
@@ -62,8 +65,11 @@ class Batch:
             self.events or self.charges or self.leases or self.prices or self.checkpoint or self.booked or self.silent
         )
 
-    def put_lease(self, lease: Lease) -> None:
+    def put_lease(self, lease: Lease, *, is_turn: bool = False) -> None:
+        """is_turn: from then on it costs another price."""
         before = self.leases.get(lease.lease_id)
+        if is_turn:
+            self.turns += [lease] if before is None else [before, lease]
         if before is not None and before.state is not None and lease.state is None:
             lease = lease._replace(state=before.state, state_seq=before.state_seq)
         self.leases[lease.lease_id] = lease
@@ -75,6 +81,8 @@ class Batch:
         self.booked |= later.booked
         self.silent += later.silent
         self.prices |= later.prices
+        self.turns += [self.leases[turn.lease_id] for turn in later.turns if turn.lease_id in self.leases]
+        self.turns += later.turns
         for lease in later.leases.values():
             self.put_lease(lease)
         self.last_seq = max(self.last_seq, later.last_seq)
@@ -134,7 +142,7 @@ def batch_rows(batch: Batch, months: Months) -> BatchRows:
     return BatchRows(
         events,
         charges,
-        list(map(rows.lease_row, batch.leases.values())),
+        list(map(rows.lease_row, [*batch.turns, *batch.leases.values()])),
         list(starmap(rows.price_row, batch.prices.items())),
         None if checkpoint is None else _position(checkpoint, batch.last_seq),
     )
@@ -168,7 +176,27 @@ def write_charge_rows(database: Database, charges: Sequence[Sequence[Any]]) -> N
 
 
 def write_lease_rows(database: Database, leases: Iterable[Sequence[Any]]) -> None:
-    """The last word on each, by LEASE_COLUMNS."""
+    """By LEASE_COLUMNS, in order: the last word on each counts, and what ran up until its price changed is rolled up at the price
+    before."""
     named = [dict(zip(rows.LEASE_COLUMNS, lease, strict=True)) for lease in leases]
+    if len({lease["lease_id"] for lease in named}) < len(named):
+        named = _rolled_at_turns(database, named)
     if named:
         database.execute_many(WRITE_LEASE, named)
+
+
+def _rolled_at_turns(database: Database, leases: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What is still to be written."""
+    waiting: list[dict[str, Any]] = []
+    now = {lease_id: (price_id, at_ns) for lease_id, price_id, at_ns in database.execute(READ_PRICES).fetchall()}
+    for lease in leases:
+        lease_id, price_id, at_ns = lease["lease_id"], lease["price_id"], lease["at_ns"]
+        price_before, before_ns = now.get(lease_id, (price_id, at_ns))
+        if at_ns >= before_ns:  # else it was written long ago, as all that follows of it until that moment
+            if price_id != price_before:
+                database.execute_many(WRITE_LEASE, [*waiting, lease | {"price_id": price_before}])
+                waiting.clear()
+                rollups.roll_lease(database, lease_id)
+            now[lease_id] = price_id, at_ns
+        waiting.append(lease)
+    return waiting

@@ -7,14 +7,15 @@ the hours equal the ledger as of that checkpoint, whenever the process dies. It 
 `leases`: a ledger of an older jeton is caught up with, up to `CHARGES_PER_ROLL` at a time. A rebuild rolls as it goes.
 
 The hour of a lease's money: balances are looked at every second, and what ran up between two looks is spread evenly over the
-time between them, cut at the full hour. That is exact for the bill, whose price is constant in between (a new price is told to
-the ledger when it begins), and for idle time after a restart, all of which is idle; it may move what was idle in the second
-that contains the full hour to the other side. Sums are exact.
+time between them, cut at the full hour. That is exact for the bill, whose price is constant in between (where it changes, what
+ran up until then is rolled up first: `batch.py`), and for idle time after a restart, all of which is idle; it may move what was
+idle in the second that contains the full hour to the other side. Sums are exact.
 
 A request for `auto` is also counted in its arm of the hold-out, at the attempt that settled last (`domain/periods.py`).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from router.domain.periods import HOLDOUT_MODEL, HOLDOUT_REASON, NS_PER_HOUR, Arm
 from router.ledger.database import Database
@@ -136,9 +137,10 @@ MOVED_LEASES = """
 SELECT lease_id, replica, pool, backend, price_id, leases.at_ns, leases.bill_nanousd, leases.idle_nanousd,
     coalesce(rolled.at_ns, started_ns), coalesce(rolled.bill_nanousd, 0), coalesce(rolled.idle_nanousd, 0)
 FROM leases LEFT JOIN rolled_leases AS rolled USING (lease_id)
-WHERE rolled.at_ns IS NULL OR leases.at_ns > rolled.at_ns
-    OR leases.bill_nanousd <> rolled.bill_nanousd OR leases.idle_nanousd <> rolled.idle_nanousd
+WHERE (rolled.at_ns IS NULL OR leases.at_ns > rolled.at_ns
+    OR leases.bill_nanousd <> rolled.bill_nanousd OR leases.idle_nanousd <> rolled.idle_nanousd)
 """
+MOVED_LEASE = f"{MOVED_LEASES} AND lease_id = :lease_id"
 LEASE_HOUR = ("hour", "lease_id", "price_id", "replica", "pool", "backend", "bill_nanousd", "idle_nanousd", "leased_ns")
 ADD_LEASE = f"""
 INSERT INTO lease_hours ({", ".join(LEASE_HOUR)}) VALUES ({", ".join(f":{name}" for name in LEASE_HOUR)})
@@ -155,8 +157,13 @@ ON CONFLICT (lease_id) DO UPDATE SET
 def roll(database: Database) -> bool:
     """Add to the hours what has come since the last time, inside the caller's transaction. Whether charges still wait."""
     is_behind = _roll_charges(database)
-    _roll_leases(database)
+    _add_leases(database, database.execute(MOVED_LEASES).fetchall())
     return is_behind
+
+
+def roll_lease(database: Database, lease_id: str) -> None:
+    """Add what the lease has run up until now, at the price that it has, for that is about to change."""
+    _add_leases(database, database.execute(MOVED_LEASE, {"lease_id": lease_id}).fetchall())
 
 
 def _roll_charges(database: Database) -> bool:
@@ -177,9 +184,9 @@ def _roll_charges(database: Database) -> bool:
     return bool(count == CHARGES_PER_ROLL)
 
 
-def _roll_leases(database: Database) -> None:
+def _add_leases(database: Database, moved: Iterable[Sequence[Any]]) -> None:
     hours, kept = [], []
-    for lease_id, replica, pool, backend, price_id, *balances in database.execute(MOVED_LEASES).fetchall():
+    for lease_id, replica, pool, backend, price_id, *balances in moved:
         at_ns, bill, idle, before_ns, bill_before, idle_before = balances
         for hour, bill_part, idle_part, leased_ns in by_hour(before_ns, at_ns, bill - bill_before, idle - idle_before):
             row = (hour, lease_id, price_id, replica, pool, backend, bill_part, idle_part, leased_ns)

@@ -20,7 +20,7 @@ import structlog
 from router.domain.attempt import Charge
 from router.domain.totals import Totals
 from router.ledger.batch import Batch
-from router.ledger.store import Checkpoint, Correction, Event, Lease, LedgerError, Recovery, SpentQuestion
+from router.ledger.store import Checkpoint, Correction, Event, EventKind, Lease, LedgerError, Recovery, SpentQuestion
 
 # About 1 kB each: what may wait in memory while the disk is stuck.
 EVENTS_WAITING_MAX = 100_000
@@ -159,7 +159,8 @@ class BatchedLedger:
             if correction is not None:
                 batch.corrections.append((seq, correction))
             if lease is not None:
-                batch.put_lease(lease if lease.state is None else lease._replace(state_seq=seq))
+                is_turn = any(event.kind is EventKind.REPRICED for event in events)
+                batch.put_lease(lease if lease.state is None else lease._replace(state_seq=seq), is_turn=is_turn)
         if not self._work.is_set():
             self._work.set()
         return seq

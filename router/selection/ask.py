@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from router.domain.decision import Prediction
+from router.domain.decision import Candidate, Prediction
 from router.domain.request import Endpoint, InferenceRequest
 from router.pricing.yields import answer_kind
-from router.selection.extent import AUDIO, AUDIO_TOKENS_PER_SECOND, GENERATING
+from router.selection.extent import AUDIO, AUDIO_TOKENS_PER_SECOND, GENERATING, extent
 from router.selection.quality import tier_qualities
 
 # Tokens of an answer whose length nobody predicted: the mean of the 19,366 requests of Azure's conversation trace of 2023.
@@ -88,3 +88,16 @@ def expected_completion_tokens(
     if request.completion_tokens_max is not None:
         tokens = min(tokens, request.completion_tokens_max)
     return tokens * request.choices
+
+
+def completion_tokens_due(request: InferenceRequest, candidate: Candidate, elapsed_seconds: float) -> int:
+    """What of an answer that comes whole is likely to have been made so long after its dispatch, over all choices: nothing of
+    it is seen before all is there, and what was made is paid for. At most what the request can have; 0 of a stream, where it
+    would have been seen.
+    """
+    if request.is_streaming:
+        return 0
+    if candidate.tpot_seconds <= 0:  # nobody knows how fast it is
+        return round(candidate.completion_tokens)
+    due = request.choices * (elapsed_seconds - candidate.ttft_seconds) / candidate.tpot_seconds
+    return round(min(max(due, 0.0), extent(request, candidate.backend).completion_tokens))

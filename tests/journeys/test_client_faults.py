@@ -40,6 +40,24 @@ async def test_f18_a_client_that_leaves_before_the_first_byte_stops_the_engine(
 
 
 @pytest.mark.parametrize("model", ["small-model", "cloud-model"])
+async def test_f18_a_client_that_leaves_a_whole_answer_pays_for_what_was_likely_made_by_then(
+    jeton: WholeApp, model: str
+) -> None:
+    """Nothing of it has been seen: were it therefore nothing, who always left a little early would always pay for the prompt."""
+    backend = model.removesuffix("-model")
+    jeton.replica(backend).faults(stall_before_first_token=True)
+    body = {"model": model, "messages": HELLO, "max_tokens": 4_000}
+    client = await jeton.raw(jeton.request("/v1/chat/completions", body))
+    await asyncio.sleep(2.5)  # by the forecast the cloud's first token comes after 1.8 s
+    client.leave()
+    await jeton.settled()
+    (charge,) = await jeton.charges()
+    assert (charge["status"], charge["usage_source"]) == ("cancelled", "estimated")
+    assert charge["completion_tokens"] > 10
+    assert charge["cost_nanousd"] > 0
+
+
+@pytest.mark.parametrize("model", ["small-model", "cloud-model"])
 async def test_f18_a_client_that_leaves_mid_stream_stops_the_engine_and_pays_for_what_was_made(
     jeton: WholeApp, model: str
 ) -> None:

@@ -5,7 +5,9 @@ import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,7 @@ from router.accounting.accountant import Accountant
 from router.domain.attempt import AttemptEnd, AttemptStatus, Charge, CostStatus
 from router.domain.fleet import Backend, ScaleToZero
 from router.domain.money import NANOUSD_PER_USD
+from router.domain.periods import NS_PER_HOUR
 from router.domain.totals import Totals
 from router.domain.usage import Usage, UsageSource
 from router.errors import Unavailable
@@ -715,6 +718,7 @@ def test_whatever_happens_the_bill_is_the_costs_and_the_idle_time_and_nothing_st
     is_open: dict[int, str] = {}
     charges: list[Charge] = []
     prices: dict[str, Price] = dict(PRICES)
+    leased_at = {price.price_id: price.nanousd_per_hour for price in PRICES.values() if isinstance(price, LeasedPrice)}
     seen: dict[object, int] = {}
     for number, (verb, choice, gap_ns) in enumerate(script):
         books.now_ns += gap_ns
@@ -728,7 +732,9 @@ def test_whatever_happens_the_bill_is_the_costs_and_the_idle_time_and_nothing_st
             end = answered() if verb == "close" else AttemptEnd(AttemptStatus.CANCELLED, Usage(10, 3), "client_gone")
             charges.append(books.close(is_open.pop(choice), end))
         elif verb == "reprice":
-            prices[SMALL.name] = LeasedPrice(f"p{choice}", (0, 1, 7, 10**13)[choice], Purchase.SPOT)
+            per_hour_nanousd = (0, 1, 7, 10**13)[choice]
+            leased_at[f"p{choice}"] = per_hour_nanousd
+            prices[SMALL.name] = LeasedPrice(f"p{choice}", per_hour_nanousd, Purchase.SPOT)
             books.set_fleet(prices)
         elif verb == "shrink":
             books.set_fleet(prices, (replace(SMALL, replicas=SMALL.replicas[:choice]), LARGE))
@@ -754,3 +760,9 @@ def test_whatever_happens_the_bill_is_the_costs_and_the_idle_time_and_nothing_st
     books.store.close()
     assert_file_is_consistent(books.path, is_quiet=True)
     assert_audit_is_clean(books.path)
+    with closing(sqlite3.connect(books.path)) as database:
+        by_price = database.execute(
+            "SELECT price_id, sum(bill_nanousd), sum(leased_ns), count(DISTINCT lease_id) FROM lease_hours GROUP BY 1"
+        ).fetchall()
+    for price_id, bill, leased_ns, leases in by_price:  # whatever was below a nano-dollar went with the next price
+        assert abs(bill - Fraction(leased_at[price_id] * leased_ns, NS_PER_HOUR)) <= leases * (len(script) + 1)

@@ -39,6 +39,7 @@ from router.ledger import rollups
 from router.ledger.periods import Period, read_periods
 from router.ledger.store import LedgerError
 from router.ledger.writer import BatchedLedger
+from router.pricing.price import LeasedPrice
 
 FIRST_HOUR = 498_648
 START = FIRST_HOUR * HOUR + 600 * SECOND
@@ -124,6 +125,35 @@ def test_every_full_hour_of_a_lease_costs_its_price_restart_or_not(day: Place) -
         assert row.leased_ns <= NS_PER_HOUR
     price = len(SMALL.replicas) * EDGE_PRICE.nanousd_per_hour
     assert by_hour == {0: price * 5 // 6, 1: price, 2: price, 3: price, 4: price, 5: price // 4}
+
+
+@pytest.mark.parametrize("is_restart", [False, True])
+def test_what_ran_up_until_a_price_changed_has_the_price_before(place: Place, is_restart: bool) -> None:
+    """Told at once, by nobody's clock: whenever the ledger was looked at last, and were it before a restart."""
+    dear = LeasedPrice("edge@dear", 3 * EDGE_PRICE.nanousd_per_hour, EDGE_PRICE.purchase)
+    cheap = LeasedPrice("edge@cheap", EDGE_PRICE.nanousd_per_hour // 2, EDGE_PRICE.purchase)
+    store, accountant = opened(place)
+    accountant.set_fleet(FLEET, PRICES, PROFILES, START)
+    answer(accountant, "req_0", START + 10 * SECOND)
+    post(store, accountant, START + 50 * SECOND)
+    if is_restart:
+        store.close()
+        store, accountant = opened(place)
+    accountant.set_fleet(FLEET, PRICES | {SMALL.name: dear}, PROFILES, START + 90 * SECOND)
+    accountant.set_fleet(FLEET, PRICES | {SMALL.name: cheap}, PROFILES, START + 100 * SECOND)
+    post(store, accountant, START + 130 * SECOND)
+    answer(accountant, "req_1", START + 140 * SECOND)
+    post(store, accountant, START + 150 * SECOND)
+    store.close()
+    with read_periods(place.address) as periods:
+        rows = periods.leased(periods.whole())
+    replicas = len(SMALL.replicas)
+    for price, seconds in ((EDGE_PRICE, 90), (dear, 10), (cheap, 50)):
+        of_price = [row for row in rows if row.price_id == price.price_id]
+        assert sum(row.leased_ns for row in of_price) == replicas * seconds * SECOND
+        assert sum(row.bill_nanousd for row in of_price) == replicas * price.nanousd_per_hour * seconds // 3600
+    assert_hours_equal_the_ledger(place)
+    assert_audit_is_clean(place.address)
 
 
 def test_vacuum_between_two_rolls_changes_nothing(day_in_a_file: Place) -> None:
