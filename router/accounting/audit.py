@@ -284,9 +284,15 @@ class _Auditor:
             self._found("spending", f"{tenant} {api_key_name} day {day}", "cost_nanousd", is_, should_be)
 
     def _check_hours(self) -> None:
-        """What reports are made of, against the charges and what was looked at of the leases."""
+        """What reports are made of, against the charges and what was looked at of the leases; and what a lease ran up at a price,
+        against the journal, where it has another now (what it runs up at that one is the rest)."""
         for table, row, column, is_, should_be in rollups.differences(self._database):
             self._found(table, row, column, is_, should_be)
+        rolled = rollups.lease_bills(self._database)
+        for lease_id, lease in self._derivation.leases.items():
+            for price_id, nanousd in {} if lease.before is None else lease.before.items():
+                if price_id != lease.terms.price_id and (is_ := rolled.get((lease_id, price_id), 0)) != nanousd:
+                    self._found("lease_hours", f"{lease_id} {price_id}", "bill_nanousd", is_, nanousd)
 
     def _check_own_rendering(self, position: Position) -> None:
         """What a router would show on this ledger."""

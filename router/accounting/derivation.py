@@ -8,6 +8,7 @@ What an older jeton journalled without detail is taken from the charge that stan
 is a finding: the row, what stands there, and what should.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, cast
@@ -64,12 +65,14 @@ class Finding(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class DerivedLease:
-    """row: as the ledger should hold it."""
+    """row: as the ledger should hold it. before: what of its bill ran up at prices that it no longer has, by their ids; None
+    where the journal does not go back so far."""
 
     terms: Terms
     started_ns: int
     meter: ReplicaMeter
     row: Lease
+    before: Counter[str] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -168,14 +171,17 @@ class Derivation:
         if event.kind is EventKind.LEASED:
             meter = ReplicaMeter(event.amount, event.at_ns)
             row = Lease(event.lease_id, *_members(terms), event.at_ns, event.at_ns)
-            lease = self.leases[event.lease_id] = DerivedLease(terms, event.at_ns, meter, row)
+            before = Counter[str]() if seq > self.whole_from_seq else None
+            lease = self.leases[event.lease_id] = DerivedLease(terms, event.at_ns, meter, row, before)
         elif lease is None:
             self._event_is_off(seq, event, "belongs to a lease that never started")
             return
         else:
             self._check_time(seq, event, lease)
-            lease.terms = terms
             lease.meter.reprice(event.amount, event.at_ns)
+            if lease.before is not None:
+                lease.before[lease.terms.price_id] += lease.meter.bill_nanousd - lease.before.total()
+            lease.terms = terms
         price = self._price(terms.price_id, seq, event.subject)
         if detail is not None and isinstance(price, LeasedPrice) and price.nanousd_per_hour != event.amount:
             what = f"nano-dollars an hour, against event {seq} of lease {event.lease_id}"

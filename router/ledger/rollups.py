@@ -132,6 +132,7 @@ SELECT ended_ns / {NS_PER_HOUR} AS hour, tenant, {ARM} AS arm,
 FROM charges WHERE {_SINCE} AND seq <= :until AND asked_model = '{HOLDOUT_MODEL}' GROUP BY 1, 2, 3
 """
 HERE_LEASES = "SELECT lease_id, bill_nanousd, idle_nanousd FROM lease_hours"
+LEASE_BILLS = "SELECT lease_id, price_id, sum(bill_nanousd) FROM lease_hours GROUP BY 1, 2"
 ROLLED_LEASES = "SELECT lease_id, bill_nanousd, idle_nanousd FROM rolled_leases"
 MOVED_LEASES = """
 SELECT lease_id, replica, pool, backend, price_id, leases.at_ns, leases.bill_nanousd, leases.idle_nanousd,
@@ -195,6 +196,11 @@ def _add_leases(database: Database, moved: Iterable[Sequence[Any]]) -> None:
     if kept:
         database.execute_many(ADD_LEASE, hours)
         database.execute_many(KEEP_LEASE, kept)
+
+
+def lease_bills(database: Database) -> dict[tuple[str, str], int]:
+    """By lease and price, over all hours."""
+    return {(lease, price): int(bill) for lease, price, bill in database.execute(LEASE_BILLS).fetchall()}
 
 
 def differences(database: Database) -> Iterator[tuple[str, str, str, int, int]]:

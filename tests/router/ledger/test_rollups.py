@@ -128,7 +128,7 @@ def test_every_full_hour_of_a_lease_costs_its_price_restart_or_not(day: Place) -
 
 
 @pytest.mark.parametrize("is_restart", [False, True])
-def test_what_ran_up_until_a_price_changed_has_the_price_before(place: Place, is_restart: bool) -> None:
+def test_what_ran_up_until_a_price_changed_has_the_price_before(place: Place, tmp_path: Path, is_restart: bool) -> None:
     """Told at once, by nobody's clock: whenever the ledger was looked at last, and were it before a restart."""
     dear = LeasedPrice("edge@dear", 3 * EDGE_PRICE.nanousd_per_hour, EDGE_PRICE.purchase)
     cheap = LeasedPrice("edge@cheap", EDGE_PRICE.nanousd_per_hour // 2, EDGE_PRICE.purchase)
@@ -154,6 +154,28 @@ def test_what_ran_up_until_a_price_changed_has_the_price_before(place: Place, is
         assert sum(row.bill_nanousd for row in of_price) == replicas * price.nanousd_per_hour * seconds // 3600
     assert_hours_equal_the_ledger(place)
     assert_audit_is_clean(place.address)
+    fresh = Place(tmp_path / "fresh.sqlite", tmp_path)
+    assert not rebuild(place.address, fresh.address).findings
+    hours = "SELECT hour, lease_id, price_id, bill_nanousd, idle_nanousd, leased_ns FROM lease_hours ORDER BY 1, 2, 3"
+    assert place.rows(hours) == fresh.rows(hours)
+
+
+def test_an_audit_names_what_has_another_price_than_it_ran_up_at(place: Place) -> None:
+    dear = dataclasses.replace(EDGE_PRICE, price_id="dear", nanousd_per_hour=2 * EDGE_PRICE.nanousd_per_hour)
+    store, accountant = opened(place)
+    accountant.set_fleet(FLEET, PRICES, PROFILES, START)
+    accountant.set_fleet(FLEET, {**PRICES, SMALL.name: dear}, PROFILES, START + 100 * SECOND)
+    post(store, accountant, START + 200 * SECOND)
+    store.close()
+    assert_audit_is_clean(place.address)
+    for sign, price in (("-", EDGE_PRICE), ("+", dear)):
+        place.change(f"UPDATE lease_hours SET bill_nanousd = bill_nanousd {sign} 7 WHERE price_id = '{price.price_id}'")
+    found = audit(place.address).findings
+    assert {(one.table, one.what, int(one.stored) - int(one.should_be)) for one in found} == {
+        ("lease_hours", "bill_nanousd", -7)
+    }
+    assert len(found) == len(SMALL.replicas)
+    assert all(one.row.endswith(f" {EDGE_PRICE.price_id}") for one in found)
 
 
 def test_vacuum_between_two_rolls_changes_nothing(day_in_a_file: Place) -> None:
