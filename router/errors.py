@@ -28,6 +28,7 @@
     ├── Unavailable           503  unavailable             Retry-After
     │   └── Overloaded        503  overloaded              Retry-After
     ├── DeadlineUnreachable   504  deadline_unreachable    Retry-After
+    ├── DeadlinePassed        504  deadline_passed
     └── BackendTimedOut       504  backend_timeout
 
 `message` is for the caller and never carries a backend's text of a 5xx, an address or a key; `detail` is for the log.
@@ -213,6 +214,12 @@ class DeadlineUnreachable(Refusal):
     """Nobody is forecast to answer within the request's own deadline; no backend was asked."""
 
     status, type, code = 504, "api_error", "deadline_unreachable"
+
+
+class DeadlinePassed(Refusal):
+    """The request's own deadline passed before its answer was there; what ran was stopped."""
+
+    status, type, code = 504, "api_error", "deadline_passed"
 
 
 class BackendTimedOut(Refusal):

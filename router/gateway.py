@@ -99,7 +99,7 @@ def refusal_headers(refusal: Refusal, request_id: str) -> list[Header]:
     headers = [(b"content-type", b"application/json"), (b"x-request-id", request_id.encode())]
     if refusal.retry_after_seconds is not None:
         headers.append((b"retry-after", b"%d" % math.ceil(refusal.retry_after_seconds)))
-    if refusal.status in (409, 429) and not refusal.is_retryable:
+    if refusal.status in (409, 429, 504) and not refusal.is_retryable:
         headers.append((b"x-should-retry", b"false"))  # OpenAI's SDKs would try twice more
     if refusal.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))

@@ -25,14 +25,14 @@ from router.dispatch.names import StrangersNames
 from router.dispatch.watchdog import Deadline, Watchdog
 from router.domain.decision import Decision, Prediction
 from router.domain.request import GENERATING, NO_TERMS, Endpoint, InferenceRequest
-from router.errors import BackendTimedOut, Unauthenticated
+from router.errors import BackendTimedOut, DeadlinePassed, Unauthenticated
 from router.failover import Failover
 from router.fleet.state import Fleet
 from router.intake import Body, Repeat, check_hosts, inference_request, read_body
 from router.ledger.budget import Account
 from router.recall import Recall, Wanted
 from router.selection.affordable import affordable
-from router.selection.terms import refuse_in_a_rush, within_terms
+from router.selection.terms import DEADLINE_HEADER, refuse_in_a_rush, within_terms
 from router.telemetry.metrics import Metrics
 from router.wire.parse import parse
 from router.wire.terms import read_terms
@@ -139,10 +139,11 @@ class Pipeline:
         if body.upload is None:  # an upload is watched once it has passed
             call.watch()
         task = call.task
-        total_seconds = deployment.total_seconds
-        if request.terms.deadline_seconds is not None:
+        total_seconds, own_seconds = deployment.total_seconds, request.terms.deadline_seconds
+        is_own = own_seconds is not None and own_seconds <= total_seconds
+        if own_seconds is not None:
             spent_seconds = (self._clock.now_ns() - received_ns) / 1e9
-            total_seconds = min(total_seconds, request.terms.deadline_seconds - spent_seconds)
+            total_seconds = min(total_seconds, own_seconds - spent_seconds)
         deadline = Deadline(task, time.monotonic() + total_seconds)
         self._watchdog.watch(deadline)
         try:
@@ -156,6 +157,11 @@ class Pipeline:
             if task is None or call.is_gone or not deadline.has_passed:
                 raise
             task.uncancel()
+            if is_own:
+                raise DeadlinePassed(
+                    f"The answer was not there within the request's own deadline of {own_seconds:g} s.",
+                    param=DEADLINE_HEADER,
+                ) from None
             raise BackendTimedOut(f"The request took longer than {total_seconds:g} s in all.") from None
         finally:
             self._watchdog.unwatch(deadline)

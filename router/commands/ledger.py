@@ -127,7 +127,7 @@ def show_request(address: Address, /, request_id: str) -> None:
     with _told_plainly(), read_history(address) as history:
         story = history.story(request_id)
     click.echo(
-        f"In the log: request_id={request_id}, where an attempt failed. At a backend: x-request-id, as the attempts here."
+        f"In the log: request_id={story.request_id}, where an attempt failed. At a backend: x-request-id, as the attempts here."
     )
     events = [
         {

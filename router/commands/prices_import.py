@@ -92,6 +92,8 @@ def import_(
         text = out.read_text(encoding="utf-8") if out.exists() else ""
         book = check_shape(read_source(out), PriceBook) if text else PriceBook(prices={})
         chosen = [offer for offer in offers if not only or _matches(offer.name, only)]
+        if offers and not chosen:
+            raise TableRefused(f"{file}: none of its {len(offers)} prices has a name like {', '.join(only)}")
         label = source or f"{found.value}, {file.name} (sha256 {_digest(file)}), imported {day}"
         entries = plan(chosen, book, day, label, witnesses, limits, lambda name: _matches(name, accept))
         changed = added(text, _additions(entries), day)

@@ -100,14 +100,18 @@ def read_background(config: Path, *, is_needed: bool) -> Background:
 
 
 def period_of(periods: Periods, since: datetime | None, until: datetime | None) -> Period:
-    """The hours asked for, or all there are. Raises ClickException on parts of an hour."""
-    whole = periods.whole() if since is None or until is None else Period(0, 0)
-    period = Period(
-        whole.first_hour if since is None else _hour("--from", since),
-        whole.end_hour if until is None else _hour("--to", until),
-    )
-    if period.first_hour >= period.end_hour:
+    """The hours asked for, so far as the ledger has any. Raises ClickException on parts of an hour, and where it has none."""
+    whole = periods.whole()
+    first_hour = whole.first_hour if since is None else _hour("--from", since)
+    end_hour = whole.end_hour if until is None else _hour("--to", until)
+    if since is not None and until is not None and first_hour >= end_hour:
         raise click.ClickException("the period is empty: --to is not after --from")
+    period = Period(max(first_hour, whole.first_hour), min(end_hour, whole.end_hour))
+    if period.first_hour >= period.end_hour:
+        raise click.ClickException(
+            f"the ledger has nothing in this period: it goes from {_moment_text(whole.first_hour)} to"
+            f" {_moment_text(whole.end_hour)}"
+        )
     return period
 
 
@@ -173,6 +177,10 @@ def _focus(periods: Periods, period: Period, background: Background, account: st
 
 def _terms(background: Background, leased: Iterable[Leased]) -> dict[str, LeaseTerms]:
     return lease_terms(background.book, {row.price_id for row in leased})
+
+
+def _moment_text(hour: int) -> str:
+    return f"{datetime.fromtimestamp(hour * 3600, UTC):%Y-%m-%dT%H:%M}"
 
 
 def _hour(option: str, moment: datetime) -> int:

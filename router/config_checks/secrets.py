@@ -44,6 +44,10 @@ def check_secrets(reading: Reading) -> Iterator[Finding]:
 
 
 def check_listening(reading: Reading) -> Iterator[Finding]:
+    server, admin = reading.config.server, reading.config.admin
+    if admin is not None and admin.port == server.port != 0 and admin.host == server.host:
+        what = f"the admin port {admin.port} is the data port, too"
+        yield reading.source.finding(("admin", "port"), what, "give one of them another port")
     sections = {"server": reading.config.server.host}
     if reading.config.admin is not None:
         sections["admin"] = reading.config.admin.host

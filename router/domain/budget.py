@@ -101,6 +101,12 @@ class Allowance:
     degrades: tuple[tuple[Degrade, Budget], ...] = ()
 
 
+def exact_dollars(nanousd: int) -> str:
+    """For people who compare two amounts: to the nano-dollar, without zeros at the end."""
+    usd = (Decimal(nanousd) / NANOUSD_PER_USD).normalize()
+    return f"${usd:.{max(-int(usd.as_tuple().exponent), 2)}f}"
+
+
 def dollars(nanousd: int) -> str:
     """For people: to the cent from a dollar on, three significant digits below."""
     usd = Decimal(abs(nanousd)) / NANOUSD_PER_USD

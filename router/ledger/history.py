@@ -1,5 +1,6 @@
 """The ledger for people: charges, sums and the story of one request, read beside a running router without disturbing it."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ class SumBy(StrEnum):
 # Leases belong to places, not to tenants or models: only there is a bill to set against the costs.
 HAVE_LEASES = frozenset({SumBy.POOL, SumBy.BACKEND})
 KEYS = {by: by.value for by in SumBy} | {SumBy.DAY: f"ended_ns / {DAY_NS}"}
+
+ATTEMPT_NUMBER = re.compile(r"\.\d+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ class Story:
     corrections: what a worker said of an attempt after it had been closed as lost. waiting: what workers have told and nobody has
     booked yet."""
 
+    request_id: str
     events: Sequence[dict[str, Any]]
     charges: Sequence[dict[str, Any]]
     prices: Mapping[str, str] = field(default_factory=dict)
@@ -169,7 +173,7 @@ class History:
             totals[key] = LineTotal(*map(add, before, total)), leased_cost
 
     def story(self, request_id: str) -> Story:
-        """Raises LedgerError when there is no such request."""
+        """Of a request, or of the one that an attempt was made at. Raises LedgerError when there is no such request."""
         # Every "<request_id>.<number>": "/" comes after ".".
         attempts = {"first": f"{request_id}.", "end": f"{request_id}/"}
         events = self._dicts(
@@ -183,7 +187,12 @@ class History:
             for worker, report in waiting_events(self._database, request_id)
         ]
         if not events and not waiting:
-            raise LedgerError(f"there is no request {request_id} in this ledger; its id is the answer's x-request-id")
+            if (request := ATTEMPT_NUMBER.sub("", request_id)) != request_id:
+                return self.story(request)
+            raise LedgerError(
+                f"there is no request {request_id} in this ledger; its id is the answer's x-request-id. What was"
+                " refused before anybody was asked leaves no row"
+            )
         prices = {}
         for price_id in {charge["price_id"] for charge in charges}:
             found = self._database.execute(
@@ -196,7 +205,7 @@ class History:
             " ORDER BY number",
             attempts,
         )
-        return Story(events, charges, prices, corrections, waiting)
+        return Story(request_id, events, charges, prices, corrections, waiting)
 
     def _dicts(self, sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         return dicts(self._database.execute(sql, parameters))

@@ -54,15 +54,15 @@ class Periods:
 
     def whole(self) -> Period:
         """From the first hour that has anything to the one that is under way. Raises LedgerError when there is nothing."""
-        first, last = self._database.execute(
-            """
-            SELECT min(hour), max(hour) FROM
-            (SELECT hour FROM charge_hours UNION ALL SELECT hour FROM lease_hours) AS hours
-            """
-        ).fetchone()
-        if first is None:
+        ends = [  # one by one: each is found at an end of its table's index
+            self._database.execute(f"SELECT {end}(hour) FROM {table}").fetchone()[0]
+            for table in ("charge_hours", "lease_hours")
+            for end in ("min", "max")
+        ]
+        hours = [hour for hour in ends if hour is not None]
+        if not hours:
             raise LedgerError("nothing is booked in this ledger yet")
-        return Period(first, max(last + 1, -(-self.at_ns // NS_PER_HOUR)))
+        return Period(min(hours), max(max(hours) + 1, -(-self.at_ns // NS_PER_HOUR)))
 
     def spent(self, period: Period, by: Collection[str] = rollups.KEYS, hours: int = 1) -> list[Spent]:
         """Charges by these members, in rows of so many hours (24: days, UTC), in order."""

@@ -220,6 +220,15 @@ AUDIO_HOURS = {"audio_usd_per_second": 3600, "audio_usd_per_minute": 60, "audio_
 MEMBER_KINDS = RATE_KINDS | {"usd_per_hour": "a GPU-hour", "request_usd": "a request"}
 
 
+def _check_cached(prompt: Decimal | None, cached: Decimal | None, info: ValidationInfo) -> None:
+    """No provider is known that takes more for a token it need not compute."""
+    if None not in (prompt, cached) and cached > prompt and not info.data.get("unusual_price_confirmed"):  # type: ignore[operator]
+        raise ValueError(
+            f"a cached token (${cached} per million) is dearer than an uncached one (${prompt}); if it is so, write"
+            " `unusual_price_confirmed: true` beside it"
+        )
+
+
 class TokensRow(Rates, Row):  # the bases in this order, so that Row's members are read first
     """A provider's price list for one model: tokens by class, tiers by context length, a fee per request, input audio."""
 
@@ -235,6 +244,8 @@ class TokensRow(Rates, Row):  # the bases in this order, so that Row's members a
     def _rate_is_usual(cls, usd: Decimal | None, info: ValidationInfo) -> Decimal | None:
         if usd:
             _check_usual(RATE_KINDS[str(info.field_name)], usd, info)
+        if info.field_name == "cached_usd_per_million":
+            _check_cached(info.data.get("prompt_usd_per_million"), usd, info)
         return usd
 
     @field_validator("tiers")
@@ -247,6 +258,7 @@ class TokensRow(Rates, Row):  # the bases in this order, so that Row's members a
             for member, kind in RATE_KINDS.items():
                 if usd := getattr(tier, member):
                     _check_usual(kind, usd, info)
+            _check_cached(tier.prompt_usd_per_million, tier.cached_usd_per_million, info)
         return tiers
 
     @field_validator("request_usd")

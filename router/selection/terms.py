@@ -6,7 +6,7 @@ All of it is settled before a policy sees a candidate, and what is left out is t
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from router.domain.budget import dollars
+from router.domain.budget import exact_dollars
 from router.domain.decision import Candidate, Exclusion
 from router.domain.request import Criticality, InferenceRequest
 from router.errors import DeadlineUnreachable, Overloaded, PriceCeiling
@@ -41,13 +41,13 @@ def within_terms(request: InferenceRequest, candidates: Sequence[Candidate]) -> 
         if not affordable:
             least = min(one.hold_nanousd for one in kept)
             raise PriceCeiling(
-                f"No backend can promise to answer within {dollars(ceiling)}: the cheapest may cost up to {dollars(least)}."
-                f" Raise {CEILING_HEADER}, or set a smaller `max_tokens`.",
+                f"No backend can promise to answer within {exact_dollars(ceiling)}: the cheapest may cost up to"
+                f" {exact_dollars(least)}. Raise {CEILING_HEADER}, or set a smaller `max_tokens`.",
                 param=CEILING_HEADER,
             )
-        why = "may cost up to {}, above the request's ceiling of " + dollars(ceiling)
+        why = "may cost up to {}, above the request's ceiling of " + exact_dollars(ceiling)
         exclusions += [
-            _excluded(one, why.format(dollars(one.hold_nanousd))) for one in kept if one.hold_nanousd > ceiling
+            _excluded(one, why.format(exact_dollars(one.hold_nanousd))) for one in kept if one.hold_nanousd > ceiling
         ]
         kept = affordable
     deadline = terms.deadline_seconds

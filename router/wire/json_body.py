@@ -74,9 +74,12 @@ def encode_object(members: dict[str, Any]) -> bytes:
 
 def wrong_member(name: str, right: str, value: object) -> BadRequest:
     """The refusal of a member. Only numbers and booleans are quoted: the rest may be a prompt."""
-    got = "missing" if value is None else type(value).__name__
-    if isinstance(value, int | float):
-        got = f"{got} {str(value)[:40]}"
+    if value is None:
+        got = "missing"
+    elif isinstance(value, bool | int | float):
+        got = f"{_kind(value)}, {orjson.dumps(value).decode() if abs(value) < 2**63 else 'too large'}"
+    else:
+        got = _kind(value) if value else "empty"
     return BadRequest(f"`{name}` must be {right}; it is {got}.", param=name)
 
 
@@ -88,5 +91,6 @@ def _kind(value: object) -> str:
         type(None): "null",
         int: "a number",
         float: "a number",
+        dict: "an object",
     }
     return names.get(type(value), type(value).__name__)

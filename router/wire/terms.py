@@ -35,7 +35,8 @@ def _ceiling(value: bytes | None) -> int | None:
     if value is None:
         return None
     try:
-        usd = Decimal(value.decode("ascii").strip())
+        text = value.decode("ascii").strip()
+        usd = Decimal("" if "_" in text else text)  # Decimal takes 1_000 for a thousand
     except (InvalidOperation, UnicodeDecodeError):
         raise _wrong(CEILING, "an amount in US dollars, such as 0.05") from None
     if not usd.is_finite() or not 0 < usd <= USD_MAX:

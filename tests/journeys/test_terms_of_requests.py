@@ -30,6 +30,7 @@ async def test_f17_a_deadline_shorter_than_the_queue_is_refused_and_nobody_is_as
         error = refused.json()["error"]
         assert (error["code"], error["param"]) == ("deadline_unreachable", "x-jeton-deadline-ms")
         assert "within the deadline of 2 s" in error["message"]
+        assert refused.headers["x-should-retry"] == "false"  # or OpenAI's SDKs would wait for what cannot be
         assert jeton.seen("small") == []
         (account,) = jeton.app._bursar.of("tests", "tests")
         assert account.held_nanousd == 0
@@ -40,7 +41,10 @@ async def test_f17_a_deadline_that_passes_cuts_the_backend_off(jeton: WholeApp) 
     jeton.replica("large").faults(stall_before_first_token=True)
     refused = await jeton.http.post(PATH, json=chat("large-model", stream=True), headers={"x-jeton-deadline-ms": "700"})
     assert refused.status_code == 504
-    assert refused.json()["error"]["code"] == "backend_timeout"
+    error = refused.json()["error"]
+    assert (error["code"], error["param"]) == ("deadline_passed", "x-jeton-deadline-ms")
+    assert error["message"] == "The answer was not there within the request's own deadline of 0.7 s."
+    assert refused.headers["x-should-retry"] == "false"
     (charge,) = await jeton.charges()
     assert (charge["status"], charge["fault"]) == ("cancelled", "deadline")
     await jeton.settled()

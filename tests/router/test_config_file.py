@@ -538,6 +538,12 @@ REFUSALS = {
         "0.0.0.0",
         "listening on `0.0.0.0` is public, and JETON_API_KEY_PEPPER is not set",
     ),
+    "an admin port that is the data port": Refusal(
+        "tiers: [small, large]",
+        f"tiers: [small, large]\nadmin: {{port: 8080, api_keys: [{{name: ops, hash: 'hmac-sha256:{'3' * 64}'}}]}}",
+        "8080, api",
+        "the admin port 8080 is the data port, too",
+    ),
     "an admin with a tenant's key": Refusal(
         "tiers: [small, large]",
         f"tiers: [small, large]\nadmin: {{port: 1, api_keys: [{{name: ops, hash: 'hmac-sha256:{'1' * 64}'}}]}}",

@@ -186,6 +186,11 @@ def test_show_of_an_unknown_request_says_where_ids_come_from(path: Path) -> None
     result = run(path, "show", "req_")  # a prefix of others
     assert result.exit_code == 1
     assert "there is no request req_ in this ledger" in result.output
+    assert "there is no request req_ in this ledger" in run(path, "show", "req_.7").output
+
+
+def test_show_of_an_attempt_is_that_of_its_request(path: Path) -> None:
+    assert run(path, "show", "req_3.1").output == run(path, "show", "req_3").output
 
 
 def test_a_missing_ledger_is_told_in_a_line(tmp_path: Path) -> None:

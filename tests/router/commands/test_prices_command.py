@@ -125,6 +125,9 @@ def test_what_cannot_be_imported_is_said_and_exits_with_1(prices_yaml: Path, tmp
     result = import_(nothing, prices_yaml)
     assert result.exit_code == 1
     assert "none of the known tables" in result.stderr
+    result = import_(LITELLM, prices_yaml, "--only", "nosuch*")
+    assert result.exit_code == 1
+    assert "prices has a name like nosuch*" in result.stderr
     prices_yaml.write_text("prices:\n  p:\n    - {kind: lease, from: someday}\n")
     result = import_(LITELLM, prices_yaml)
     assert result.exit_code == 1

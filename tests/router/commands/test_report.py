@@ -168,10 +168,21 @@ def test_a_period_is_cut_at_full_hours_and_its_bill_is_still_exact(directory: Pa
     assert sum(bills) == ledger_bill(directory)
 
 
+def test_a_period_beyond_what_the_ledger_has_is_what_it_has(directory: Path) -> None:
+    """Not as many empty hours as there may be in eight thousand years."""
+    told = []
+    for arguments in ([], ["--from", "1000-01-01", "--to", "9999-12-31"]):
+        assert run(directory, *arguments, output="part").exit_code == 0
+        told.append(json.loads((directory / "part.json").read_text()))
+    assert (told[0]["from"], told[0]["to"], told[0]["bill"]) == (told[1]["from"], told[1]["to"], told[1]["bill"])
+
+
 def test_what_cannot_be_asked_is_told_in_a_line(directory: Path, tmp_path: Path) -> None:
     for arguments, said in (
         (["--from", "2026-11-20T10:30"], "not a full hour"),
         (["--from", "2026-11-21", "--to", "2026-11-20"], "the period is empty"),
+        (["--from", "2030-01-01"], "the ledger has nothing in this period: it goes from 2026-11-20T"),
+        (["--to", "2026-01-01"], "the ledger has nothing in this period: it goes from 2026-11-20T"),
     ):
         result = run(directory, *arguments, output="none")
         assert result.exit_code == 1

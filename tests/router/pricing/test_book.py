@@ -186,9 +186,24 @@ def test_a_row_that_ends_before_it_began_is_refused() -> None:
             "tiers",
         ),
         ({**TOKENS, "prompt_usd_per_million": 0, "completion_usd_per_million": 0}, "tokens"),
+        ({**TOKENS, "prompt_usd_per_million": 3, "cached_usd_per_million": "3.01"}, "cached_usd_per_million"),
+        (
+            {
+                **TOKENS,
+                "tiers": [
+                    {
+                        "above_prompt_tokens": 200_000,
+                        "prompt_usd_per_million": 4,
+                        "cached_usd_per_million": 5,
+                        "completion_usd_per_million": 12,
+                    }
+                ],
+            },
+            "tiers",
+        ),
     ],
 )
-def test_a_price_ten_times_outside_its_kind_is_refused_until_it_is_confirmed(row: dict[str, Any], member: str) -> None:
+def test_a_price_that_can_hardly_be_is_refused_until_it_is_confirmed(row: dict[str, Any], member: str) -> None:
     place, says = refusal(row)
     assert place[-1] == member
     assert "unusual_price_confirmed: true" in says

@@ -1,6 +1,8 @@
 """What a price ceiling, a deadline and a rush leave of the candidates, and what is said when they leave none."""
 
+import re
 from dataclasses import replace
+from decimal import Decimal
 
 import pytest
 
@@ -36,6 +38,15 @@ def test_a_ceiling_below_all_is_refused_with_what_the_cheapest_may_cost(found, a
     with pytest.raises(PriceCeiling, match=r"within \$0.000000001: the cheapest may cost up to \$0\.0") as refused:
         within_terms(ask(terms=Terms(cost_nanousd_max=1)), found())
     assert (refused.value.status, refused.value.code, refused.value.param) == (400, "price_ceiling", "x-jeton-max-usd")
+
+
+def test_a_ceiling_a_little_too_low_is_told_from_what_it_would_take(found, ask) -> None:
+    """Rounded they would be the same."""
+    least = min(one.hold_nanousd for one in found())
+    with pytest.raises(PriceCeiling) as refused:
+        within_terms(ask(terms=Terms(cost_nanousd_max=least - 1)), found())
+    amounts = re.findall(r"\$(0\.\d+)", refused.value.message)
+    assert [Decimal(amount) * 10**9 for amount in amounts] == [least - 1, least]
 
 
 def test_a_deadline_leaves_those_that_are_forecast_to_meet_it(found, ask) -> None:

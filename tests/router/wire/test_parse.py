@@ -6,6 +6,7 @@ import pytest
 
 from router.domain.request import Capability, Endpoint
 from router.errors import BadRequest
+from router.wire.json_body import wrong_member
 from router.wire.parse import Bounds, parse
 from router.wire.prompts import PROMPT_TEXT_CHARACTERS
 
@@ -51,6 +52,24 @@ def test_b48_what_is_missing_or_of_the_wrong_type_is_refused_by_name(
         parse(endpoint, members, BOUNDS)
     assert refused.value.param == param
     assert param.split(".")[0] in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (None, "missing"),
+        ("", "empty"),
+        ([], "empty"),
+        ("what was asked", "a string"),
+        ({"a": 1}, "an object"),
+        (True, "a boolean, true"),
+        (7, "a number, 7"),
+        (0.5, "a number, 0.5"),
+        (10**60, "a number, too large"),
+    ],
+)
+def test_what_it_is_instead_is_said_in_words_and_never_quoted(value: object, said: str) -> None:
+    assert wrong_member("x", "right", value).message == f"`x` must be right; it is {said}."
 
 
 @pytest.mark.parametrize(
