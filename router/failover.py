@@ -82,10 +82,12 @@ class Failover:
             sleepers.passed(work.decision.choices, self._fleet.clock())
         failures: list[AttemptFailed] = []
         over_budget: BudgetRefusal | None = None
-        discarded = 0
+        discarded = overflown_tokens = 0
         for place, choice in enumerate(work.decision.choices):
             if len(failures) == work.deployment.retries.attempts_max:
                 break
+            if overflown_tokens and choice.candidate.backend.context_tokens <= overflown_tokens:
+                continue
             if failures and failures[-1].fault != "leaving" and not self._retries.take(self._fleet.clock()):
                 break
             hold = None
@@ -120,6 +122,8 @@ class Failover:
                 ):
                     raise failure.refusal from None
                 failures.append(failure)
+                if failure.is_too_long:
+                    overflown_tokens = choice.candidate.backend.context_tokens
             except BaseException as error:
                 self._cancel(work, attempt, work.why_cut_short(error))
                 raise

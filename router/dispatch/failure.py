@@ -4,13 +4,30 @@ What a status means is the same for every backend that speaks OpenAI's API; a pr
 (`provider.py`).
 """
 
-from router.errors import BackendFailed, BackendRefused, BackendTimedOut, RateLimited, Refusal, Unavailable
+from router.errors import (
+    BackendFailed,
+    BackendRefused,
+    BackendTimedOut,
+    ContextTooLong,
+    RateLimited,
+    Refusal,
+    Unavailable,
+)
 from router.wire.error_body import read_error
 
 FAILED = "The backend failed to answer; nothing is wrong with the request, try again."
 CUT = "The backend failed while answering; what was sent so far is incomplete."
 LIMITED = "Every backend that could answer is at its rate limit."
 BUSY = "Every backend that could answer is busy or away."
+# How it is said that a prompt does not fit: OpenAI's code, which few others send, then vLLM's and OpenAI's words, Anthropic's,
+# Bedrock's, Vertex AI's.
+TOO_LONG_CODE = "context_length_exceeded"
+TOO_LONG = (
+    "maximum context length",
+    "prompt is too long",
+    "input is too long for requested model",
+    "exceeds the maximum number of tokens allowed",
+)
 
 
 class AttemptFailed(Exception):
@@ -18,7 +35,8 @@ class AttemptFailed(Exception):
 
     fault: connect | reset | eof | stall | protocol | too_large | limited | overloaded | no_credit | credentials | refused |
     untranslatable | http_<status> | leaving | not_json | not_sse | bad_event | error_event | error_body | aborted | unfinished.
-    is_retryable: another replica may do better. refusal: what the client is told if nobody else can answer.
+    is_retryable: another replica may do better. is_too_long: one with a larger context window may, and no other. refusal: what
+    the client is told if nobody else can answer.
     """
 
     def __init__(
@@ -28,6 +46,7 @@ class AttemptFailed(Exception):
         *,
         http_status: int = 0,
         is_retryable: bool = True,
+        is_too_long: bool = False,
         retry_after_seconds: float | None = None,
     ) -> None:
         super().__init__(fault)
@@ -35,6 +54,7 @@ class AttemptFailed(Exception):
         self.refusal = refusal
         self.http_status = http_status
         self.is_retryable = is_retryable
+        self.is_too_long = is_too_long
         self.retry_after_seconds = retry_after_seconds
 
     @classmethod
@@ -100,6 +120,10 @@ def credentials_refused(status: int) -> AttemptFailed:
 def refused(
     status: int, message: str, param: str | None = None, code: str | None = None, *, is_retryable: bool = False
 ) -> AttemptFailed:
-    """It found the request wrong, and says so in its own words."""
+    """It found the request wrong, and says so in its own words. Prompts are only estimated before they are sent, so that one may
+    turn out to be longer than its backend's context window."""
+    words = message.lower()
+    if code == TOO_LONG_CODE or any(known in words for known in TOO_LONG):
+        return AttemptFailed("refused", ContextTooLong(message), http_status=status, is_too_long=True)
     refusal = BackendRefused(status, message, param=param, code=code)
     return AttemptFailed("refused", refusal, http_status=status, is_retryable=is_retryable)

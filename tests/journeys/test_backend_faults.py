@@ -3,13 +3,16 @@
 `small-model` has two replicas, asked in the order of their ids while both are idle; `large-model` has one.
 """
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 from payloads import HELLO
-from whole_app import WholeApp, running
+from whole_app import SPECS, WholeApp, running
 
+PATH = "/v1/chat/completions"
 BODY: dict[str, Any] = {"model": "small-model", "messages": HELLO, "max_tokens": 8}
 STREAM: dict[str, Any] = {**BODY, "stream": True}
 # Of these a client never sees anything; each says what the ledger calls it.
@@ -58,6 +61,35 @@ async def texts_until_error(jeton: WholeApp, **body: Any) -> tuple[list[str], op
 async def whole_text(jeton: WholeApp, **body: Any) -> str:
     answer = await jeton.sdk.chat.completions.create(**{**BODY, **body})
     return answer.choices[0].message.content or ""
+
+
+# Four characters a token, as prompts are estimated, and the emulated tokenizer makes twice as many of it.
+DENSE = '"0x9f,1,{}][' * 250
+
+
+@pytest.mark.parametrize("is_streaming", [False, True])
+async def test_a_prompt_that_turns_out_too_long_goes_where_it_fits(tmp_path: Path, is_streaming: bool) -> None:
+    def narrow(config: dict[str, Any]) -> None:
+        config["policy"] = {"name": "always_small"}
+        for pool in config["pools"]:
+            for backend in pool["backends"]:
+                if backend["name"] in specs:
+                    backend["context_tokens"] = 1024
+
+    specs = {name: tuple(replace(one, context_tokens=1024) for one in SPECS[name]) for name in ("small", "cloud")}
+    ask = {"messages": [{"role": "user", "content": DENSE}], "max_tokens": 8, "stream": is_streaming}
+    async with running(tmp_path, narrow, specs) as jeton:
+        answer = await jeton.http.post(PATH, json={"model": "anything", **ask})
+        assert (answer.status_code, answer.headers["x-jeton-backend"]) == (200, "large")
+        await jeton.settled()
+        refused, _ = await jeton.charges()
+        assert (refused["backend"], refused["fault"], refused["completion_tokens"]) == ("small", "refused", 0)
+        assert jeton.seen("cloud") == []  # its window is no larger
+        answer = await jeton.http.post(PATH, json={"model": "small-model", **ask})
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (400, "context_length_exceeded")
+        assert error["message"].startswith("This model's maximum context length is 1024 tokens.")
+        assert len(jeton.seen("small")) == 2
 
 
 @pytest.mark.parametrize("is_streaming", [False, True])
