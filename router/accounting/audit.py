@@ -28,6 +28,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from router.accounting.audited_metrics import off_metrics, position_of, read_samples
 from router.accounting.derivation import Finding, derivation_of, replay
 from router.domain.attempt import AttemptStatus, Charge, CostStatus
+from router.domain.periods import NS_PER_HOUR
 from router.domain.totals import LeaseTotal, LineTotal, Totals
 from router.domain.usage import UsageSource
 from router.ledger import rollups
@@ -48,12 +49,17 @@ from router.ledger.spending import spending_differences
 from router.ledger.store import EventKind, Lease
 from router.ledger.workers import CORRECTION_COLUMNS, missing_reports, read_corrected, read_correction_rows
 from router.pricing.meter import MeterState, ReplicaMeter
+from router.pricing.price import LeasedPrice
 from router.telemetry.labels import Vocabulary
 from router.telemetry.metrics import TENANTS_MAX
 from router.telemetry.money import POSITION, MoneyCollector
 
 # Where so much is wrong, more of it says no more.
 FINDINGS_MAX = 1000
+
+# A lease's money is cut into whole nano-dollars at every look, of which there is one a second, and a few more where its price
+# changes.
+LOOKS_AN_HOUR_MAX = 4_000
 
 DRIFT = "jeton_meter_drift_ratio"
 COST = CHARGE_COLUMNS.index("cost_nanousd")
@@ -284,15 +290,24 @@ class _Auditor:
             self._found("spending", f"{tenant} {api_key_name} day {day}", "cost_nanousd", is_, should_be)
 
     def _check_hours(self) -> None:
-        """What reports are made of, against the charges and what was looked at of the leases; and what a lease ran up at a price,
-        against the journal, where it has another now (what it runs up at that one is the rest)."""
+        """What reports are made of, against the charges and what was looked at of the leases; what a lease ran up at a price,
+        against the journal, where it has another now (what it runs up at that one is the rest); and each of its hours against the
+        time at the price."""
         for table, row, column, is_, should_be in rollups.differences(self._database):
             self._found(table, row, column, is_, should_be)
         rolled = rollups.lease_bills(self._database)
-        for lease_id, lease in self._derivation.leases.items():
-            for price_id, nanousd in {} if lease.before is None else lease.before.items():
-                if price_id != lease.terms.price_id and (is_ := rolled.get((lease_id, price_id), 0)) != nanousd:
+        for lease_id, derived in self._derivation.leases.items():
+            for price_id, nanousd in {} if derived.before is None else derived.before.items():
+                if price_id != derived.terms.price_id and (is_ := rolled.get((lease_id, price_id), 0)) != nanousd:
                     self._found("lease_hours", f"{lease_id} {price_id}", "bill_nanousd", is_, nanousd)
+        for hour, lease_id, price_id, is_, leased_ns in rollups.lease_hours(self._database):
+            lease, price = self._derivation.leases.get(lease_id), self._derivation.prices.get(price_id)
+            # An older jeton had no hours, so that all of a lease was spread evenly under its last price.
+            if isinstance(price, LeasedPrice) and lease is not None and lease.before is not None:
+                should_be = price.nanousd_per_hour * leased_ns // NS_PER_HOUR
+                if abs(is_ - should_be) > LOOKS_AN_HOUR_MAX or leased_ns > NS_PER_HOUR:
+                    what = f"bill_nanousd, against {leased_ns / 1e9:.3f} s at its price"
+                    self._found("lease_hours", f"{hour} {lease_id} {price_id}", what, is_, should_be)
 
     def _check_own_rendering(self, position: Position) -> None:
         """What a router would show on this ledger."""

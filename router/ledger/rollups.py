@@ -132,6 +132,7 @@ SELECT ended_ns / {NS_PER_HOUR} AS hour, tenant, {ARM} AS arm,
 FROM charges WHERE {_SINCE} AND seq <= :until AND asked_model = '{HOLDOUT_MODEL}' GROUP BY 1, 2, 3
 """
 HERE_LEASES = "SELECT lease_id, bill_nanousd, idle_nanousd FROM lease_hours"
+LEASE_HOURS = "SELECT hour, lease_id, price_id, bill_nanousd, leased_ns FROM lease_hours ORDER BY 1, 2, 3"
 LEASE_BILLS = "SELECT lease_id, price_id, sum(bill_nanousd) FROM lease_hours GROUP BY 1, 2"
 ROLLED_LEASES = "SELECT lease_id, bill_nanousd, idle_nanousd FROM rolled_leases"
 MOVED_LEASES = """
@@ -196,6 +197,11 @@ def _add_leases(database: Database, moved: Iterable[Sequence[Any]]) -> None:
     if kept:
         database.execute_many(ADD_LEASE, hours)
         database.execute_many(KEEP_LEASE, kept)
+
+
+def lease_hours(database: Database) -> Iterator[tuple[int, str, str, int, int]]:
+    """Each lease's hours: hour, lease, price, nano-dollars, and nanoseconds at that price."""
+    yield from database.execute(LEASE_HOURS)
 
 
 def lease_bills(database: Database) -> dict[tuple[str, str], int]:

@@ -178,6 +178,20 @@ def test_an_audit_names_what_has_another_price_than_it_ran_up_at(place: Place) -
     assert all(one.row.endswith(f" {EDGE_PRICE.price_id}") for one in found)
 
 
+def test_an_audit_names_the_hours_between_which_a_leases_money_was_moved(day: Place) -> None:
+    """Though all that it cost is right."""
+    lease_id = day.rows(f"SELECT lease_id FROM lease_hours WHERE hour = {FIRST_HOUR + 1} ORDER BY 1 LIMIT 1")[0][0]
+    for hour, sign in ((FIRST_HOUR + 1, "+"), (FIRST_HOUR + 3, "-")):
+        day.change(
+            f"UPDATE lease_hours SET bill_nanousd = bill_nanousd {sign} 10000 WHERE hour = {hour} AND lease_id = '{lease_id}'"
+        )
+    found = audit(day.address).findings
+    assert [(one.table, int(one.row.split()[0]), int(one.stored) - int(one.should_be)) for one in found] == [
+        ("lease_hours", FIRST_HOUR + 1, 10_000),
+        ("lease_hours", FIRST_HOUR + 3, -10_000),
+    ]
+
+
 def test_vacuum_between_two_rolls_changes_nothing(day_in_a_file: Place) -> None:
     day = day_in_a_file
     day.change("DELETE FROM charges WHERE attempt_id = 'req_0.1'", "VACUUM")
