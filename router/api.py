@@ -76,10 +76,10 @@ def build_api(
     async def explained(request: Request, endpoint: Endpoint | None = None) -> Response:
         members = parse_object(await _bounded_body(request, pipeline.deployment.server.body_bytes_max))
         found = endpoint or _endpoint_of(members)
-        inference_request, decision = pipeline.explain(
+        inference_request, decision, policy = pipeline.explain(
             _headers(request), _address(request), found, members, new_request_id()
         )
-        answer = explain(inference_request, decision, pipeline.deployment.finder.lessons)
+        answer = explain(inference_request, decision, pipeline.deployment.finder.lessons, policy)
         return Response(orjson.dumps(answer), media_type="application/json")
 
     add_refusal_handlers(api)

@@ -23,7 +23,7 @@ from router.conversation import Conversation, Header, by_name
 from router.deployment import Deployment
 from router.dispatch.names import StrangersNames
 from router.dispatch.watchdog import Deadline, Watchdog
-from router.domain.decision import Decision, Prediction
+from router.domain.decision import Decision, Policy, Prediction
 from router.domain.request import GENERATING, NO_TERMS, Endpoint, InferenceRequest
 from router.errors import BackendTimedOut, DeadlinePassed, Unauthenticated
 from router.failover import Failover
@@ -168,8 +168,8 @@ class Pipeline:
 
     def explain(
         self, headers: Sequence[Header], address: str, endpoint: Endpoint, members: dict[str, Any], request_id: str
-    ) -> tuple[InferenceRequest, Decision]:
-        """What would be decided for this body now. Nothing is dispatched."""
+    ) -> tuple[InferenceRequest, Decision, Policy]:
+        """What would be decided for this body now, and by what. Nothing is dispatched."""
         deployment = self.deployment
         identity = self.authenticate(headers, address, deployment)
         parsed = parse(endpoint, members, deployment.bounds)
@@ -177,7 +177,8 @@ class Pipeline:
         size = len(orjson.dumps(members))
         request = inference_request(request_id, identity, endpoint, parsed, size, terms, deployment)
         accounts = self._bursar.of(identity.tenant, identity.api_key_name)
-        return request, self.decide(request, identity, deployment, self.classify(request), accounts)
+        named = deployment.policies.pick(identity.tenant, request.model, self._clock.now_ns())
+        return request, self.decide(request, identity, deployment, self.classify(request), accounts), named.policy
 
     def authenticate(self, headers: Sequence[Header], address: str, deployment: Deployment) -> Identity:
         try:

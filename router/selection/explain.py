@@ -2,26 +2,35 @@
 
 from typing import Any
 
-from router.domain.decision import Candidate, Choice, Decision
+from pydantic import BaseModel
+
+from router.domain.budget import dollars
+from router.domain.decision import Candidate, Choice, Decision, Policy
 from router.domain.money import usd_text
 from router.domain.request import InferenceRequest, Terms
 from router.pricing.yields import answer_kind
 from router.selection.lessons import Lessons
+
+EXCLUSIONS_SUMMED_UP = 3
 
 
 def explain(
     request: InferenceRequest,
     decision: Decision,
     lessons: Lessons | None = None,
+    policy: Policy | None = None,
 ) -> dict[str, Any]:
-    """What was seen of the request and predicted, how every candidate ranks and why, and why the others are none.
+    """What was seen of the request and predicted, how every candidate ranks and why, and why the others are none; and the
+    whole in a few sentences.
 
     Money in USD and nano-dollars. lessons: what was learned of the candidates, which is in their forecasts and quotes.
+    policy: the one that ranked them.
     """
     prediction = decision.prediction
     length = lessons.lengths.of(request, prediction) if lessons else None
     kind = answer_kind(request, prediction.category if prediction is not None else "")
     return {
+        "summary": _summary(decision),
         "features": {
             "model": request.model,
             "endpoint": request.endpoint.value,
@@ -34,6 +43,7 @@ def explain(
             "terms": _terms(request.terms),
         },
         "policy": decision.policy,
+        "policy_parameters": policy.model_dump(mode="json") if isinstance(policy, BaseModel) else {},
         "baseline": decision.baseline,
         "is_degraded": decision.is_degraded,
         "prediction": prediction
@@ -50,6 +60,32 @@ def explain(
             for exclusion in decision.exclusions
         ],
     }
+
+
+def _summary(decision: Decision) -> str:
+    sentences = []
+    if decision.choices:
+        first, *others = decision.choices
+        one = first.candidate
+        sentences.append(
+            f"{one.replica.id} would answer, by `{decision.policy}`: {first.reason}. Its quality is taken to be"
+            f" {one.quality:.2f}, its first token is expected in {one.ttft_seconds:.2f} s, and of some"
+            f" {one.completion_tokens:.0f} tokens the last in {one.end_seconds:.1f} s; it would add"
+            f" {dollars(one.marginal_nanousd)} to the bill."
+        )
+        if others:
+            next_one = others[0].candidate
+            sentences.append(
+                f"If it fails, {next_one.replica.id} is next: {others[0].reason} (quality {next_one.quality:.2f},"
+                f" {next_one.ttft_seconds:.2f} s, {dollars(next_one.marginal_nanousd)})."
+            )
+    if decision.is_degraded:
+        sentences.append("A budget is nearly spent, so that dearer tiers or pools were left out.")
+    if decision.exclusions:
+        told = [f"{one.replica or one.backend}: {one.why}" for one in decision.exclusions[:EXCLUSIONS_SUMMED_UP]]
+        more = len(decision.exclusions) - len(told)
+        sentences.append(f"Left out: {'; '.join(told)}{f'; and {more} more' if more else ''}.")
+    return " ".join(sentences)
 
 
 def _terms(terms: Terms) -> dict[str, Any]:

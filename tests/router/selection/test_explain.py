@@ -13,7 +13,8 @@ def test_a_decision_is_explained_in_full_and_without_addresses(fleet, ask) -> No
     request, prediction = ask(), Prediction(0.9, 120.0, "chat", 0.1)
     candidates, exclusions = fleet.find(request, prediction)
     choices = QualityFloor().rank(request, candidates)
-    told = explain(request, Decision("quality_floor", choices, exclusions, prediction, "edge-large"))
+    decision = Decision("quality_floor", choices, exclusions, prediction, "edge-large")
+    told = explain(request, decision, policy=QualityFloor(quality_min=0.6))
 
     assert json.loads(json.dumps(told)) == told
     assert told["prediction"] == {
@@ -34,6 +35,11 @@ def test_a_decision_is_explained_in_full_and_without_addresses(fleet, ask) -> No
     assert marginal["nanousd"] == choices[0].candidate.quote.marginal_nanousd
     assert marginal["usd"] == f"0.{marginal['nanousd']:09d}"
     assert "http://" not in json.dumps(told)
+    assert told["policy_parameters"] == {"quality_min": 0.6, "ttft_seconds_max": 2.0, "tpot_seconds_max": None}
+    summary = told["summary"]
+    assert summary.startswith(f"{first['replica']} would answer, by `quality_floor`: {ON_TIME}. Its quality is taken")
+    assert f"If it fails, {told['ranking'][1]['replica']} is next: " in summary
+    assert summary.endswith("Left out: edge-small/1: failed 5 times in a row.")
 
 
 def test_without_a_prediction_there_is_none(fleet, ask) -> None:
