@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import click
 import pytest
@@ -41,3 +42,16 @@ def test_a_command_that_cannot_be_loaded_leaves_the_help_of_the_others(monkeypat
     assert result.exit_code == 0
     assert "(cannot be loaded: No module named 'no')" in result.stdout
     assert "check" in result.stdout
+
+
+def test_a_file_that_cannot_be_written_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    @click.command()
+    def write() -> None:
+        (tmp_path / "file" / "in it").write_text("")
+
+    monkeypatch.setattr(main, "get_command", lambda *_: write)
+    result = CliRunner().invoke(main, ["write"])
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: {tmp_path / 'file' / 'in it'}: Not a directory\n"
