@@ -90,7 +90,7 @@ ReportRow = tuple[int, str, str, int, str]
 # The kind of a row of `reports` that has many events, as a JSON list. So many at most: a journal that was stuck writes all
 # that waited at once.
 SEVERAL = "several"
-EVENTS_PER_ROW = 100
+EVENTS_PER_ROW = 500
 REPORT_MEMBERS = ("seq", "subject", "kind", "at_ns", "detail")
 REPORT_COLUMNS = ("worker", *REPORT_MEMBERS)
 CORRECTION_COLUMNS = ("seq", "booked_ns", "corrected_nanousd", *rows.CHARGE_COLUMNS)
