@@ -83,7 +83,7 @@ class Told:
 
 TellsEvent = tuple[str, str, int, tuple[Any, ...] | None]
 """One event as a worker writes it down: subject, kind, at_ns, and what it says beyond that: an opened whether it is streamed and
-then `rows.opening_members`, a closed `rows.closing_members`."""
+then `rows.opening_members`, a closed `rows.told_closing_members`."""
 ReportRow = tuple[int, str, str, int, str]
 """By REPORT_MEMBERS: whose it is, is known when it is written."""
 
