@@ -75,6 +75,10 @@ bench: setup ## what each step of a request costs, in microseconds
 	@$(BIN)/python -m load.bench.idle_streams
 	@$(BIN)/python -m load.bench.scrapes
 
+.PHONY: bench-books
+bench-books: setup ## what the books cost a worker that serves, beside one that keeps none (about 3 minutes)
+	@$(BIN)/python -m load.bench.books_served
+
 .PHONY: bench-ledger
 bench-ledger: setup ## what the ledger's stores keep up with, and what a request takes in each (about 2 minutes)
 	@$(BIN)/python -m load.bench.ledger_throughput

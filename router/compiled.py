@@ -36,6 +36,7 @@ MODULES = (
     "router/pricing/amounts.py",
     "router/pricing/classes.py",
     "router/pricing/cost.py",
+    "router/pricing/estimate.py",
     "router/pricing/forecast.py",
     "router/pricing/meter.py",
     "router/pricing/quote.py",

@@ -22,16 +22,21 @@ from router.pricing.amounts import (
 )
 from router.pricing.classes import Parts, leased_parts, rated_parts
 from router.pricing.cost import rates_for
+from router.pricing.estimate import Share
 from router.pricing.price import MeteredPrice
 
 # The fault of an attempt whose router died before it could say how it ended.
 ROUTER_DIED = "router_died"
 
+# Looked up once, and not for every charge.
+PRICED, UNPRICED = CostStatus.PRICED, CostStatus.UNPRICED
+
 
 @dataclass(slots=True, eq=False)
 class OpenAttempt:
     """An attempt in flight. seq: its place in the journal, None for one that is neither journalled nor metered. worker: who
-    has told of it, "" where nobody had to. prefill_nanousd: what it had run up at its first token."""
+    has told of it, "" where nobody had to. lease: the one whose meter has it; share: of an estimate, where there is no meter.
+    prefill_nanousd: what it had run up at its first token."""
 
     facts: AttemptFacts
     billing: Billing
@@ -40,6 +45,7 @@ class OpenAttempt:
     opened_ns: int
     worker: str = ""
     lease: RunningLease | None = None
+    share: Share | None = None
     seq: int | None = None
     first_token_ns: int | None = None
     prefill_nanousd: int | None = None
@@ -54,18 +60,35 @@ class OpenAttempt:
         return "" if self.basis.price is None else self.basis.price.price_id
 
 
-def charge_of(
-    attempt: OpenAttempt, end: AttemptEnd, leased_nanousd: int | None, at_ns: int, *, is_bare: bool = False
-) -> Charge:
-    """leased_nanousd: its share of its lease; None without a lease. is_bare: only how it ended, its usage and its cost, which an
-    answer says and a budget is settled at, where the books are kept elsewhere: the rest is decided there."""
-    facts, price = attempt.facts, attempt.basis.price
+def bare_charge(attempt: OpenAttempt, end: AttemptEnd, leased_nanousd: int | None, at_ns: int) -> Charge:
+    """Only how it ended, its usage and its cost, which an answer says and a budget is settled at, where the books are kept
+    elsewhere: the rest is decided there. leased_nanousd: as of `charge_of`."""
+    usage = believable_usage(end, attempt.facts)
+    cost, opened_ns = _cost(attempt, leased_nanousd, usage, end.status), attempt.opened_ns
+    return Charge(  # for every answer, and so made in the quickest way
+        attempt.facts,
+        attempt.billing._value_,
+        attempt.price_id,
+        opened_ns,
+        attempt.first_token_ns,
+        at_ns if at_ns > opened_ns else opened_ns,
+        end.status,
+        end.fault,
+        end.http_status,
+        usage,
+        UNPRICED if cost is None else PRICED,
+        cost,
+        None,
+    )
+
+
+def charge_of(attempt: OpenAttempt, end: AttemptEnd, leased_nanousd: int | None, at_ns: int) -> Charge:
+    """leased_nanousd: its share of its lease; None without a lease."""
+    facts = attempt.facts
     usage = believable_usage(end, facts)
-    cost, standard, baseline = leased_nanousd, None, None
-    cost_parts = standard_parts = None
-    if cost is None and attempt.billing is Billing.METERED and isinstance(price, MeteredPrice):
-        cost = metered_amount(price, usage, end.status)
-    if cost is not None and not is_bare:
+    cost = _cost(attempt, leased_nanousd, usage, end.status)
+    standard = baseline = cost_parts = standard_parts = None
+    if cost is not None:
         standard = cost if leased_nanousd is None else standard_amount(attempt.basis, usage)
         baseline = baseline_amount(facts, end.status, attempt.baseline, usage, cost)
         cost_parts, standard_parts = _parts(attempt, cost, standard, usage)
@@ -80,7 +103,7 @@ def charge_of(
         fault=end.fault,
         http_status=end.http_status,
         usage=usage,
-        cost_status=CostStatus.UNPRICED if cost is None else CostStatus.PRICED,
+        cost_status=UNPRICED if cost is None else PRICED,
         cost_nanousd=cost,
         standard_nanousd=standard,
         baseline_nanousd=baseline,
@@ -106,10 +129,18 @@ def lost_charge(opening: Opening, opened_ns: int, leased_nanousd: int | None, at
         fault=ROUTER_DIED,
         http_status=0,
         usage=estimated_usage(opening.facts),
-        cost_status=CostStatus.UNPRICED if cost is None else CostStatus.PRICED,
+        cost_status=UNPRICED if cost is None else PRICED,
         cost_nanousd=cost,
         standard_nanousd=opening.estimate_nanousd,
     )
+
+
+def _cost(attempt: OpenAttempt, leased_nanousd: int | None, usage: Usage, status: AttemptStatus) -> int | None:
+    if leased_nanousd is None and attempt.billing is Billing.METERED:
+        price = attempt.basis.price
+        if isinstance(price, MeteredPrice):
+            return metered_amount(price, usage, status)
+    return leased_nanousd
 
 
 def _parts(attempt: OpenAttempt, cost: int, standard: int | None, usage: Usage) -> tuple[Parts | None, Parts | None]:

@@ -9,7 +9,7 @@ what a metered one cost is exact.
 from collections.abc import Iterable, Mapping
 
 from router.accounting.accountant import Accountant
-from router.accounting.charging import OpenAttempt, charge_of
+from router.accounting.charging import OpenAttempt, bare_charge
 from router.domain.attempt import AttemptEnd, Charge
 from router.domain.fleet import Backend, Billing
 from router.ledger.journals import WorkerJournal
@@ -17,7 +17,7 @@ from router.ledger.rows import opening_members
 from router.ledger.store import EventKind
 from router.pricing.amounts import estimated_usage
 from router.pricing.cost import list_cost
-from router.pricing.estimate import ReplicaEstimate, Share
+from router.pricing.estimate import ReplicaEstimate
 from router.pricing.price import LeasedPrice, MeteredPrice, Price
 from router.pricing.profile import EngineProfile
 
@@ -30,7 +30,6 @@ class Reporter(Accountant):
     def __init__(self, journal: WorkerJournal) -> None:
         self._journal = journal
         self._replicas: dict[str, ReplicaEstimate] = {}
-        self._shares: dict[str, Share] = {}  # by attempt
         super().__init__(journal)
 
     def set_fleet(
@@ -78,7 +77,7 @@ class Reporter(Accountant):
             replica = self._replicas.get(facts.replica)
             if replica is None:
                 replica = self._replicas[facts.replica] = ReplicaEstimate(price.nanousd_per_hour, at_ns)
-            self._shares[attempt_id] = replica.open(
+            attempt.share = replica.open(
                 basis.profile, prompt_tokens, cached_tokens, completion_tokens, at_ns, is_streaming=is_streaming
             )
         said = is_streaming, opening_members(facts, attempt.billing._value_, attempt.price_id, expected_nanousd)
@@ -90,7 +89,7 @@ class Reporter(Accountant):
         if attempt is None or attempt.first_token_ns is not None:
             return
         attempt.first_token_ns = at_ns
-        share = self._shares.get(attempt_id)
+        share = attempt.share
         if share is not None and share.replica.first_token(share, at_ns):
             self._journal.report(attempt_id, FIRST_TOKEN, at_ns, None)
 
@@ -98,9 +97,8 @@ class Reporter(Accountant):
         attempt = self._attempts.pop(attempt_id, None)
         if attempt is None:
             return self._closed[attempt_id]
-        share = self._shares.pop(attempt_id, None)
-        cost = None if share is None else share.replica.close(share, at_ns)
-        charge = charge_of(attempt, end, cost, at_ns, is_bare=True)
+        share = attempt.share
+        charge = bare_charge(attempt, end, None if share is None else share.replica.close(share, at_ns), at_ns)
         if attempt.seq is not None:
             self._journal.report_end(charge, at_ns)
         self._remember(charge)

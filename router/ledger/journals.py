@@ -50,6 +50,7 @@ log = structlog.get_logger(__name__)
 
 # How far behind the accountant may be of what workers see: time is booked up to the oldest beat.
 BEAT_SECONDS = 0.2
+CLOSED = EventKind.CLOSED._value_
 # How long the ledger may take to say whether it has booked another's.
 BOOKED_SECONDS_MAX = 5.0
 
@@ -188,8 +189,8 @@ class WorkerJournal:
             if at_ns < self._told_ns:
                 at_ns = self._told_ns
             self._told_ns = at_ns
-            said = rows.closing_members(charge, at_ns)
-            self._waiting.append((charge.facts.attempt_id, EventKind.CLOSED._value_, at_ns, said))
+            said = rows.told_closing_members(charge, at_ns)
+            self._waiting.append((charge.facts.attempt_id, CLOSED, at_ns, said))
             self._seq = seq = self._seq + 1
         if not self._work.is_set():
             self._work.set()

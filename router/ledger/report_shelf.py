@@ -30,6 +30,7 @@ from router.ledger.schema import open_shared, turns_of
 from router.ledger.spending import prepare_spending
 from router.ledger.spool import DRAIN_BYTES, DRAIN_SECONDS, SpoolFile, SpoolTaken
 from router.ledger.store import LedgerError
+from router.ledger.telling import prepare_to_tell, tell_at_once
 from router.ledger.workers import WorkerState
 
 log = structlog.get_logger(__name__)
@@ -79,6 +80,7 @@ class ReportShelf:
                 self.ledger_id = prepare_spending(database)
                 self.worker = self.identity
                 _register(database, self.worker, at_ns, 0)
+            prepare_to_tell(database)
             self.lease_prices = read_lease_prices(database)
             self.awake_before = workers.read_awake(database)
             if spool is not None and isinstance(address, PostgresAddress):
@@ -92,7 +94,7 @@ class ReportShelf:
         """Bytes that wait in it, and those there is room for; None without one."""
         return None if self._spool is None else (self._spool.size_bytes, self._spool.bytes_max)
 
-    def put(self, reports: Sequence[Sequence[Any]], prices: Mapping[str, str], beat: Beat) -> None:
+    def put(self, reports: Sequence[workers.ReportRow], prices: Mapping[str, str], beat: Beat) -> None:
         """Durable when it returns; whatever it raises, it is to be asked again. reports: by `workers.REPORT_MEMBERS`."""
         self._attend()
         database, spool = self._database, self._spool
@@ -149,22 +151,27 @@ class ReportShelf:
     # The ledger
 
     def _tell(
-        self, database: Database, reports: Sequence[Sequence[Any]], prices: Mapping[str, str], beat: Beat
+        self, database: Database, reports: Sequence[workers.ReportRow], prices: Mapping[str, str], beat: Beat
     ) -> None:
-        """In one transaction, with the beat."""
+        """In one transaction, with the beat; and hear of the others, now and then."""
         seq = reports[-1][0] if reports else self._told_seq
-        with self._turns, transaction(database):
-            worker = _tell(database, self.worker, reports, prices, beat, seq)
-            others = None
-            if not reports or beat.watermark_ns >= self._hear_at_ns:
-                others = workers.read_elsewhere(database, worker, beat.watermark_ns - ELSEWHERE_NS)
-        if worker != self.worker:
-            log.error("was silent for too long and taken for dead; goes on as another", was=self.worker, is_now=worker)
-            self.worker = worker
+        if len(reports) > 1 or prices or not self._tell_at_once(database, reports, beat, seq):
+            with self._turns, transaction(database):
+                worker = _tell(database, self.worker, reports, prices, beat, seq)
+            if worker != self.worker:
+                log.error(
+                    "was silent for too long and taken for dead; goes on as another", was=self.worker, is_now=worker
+                )
+                self.worker = worker
         self._told_seq = seq
-        if others is not None:
-            self.elsewhere, self.awake = others
+        if not reports or beat.watermark_ns >= self._hear_at_ns:
+            since_ns = beat.watermark_ns - ELSEWHERE_NS
+            self.elsewhere, self.awake = workers.read_elsewhere(database, self.worker, since_ns)
             self._hear_at_ns = beat.watermark_ns + self._hear_ns
+
+    def _tell_at_once(self, database: Database, reports: Sequence[workers.ReportRow], beat: Beat, seq: int) -> bool:
+        with self._turns:
+            return tell_at_once(database, _members(self.worker, beat, seq), reports[0] if reports else None)
 
     def _lose(self, error: Exception) -> None:
         """The session is given up: what came of its last transaction is not known."""
@@ -258,13 +265,13 @@ class _Part(NamedTuple):
 
     worker: str
     watermark_ns: int
-    reports: list[Sequence[Any]]
+    reports: list[workers.ReportRow]
     prices: dict[str, str]
 
 
 def _oldest(spool: SpoolFile) -> tuple[int, int, _Part]:
     number, size_bytes, texts = spool.oldest(DRAIN_BYTES)
-    reports: list[Sequence[Any]] = []
+    reports: list[workers.ReportRow] = []
     prices: dict[str, str] = {}
     worker, watermark_ns = "", 0
     for text in texts:
@@ -277,7 +284,7 @@ def _oldest(spool: SpoolFile) -> tuple[int, int, _Part]:
 def _tell(
     database: Database,
     worker: str,
-    reports: Sequence[Sequence[Any]],
+    reports: Sequence[workers.ReportRow],
     prices: Mapping[str, str],
     beat: Beat,
     seq: int,
@@ -289,19 +296,24 @@ def _tell(
     """
     for price in prices.items():
         database.execute(WRITE_PRICE, dict(zip(PRICE_COLUMNS, rows.price_row(*price), strict=True)))
-    members = {
-        "watermark_ns": beat.watermark_ns,
-        "seq": seq,
-        "in_flight": beat.in_flight,
-        "awake": beat.awake,
-        "state": beat.state.value,
-    }
-    while (booked := database.execute(workers.BEAT, members | {"worker": worker}).fetchone()) is None:
+    while (booked := database.execute(workers.BEAT, _members(worker, beat, seq)).fetchone()) is None:
         worker = workers.renamed(worker)  # or it was already, and nobody knows: then it is found
         _register(database, worker, beat.watermark_ns, workers.first_seq(reports[0]) - 1 if reports else seq)
     told = [(worker, *report) for report in reports if report[0] > booked[0]]
     database.insert_new("reports", workers.REPORT_COLUMNS, told)
     return worker
+
+
+def _members(worker: str, beat: Beat, seq: int) -> dict[str, Any]:
+    """Of `workers.BEAT`."""
+    return {
+        "worker": worker,
+        "watermark_ns": beat.watermark_ns,
+        "seq": seq,
+        "in_flight": beat.in_flight,
+        "awake": beat.awake,
+        "state": beat.state._value_,
+    }
 
 
 def _register(database: Database, worker: str, at_ns: int, seq: int) -> None:

@@ -229,18 +229,22 @@ def opening_from_members(subject: str, members: list[Any], *, is_streaming: bool
 
 def closing_members(charge: Charge, at_ns: int) -> tuple[Any, ...]:
     """How the attempt ended: all of its charge that neither its opening says nor the meter or a price decides."""
-    opened_ns, first_token_ns = charge.opened_ns, charge.first_token_ns
+    return *told_closing_members(charge, at_ns), *_beyond(charge)
+
+
+def told_closing_members(charge: Charge, at_ns: int) -> tuple[Any, ...]:
+    """Without the members at the end, which a worker's charge does not have: the accountant decides them."""
+    opened_ns, first_token_ns, ended_ns = charge.opened_ns, charge.first_token_ns, charge.ended_ns
     return (
         charge.status._value_,
         charge.fault,
         charge.http_status,
-        charge.ended_ns - at_ns,
-        charge.ended_ns - opened_ns,
+        ended_ns - at_ns,
+        ended_ns - opened_ns,
         None if first_token_ns is None else first_token_ns - opened_ns,
         charge.standard_nanousd,
         charge.baseline_nanousd,
         _usage(charge.usage),
-        *_beyond(charge),
     )
 
 

@@ -83,14 +83,14 @@ class Told:
 
 TellsEvent = tuple[str, str, int, tuple[Any, ...] | None]
 """One event as a worker writes it down: subject, kind, at_ns, and what it says beyond that: an opened whether it is streamed and
-then `rows.opening_members`, a closed `rows.closing_members`."""
+then `rows.opening_members`, a closed `rows.told_closing_members`."""
 ReportRow = tuple[int, str, str, int, str]
 """By REPORT_MEMBERS: whose it is, is known when it is written."""
 
 # The kind of a row of `reports` that has many events, as a JSON list. So many at most: a journal that was stuck writes all
 # that waited at once.
 SEVERAL = "several"
-EVENTS_PER_ROW = 100
+EVENTS_PER_ROW = 500
 REPORT_MEMBERS = ("seq", "subject", "kind", "at_ns", "detail")
 REPORT_COLUMNS = ("worker", *REPORT_MEMBERS)
 CORRECTION_COLUMNS = ("seq", "booked_ns", "corrected_nanousd", *rows.CHARGE_COLUMNS)
