@@ -1,10 +1,11 @@
-"""What keeping the books costs a request of a worker that serves: `python -m load.bench.books_served [RATE ...]`.
+"""What keeping the books costs a request of a worker that serves: `python -m load.bench.books_served`.
 
 Two routers as beside a `jeton accountant` (`ledger.accountant: apart`), each a process of its own, one of them without books:
 nothing is written down there, nobody reckons, and every attempt is charged alike. Both are sent the same streamed requests at
 the same rate, one after the other, a second each, time and again. Told are microseconds of CPU a request, of all threads of a
 process, system calls included: what each spends, and what the one with books spends more, as the median of all pairs of
-seconds and its quartiles. The caches are as a server's are; on a machine that does other work too only many pairs tell something.
+seconds and its quartiles. The caches are as a server's are; on a machine that does other work too only many pairs tell something,
+and two processes of the same code differ by some microseconds, so that it takes several runs to tell 40 from 35.
 Nobody books what is told meanwhile: the accountant's work is not a worker's.
 
 `load.bench.books` tells the parts, in a process that does nothing else.
@@ -24,6 +25,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import NamedTuple, cast
 
+import click
 import orjson
 import uvloop
 from rich.console import Console
@@ -105,17 +107,28 @@ class Spent(NamedTuple):
         return self.with_us - self.without_us
 
 
-def main(rates: tuple[int, ...] = RATES) -> None:
+@click.command()
+@click.argument("rates", type=click.IntRange(1), nargs=-1)
+@click.option(
+    "--ledger", "url", help="A database of PostgreSQL that is there and empty; else each has a file of SQLite."
+)
+@click.option("--serve", "config", type=click.Path(path_type=Path), hidden=True)
+@click.option(WITHOUT, "is_without", is_flag=True, hidden=True)
+def main(rates: tuple[int, ...], url: str | None, config: Path | None, is_without: bool) -> None:
+    """RATES: requests a second."""
+    if config is not None:
+        serve_from(config, is_without=is_without)
+        return
     table = Table("requests/s", "with µs", "without µs", "books µs", "quartiles", title="a worker's CPU, a request")
     for column in table.columns:
         column.justify = "right"
     key = new_api_key()
     with (
         socket.create_server(("127.0.0.1", 0), backlog=4096) as engine,
-        router(engine, key) as with_books,
-        router(engine, key, WITHOUT) as without,
+        router(engine, key, url) as with_books,
+        router(engine, key, url, WITHOUT) as without,
     ):
-        found = uvloop.run(measure(engine, with_books, without, key, rates, PAIRS))
+        found = uvloop.run(measure(engine, with_books, without, key, rates or RATES, PAIRS))
     for rate, pairs in found.items():
         low, middle, high = quantiles([pair.books_us for pair in pairs], n=4)
         with_us, without_us = median(pair.with_us for pair in pairs), median(pair.without_us for pair in pairs)
@@ -124,9 +137,11 @@ def main(rates: tuple[int, ...] = RATES) -> None:
 
 
 class Router(NamedTuple):
+    """file: of its ledger, where that is one."""
+
     port: int
     process: "subprocess.Popen[bytes]"
-    ledger: Path
+    file: Path
 
     @property
     def cpu_seconds(self) -> float:
@@ -135,21 +150,22 @@ class Router(NamedTuple):
 
 
 @contextmanager
-def router(engine: socket.socket, key: str, *options: str) -> Iterator[Router]:
-    """With a ledger of its own. options: WITHOUT, or nothing."""
+def router(engine: socket.socket, key: str, url: str | None, *options: str) -> Iterator[Router]:
+    """url: of its ledger; None: a file of its own. options: WITHOUT, or nothing."""
     with tempfile.TemporaryDirectory() as directory:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         config = CONFIG.format(port=port, streams=2000, hash=api_key_hash(key, b""), engine=engine.getsockname()[1])
-        ledger = Path(directory) / "ledger.sqlite"
-        (Path(directory) / "router.yaml").write_text(f"ledger: {{path: {ledger}, accountant: apart}}\n{config}")
+        file = Path(directory) / "ledger.sqlite"
+        place = f"path: {file}" if url is None else f'url: "{url}", spool: {{path: {directory}/spool}}'
+        (Path(directory) / "router.yaml").write_text(f"ledger: {{{place}, accountant: apart}}\n{config}")
         (Path(directory) / "prices.yaml").write_text(PRICES)
-        command = [sys.executable, "-m", "load.bench.books_served", f"{directory}/router.yaml", *options]
+        command = [sys.executable, "-m", "load.bench.books_served", f"--serve={directory}/router.yaml", *options]
         environment = {name: value for name, value in os.environ.items() if name != PEPPER}
         with (Path(directory) / "log").open("wb") as log:
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         try:
-            yield Router(port, process, ledger)
+            yield Router(port, process, file)
         except RuntimeError:
             print((Path(directory) / "log").read_text()[-2000:], file=sys.stderr)
             raise
@@ -158,11 +174,11 @@ def router(engine: socket.socket, key: str, *options: str) -> Iterator[Router]:
             process.wait()
 
 
-def serve_from(config: str, *options: str) -> None:
+def serve_from(config: Path, *, is_without: bool) -> None:
     """As `jeton serve`."""
-    if WITHOUT in options:
+    if is_without:
         vars(books).update(Reporter=NoBooks, WorkerJournal=NoJournal)
-    serve(["--config", config])
+    serve(["--config", str(config)])
 
 
 async def measure(
@@ -267,6 +283,10 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its type
 
+    def connection_lost(self, error: Exception | None) -> None:
+        if self in self._idle:  # for too long, says the router
+            self._idle.remove(self)
+
     def ask(self, request: bytes) -> "asyncio.Future[bytes]":
         self._read = b""
         self._answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -281,7 +301,4 @@ class Connection(asyncio.Protocol):
 
 
 if __name__ == "__main__":
-    if any(argument.endswith(".yaml") for argument in sys.argv[1:]):
-        serve_from(*sys.argv[1:])
-    else:
-        main(tuple(map(int, sys.argv[1:])) or RATES)
+    main()

@@ -18,13 +18,13 @@ def test_both_routers_answer_all_and_one_of_them_writes_down_what_it_saw() -> No
     key = new_api_key()
     with (
         socket.create_server(("127.0.0.1", 0), backlog=128) as engine,
-        router(engine, key) as with_books,
-        router(engine, key, WITHOUT) as without,
+        router(engine, key, None) as with_books,
+        router(engine, key, None, WITHOUT) as without,
     ):
         found = uvloop.run(measure(engine, with_books, without, key, (RATE,), 1))
         told = []
         for one in with_books, without:
-            with reading(one.ledger) as database:
+            with reading(one.file) as database:
                 told.append([worker.reported_seq for worker in read_workers(database)])
     assert told == [[2 * RATE * EVENTS], [0]]  # it was warmed up by as many
     assert [min(pair) > 0 for pair in found[RATE]] == [True]
