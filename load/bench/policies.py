@@ -119,14 +119,14 @@ def _runs(names: Sequence[str]) -> dict[str, Mapping[str, Any]]:
 
 
 def _scenario_runs(scenario: str, names: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-    """Those that the scenario is run with in simulated time, as they are run there."""
+    """Those that the scenario is run with in simulated time, as they are run there; and what else is asked for, as it ships."""
     there = {one.called: {"policy": one.name, "parameters": one.parameters} for one in choices(scenario)}
-    if missing := set(names) - there.keys():
-        known = ", ".join(there)
+    known = {name: {"policy": name, "parameters": {}} for name in policy_names()} | there
+    if missing := set(names) - known.keys():
         raise click.BadParameter(
-            f"{scenario} is not run with {', '.join(sorted(missing))}; it is with {known}", param_hint="--policy"
+            f"there is no {', '.join(sorted(missing))}; there are {', '.join(known)}", param_hint="--policy"
         )
-    return {name: there[name] for name in names or there}
+    return {name: known[name] for name in names or there}
 
 
 def _scenario_case(

@@ -136,7 +136,7 @@ def _compose(prompt: Sequence[int], options: ReplyOptions, style: Style, *, limi
     """Everything the model would say, at least as far as `limit` tokens."""
     random = Random(language.digest(style.seed, hash(tuple(prompt)), options.variation))
     if style.completion_tokens:
-        drawn = random.choice(style.completion_tokens)
+        drawn = max(1, random.choice(style.completion_tokens) - 1)  # the token that ends it is counted, too
     else:
         median, sigma = style.completion_tokens_median, style.completion_tokens_sigma
         drawn = math.ceil(random.lognormvariate(math.log(median), sigma))
