@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from router.access.keys import api_key_hash, new_api_key
 from router.config_file import PEPPER, load
 
 HOST = "127.0.0.1"
+LEDGER = "jeton.sqlite"
 START_SECONDS_MAX = 60.0
 SETTLE_SECONDS_MAX = 60.0
 TIMEOUT_SECONDS = 3600.0
@@ -40,42 +41,30 @@ TOKENS_PER_EVENT = 8
 async def measure(name: str, policy: str, parameters: Mapping[str, Any], case: Case) -> Result:
     """One policy from an idle fleet to the last answer. Raises ConfigRefused where it cannot serve this fleet."""
     directory = Path(tempfile.mkdtemp(prefix="jeton-policies-"))
-    api_key, admin_key, pepper = new_api_key(), new_api_key(), secrets.token_hex(16)
-    description = read_fleet(case.fleet)
-    environment = {PEPPER: pepper}
-    environment |= dict.fromkeys({CLOUD_API_KEY, *key_names(description)}, secrets.token_urlsafe(16))
+    keys, description = _Keys(), read_fleet(case.fleet)
     description["policy"] = {"name": policy, "parameters": dict(parameters)}
-    admin_port = free_port()
+    environment = {PEPPER: keys.pepper}
+    environment |= dict.fromkeys({CLOUD_API_KEY, *key_names(description)}, secrets.token_urlsafe(16))
     try:
-        ledger = directory / "jeton.sqlite"
         emulation = [sys.executable, "-m", "load.demo.emulation", str(TOKENS_PER_EVENT), str(case.fleet)]
         if case.terms is not None:
             (directory / "terms.json").write_text(json.dumps(asdict(case.terms)), encoding="utf-8")
             emulation.append("terms.json")
         async with Component.running("fleet", directory, *emulation, environment=environment, is_read=True) as fleet:
             urls = json.loads(await fleet.read_line(START_SECONDS_MAX))
-            config = router_config(description, urls, {TENANT: api_key}, pepper, ledger)
-            market = SpotMarket(config, case.absences, directory, f"http://{HOST}:{admin_port}", admin_key)
-            if case.absences:
-                config = found_by_lists(config, case.absences)
-                key = {"name": "market", "hash": api_key_hash(admin_key, pepper.encode())}
-                config["admin"] = {"port": admin_port, "api_keys": [key]}
-                market.write_lists()
-            (directory / "router.yaml").write_text(json.dumps(config), encoding="utf-8")
-            shutil.copy(case.fleet.parent / description["prices"], directory)
+            market = _configure(directory, description, urls, case, keys)
             load(directory / "router.yaml", environ=environment)
             port = free_port()
             serving = (sys.executable, "-m", "router", "serve", "--host", HOST, "--port", str(port))
             async with Component.running("router", directory, *serving, environment=environment) as router:
                 url = f"http://{HOST}:{port}"
                 await ready(url, router)
-                began_seconds = time.monotonic() + LEAD_SECONDS
-                began_ns = time.time_ns() + round(LEAD_SECONDS * 1e9)
-                outcomes = await _send(case, url, api_key, market, began_seconds)
+                began_seconds, began_ns = time.monotonic() + LEAD_SECONDS, time.time_ns() + round(LEAD_SECONDS * 1e9)
+                outcomes = await _send(case, url, keys.tenant, market, began_seconds)
                 await router.end(START_SECONDS_MAX)
             await fleet.end(START_SECONDS_MAX)
-        since_ns = began_ns + round(case.warmup_seconds * 1e9)
-        bill = read_bill(ledger, metered_names(description), since_ns, began_ns + round(case.seconds * 1e9))
+        since_ns, until_ns = (began_ns + round(at * 1e9) for at in (case.warmup_seconds, case.seconds))
+        bill = read_bill(directory / LEDGER, metered_names(description), since_ns, until_ns)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     questions = case.questions()
@@ -92,6 +81,32 @@ async def measure(name: str, policy: str, parameters: Mapping[str, Any], case: C
         cached_ratio=bill.cached_tokens / max(bill.prompt_tokens, 1),
         leases=bill.lease_by_backend,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """API keys of one run: the tenant's, and that of the admin port."""
+
+    tenant: str = field(default_factory=new_api_key)
+    admin: str = field(default_factory=new_api_key)
+    pepper: str = field(default_factory=lambda: secrets.token_hex(16))
+
+
+def _configure(
+    directory: Path, description: Mapping[str, Any], urls: Sequence[str], case: Case, keys: _Keys
+) -> SpotMarket:
+    """Write what the router reads. Returns the market that takes its replicas away."""
+    config = router_config(description, urls, {TENANT: keys.tenant}, keys.pepper, directory / LEDGER)
+    admin_port = free_port()
+    market = SpotMarket(config, case.absences, directory, f"http://{HOST}:{admin_port}", keys.admin)
+    if case.absences:
+        config = found_by_lists(config, case.absences)
+        key = {"name": "market", "hash": api_key_hash(keys.admin, keys.pepper.encode())}
+        config["admin"] = {"port": admin_port, "api_keys": [key]}
+        market.write_lists()
+    (directory / "router.yaml").write_text(json.dumps(config), encoding="utf-8")
+    shutil.copy(case.fleet.parent / description["prices"], directory)
+    return market
 
 
 async def _send(case: Case, url: str, api_key: str, market: SpotMarket, began_seconds: float) -> Sequence[Outcome]:
