@@ -114,15 +114,21 @@ def library(seed: int) -> Sequence[int]:
 
 def timed_requests(workload: Workload) -> Iterator[TimedRequest]:
     """Requests at the trace's times, without end: after its last arrival the trace begins again, with other questions."""
-    arrivals = workload.trace.arrivals
+    for number, at_seconds, arrival in timed_arrivals(workload.trace):
+        tenant, body = workload.request(number, arrival)
+        yield TimedRequest(at_seconds, tenant, body)
+
+
+def timed_arrivals(trace: Trace) -> Iterator[tuple[int, float, Arrival]]:
+    """What `timed_requests` are made of: their numbers, and when they are due."""
+    arrivals = trace.arrivals
     began = arrivals[0].seconds
-    lap_seconds = workload.trace.seconds
+    lap_seconds = trace.seconds
     lap_seconds += lap_seconds / max(1, len(arrivals) - 1)  # a gap of mean length before the next lap
     numbers = count()
     for lap in count():
         for number, arrival in zip(numbers, arrivals, strict=False):
-            tenant, body = workload.request(number, arrival)
-            yield TimedRequest(arrival.seconds - began + lap * lap_seconds, tenant, body)
+            yield number, arrival.seconds - began + lap * lap_seconds, arrival
 
 
 @lru_cache(maxsize=BLOCKS_KEPT)

@@ -30,7 +30,10 @@ import click
 import uvloop
 import yaml
 
-from load.bench.policies import FLEET, FLEET_PRICES, OBJECTIVES, free_port, quantile, read_outcomes
+from load.bench.answers import read_outcomes
+from load.bench.live.case import FLEET, FLEET_PRICES, OBJECTIVES
+from load.bench.live.page import quantile
+from load.bench.live.run import free_port
 from load.demo.components import Component
 from load.demo.fleet import CLOUD_API_KEY, read_fleet, router_config
 from load.draws import Mix

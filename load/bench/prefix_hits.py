@@ -26,7 +26,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from load.bench.policies import HOST, free_port, ready
+from load.bench.live.run import HOST, free_port, ready
 from load.demo.components import Component
 from load.emulator.fleet import EmulatedFleet
 from load.emulator.spec import ReplicaSpec

@@ -20,6 +20,7 @@ CLOUD_API_KEY = "JETON_DEMO_CLOUD_API_KEY"
 
 # What a provider runs is its own affair; the emulated one answers at the pace of four H100.
 CLOUD_PROFILE = "h100x4-llama-3.1-70b-bf16"
+NO_PROFILES: Mapping[str, str] = {}
 
 # Answers as long as those of the trace that arrives (load/data/README.md): p50 181, p90 429 tokens.
 STYLE = Style(completion_tokens_median=181.0, completion_tokens_sigma=0.673)
@@ -46,14 +47,18 @@ def places(fleet: Mapping[str, Any]) -> list[Place]:
     return [Place(pool["name"], backend["name"]) for pool in fleet["pools"] for backend in pool["backends"]]
 
 
-def replica_specs(fleet: Mapping[str, Any], cloud_api_key: str) -> list[ReplicaSpec]:
-    """What to emulate, in the file's order."""
+def replica_specs(
+    fleet: Mapping[str, Any], cloud_api_key: str, metered_profiles: Mapping[str, str] = NO_PROFILES
+) -> list[ReplicaSpec]:
+    """What to emulate, in the file's order. metered_profiles: what providers run, by backend, where it is not CLOUD_PROFILE."""
     specs: list[ReplicaSpec] = []
     for backend in _backends(fleet):
         is_cloud = backend.get("engine") == "openai"
         spec = ReplicaSpec(
             model=backend.get("served_model", backend["model"]),
-            profile=profile_named(CLOUD_PROFILE) if is_cloud else profile_in(fleet, backend["profile"]),
+            profile=profile_named(metered_profiles.get(backend["name"], CLOUD_PROFILE))
+            if is_cloud
+            else profile_in(fleet, backend["profile"]),
             dialect=Dialect.OPENAI if is_cloud else Dialect.VLLM,
             api_key=cloud_api_key if is_cloud else None,
             context_tokens=backend["context_tokens"],

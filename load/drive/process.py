@@ -81,7 +81,13 @@ class Driver:
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def run(self, pipe: Connection) -> None:
+        """Send, and report meanwhile."""
         reports = asyncio.create_task(self._report(pipe))
+        await self.send()
+        reports.cancel()
+
+    async def send(self) -> None:
+        """All that is due, and wait for the answers."""
         connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)
         timeout = aiohttp.ClientTimeout(total=self._errand.timeout_seconds, sock_connect=CONNECT_SECONDS_MAX)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False) as http:
@@ -93,7 +99,6 @@ class Driver:
             for task in self._under_way:
                 task.cancel()
             await asyncio.gather(*self._under_way, return_exceptions=True)
-        reports.cancel()
 
     def _now(self) -> float:
         return time.monotonic() - self._began_seconds

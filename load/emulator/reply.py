@@ -67,7 +67,8 @@ class ReplyOptions:
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How the model writes. Lengths are lognormal: their median, and the sigma of the logarithm.
+    """How the model writes. Lengths are lognormal: their median, and the sigma of the logarithm; or they are drawn from
+    completion_tokens, where it has any.
 
     reasoning_share: part of the length that is thought before it is said; 0 for a model that does not reason.
     """
@@ -76,6 +77,7 @@ class Style:
     completion_tokens_median: float = 160.0
     completion_tokens_sigma: float = 0.7
     reasoning_share: float = 0.0
+    completion_tokens: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,11 @@ def plan_reply(prompt: Sequence[int], options: ReplyOptions, style: Style) -> Re
 def _compose(prompt: Sequence[int], options: ReplyOptions, style: Style, *, limit: int) -> _Draft:
     """Everything the model would say, at least as far as `limit` tokens."""
     random = Random(language.digest(style.seed, hash(tuple(prompt)), options.variation))
-    drawn = math.ceil(random.lognormvariate(math.log(style.completion_tokens_median), style.completion_tokens_sigma))
+    if style.completion_tokens:
+        drawn = max(1, random.choice(style.completion_tokens) - 1)  # the token that ends it is counted, too
+    else:
+        median, sigma = style.completion_tokens_median, style.completion_tokens_sigma
+        drawn = math.ceil(random.lognormvariate(math.log(median), sigma))
     draft = _Draft()
     called = _tools_to_call(options)
     if style.reasoning_share:

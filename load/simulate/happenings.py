@@ -5,12 +5,13 @@ goes by the seed and the replica's name, so every policy meets the same. What mu
 (`world.py`).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
+from math import inf
 from random import Random
-from typing import Self
+from typing import NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -51,6 +52,16 @@ class PreemptionConfig(_When):
 
     notice_seconds: float = Field(default=30.0, ge=0)
     back_after_seconds: float | None = Field(default=None, gt=0)
+
+
+class Absence(NamedTuple):
+    """A replica that is taken away. Seconds since the run began: of the notice, from when it is gone, and when another is in its
+    place; infinite where none is."""
+
+    replica: str
+    notice_seconds: float
+    gone_seconds: float
+    back_seconds: float
 
 
 class PriceChangeConfig(Shape):
@@ -119,6 +130,42 @@ def schedule(
         world.at(change.at_seconds, partial(world.reprice, change.backend, price))
 
 
+def absences(
+    preemptions: Iterable[PreemptionConfig], replicas: Mapping[str, Sequence[str]], until_seconds: float, seed: int
+) -> list[Absence]:
+    """When which replica is taken away in such a world, in the order of the notices: what is told of one that has had its notice,
+    or is gone, comes to nothing. replicas: by backend, at the start."""
+    notices = [
+        (at_seconds, replica, preemption)
+        for number, preemption in enumerate(preemptions)
+        for at_seconds, replica in moments(
+            preemption, replicas.get(preemption.backend, ()), until_seconds, f"{seed}/preemption {number}"
+        )
+    ]
+    there_from: dict[str, float] = {}
+    found = []
+    for at_seconds, replica, preemption in sorted(notices, key=lambda notice: notice[0]):
+        if at_seconds < there_from.get(replica, 0.0):
+            continue
+        gone = at_seconds + preemption.notice_seconds
+        back = inf if preemption.back_after_seconds is None else gone + preemption.back_after_seconds
+        there_from[replica] = back = back if back < until_seconds else inf
+        found.append(Absence(replica, at_seconds, gone, back))
+    return found
+
+
+def moments(when: _When, replicas: Iterable[str], until_seconds: float, seed: str) -> Iterator[tuple[float, str]]:
+    """When it befalls which replica; of what comes by chance, one replica after the other."""
+    if when.at_seconds is not None:
+        yield when.at_seconds, when.replica
+        return
+    assert when.every_seconds is not None
+    for replica in replicas:
+        random, at_seconds = Random(f"{seed}/{replica}"), 0.0
+        while (at_seconds := at_seconds + random.expovariate(1 / when.every_seconds)) < until_seconds:
+            yield at_seconds, replica
+
+
 def _fail(world: World, for_seconds: float, replica: str) -> None:
     world.fail(replica, for_seconds)
 
@@ -128,21 +175,6 @@ def _preempt(world: World, notice_seconds: float, back_after_seconds: float | No
 
 
 def _befall(world: World, when: _When, act: Callable[[str], None], seed: str) -> None:
-    if when.at_seconds is not None:
-        world.at(when.at_seconds, partial(act, when.replica))
-        return
-    assert when.every_seconds is not None
-    for replica in world.fleet.backends[when.backend].replicas:
-        _again(world, replica.id, 1 / when.every_seconds, act, Random(f"{seed}/{replica.id}"))
-
-
-def _again(world: World, replica: str, rate: float, act: Callable[[str], None], random: Random) -> None:
-    """At the next time that chance has for this replica, and so on until the end."""
-    at_seconds = world.now_seconds + random.expovariate(rate)
-
-    def happen() -> None:
-        act(replica)
-        _again(world, replica, rate, act, random)
-
-    if at_seconds < world.until_seconds:
-        world.at(at_seconds, happen)
+    replicas = [one.id for one in world.fleet.backends[when.backend].replicas] if when.backend else []
+    for at_seconds, replica in moments(when, replicas, world.until_seconds, seed):
+        world.at(at_seconds, partial(act, replica))

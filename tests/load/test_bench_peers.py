@@ -2,8 +2,9 @@
 
 import pytest
 
+from load.bench.answers import read_outcomes
+from load.bench.live.case import FLEET
 from load.bench.peers import CONTENDERS, Row, cells, litellm_config, markdown, quality_of, row_of
-from load.bench.policies import FLEET, read_outcomes
 from load.demo.fleet import read_fleet
 from load.draws import Mix
 from load.drive.outcome import Outcome

@@ -12,9 +12,9 @@ from typing import Any
 import click
 import yaml
 
+from load.bench.answers import read_outcomes
 from load.bench.comparison.judged import Judged, Verdicts
 from load.bench.comparison.page import MADE, RECORDED, Row, page
-from load.bench.policies import read_outcomes
 from load.simulate import table
 from load.simulate.scenario import Laboratory, PolicyChoice, Scenario
 from router.config_shape import check_shape

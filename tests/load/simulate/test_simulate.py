@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 from laboratories import DAY, Ends, MakeLaboratory, write_scenario
 
 from load.__main__ import main
+from load.simulate.happenings import Absence, PreemptionConfig, absences
 from load.simulate.scenario import Laboratory, PolicyChoice, Simulation
 from load.simulate.world import World
 from router.compiled import is_compiled
@@ -40,6 +42,34 @@ def test_a_replica_that_fails_hands_its_work_over_and_is_paid_for_all_the_same(l
     assert failing.tally.requests + failing.tally.refused.total() == calm.tally.requests
     assert edge_usd(failing) * 3600 == pytest.approx(EDGE_USD_PER_HOUR * failing.bill.lease_seconds["small"], rel=1e-6)
     assert 2 * 60 <= failing.bill.lease_seconds["small"] <= 2 * max(60.0, failing.seconds)
+
+
+@pytest.mark.parametrize(
+    ("terms", "taken"),
+    [
+        ([{"replica": "a", "at_seconds": 5}], [Absence("a", 5, 35, inf)]),
+        ([{"replica": "a", "at_seconds": 5, "back_after_seconds": 10}], [Absence("a", 5, 35, 45)]),
+        ([{"replica": "a", "at_seconds": 5, "back_after_seconds": 65}], [Absence("a", 5, 35, inf)]),  # after the end
+        ([{"replica": one, "at_seconds": at} for one, at in (("a", 9), ("b", 8))],
+         [Absence("b", 8, 38, inf), Absence("a", 9, 39, inf)]),
+        # Told again of one that is leaving or away, and once it is back.
+        ([{"replica": "a", "at_seconds": at, "notice_seconds": 4, "back_after_seconds": 6} for at in (5, 8, 14, 15, 99)],
+         [Absence("a", 5, 9, 15), Absence("a", 15, 19, 25), Absence("a", 99, 103, inf)]),
+    ],
+)  # fmt: skip
+def test_when_replicas_are_away_is_known_beforehand(terms: list[dict[str, Any]], taken: list[Absence]) -> None:
+    preemptions = [PreemptionConfig.model_validate(one) for one in terms]
+    assert absences(preemptions, {"little": ["a", "b"]}, 100.0, 1) == taken
+
+
+def test_what_is_known_beforehand_comes_about(laboratory: MakeLaboratory) -> None:
+    preemption = {"backend": "small", "every_seconds": 15, "notice_seconds": 2, "back_after_seconds": 5}
+    this = laboratory(**ONLY_EDGE, preemptions=[preemption])
+    replicas = {one.name: [replica.id for replica in one.replicas] for one in this.loaded.backends}
+    for seed in (1, 2, 3):
+        known = absences(this.scenario.preemptions, replicas, this.scenario.seconds, seed)
+        assert len(known) > 2
+        assert this.simulate(SMALL, seed).happened == {"preemption": len(known)}
 
 
 def test_with_nobody_left_requests_are_refused_until_a_replica_is_back(laboratory: MakeLaboratory) -> None:
