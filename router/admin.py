@@ -24,7 +24,7 @@ from router.access.limits import WrongKeyThrottle
 from router.api import add_refusal_handlers, refusal_response
 from router.config.server import AdminConfig, ServerConfig
 from router.config.tenants import TenantConfig
-from router.errors import BadRequest, Refusal, Unauthenticated, Unavailable, UnknownReplica
+from router.errors import BadRequest, Refusal, Unauthenticated, Unavailable, UnknownReplica, UnsupportedBody
 from router.orders import Give, Obeyed, Order
 from router.server import build_server
 
@@ -155,5 +155,7 @@ async def admin_port(app: AdminDoor, config: AdminConfig, listening: socket.sock
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
+    if first["loc"] == ("body",) and not request.headers.get("content-type", "").startswith("application/json"):
+        return refusal_response(UnsupportedBody("The body must be JSON, with `Content-Type: application/json`."))
     where = ".".join(str(part) for part in first["loc"] if part != "body")
     return refusal_response(BadRequest(f"`{where or 'body'}`: {first['msg']}.", param=where or None))

@@ -27,10 +27,12 @@ def refuse_unable(request: InferenceRequest, backends: Sequence[Backend], fleet:
 
 
 def refuse_tenant(request: InferenceRequest, backends: Iterable[Backend], tenancy: Tenancy | None) -> Refusal:
-    """403: what could serve the request is not open to its tenant; says why, backend by backend."""
+    """403: what could serve the request, needs and all, is not open to its tenant; says why, backend by backend."""
     whys = "; ".join(f"{backend.name}: {why_not_for(tenancy, backend)}" for backend in backends)
     return Forbidden(
-        f"Nothing that serves {request.model[:100]!r} is open to this API key's tenant. {whys}.", param="model"
+        f"Nothing that serves {request.model[:100]!r} and can do {listed(request.needs)} is open to this API key's tenant."
+        f" {whys}.",
+        param="model",
     )
 
 

@@ -92,6 +92,9 @@ async def test_what_an_admin_asks_wrongly_is_said_in_openais_shape(tmp_path: Pat
             error = answer.json()["error"]
             assert (answer.status_code, error["param"]) == (status, param), path
         assert (await admin.get("/reload")).status_code == 405
+        answer = await admin.post("/replicas/small/1/leave", content=b'{"seconds": 5}')
+        assert answer.status_code == 415
+        assert "`Content-Type: application/json`" in answer.json()["error"]["message"]
 
 
 async def test_a_reload_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,7 @@ def test_when_nothing_is_open_the_refusal_says_why(fleet, ask) -> None:
     with pytest.raises(Forbidden, match="edge-small: the pool edge is not open to this tenant; ") as refused:
         fleet.find(ask(), tenancy=Tenancy(ACME, pools=frozenset({"moon"})))
     assert refused.value.status == 403
+    assert "Nothing that serves 'auto' and can do chat is open to" in refused.value.message
 
 
 def test_two_tenants_rules_are_not_confused(fleet, ask) -> None:
