@@ -6,7 +6,7 @@ those whose bound is already dearer than what has been found.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 from typing import NamedTuple
 
 from load.drive.result import Objectives
@@ -151,7 +151,7 @@ def cheapest(
     seed: int = 1,
 ) -> list[Plan]:
     """The cheapest plans, cheapest first: `wanted` of them, no two of the same model, GPU, quantization and way of paying, and
-    then the cheapest of every other way there is."""
+    then the cheapest of every other way there is, cheapest first, too."""
     found: list[Plan] = []
     settled: dict[Build, Settled | None] = {}
     for token_offer in token_offers:
@@ -160,8 +160,8 @@ def cheapest(
             found.append(bought(token_offer, demand, quality))
     for bound, build, offer in _by_bound(demand, objectives, builds, gpu_offers):
         best = _best(found, wanted)
-        is_first_of_its_way = all(plan.way is not offer.way for plan in found)
-        if len(best) == wanted and bound >= best[-1].usd_per_day and not is_first_of_its_way:
+        least_of_its_way = min((plan.usd_per_day for plan in found if plan.way is offer.way), default=inf)
+        if len(best) == wanted and bound >= max(best[-1].usd_per_day, least_of_its_way):
             continue
         if build not in settled:
             settled[build] = settle(build, demand, objectives, lengths, attainment_min=attainment_min, seed=seed)
@@ -170,8 +170,10 @@ def cheapest(
             found.append(leased(one, offer, demand))
     best = _best(found, wanted)
     have = {plan.way for plan in best}
-    rest = _best([plan for plan in found if plan.way not in have], len(found))
-    return best + [next(plan for plan in rest if plan.way is way) for way in Way if any(p.way is way for p in rest)]
+    others: dict[Way, Plan] = {}
+    for plan in _best([plan for plan in found if plan.way not in have], len(found)):
+        others.setdefault(plan.way, plan)
+    return best + list(others.values())
 
 
 def _best(found: Sequence[Plan], wanted: int) -> list[Plan]:

@@ -1,6 +1,7 @@
 """The cheapest fleet: by hand where a case is simple enough, against the engine where it is not."""
 
 import dataclasses
+import sys
 
 import pytest
 
@@ -8,7 +9,7 @@ from load.drive.result import Objectives
 from load.plan.break_even import break_evens
 from load.plan.capacity import rate_max, settled_rate, try_out
 from load.plan.demand import Demand
-from load.plan.fleet import Build, cheapest, leased, settle
+from load.plan.fleet import Build, Settled, cheapest, leased, settle
 from load.plan.purchase import GpuOffer, TokenOffer, Way
 from router.pricing.profile import EngineProfile
 
@@ -84,10 +85,22 @@ def test_the_cheapest_comes_first_and_every_way_of_paying_is_there() -> None:
     # 17.28 M tokens a day: $17.28 bought, $24 and $72 leased
     assert [(plan.way, plan.offer) for plan in plans] == [
         (Way.METERED, "a/m"),
-        (Way.ON_DEMAND, "on"),
         (Way.RESERVED, "committed"),
+        (Way.ON_DEMAND, "on"),
     ]
-    assert [plan.usd_per_day for plan in plans] == pytest.approx([17.28, 72.0, 24.0])
+    assert [plan.usd_per_day for plan in plans] == pytest.approx([17.28, 24.0, 72.0])
+
+
+def test_of_every_other_way_it_is_the_cheapest_and_not_the_one_whose_bound_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The formula looks at means: what it holds to be cheap may take more replicas once it is tried out."""
+    fleet = sys.modules["load.plan.fleet"]
+    pairs, fours = build(gpus=2), build(model="m4", gpus=4)
+    tried = {2: Settled(pairs, 5, 0.2, 0.1, 0.01, 1.0), 4: Settled(fours, 2, 0.5, 0.1, 0.01, 1.0)}
+    monkeypatch.setattr(fleet, "settle", lambda one, *_, **__: tried[one.gpus])
+    tokens = [TokenOffer("a/m", "m", 0.01, 0.01, 0.01)]
+    offers = [GpuOffer("on", "g", Way.ON_DEMAND, 3.0)]
+    plans = cheapest(DEMAND, LOOSE, [pairs, fours], offers, tokens, {"m": 1.0}, LENGTHS, wanted=1)
+    assert [(plan.way, plan.usd_per_day) for plan in plans[1:]] == [(Way.ON_DEMAND, 2 * 4 * 3.0 * 24)]
 
 
 def test_a_quality_floor_leaves_out_what_is_worse_and_what_nobody_measured() -> None:
