@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from uuid import uuid4
 
 from router.domain.budget import DAY_NS, Span
-from router.ledger.database import Database
+from router.ledger.database import Database, Engine
 from router.ledger.pruned import pruned_ns
 from router.ledger.store import SpentQuestion
 
@@ -38,6 +38,10 @@ ADD_SPENDING = (
 
 def prepare_spending(database: Database) -> str:
     """Inside a transaction: make the table right if it is not. Returns the ledger's id."""
+    if database.engine is Engine.POSTGRESQL:
+        # One by one: of several that start at once on a ledger that is new each would give it an id (in SQLite a transaction is
+        # alone anyway).
+        database.execute("LOCK TABLE identity IN EXCLUSIVE MODE")
     (agree,) = database.execute(_AGREE).fetchone()
     if not agree:
         since_ns = pruned_ns(database)

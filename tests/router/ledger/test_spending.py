@@ -1,15 +1,18 @@
 """What was spent by whom on which day: moved with the charges, and made again where it does not agree."""
 
 import asyncio
+from contextlib import closing
 from pathlib import Path
+from threading import Thread
 
 from bookkeeping import FLEET, LARGE, PRICES, PROFILES, SECOND, answered, assert_ledger_is_consistent, facts
 from ledgers import Place
 
 from router.accounting.accountant import Accountant
 from router.domain.budget import DAY_NS, Period, Span, span_at
-from router.ledger.schema import reading
-from router.ledger.spending import spending_differences
+from router.ledger.database import transaction
+from router.ledger.schema import open_shared, reading
+from router.ledger.spending import prepare_spending, spending_differences
 from router.ledger.store import SpentQuestion
 
 NOON = 20_000 * DAY_NS + DAY_NS // 2
@@ -34,6 +37,25 @@ class Router:
         [amount], through_seq = asyncio.run(self.store.spent([question], 10.0))
         assert through_seq == self.store.position, "nothing is under way: all of it is counted"
         return amount
+
+
+def test_of_several_that_start_at_once_on_a_new_ledger_one_names_it(place: Place) -> None:
+    """Were it two, what is in the spool of the one would be another ledger's when the other comes back to it."""
+    with closing(open_shared(place.address)) as first, closing(open_shared(place.address)) as second:
+        first.begin()
+        name, names = prepare_spending(first), []
+
+        def start() -> None:
+            with transaction(second):
+                names.append(prepare_spending(second))
+
+        thread = Thread(target=start)
+        thread.start()
+        thread.join(0.5)
+        first.commit()
+        thread.join(60)
+    assert names == [name]
+    assert place.rows("SELECT count(*) FROM identity") == [(1,)]
 
 
 def test_every_budget_sees_its_own(place: Place) -> None:
