@@ -295,12 +295,9 @@ class _Auditor:
         time at the price."""
         for table, row, column, is_, should_be in rollups.differences(self._database):
             self._found(table, row, column, is_, should_be)
-        rolled = rollups.lease_bills(self._database)
-        for lease_id, derived in self._derivation.leases.items():
-            for price_id, nanousd in {} if derived.before is None else derived.before.items():
-                if price_id != derived.terms.price_id and (is_ := rolled.get((lease_id, price_id), 0)) != nanousd:
-                    self._found("lease_hours", f"{lease_id} {price_id}", "bill_nanousd", is_, nanousd)
+        rolled: Counter[tuple[str, str]] = Counter()
         for hour, lease_id, price_id, is_, leased_ns in rollups.lease_hours(self._database):
+            rolled[lease_id, price_id] += is_
             lease, price = self._derivation.leases.get(lease_id), self._derivation.prices.get(price_id)
             # An older jeton had no hours, so that all of a lease was spread evenly under its last price.
             if isinstance(price, LeasedPrice) and lease is not None and lease.before is not None:
@@ -308,6 +305,10 @@ class _Auditor:
                 if abs(is_ - should_be) > LOOKS_AN_HOUR_MAX or leased_ns > NS_PER_HOUR:
                     what = f"bill_nanousd, against {leased_ns / 1e9:.3f} s at its price"
                     self._found("lease_hours", f"{hour} {lease_id} {price_id}", what, is_, should_be)
+        for lease_id, derived in self._derivation.leases.items():
+            for price_id, nanousd in {} if derived.before is None else derived.before.items():
+                if price_id != derived.terms.price_id and (is_ := rolled[lease_id, price_id]) != nanousd:
+                    self._found("lease_hours", f"{lease_id} {price_id}", "bill_nanousd", is_, nanousd)
 
     def _check_own_rendering(self, position: Position) -> None:
         """What a router would show on this ledger."""

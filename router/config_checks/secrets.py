@@ -6,6 +6,9 @@ from router.config_checks.hosts import is_beyond_loopback, is_private
 from router.config_checks.reading import Reading
 from router.config_source import Finding
 
+# Who listens there takes the port of every address of the machine.
+EVERYWHERE = frozenset({"0.0.0.0", "::"})
+
 
 def check_secrets(reading: Reading) -> Iterator[Finding]:
     for place, _, backend in reading.backends():
@@ -45,12 +48,12 @@ def check_secrets(reading: Reading) -> Iterator[Finding]:
 
 def check_listening(reading: Reading) -> Iterator[Finding]:
     server, admin = reading.config.server, reading.config.admin
-    if admin is not None and admin.port == server.port != 0 and admin.host == server.host:
-        what = f"the admin port {admin.port} is the data port, too"
-        yield reading.source.finding(("admin", "port"), what, "give one of them another port")
-    sections = {"server": reading.config.server.host}
-    if reading.config.admin is not None:
-        sections["admin"] = reading.config.admin.host
+    sections = {"server": server.host}
+    if admin is not None:
+        sections["admin"] = admin.host
+        if admin.port == server.port != 0 and (admin.host == server.host or EVERYWHERE & set(sections.values())):
+            what = f"the admin port {admin.port} is the data port, too"
+            yield reading.source.finding(("admin", "port"), what, "give one of them another port")
     for section, host in sections.items():
         if not reading.has_pepper and is_beyond_loopback(host):
             what = f"listening on `{host}` is public, and JETON_API_KEY_PEPPER is not set"

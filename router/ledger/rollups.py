@@ -133,7 +133,6 @@ FROM charges WHERE {_SINCE} AND seq <= :until AND asked_model = '{HOLDOUT_MODEL}
 """
 HERE_LEASES = "SELECT lease_id, bill_nanousd, idle_nanousd FROM lease_hours"
 LEASE_HOURS = "SELECT hour, lease_id, price_id, bill_nanousd, leased_ns FROM lease_hours ORDER BY 1, 2, 3"
-LEASE_BILLS = "SELECT lease_id, price_id, sum(bill_nanousd) FROM lease_hours GROUP BY 1, 2"
 ROLLED_LEASES = "SELECT lease_id, bill_nanousd, idle_nanousd FROM rolled_leases"
 MOVED_LEASES = """
 SELECT lease_id, replica, pool, backend, price_id, leases.at_ns, leases.bill_nanousd, leases.idle_nanousd,
@@ -202,11 +201,6 @@ def _add_leases(database: Database, moved: Iterable[Sequence[Any]]) -> None:
 def lease_hours(database: Database) -> Iterator[tuple[int, str, str, int, int]]:
     """Each lease's hours: hour, lease, price, nano-dollars, and nanoseconds at that price."""
     yield from database.execute(LEASE_HOURS)
-
-
-def lease_bills(database: Database) -> dict[tuple[str, str], int]:
-    """By lease and price, over all hours."""
-    return {(lease, price): int(bill) for lease, price, bill in database.execute(LEASE_BILLS).fetchall()}
 
 
 def differences(database: Database) -> Iterator[tuple[str, str, str, int, int]]:

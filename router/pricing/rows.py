@@ -222,11 +222,12 @@ MEMBER_KINDS = RATE_KINDS | {"usd_per_hour": "a GPU-hour", "request_usd": "a req
 
 def _check_cached(prompt: Decimal | None, cached: Decimal | None, info: ValidationInfo) -> None:
     """No provider is known that takes more for a token it need not compute."""
-    if None not in (prompt, cached) and cached > prompt and not info.data.get("unusual_price_confirmed"):  # type: ignore[operator]
-        raise ValueError(
-            f"a cached token (${cached} per million) is dearer than an uncached one (${prompt}); if it is so, write"
-            " `unusual_price_confirmed: true` beside it"
-        )
+    if prompt is None or cached is None or cached <= prompt or info.data.get("unusual_price_confirmed"):
+        return
+    raise ValueError(
+        f"a cached token (${cached} per million) is dearer than an uncached one (${prompt}); if it is so, write"
+        " `unusual_price_confirmed: true` beside it"
+    )
 
 
 class TokensRow(Rates, Row):  # the bases in this order, so that Row's members are read first

@@ -544,6 +544,12 @@ REFUSALS = {
         "8080, api",
         "the admin port 8080 is the data port, too",
     ),
+    "an admin port that takes the data port, too": Refusal(
+        "tiers: [small, large]",
+        f"tiers: [small, large]\nadmin: {{host: 0.0.0.0, port: 8080, api_keys: [{{name: ops, hash: 'hmac-sha256:{'3' * 64}'}}]}}",
+        "8080, api",
+        "the admin port 8080 is the data port, too",
+    ),
     "an admin with a tenant's key": Refusal(
         "tiers: [small, large]",
         f"tiers: [small, large]\nadmin: {{port: 1, api_keys: [{{name: ops, hash: 'hmac-sha256:{'1' * 64}'}}]}}",
