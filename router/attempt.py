@@ -4,12 +4,12 @@ However an attempt ends (answer, failure, client gone, shutdown) exactly one `cl
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
-from router.accounting.accountant import Accountant
 from router.dispatch.failure import AttemptFailed
 from router.domain.attempt import AttemptEnd, AttemptFacts, AttemptStatus, Charge
 from router.domain.decision import Candidate
-from router.domain.fleet import Billing
+from router.domain.fleet import Backend, Billing
 from router.domain.request import InferenceRequest
 from router.domain.usage import Usage
 from router.fleet.health import RATE_LIMITED
@@ -28,6 +28,26 @@ LEFT_ALONE = {
     "overloaded": "overloaded, says the backend",
     "no_credit": "our account there is out of credit",
 }
+
+
+class Accounts(Protocol):
+    """What an attempt needs of the accountant, whichever it is (`router/accounting/accountant.py`)."""
+
+    def open(
+        self,
+        facts: AttemptFacts,
+        backend: Backend,
+        price: Price | None,
+        prompt_tokens: int,
+        completion_tokens: int,
+        at_ns: int,
+        *,
+        is_streaming: bool = True,
+        cached_tokens: int = 0,
+    ) -> None: ...
+    async def durable(self, attempt_id: str) -> None: ...
+    def first_token(self, attempt_id: str, at_ns: int) -> None: ...
+    def close(self, attempt_id: str, end: AttemptEnd, at_ns: int) -> Charge: ...
 
 
 class Attempt:
@@ -64,7 +84,7 @@ class Attempt:
         candidate: Candidate,
         price: Price | None,
         fleet: Fleet,
-        accountant: Accountant,
+        accountant: Accounts,
         now_ns: Callable[[], int],
         request: InferenceRequest,
         *,

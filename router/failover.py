@@ -12,9 +12,8 @@ from typing import Any
 
 import structlog
 
-from router.accounting.accountant import Accountant
 from router.accounting.bursar import Bursar
-from router.attempt import Attempt
+from router.attempt import Accounts, Attempt
 from router.clock import Clock
 from router.cohort import Cohort
 from router.conversation import ClientGone
@@ -51,7 +50,7 @@ class Failover:
         self,
         fleet: Fleet,
         relay: Relay,
-        accountant: Accountant,
+        accountant: Accounts,
         bursar: Bursar,
         metrics: Metrics,
         clock: Clock,

@@ -1,12 +1,12 @@
 """What keeping the books costs a request of a worker that serves: `python -m load.bench.books_served`.
 
-Two routers as beside a `jeton accountant` (`ledger.accountant: apart`), each a process of its own, one of them without books:
-nothing is written down there, nobody reckons, and every attempt is charged alike. Both are sent the same streamed requests at
+Two routers as beside a `jeton accountant` (`ledger.accountant: apart`), whose work nobody does meanwhile, or with `--alone` as
+`jeton serve` is by itself, worker and accountant in one. Each is a process of its own, one of them without books: nothing is
+written down there, nobody reckons, and every attempt is charged alike. Both are sent the same streamed requests at
 the same rate, one after the other, a second each, time and again. Told are microseconds of CPU a request, of all threads of a
 process, system calls included: what each spends, and what the one with books spends more, as the median of all pairs of
 seconds and its quartiles. The caches are as a server's are; on a machine that does other work too only many pairs tell something,
 and two processes of the same code differ by some microseconds, so that it takes several runs to tell 40 from 35.
-Nobody books what is told meanwhile: the accountant's work is not a worker's.
 
 `load.bench.books` tells the parts, in a process that does nothing else.
 """
@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median, quantiles
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import click
 import orjson
@@ -35,13 +35,16 @@ from load.bench.hot_path import EVENT, PRICES, QUESTION
 from load.bench.idle_streams import CONFIG, HEAD, NOTHING
 from router.access.keys import api_key_hash, new_api_key
 from router.accounting import books
-from router.accounting.charging import bare_charge
+from router.accounting.accountant import NO_BASIS, Accountant
+from router.accounting.charging import OpenAttempt, bare_charge
 from router.accounting.reporter import Reporter
 from router.commands.serve import serve
+from router.config.stores import AccountantPlace
 from router.config_file import PEPPER
 from router.domain.attempt import AttemptEnd, AttemptFacts, Charge
 from router.domain.fleet import Backend
 from router.ledger.journals import WorkerJournal
+from router.pricing.amounts import Basis
 from router.pricing.price import Price
 
 RATES = (500, 1000, 2000)
@@ -58,11 +61,18 @@ BODY = orjson.dumps(
 LAST = EVENT.replace(b'"finish_reason":null', b'"finish_reason":"stop"') + b"data: [DONE]\n\n"
 
 
-class NoBooks(Reporter):
-    """Writes nothing down and reckons nothing: every attempt is charged as the first was."""
+class NoBooks:
+    """Writes nothing down and reckons nothing: every attempt is charged as the first was. accountant: for all else."""
 
-    _charge: Charge | None = None
-    _first: AttemptFacts
+    def __init__(self, accountant: Accountant) -> None:
+        self._accountant = accountant
+        self._charge: Charge | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._accountant, name)
+
+    def advance(self, at_ns: int) -> None:
+        """There is nothing to book."""
 
     def open(
         self,
@@ -77,15 +87,15 @@ class NoBooks(Reporter):
         cached_tokens: int = 0,
     ) -> None:
         if self._charge is None:
-            self._first, self._opened = facts, self._attempt(facts, backend.pool.billing, price, at_ns)
+            self._first = OpenAttempt(facts, backend.pool.billing, Basis(price), NO_BASIS, at_ns)
 
-    def first_token(self, attempt_id: str, at_ns: int, number: int = 0) -> None:
-        if attempt_id == self._first.attempt_id:
-            self._opened.first_token_ns = at_ns
+    def first_token(self, attempt_id: str, at_ns: int) -> None:
+        if attempt_id == self._first.facts.attempt_id:
+            self._first.first_token_ns = at_ns
 
-    def close(self, attempt_id: str, end: AttemptEnd, at_ns: int, number: int = 0) -> Charge:
+    def close(self, attempt_id: str, end: AttemptEnd, at_ns: int) -> Charge:
         if self._charge is None:
-            self._charge = bare_charge(self._opened, end, 1000, at_ns)
+            self._charge = bare_charge(self._first, end, 1000, at_ns)
         return self._charge
 
 
@@ -112,9 +122,10 @@ class Spent(NamedTuple):
 @click.option(
     "--ledger", "url", help="A database of PostgreSQL that is there and empty; else each has a file of SQLite."
 )
+@click.option("--alone", "is_alone", is_flag=True, help="Worker and accountant in one.")
 @click.option("--serve", "config", type=click.Path(path_type=Path), hidden=True)
 @click.option(WITHOUT, "is_without", is_flag=True, hidden=True)
-def main(rates: tuple[int, ...], url: str | None, config: Path | None, is_without: bool) -> None:
+def main(rates: tuple[int, ...], url: str | None, is_alone: bool, config: Path | None, is_without: bool) -> None:
     """RATES: requests a second."""
     if config is not None:
         serve_from(config, is_without=is_without)
@@ -122,11 +133,11 @@ def main(rates: tuple[int, ...], url: str | None, config: Path | None, is_withou
     table = Table("requests/s", "with µs", "without µs", "books µs", "quartiles", title="a worker's CPU, a request")
     for column in table.columns:
         column.justify = "right"
-    key = new_api_key()
+    key, place = new_api_key(), AccountantPlace.ALONE if is_alone else AccountantPlace.APART
     with (
         socket.create_server(("127.0.0.1", 0), backlog=4096) as engine,
-        router(engine, key, url) as with_books,
-        router(engine, key, url, WITHOUT) as without,
+        router(engine, key, url, place) as with_books,
+        router(engine, key, url, place, WITHOUT) as without,
     ):
         found = uvloop.run(measure(engine, with_books, without, key, rates or RATES, PAIRS))
     for rate, pairs in found.items():
@@ -150,15 +161,15 @@ class Router(NamedTuple):
 
 
 @contextmanager
-def router(engine: socket.socket, key: str, url: str | None, *options: str) -> Iterator[Router]:
-    """url: of its ledger; None: a file of its own. options: WITHOUT, or nothing."""
+def router(engine: socket.socket, key: str, url: str | None, place: AccountantPlace, *options: str) -> Iterator[Router]:
+    """url: of its ledger; None: a file of its own. place: who keeps the books. options: WITHOUT, or nothing."""
     with tempfile.TemporaryDirectory() as directory:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         config = CONFIG.format(port=port, streams=2000, hash=api_key_hash(key, b""), engine=engine.getsockname()[1])
         file = Path(directory) / "ledger.sqlite"
-        place = f"path: {file}" if url is None else f'url: "{url}", spool: {{path: {directory}/spool}}'
-        (Path(directory) / "router.yaml").write_text(f"ledger: {{{place}, accountant: apart}}\n{config}")
+        ledger = f"path: {file}" if url is None else f'url: "{url}", spool: {{path: {directory}/spool}}'
+        (Path(directory) / "router.yaml").write_text(f"ledger: {{{ledger}, accountant: {place}}}\n{config}")
         (Path(directory) / "prices.yaml").write_text(PRICES)
         command = [sys.executable, "-m", "load.bench.books_served", f"--serve={directory}/router.yaml", *options]
         environment = {name: value for name, value in os.environ.items() if name != PEPPER}
@@ -177,7 +188,11 @@ def router(engine: socket.socket, key: str, url: str | None, *options: str) -> I
 def serve_from(config: Path, *, is_without: bool) -> None:
     """As `jeton serve`."""
     if is_without:
-        vars(books).update(Reporter=NoBooks, WorkerJournal=NoJournal)
+        vars(books).update(
+            Accountant=lambda store: NoBooks(Accountant(store)),
+            Reporter=lambda journal: NoBooks(Reporter(journal)),
+            WorkerJournal=NoJournal,
+        )
     serve(["--config", str(config)])
 
 

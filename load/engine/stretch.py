@@ -4,7 +4,8 @@ It is one step that holds prompts, or a run of steps in which the same sequences
 of a straight line, so it costs the same however many steps it has. What each step holds is the batch's (`batch.py`).
 """
 
-from router.pricing.profile import DecodeSteps, EngineProfile
+from router.pricing.profile import EngineProfile
+from router.pricing.steps import DecodeSteps
 
 
 class Stretch:

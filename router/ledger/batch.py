@@ -12,7 +12,7 @@ from router.ledger.database import Database
 from router.ledger.spending import MOVE_SPENDING
 from router.ledger.store import Checkpoint, Correction, Event, EventKind, Lease
 
-CLOSED, CORRECTED = EventKind.CLOSED, EventKind.CORRECTED
+CLOSED, CORRECTED, REPRICED = EventKind.CLOSED, EventKind.CORRECTED, EventKind.REPRICED
 
 WRITE_LEASE = f"""
 INSERT INTO leases ({", ".join(rows.LEASE_COLUMNS)}) VALUES ({", ".join(f":{name}" for name in rows.LEASE_COLUMNS)})
@@ -64,6 +64,32 @@ class Batch:
         return not (
             self.events or self.charges or self.leases or self.prices or self.checkpoint or self.booked or self.silent
         )
+
+    def put(
+        self,
+        seq: int,
+        events: Sequence[Event],
+        charge: Charge | None,
+        lease: Lease | None,
+        correction: Correction | None,
+    ) -> int:
+        """See `LedgerStore.append`. seq: of the event before; returns that of the last one."""
+        is_turn = False
+        for event in events:
+            seq += 1
+            self.events.append((seq, event))
+            if event.number:
+                self.booked[event.worker] = event.number
+            if event.kind is REPRICED:
+                is_turn = True
+        self.last_seq = seq
+        if charge is not None:
+            self.charges.append(charge)
+        if correction is not None:
+            self.corrections.append((seq, correction))
+        if lease is not None:
+            self.put_lease(lease if lease.state is None else lease._replace(state_seq=seq), is_turn=is_turn)
+        return seq
 
     def put_lease(self, lease: Lease, *, is_turn: bool = False) -> None:
         """is_turn: from then on it costs another price."""

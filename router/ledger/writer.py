@@ -20,7 +20,7 @@ import structlog
 from router.domain.attempt import Charge
 from router.domain.totals import Totals
 from router.ledger.batch import Batch
-from router.ledger.store import Checkpoint, Correction, Event, EventKind, Lease, LedgerError, Recovery, SpentQuestion
+from router.ledger.store import Checkpoint, Correction, Event, Lease, LedgerError, Recovery, SpentQuestion
 
 # About 1 kB each: what may wait in memory while the disk is stuck.
 EVENTS_WAITING_MAX = 100_000
@@ -146,21 +146,8 @@ class BatchedLedger:
         correction: Correction | None = None,
     ) -> int:
         with self._lock:
-            batch, seq = self._batch, self._seq
-            for event in events:
-                seq += 1
-                batch.events.append((seq, event))
-                if event.number:
-                    batch.booked[event.worker] = event.number
+            seq = self._seq = self._batch.put(self._seq, events, charge, lease, correction)
             self._events_waiting += len(events)
-            batch.last_seq = self._seq = seq
-            if charge is not None:
-                batch.charges.append(charge)
-            if correction is not None:
-                batch.corrections.append((seq, correction))
-            if lease is not None:
-                is_turn = any(event.kind is EventKind.REPRICED for event in events)
-                batch.put_lease(lease if lease.state is None else lease._replace(state_seq=seq), is_turn=is_turn)
         if not self._work.is_set():
             self._work.set()
         return seq

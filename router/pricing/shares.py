@@ -19,7 +19,8 @@ their context, so that many steps can be added up at once.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from router.pricing.profile import BatchSteps, EngineProfile, StepParts
+from router.pricing.profile import EngineProfile, StepParts
+from router.pricing.steps import BatchSteps
 
 
 class StepShares(NamedTuple):

@@ -25,8 +25,9 @@ from collections import deque
 from math import ceil, exp
 from typing import NamedTuple
 
-from router.pricing.profile import BatchSteps, EngineProfile
+from router.pricing.profile import EngineProfile
 from router.pricing.shares import prompt_arithmetic_seconds, prompt_cost_seconds, prompt_seconds
+from router.pricing.steps import BatchSteps
 from router.pricing.weights import WEIGHT_MAX
 
 NS = 1e9
