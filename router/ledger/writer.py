@@ -221,11 +221,16 @@ class BatchedLedger:
             self._hurry.wait(self._commit_seconds)  # company for the event that woke us
             self._hurry.clear()
             self._work.clear()
+            is_last = self._closing.is_set()
             while (batch := self._take()) is not None:
                 if not self._commit_until_done(batch):
                     return
+                # What has come meanwhile waits for company, too: a commit costs what it costs, however little is in it. But
+                # behind a checkpoint may be what somebody waits for.
+                if batch.checkpoint is None and not is_last:
+                    break
             self._answer()
-            if self._closing.is_set():
+            if is_last:
                 return
 
     def _take(self) -> Batch | None:
