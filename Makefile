@@ -61,7 +61,7 @@ test: setup ## lint, types, and every test that needs nothing but .venv
 
 .PHONY: test-interpreted
 test-interpreted: setup ## the tests of what is compiled, without: as Python runs it
-	JETON_COMPILED=0 $(BIN)/pytest -n auto tests/router/pricing tests/router/wire tests/router/classify tests/router/selection tests/load/test_engine.py tests/load/test_engine_agreement.py tests/load/simulate
+	JETON_COMPILED=0 $(BIN)/pytest -n auto tests/router/pricing tests/router/wire tests/router/classify tests/router/selection tests/router/accounting tests/router/ledger/test_store.py tests/router/ledger/test_sqlite.py tests/load/test_engine.py tests/load/test_engine_agreement.py tests/load/simulate
 
 .PHONY: test-crash
 test-crash: setup ## 600 times kill -9 of one process that keeps the books, of several, and of PostgreSQL too, each followed by an audit, and 200 times of Redis (half an hour and more)
