@@ -8,13 +8,14 @@ import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from router.config.section import DNS_NAME, ENVIRONMENT_NAME, HOST, NAME, POSTGRES_URL, REDIS_URL, URL
-from router.config_source import ConfigRefused, Finding, Place, Source, looks_secret
+from router.config_source import ConfigRefused, Finding, Place, Source, looks_secret, read_source
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -45,6 +46,15 @@ def check_shape(source: Source, shape: type[Model]) -> Model:
         return shape.model_validate(source.value)
     except ValidationError as error:
         raise ConfigRefused(shape_mistakes(source, shape, error)) from None
+
+
+def read_shape(path: Path, shape: type[Model]) -> Model:
+    """A file's value as its shape. Raises ConfigRefused with all that is wrong, a member that is set twice included."""
+    source = read_source(path)
+    read = check_shape(source, shape)
+    if source.mistakes:
+        raise ConfigRefused(source.mistakes)
+    return read
 
 
 def shape_mistakes(source: Source, shape: type[BaseModel], error: ValidationError, under: Place = ()) -> list[Finding]:

@@ -14,8 +14,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from router.config_shape import check_shape
-from router.config_source import ConfigRefused, read_source
+from router.config_shape import read_shape
+from router.config_source import ConfigRefused
 from router.price_file import Addition, LayoutRefused, added, block, write
 from router.pricing.book import PriceBook
 from router.pricing.imports import Entry, Outcome, plan
@@ -88,9 +88,12 @@ def import_(
     limits = Limits(*(Decimal(str(ratio)) for ratio in (change_ratio, disagreement_ratio, neighbour_ratio)))
     try:
         found, offers, others = _read(file, Table(table) if table else None, cloud)
-        witnesses = Witnesses(offers, {path.name: _read(path, None, "")[1] for path in against})
+        counts = Counter(path.name for path in against)
+        witnesses = Witnesses(
+            offers, {path.name if counts[path.name] == 1 else str(path): _read(path, None, "")[1] for path in against}
+        )
         text = out.read_text(encoding="utf-8") if out.exists() else ""
-        book = check_shape(read_source(out), PriceBook) if text else PriceBook(prices={})
+        book = read_shape(out, PriceBook) if text else PriceBook(prices={})
         chosen = [offer for offer in offers if not only or _matches(offer.name, only)]
         if offers and not chosen:
             raise TableRefused(f"{file}: none of its {len(offers)} prices has a name like {', '.join(only)}")
@@ -125,6 +128,8 @@ def _read(path: Path, table: Table | None, cloud: str) -> tuple[Table, list[Offe
         return read_table(path.read_text(encoding="utf-8-sig"), table, cloud=cloud or _cloud_of(path))
     except TableRefused as refusal:
         raise TableRefused(f"{path}: {refusal}") from None
+    except UnicodeDecodeError:
+        raise TableRefused(f"{path}: is not UTF-8") from None
 
 
 def _cloud_of(path: Path) -> str:

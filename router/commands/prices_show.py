@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from router.config import RouterConfig
-from router.config_shape import check_shape
+from router.config_shape import check_shape, read_shape
 from router.config_source import ConfigRefused, read_source
 from router.domain.money import NANOUSD_PER_USD
 from router.pricing.book import AnyRow, LeasedPrice, PriceBook, PriceMissing
@@ -37,7 +37,7 @@ def show(ctx: click.Context, names: tuple[str, ...], config: Path, path: Path | 
     try:
         if path is None:
             path = config.parent / check_shape(read_source(config), RouterConfig).prices
-        book = check_shape(read_source(path), PriceBook)
+        book = read_shape(path, PriceBook)
         for name in names:
             if name not in book.prices:
                 book.row_in_force(name, now.date())  # says which names are near

@@ -14,8 +14,8 @@ from pydantic import BaseModel, BeforeValidator, Field
 from rich.console import Console
 from rich.table import Table
 
-from router.config_shape import check_shape
-from router.config_source import ConfigRefused, read_source
+from router.config_shape import read_shape
+from router.config_source import ConfigRefused
 from router.domain.money import nanousd_from_usd, usd_text
 from router.domain.periods import HOURS_PER_DAY
 from router.ledger.address import Address
@@ -72,7 +72,7 @@ def reconcile_invoice(address: Address, /, invoice: Path, mapping: Path, as_csv:
     The period is that of the export: from its first day to its last.
     """
     try:
-        mapped = check_shape(read_source(mapping), Mapped)
+        mapped = read_shape(mapping, Mapped)
         theirs = list(_read_invoice(invoice, mapped))
         if not theirs:
             raise click.ClickException(f"{invoice}: there are no rows in it")

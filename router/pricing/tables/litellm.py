@@ -10,7 +10,16 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-from router.pricing.tables.offer import Offer, TableRefused, amount, per_million, product_of, rounded, seller_of
+from router.pricing.tables.offer import (
+    Members,
+    Offer,
+    TableRefused,
+    amount,
+    per_million,
+    product_of,
+    rounded,
+    seller_of,
+)
 
 MAKES_TEXT = frozenset({"chat", "completion", "responses"})
 MODES = MAKES_TEXT | {"embedding", "rerank", "audio_transcription"}
@@ -34,7 +43,8 @@ def read(document: Any) -> Iterator[Offer | None]:
     """Every entry in turn; None for one that has no price of a kind jeton knows."""
     if not is_like(document):
         raise TableRefused("is no mapping of models with `litellm_provider`")
-    for key, entry in document.items():
+    earlier = document.earlier if isinstance(document, Members) else ()
+    for key, entry in (*earlier, *document.items()):
         if key == "sample_spec":
             continue
         yield _offer(key, entry) if isinstance(entry, dict) and entry.get("mode") in MODES else None

@@ -1,10 +1,10 @@
 """One price as a public table has it, in the words of `prices.yaml` and not yet believed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, Self
 
 # Sellers that the tables call differently. What a table calls a route of a seller's is a seller of its own.
 SELLERS = {
@@ -17,12 +17,30 @@ SELLERS = {
 }
 # As fine as an amount in `prices.yaml`.
 PLACES = Decimal("1e-9")
+# Of a binary floating-point number; beyond it lies where `Decimal` itself overflows.
+EXPONENT_MAX = 308
 
 Figures = Mapping[str, Decimal]
 
 
 class TableRefused(ValueError):
     """The text is not the table that it was taken for: what is wrong."""
+
+
+class Members(dict[str, Any]):
+    """An object of JSON. earlier: what else stands there under a name that is used again, and that a `dict` would lose."""
+
+    earlier: tuple[tuple[str, Any], ...] = ()
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[str, Any]]) -> Self:
+        made, earlier = cls(), []
+        for name, value in pairs:
+            if name in made:
+                earlier.append((name, made[name]))
+            made[name] = value
+        made.earlier = tuple(earlier)
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +102,16 @@ def product_of(model: str) -> str:
 
 
 def amount(value: Any) -> Decimal:
-    """A figure as it is written; NaN where it is no number."""
+    """A figure as it is written; NaN where it is no number, infinite where no figure of money can be so large."""
     if isinstance(value, bool):
         return Decimal("nan")
     try:
-        return Decimal(str(value).strip())
+        written = Decimal(str(value).strip())
     except InvalidOperation:
         return Decimal("nan")
+    if written.is_nan():
+        return Decimal("nan")  # a signalling one would raise wherever it is reckoned with
+    return Decimal("Infinity").copy_sign(written) if written.adjusted() > EXPONENT_MAX else written
 
 
 def per_million(value: Any) -> Decimal:

@@ -1,13 +1,13 @@
 """From a file's text to offers, whichever of the known tables it is."""
 
+import csv
 import json
 from collections.abc import Callable, Iterator, Mapping
-from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
 from router.pricing.tables import genai_prices, litellm, openrouter, skypilot
-from router.pricing.tables.offer import Offer, TableRefused
+from router.pricing.tables.offer import Members, Offer, TableRefused, amount
 
 
 class Table(StrEnum):
@@ -39,10 +39,13 @@ def read_table(text: str, table: Table | None = None, *, cloud: str = "") -> tup
     if table is Table.SKYPILOT or (table is None and skypilot.is_like(text)):
         if not cloud:
             raise TableRefused("is a catalogue of SkyPilot's, which does not say of which cloud; name it with --cloud")
-        return Table.SKYPILOT, *_sorted_out(skypilot.read(text, cloud))
+        try:
+            return Table.SKYPILOT, *_sorted_out(skypilot.read(text, cloud))
+        except csv.Error as error:
+            raise TableRefused(f"has a line that is not as {Table.SKYPILOT.value} has them ({error})") from None
     try:
-        # NaN is kept for the quarantine: a table with one wrong price is not a wrong table.
-        document = json.loads(text, parse_float=Decimal)
+        # What is no amount is kept for the quarantine: a table with one wrong price is not a wrong table.
+        document = json.loads(text, parse_float=amount, object_pairs_hook=Members.of)
     except (ValueError, RecursionError) as error:
         known = ", ".join(Table)
         raise TableRefused(f"is neither JSON ({error}) nor a catalogue of SkyPilot's; known are {known}") from None
@@ -52,7 +55,9 @@ def read_table(text: str, table: Table | None = None, *, cloud: str = "") -> tup
         raise TableRefused(f"is JSON, but of none of the known tables ({', '.join(Table)})")
     try:
         return table, *_sorted_out(_READ[table](document))
-    except (AttributeError, KeyError, TypeError) as error:
+    except TableRefused:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise TableRefused(f"has an entry that is not as {table.value} has them ({error!r})") from None
 
 

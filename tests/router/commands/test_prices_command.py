@@ -156,3 +156,39 @@ def test_a_price_that_a_feed_moves_is_shown_as_what_holds_until_it_tells(prices_
         file.write("feeds:\n  market: {file: spot.json, prices: [bench-gpu]}\n")
     shown = run("show", "--prices", prices_yaml, "--date", "2027-06-01").stdout
     assert "until market tells" in " ".join(next(line for line in shown.splitlines() if "bench-gpu" in line).split())
+
+
+def test_a_name_that_the_table_has_twice_with_different_prices_is_not_believed(
+    prices_yaml: Path, tmp_path: Path
+) -> None:
+    entry = '"m": {"litellm_provider": "p", "mode": "chat", "input_cost_per_token": %s, "output_cost_per_token": 2e-06}'
+    table = tmp_path / "twice.json"
+    table.write_text("{" + entry % "1e-06" + ", " + entry % "1.5e-06" + "}")
+    assert import_(table, prices_yaml).exit_code == 3
+    assert quarantined(prices_yaml)["p/m"] == ["stands in the table twice, with different prices"]
+
+
+def test_a_name_that_the_price_book_has_twice_is_neither_shown_nor_added_to(prices_yaml: Path) -> None:
+    row = "    - {kind: lease, from: 2026-01-01, usd_per_hour: 3, source: s}\n"
+    prices_yaml.write_text(f"prices:\n  a:\n{row}  a:\n{row.replace('3,', '4,')}")
+    before = prices_yaml.read_text()
+    for result in (run("show", "--prices", prices_yaml), import_(LITELLM, prices_yaml, "--only", "openai/gpt-4.1")):
+        assert result.exit_code == 1
+        assert "`a` is set twice (first in line 2)" in result.stderr
+    assert prices_yaml.read_text() == before
+
+
+def test_tables_of_one_name_to_compare_with_are_all_asked(prices_yaml: Path, tmp_path: Path) -> None:
+    witnesses = []
+    for folder, usd in (("a", 1e-06), ("b", 2e-06)):
+        (tmp_path / folder).mkdir()
+        witnesses.append(tmp_path / folder / "table.json")
+        model = {
+            "litellm_provider": "openai",
+            "mode": "chat",
+            "input_cost_per_token": usd,
+            "output_cost_per_token": 8e-06,
+        }
+        witnesses[-1].write_text(json.dumps({"gpt-4.1": model}))
+    import_(LITELLM, prices_yaml, "--only", "openai/gpt-4.1", "--against", witnesses[0], "--against", witnesses[1])
+    assert quarantined(prices_yaml) == {"openai/gpt-4.1": [f"{witnesses[0]} says 1 for prompt_usd_per_million, not 2"]}

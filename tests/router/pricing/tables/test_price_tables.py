@@ -162,3 +162,44 @@ def test_a_figure_that_is_no_amount_does_not_stop_the_others(value: Any) -> None
     bad, good = read_table(json.dumps(document))[1]
     assert good.figures["prompt_usd_per_million"] == 1
     assert bad.row(TODAY, "a test")["kind"] == "tokens"
+
+
+ENTRY = '"litellm_provider": "p", "mode": "chat", "output_cost_per_token": 2e-06'
+
+
+@pytest.mark.parametrize("figure", ["1e999999", "1e99999999999999999999", '"sNaN"', '"1e999999"', "NaN", "-Infinity"])
+def test_a_figure_that_no_number_holds_spoils_its_own_row_and_no_other(figure: str) -> None:
+    text = (
+        f'{{"bad": {{{ENTRY}, "input_cost_per_token": {figure}}}, "good": {{{ENTRY}, "input_cost_per_token": 1e-06}}}}'
+    )
+    bad, good = read_table(text)[1]
+    assert not bad.figures["prompt_usd_per_million"].is_finite()
+    assert good.figures["prompt_usd_per_million"] == 1
+
+
+def test_a_name_that_an_object_has_twice_is_read_twice() -> None:
+    text = f'{{"m": {{{ENTRY}, "input_cost_per_token": 1e-06}}, "m": {{{ENTRY}, "input_cost_per_token": 2e-06}}}}'
+    read = read_table(text)[1]
+    assert [(one.name, one.figures["prompt_usd_per_million"]) for one in read] == [("p/m", 1), ("p/m", 2)]
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (
+            '[{"id": "p", "models": [{"id": "m", "prices": [{"constraint": {"start_date": "soon"}, "prices": {}}]}]}]',
+            "has an entry that is not as genai-prices has them .*soon",
+        ),
+        (
+            '[{"id": "p", "models": [{"id": "m", "prices": {"input_mtok": {"base": 1, "tiers": [{"start": "many"}]}}}]}]',
+            "has an entry that is not as genai-prices has them .*many",
+        ),
+        (
+            f"InstanceType,AcceleratorName,AcceleratorCount,Price,SpotPrice,Region\na,{'x' * 200_000},1,3,1,us\n",
+            "has a line that is not as skypilot has them",
+        ),
+    ],
+)
+def test_an_entry_that_cannot_be_read_is_refused_in_a_line(text: str, what: str) -> None:
+    with pytest.raises(TableRefused, match=what):
+        read_table(text, cloud="c")
