@@ -102,7 +102,9 @@ def read_document(text: bytes) -> Document:
         members = json.loads(text, parse_float=Decimal)
         moment = datetime.fromisoformat(members["at"])
         amounts = members["usd_per_hour"]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        if moment.tzinfo is not None:
+            moment = moment.astimezone(UTC)  # at the ends of the calendar a time may have none in UTC
+    except (ValueError, TypeError, KeyError, RecursionError, ArithmeticError) as error:
         raise FeedRefused(f"malformed: it needs `at` and `usd_per_hour` ({type(error).__name__})") from None
     if moment.tzinfo is None or not isinstance(amounts, dict):
         raise FeedRefused(

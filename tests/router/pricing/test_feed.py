@@ -34,6 +34,19 @@ def told(value: Any, *, at_ns: int = NOW, last: str = "4", heard_ns: int | None 
     return judge(Document(at_ns, {"spot": value}), "spot", ROW, feed, NOW, Decimal(last), heard_ns)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"at": "2026-11-26T17:30:00Z", "usd_per_hour": {"spot": 1e99999999999999999999}}',
+        b'{"at": "0001-01-01T00:00:00+14:00", "usd_per_hour": {"spot": 4}}',
+        b'{"at": "9999-12-31T23:59:59-14:00", "usd_per_hour": {"spot": 4}}',
+    ],
+)
+def test_a_number_or_a_time_beyond_what_there_is_is_refused_as_malformed(text: bytes) -> None:
+    with pytest.raises(FeedRefused, match="malformed"):
+        read_document(text)
+
+
 @pytest.mark.parametrize("value", [5, Decimal("5.00"), "5", "5.0"])
 def test_a_price_of_the_usual_size_is_believed(value: Any) -> None:
     assert told(value) == 5
