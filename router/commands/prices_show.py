@@ -2,8 +2,9 @@
 
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -68,15 +69,24 @@ def _in_force(book: PriceBook, now: datetime) -> Table:
 
 
 def _history(book: PriceBook, names: tuple[str, ...]) -> Table:
-    """Rows by the day from which they counted; a later one ends an earlier one."""
+    """Rows by the days on which they counted. One stands aside for a later one, and counts again when that has ended first."""
     table = _table("price", "from", "until", "US dollars", "confirmed", "source")
     for name in names:
-        rows = sorted(book.prices[name], key=lambda row: row.first_day)
-        begins = [row.first_day for row in rows]
-        for row, next_begins in zip(rows, [*begins[1:], None], strict=True):
-            until = min((day for day in (row.until, next_begins) if day is not None), default="–")
-            table.add_row(name, str(row.first_day), str(until), figures(row), str(row.confirmed or "–"), row.source)
+        rows = book.prices[name]
+        days = sorted({row.first_day for row in rows} | {row.until for row in rows if row.until is not None})
+        counting = [
+            (day, max((row for row in rows if row.is_in_force(day)), key=_first_day, default=None)) for day in days
+        ]
+        turns = [(day, row) for (_, before), (day, row) in pairwise([(None, None), *counting]) if row is not before]
+        for (day, row), (next_day, _) in pairwise([*turns, (None, None)]):
+            if row is not None:
+                until = str(next_day or "–")
+                table.add_row(name, str(day), until, figures(row), str(row.confirmed or "–"), row.source)
     return table
+
+
+def _first_day(row: AnyRow) -> date:
+    return row.first_day
 
 
 def _table(*headings: str) -> Table:

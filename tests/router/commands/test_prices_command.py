@@ -192,3 +192,21 @@ def test_tables_of_one_name_to_compare_with_are_all_asked(prices_yaml: Path, tmp
         witnesses[-1].write_text(json.dumps({"gpt-4.1": model}))
     import_(LITELLM, prices_yaml, "--only", "openai/gpt-4.1", "--against", witnesses[0], "--against", witnesses[1])
     assert quarantined(prices_yaml) == {"openai/gpt-4.1": [f"{witnesses[0]} says 1 for prompt_usd_per_million, not 2"]}
+
+
+def test_a_row_that_counts_again_after_a_later_one_has_ended_is_shown_twice(prices_yaml: Path) -> None:
+    prices_yaml.write_text(
+        "prices:\n  a:\n"
+        "    - {kind: lease, from: 2026-01-01, until: 2026-06-01, usd_per_hour: 4, source: s}\n"
+        "    - {kind: lease, from: 2026-02-01, until: 2026-03-01, usd_per_hour: 2, source: s}\n"
+        "    - {kind: lease, from: 2026-05-20, until: 2026-06-20, usd_per_hour: 5, source: s}\n"
+        "    - {kind: lease, from: 2026-07-01, usd_per_hour: 3, source: s}\n"
+    )
+    history = run("show", "--prices", prices_yaml, "a").stdout
+    assert [line.split()[1:4] for line in history.splitlines() if line.split()[:1] == ["a"]] == [
+        ["2026-01-01", "2026-02-01", "4"],
+        ["2026-02-01", "2026-03-01", "2"],
+        ["2026-03-01", "2026-05-20", "4"],
+        ["2026-05-20", "2026-06-20", "5"],
+        ["2026-07-01", "–", "3"],
+    ]
