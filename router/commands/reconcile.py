@@ -1,16 +1,16 @@
 """`jeton ledger reconcile`: a provider's usage export against what the ledger says, by day and model."""
 
 import csv
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
-from typing import Annotated
 
 import click
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, Field
 from rich.console import Console
 from rich.table import Table
 
@@ -21,9 +21,11 @@ from router.domain.periods import HOURS_PER_DAY
 from router.ledger.address import Address
 from router.ledger.periods import Period, read_periods
 from router.ledger.store import LedgerError
+from router.pricing.rows import Amount
 from router.reporting.reconcile import Line, Usage, Verdict, reconcile
 
 PIPE_COLUMNS = 1000
+NUMBER = re.compile(r"[-+]?(\d*|[1-9]\d{0,2}(,\d{3})+)(\.\d*)?(?<=[\d.])([eE][-+]?\d{1,3})?", re.ASCII)
 HEADINGS = (
     "day", "model", "verdict", "requests", "requests there", "prompt", "prompt there", "completion", "completion there",
     "cost $", "cost there $", "difference $",
@@ -57,7 +59,7 @@ class Mapped(BaseModel, frozen=True, extra="forbid"):
     models: Mapping[str, str] = {}
     day_format: str = "%Y-%m-%d"
     delimiter: str = Field(default=",", min_length=1, max_length=1)
-    tolerance_usd: Annotated[Decimal, BeforeValidator(lambda value: Decimal(str(value))), Field(ge=0)] = Decimal("0.01")
+    tolerance_usd: Amount = Decimal("0.01")
 
 
 @click.command("reconcile")
@@ -96,43 +98,58 @@ def reconcile_invoice(address: Address, /, invoice: Path, mapping: Path, as_csv:
 def _read_invoice(invoice: Path, mapped: Mapped) -> Iterator[Usage]:
     """Its rows. Raises ClickException with the line that cannot be read."""
     columns = mapped.columns
-    with invoice.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, delimiter=mapped.delimiter)
-        named = {value for value in columns.model_dump().values() if value is not None}
-        if missing := sorted(named - set(reader.fieldnames or ())):
-            there = ", ".join(reader.fieldnames or ())
-            raise click.ClickException(f"{invoice}: there is no column `{missing[0]}`; there is {there}")
-        for number, row in enumerate(reader, 2):
-            try:
-                yield _usage(row, mapped)
-            except (ValueError, InvalidOperation, OverflowError, TypeError) as error:
-                raise click.ClickException(f"{invoice}:{number}: cannot be read ({error})") from None
+    named = {value for value in columns.model_dump().values() if value is not None}
+    try:
+        with invoice.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, delimiter=mapped.delimiter)
+            there = list(reader.fieldnames or ())
+            for name in sorted(named):
+                if there.count(name) != 1:
+                    what = (
+                        "stands twice in the first line"
+                        if name in there
+                        else f"is not there; there is {', '.join(there)}"
+                    )
+                    raise click.ClickException(f"{invoice}: the column `{name}` {what}")
+            for row in reader:
+                try:
+                    yield _usage(row, mapped)
+                except (ValueError, ArithmeticError, TypeError) as error:
+                    raise click.ClickException(f"{invoice}:{reader.line_num}: cannot be read ({error})") from None
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise click.ClickException(f"{invoice}: is not CSV in UTF-8 ({error})") from None
 
 
-def _usage(row: Mapping[str, str], mapped: Mapped) -> Usage:
+def _usage(row: Mapping[str | None, str | None], mapped: Mapped) -> Usage:
     columns = mapped.columns
+    if None in row:
+        raise ValueError("more cells than columns; are there decimal commas?")
+    if None in row.values():
+        raise ValueError("fewer cells than columns")
 
     def count(column: str | None) -> int | None:
-        if column is None:
-            return None
-        number = Decimal(row[column].replace(",", "") or "0")
-        if number != int(number):
+        number = None if column is None else _number(column, row[column] or "")
+        if number is not None and number != int(number):
             raise ValueError(f"{column} is {row[column]}, not a whole number")
-        return int(number)
+        return None if number is None else int(number)
 
     cached, uncached = count(columns.cached_tokens), count(columns.uncached_tokens)
-    prompt = count(columns.prompt_tokens) if uncached is None else uncached + (cached or 0)
+    prompt = count(columns.prompt_tokens)
+    if columns.uncached_tokens is not None:
+        is_known = uncached is not None and (cached is not None or columns.cached_tokens is None)
+        prompt = (uncached or 0) + (cached or 0) if is_known else None
     cost = None
     if columns.cost_usd is not None:
-        cost = nanousd_from_usd(Decimal(row[columns.cost_usd].replace(",", "").replace("$", "") or "0"))
-    text, model = row[columns.day], row[columns.model]
+        usd = _number(columns.cost_usd, (row[columns.cost_usd] or "").replace("$", ""))
+        cost = None if usd is None else nanousd_from_usd(usd)
+    text, model = row[columns.day] or "", row[columns.model] or ""
     if mapped.day_format == "unix":
         day = datetime.fromtimestamp(int(text), UTC)
     else:
         day = datetime.strptime(text, mapped.day_format)
         day = day.astimezone(UTC) if day.tzinfo is not None else day
     return Usage(
-        f"{day:%Y-%m-%d}",
+        day.date().isoformat(),
         mapped.models.get(model, model),
         count(columns.requests),
         prompt,
@@ -140,6 +157,16 @@ def _usage(row: Mapping[str, str], mapped: Mapped) -> Usage:
         count(columns.completion_tokens),
         cost,
     )
+
+
+def _number(column: str, text: str) -> Decimal | None:
+    """None for an empty cell: what an export does not say is not 0. Raises ValueError where a comma may be a decimal one."""
+    text = text.strip()
+    if not text:
+        return None
+    if NUMBER.fullmatch(text) is None:
+        raise ValueError(f"{column} is {text[:40]}; write numbers with a point, commas between thousands at most")
+    return Decimal(text.replace(",", ""))
 
 
 def _period(theirs: list[Usage]) -> Period:
@@ -156,7 +183,7 @@ def _cells(line: Line) -> list[str]:
     for name in ("requests", "prompt_tokens", "completion_tokens"):
         cells += ["" if value is None else str(value) for value in (getattr(ours, name), getattr(theirs, name))]
     cells += ["" if one.cost_nanousd is None else usd_text(one.cost_nanousd) for one in (ours, theirs)]
-    return [*cells, usd_text(line.difference_nanousd)]
+    return [*cells, "" if line.difference_nanousd is None else usd_text(line.difference_nanousd)]
 
 
 def _print(rows: list[dict[str, str]], lines: list[Line]) -> None:
@@ -169,4 +196,6 @@ def _print(rows: list[dict[str, str]], lines: list[Line]) -> None:
     console.print(table)
     counts = Counter(line.verdict for line in lines)
     said = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict])
-    console.print(f"{said}; difference ${usd_text(sum(line.difference_nanousd for line in lines))}")
+    known = [line.difference_nanousd for line in lines if line.difference_nanousd is not None]
+    unknown = f"; {len(lines) - len(known)} without a cost there, not compared" if len(known) < len(lines) else ""
+    console.print(f"{said}; difference ${usd_text(sum(known))}{unknown}")

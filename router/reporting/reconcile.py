@@ -38,14 +38,14 @@ COUNTS = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens")
 
 
 class Line(NamedTuple):
-    """ours or theirs: None where that side has nothing. difference: theirs − ours, nano-dollars."""
+    """ours or theirs: None where that side has nothing. difference: theirs − ours, nano-dollars; None where they do not say."""
 
     day: str
     model: str
     verdict: Verdict
     ours: Usage | None
     theirs: Usage | None
-    difference_nanousd: int
+    difference_nanousd: int | None
 
 
 def reconcile(ours: Iterable[Usage], theirs: Iterable[Usage], tolerance_nanousd: int) -> list[Line]:
@@ -54,12 +54,16 @@ def reconcile(ours: Iterable[Usage], theirs: Iterable[Usage], tolerance_nanousd:
     lines = []
     for day, model in sorted({*here, *there}):
         mine, other = here.get((day, model)), there.get((day, model))
-        difference = ((other and other.cost_nanousd) or 0) - ((mine and mine.cost_nanousd) or 0)
+        difference = _cost(other) - _cost(mine) if other is None or other.cost_nanousd is not None else None
         lines.append(Line(day, model, _verdict(mine, other, difference, tolerance_nanousd), mine, other, difference))
     return lines
 
 
-def _verdict(ours: Usage | None, theirs: Usage | None, difference: int, tolerance: int) -> Verdict:
+def _cost(usage: Usage | None) -> int:
+    return 0 if usage is None else usage.cost_nanousd or 0
+
+
+def _verdict(ours: Usage | None, theirs: Usage | None, difference: int | None, tolerance: int) -> Verdict:
     if ours is None:
         return Verdict.MISSING_HERE
     if theirs is None:
@@ -68,7 +72,7 @@ def _verdict(ours: Usage | None, theirs: Usage | None, difference: int, toleranc
         mine, other = getattr(ours, name), getattr(theirs, name)
         if mine is not None and other is not None and mine != other:
             return Verdict.USAGE_DIFFERS
-    if theirs.cost_nanousd is not None and abs(difference) > tolerance:
+    if difference is not None and abs(difference) > tolerance:
         return Verdict.PRICE_DIFFERS
     return Verdict.MATCHED
 

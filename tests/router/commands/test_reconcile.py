@@ -101,8 +101,19 @@ def test_the_table_says_how_many_of_what(path: Path, tmp_path: Path, days: list[
 @pytest.mark.parametrize(
     ("invoice", "mapping", "said"),
     [
-        ("a,b\n1,2\n", MAPPING, "there is no column"),
+        ("a,b\n1,2\n", MAPPING, "the column `amount_value` is not there; there is a, b"),
         (export([]), MAPPING, "no rows"),
+        (export([]) + "2026-11-20T00:00:00+00:00,x,1,1,1,1,0,05\n", MAPPING, ":2: cannot be read (more cells"),
+        (export([]) + '2026-11-20T00:00:00+00:00,x,1,1,1,1,"0,05"\n', MAPPING, "amount_value is 0,05"),
+        (export([]) + '2026-11-20T00:00:00+00:00,x,1,1,1,1,"1.234,50"\n', MAPPING, "amount_value is 1.234,50"),
+        (export([]) + '2026-11-20T00:00:00+00:00,x,1,"12,34",1,1,1\n', MAPPING, "input_uncached is 12,34"),
+        (export([]) + "2026-11-20T00:00:00+00:00,x,1,1\n", MAPPING, ":2: cannot be read (fewer cells"),
+        (export([]) + "2026-11-20T00:00:00+00:00,x,1,1,1,1,NaN\n", MAPPING, "amount_value is NaN"),
+        (export([]) + f"2026-11-20T00:00:00+00:00,{'x' * 200_000},1,1,1,1,1\n", MAPPING, "is not CSV in UTF-8"),
+        (export([]).replace("line_item", "line_item,line_item"), MAPPING, "`line_item` stands twice"),
+        (export([]), MAPPING + "tolerance_usd: a cent\n", "is not a number"),
+        (export([]), MAPPING + "tolerance_usd: .inf\n", "is not an amount"),
+        (export([]), MAPPING + "backends: [cloud-small]\n", "`backends` is set twice"),
         (export([]) + "yesterday,x,1,1,1,1,1\n", MAPPING, ":2: cannot be read"),
         (export([]) + "2026-11-20T00:00:00+00:00,x,1,1.5,1,1,1\n", MAPPING, "not a whole number"),
         (export([]), MAPPING.replace("backends:", "backend:"), "did you mean `backends`?"),
@@ -113,3 +124,35 @@ def test_what_is_wrong_is_told_in_a_line(path: Path, tmp_path: Path, invoice: st
     assert result.exit_code == 1
     assert said in result.output
     assert "Traceback" not in result.output
+
+
+def test_bytes_that_are_not_utf_8_are_told_in_a_line(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "latin.csv").write_bytes(export([]).encode() + b"2026-11-20,caf\xe9,1,1,1,1,1\n")
+    (tmp_path / "mapping.yaml").write_text(MAPPING)
+    files = ["--invoice", str(tmp_path / "latin.csv"), "--mapping", str(tmp_path / "mapping.yaml")]
+    result = CliRunner().invoke(ledger, ["--ledger", str(path), "reconcile", *files])
+    assert result.exit_code == 1
+    assert "is not CSV in UTF-8" in result.output
+
+
+def test_commas_between_thousands_are_read_as_such(path: Path, tmp_path: Path) -> None:
+    row = '2026-11-20T00:00:00+00:00,x,"1,234","12,345,678",0,1e3,"$1,234.50"\n'
+    result = run(path, tmp_path, export([]) + row, "--csv")
+    (found,) = [one for one in csv.DictReader(io.StringIO(result.output)) if one["model"] == "x"]
+    assert (found["requests_there"], found["prompt_there"], found["completion_there"]) == ("1234", "12345678", "1000")
+    assert found["cost_there_usd"] == "1234.500000000"
+
+
+@pytest.mark.parametrize("cost", ["", " "])
+def test_a_cost_that_the_export_does_not_say_is_not_taken_for_0(
+    path: Path, tmp_path: Path, days: list[Invoiced], cost: str
+) -> None:
+    silent = "\n".join(f"{line.rpartition(',')[0]},{cost}" for line in export(days).splitlines()[1:])
+    invoice = export([]) + silent + "\n"
+    result = run(path, tmp_path, invoice, "--csv")
+    assert verdicts(result) == ["matched", "matched"]
+    assert {row["difference_usd"] for row in csv.DictReader(io.StringIO(result.output))} == {""}
+    assert "2 without a cost there, not compared" in run(path, tmp_path, invoice).output
+    without = MAPPING.replace("  cost_usd: amount_value\n", "")
+    told = run(path, tmp_path, export(days), "--csv", mapping=without)
+    assert {row["difference_usd"] for row in csv.DictReader(io.StringIO(told.output))} == {""}
