@@ -1,8 +1,11 @@
 """`jeton policy`: what policies there are, and the file of a new one."""
 
+import ast
 import inspect
+import keyword
 import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -132,14 +135,29 @@ def new(name: str, directory: Path) -> None:
     for path in (file, test):
         if path.exists():
             raise click.ClickException(f"{path} is there already")
-    if name in policy_names() or (not is_checkout and name in sys.stdlib_module_names):
+    # A file of its own beside others' packages would hide the one of its name from everybody.
+    if name in policy_names() or (not is_checkout and find_spec(name) is not None):
         raise click.ClickException(f"{name!r} is taken; choose another name")
+    if keyword.iskeyword(name):
+        raise click.ClickException(f"{name!r} is a word of Python's own; choose another name")
+    if class_name in _imported(POLICY.format(class_name="Policy")) | _imported(
+        TEST.format(name="", module="m", class_name="P")
+    ):
+        raise click.ClickException(
+            f"{class_name}, its class, is what the new files know something else by; choose another name"
+        )
     module = f"policies.{name}" if is_checkout else name
     test.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(POLICY.format(class_name=class_name), encoding="utf-8")
     test.write_text(TEST.format(name=name, module=module, class_name=class_name), encoding="utf-8")
     click.echo(f"written: {file}\nwritten: {test}")
     click.echo(f"in router.yaml: `policy: {{name: {name if is_checkout else f'{name}:{class_name}'}}}`")
+
+
+def _imported(source: str) -> set[str]:
+    """The names that a module takes from others."""
+    imports = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom))
+    return {alias.name for node in imports for alias in node.names}
 
 
 def _lines(name: str, kind: type[BaseModel]) -> list[str]:

@@ -84,3 +84,25 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert "is there already" in refused("new", "mine", "--directory", str(tmp_path))
     assert "is taken" in refused("new", "slo", "--directory", str(tmp_path))
     assert "is taken" in refused("new", "json", "--directory", str(tmp_path))
+
+
+@pytest.mark.parametrize("is_checkout", [True, False])
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("class", "a word of Python's own"), ("candidate", "Candidate, its class"), ("pool", "Pool, its class")],
+)
+def test_a_name_with_which_the_files_could_not_work_is_refused(
+    tmp_path: Path, name: str, why: str, is_checkout: bool
+) -> None:
+    if is_checkout:
+        (tmp_path / "policies").mkdir()
+        (tmp_path / "policies/__init__.py").touch()
+    before = sorted(tmp_path.rglob("*"))
+    assert why in refused("new", name, "--directory", str(tmp_path))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["router", "policies", "pydantic", "typing"])
+def test_a_file_of_ones_own_never_hides_a_package(tmp_path: Path, name: str) -> None:
+    assert "is taken" in refused("new", name, "--directory", str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
