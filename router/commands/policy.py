@@ -3,9 +3,9 @@
 import ast
 import inspect
 import keyword
+import pkgutil
 import re
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +136,7 @@ def new(name: str, directory: Path) -> None:
         if path.exists():
             raise click.ClickException(f"{path} is there already")
     # A file of its own beside others' packages would hide the one of its name from everybody.
-    if name in policy_names() or (not is_checkout and find_spec(name) is not None):
+    if name in policy_names() or (not is_checkout and name in _packages()):
         raise click.ClickException(f"{name!r} is taken; choose another name")
     if keyword.iskeyword(name):
         raise click.ClickException(f"{name!r} is a word of Python's own; choose another name")
@@ -152,6 +152,11 @@ def new(name: str, directory: Path) -> None:
     test.write_text(TEST.format(name=name, module=module, class_name=class_name), encoding="utf-8")
     click.echo(f"written: {file}\nwritten: {test}")
     click.echo(f"in router.yaml: `policy: {{name: {name if is_checkout else f'{name}:{class_name}'}}}`")
+
+
+def _packages() -> set[str]:
+    """The names of what can be imported here."""
+    return {*sys.stdlib_module_names, *sys.modules, *(module.name for module in pkgutil.iter_modules())}
 
 
 def _imported(source: str) -> set[str]:

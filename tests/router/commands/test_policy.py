@@ -102,7 +102,7 @@ def test_a_name_with_which_the_files_could_not_work_is_refused(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("name", ["router", "policies", "pydantic", "typing"])
+@pytest.mark.parametrize("name", ["router", "policies", "pydantic", "typing", "pytest", "uvicorn"])
 def test_a_file_of_ones_own_never_hides_a_package(tmp_path: Path, name: str) -> None:
     assert "is taken" in refused("new", name, "--directory", str(tmp_path))
     assert list(tmp_path.iterdir()) == []
