@@ -70,13 +70,13 @@ def report(
         with read_periods(address or background.address) as periods:
             period = period_of(periods, since, until)
             made = _report(periods, period, background)
-            columns_and_rows = _focus(periods, period, background, account)
+            rows = _focus(periods, period, background, account)
     except (LedgerError, ConfigRefused) as error:
         raise click.ClickException(str(error)) from None
     written = [
         _write(output, ".html", page.html(made)),
         _write(output, ".json", json.dumps(as_json(made), indent=1) + "\n"),
-        _write_focus(output, columns_and_rows),
+        _write_focus(output, rows),
     ]
     whole = made.whole
     parts = [f"{name.replace('_', ' ')} {usd_text(getattr(whole, name))}" for name in PARTS[:-1]]
@@ -162,6 +162,7 @@ def _report(periods: Periods, period: Period, background: Background) -> Report:
 
 
 def _focus(periods: Periods, period: Period, background: Background, account: str) -> list[Row]:
+    """Raises ClickException where a row breaks a rule of the specification: such a file is worth nothing."""
     leased = periods.leased(period, hours=HOURS_PER_DAY)
     rows = focus_rows(
         restated(periods.spent(period, hours=HOURS_PER_DAY), periods.corrected(period, hours=HOURS_PER_DAY)),
@@ -172,7 +173,10 @@ def _focus(periods: Periods, period: Period, background: Background, account: st
         end_hour=period.end_hour,
         account=account,
     )
-    return list(rows)
+    listed = list(rows)
+    if broken := broken_rules(COLUMNS, listed):
+        raise click.ClickException("the FOCUS export breaks rules of the specification:\n" + "\n".join(broken))
+    return listed
 
 
 def _terms(background: Background, leased: Iterable[Leased]) -> dict[str, LeaseTerms]:
@@ -200,9 +204,6 @@ def _write(output: Path, suffix: str, text: str) -> Path:
 
 
 def _write_focus(output: Path, rows: list[Row]) -> Path:
-    """Raises ClickException where a row breaks a rule of the specification: such a file is worth nothing."""
-    if broken := broken_rules(COLUMNS, rows):
-        raise click.ClickException("the FOCUS export breaks rules of the specification:\n" + "\n".join(broken))
     path = output.with_name(output.name + ".focus.csv")
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")

@@ -31,6 +31,7 @@ from router.domain.money import usd_text
 from router.domain.periods import HOURS_PER_DAY, Leased, Spent
 from router.pricing.price import Purchase
 from router.reporting.energy import LeaseTerms, hours_of
+from router.reporting.focus_rules import PLACEHOLDERS
 
 COLUMNS = (
     "BilledCost", "BillingAccountId", "BillingAccountName", "BillingCurrency", "BillingPeriodEnd", "BillingPeriodStart",
@@ -57,6 +58,11 @@ NANOUSD = Decimal(10) ** 9
 
 # Of a `Spent`: its hour and what it is by; sums follow.
 KEYS = Spent._fields.index("attempts")
+# What people have named.
+NAMES = (
+    "BillingAccountId", "BillingAccountName", "CommitmentDiscountId", "CommitmentDiscountName", "InvoiceIssuerName",
+    "ProviderName", "PublisherName", "RegionId", "RegionName", "ResourceId", "SkuId", "SubAccountId", "SubAccountName",
+)  # fmt: skip
 DYNAMIC = frozenset({Purchase.SPOT})
 
 
@@ -72,7 +78,7 @@ def focus_rows(
 ) -> Iterator[Row]:
     """All rows of whole hours. spent: by every member, in days; leased: in days. terms: by price id. regions: of pools."""
     writer = _Writer(terms, regions, first_hour, end_hour, account)
-    yield from map(_in_its_currency, _rows(writer, spent, leased))
+    yield from map(_told_from_nothing, map(_in_its_currency, _rows(writer, spent, leased)))
 
 
 def restated(spent: Iterable[Spent], corrected: Iterable[Spent]) -> list[Spent]:
@@ -134,6 +140,11 @@ def _in_its_currency(row: Row) -> Row:
         "PricingCurrencyEffectiveCost": row["EffectiveCost"],
         "PricingCurrencyListUnitPrice": row["ListUnitPrice"],
     }
+
+
+def _told_from_nothing(row: Row) -> Row:
+    """A pool may be called `na`, for North America; by the specification that stands for no name at all."""
+    return row | {name: f"{value} (name)" for name in NAMES if (value := row[name]) and value.lower() in PLACEHOLDERS}
 
 
 class _Writer:

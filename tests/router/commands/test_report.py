@@ -262,6 +262,26 @@ def test_names_are_shown_as_they_are(tmp_path: Path) -> None:
     assert "&lt;b&gt;&amp;" in text
 
 
+@pytest.mark.parametrize("name", ["na", "None", "unknown", "null"])
+def test_what_is_called_as_nothing_is_still_has_a_row_in_the_focus_file(tmp_path: Path, name: str) -> None:
+    path = make(tmp_path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE charge_keys SET tenant = ?, pool = ? WHERE tenant = 'acme'", (name, name))
+    result = run(tmp_path)
+    assert result.exit_code == 0, result.output
+    rows = [row for row in read_focus(tmp_path / "all.focus.csv") if row["x_Tenant"] == name]
+    assert {(row["SubAccountId"], row["ProviderName"], row["x_Pool"]) for row in rows} == {
+        (f"{name} (name)", f"{name} (name)", name)
+    }
+
+
+def test_nothing_is_written_where_the_focus_file_cannot_be(directory: Path) -> None:
+    result = run(directory, "--account", "", output="nameless")
+    assert result.exit_code == 1
+    assert "BillingAccountId is ``, which stands for nothing" in result.output
+    assert list(directory.glob("nameless*")) == []
+
+
 BREAKS = {
     "CostAndUsage-D": lambda row: row.pop("BilledCost"),
     "BilledCost-C": lambda row: row.update(BilledCost=None),
