@@ -130,7 +130,7 @@ def judge(
     except ArithmeticError:
         raise FeedRefused(f"malformed: `{str(written)[:40]}` is no number") from None
     if not usd.is_finite() or usd <= 0:
-        raise FeedRefused(f"{usd} is no price of a lease")
+        raise FeedRefused(f"{usd:f} is no price of a lease")
     low, high = terms.usd_per_hour_min, terms.usd_per_hour_max
     if (low is not None and usd < low) or (high is not None and usd > high):
         raise FeedRefused(f"{usd:f} is out of the feed's bounds, {low if low is not None else 0} to {high or 'any'}")
