@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
@@ -67,5 +68,13 @@ def _sorted_out(read: Iterator[Offer | None]) -> tuple[list[Offer], int]:
         if offer is None:
             others += 1
         else:
-            offers.append(offer)
+            offers.append(_shown(offer))
     return offers, others
+
+
+def _shown(offer: Offer) -> Offer:
+    """What nobody can read, and a terminal might obey, is spelled out."""
+    if (offer.name + offer.gpu).isprintable():
+        return offer
+    name, gpu = (text.encode("unicode_escape").decode() for text in (offer.name, offer.gpu))
+    return replace(offer, name=name, gpu=gpu, faults=(*offer.faults, "has characters in its name that cannot be shown"))

@@ -210,3 +210,21 @@ def test_a_row_that_counts_again_after_a_later_one_has_ended_is_shown_twice(pric
         ["2026-05-20", "2026-06-20", "5"],
         ["2026-07-01", "–", "3"],
     ]
+
+
+@pytest.mark.parametrize("name", ["a\u2028b", "a\x7fb", "a\x85b", "a\ud800b", "a\x1b[31mb", "a\nb"])
+def test_a_name_that_cannot_be_shown_is_spelled_out_in_quarantine_and_the_rest_imported(
+    prices_yaml: Path, tmp_path: Path, name: str
+) -> None:
+    model = {"litellm_provider": "p", "mode": "chat", "input_cost_per_token": 1e-06, "output_cost_per_token": 2e-06}
+    table = tmp_path / "table.json"
+    table.write_text(json.dumps({name: model, "fine": model}))
+    result = import_(table, prices_yaml)
+    assert result.exit_code == 3, result.output
+    assert name not in result.output
+    (spelled,) = quarantined(prices_yaml).items()
+    assert spelled == (
+        f"p/{name.encode('unicode_escape').decode()}",
+        ["has characters in its name that cannot be shown"],
+    )
+    assert "p/fine" in check_shape(read_source(prices_yaml), PriceBook).prices
