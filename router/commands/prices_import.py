@@ -85,6 +85,9 @@ def import_(
     Exits with 0 when every price was believed, with 3 when some are in quarantine, with 1 when nothing could be imported.
     """
     day = moment.date() if moment is not None else datetime.now(UTC).date()
+    aside = quarantine or out.with_name(f"{out.stem}.quarantine.yaml")
+    if aside.resolve() in (out.resolve(), file.resolve()):
+        raise click.UsageError("--quarantine names the price book, or the table; give it a file of its own")
     limits = Limits(*(Decimal(str(ratio)) for ratio in (change_ratio, disagreement_ratio, neighbour_ratio)))
     try:
         found, offers, others = _read(file, Table(table) if table else None, cloud)
@@ -116,7 +119,6 @@ def import_(
         if changed != text:
             write(out, changed)
             click.echo(f"wrote {out}")
-        aside = quarantine or out.with_name(f"{out.stem}.quarantine.yaml")
         if doubtful or aside.exists():
             write(aside, _quarantine_text(doubtful, label, out))
             click.echo(f"wrote {aside}")

@@ -228,3 +228,14 @@ def test_a_name_that_cannot_be_shown_is_spelled_out_in_quarantine_and_the_rest_i
         ["has characters in its name that cannot be shown"],
     )
     assert "p/fine" in check_shape(read_source(prices_yaml), PriceBook).prices
+
+
+def test_the_quarantine_never_takes_the_place_of_the_price_book_or_the_table(prices_yaml: Path, tmp_path: Path) -> None:
+    table = Path(shutil.copy(LITELLM, tmp_path))
+    before = prices_yaml.read_text()
+    for aside in (prices_yaml, table):
+        result = import_(table, prices_yaml, "--quarantine", aside)
+        assert result.exit_code == 2
+        assert "give it a file of its own" in result.stderr
+    assert prices_yaml.read_text() == before
+    assert table.read_text() == LITELLM.read_text()
