@@ -38,7 +38,7 @@ STREAMED = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 COST_USD = (b"x-jeton-cost-usd", usd_text(0).encode())
 # What the recorded request cost, in its stream's last usage chunk; inside JSON strings quotes are escaped, so it is nothing else.
 COST_MEMBER = re.compile(rb'"jeton_cost"\s*:\s*\{[^{}]*\}')
-NO_COST = b'"jeton_cost":{"usd":0.000000000,"nanousd":0,"basis":"metered","usage_source":"provider"}'
+NO_COST = b'"jeton_cost":{"usd":0.000000000,"nanousd":0,"basis":"metered","usage_source":"%b"}'
 
 Dispatch = Callable[[Tape | None], Awaitable[None]]
 
@@ -166,25 +166,27 @@ def record(tape: Tape, request: InferenceRequest, backend: Backend, charge: Char
         tape.give_up()
         return
     usage = charge.usage
+    is_estimated = usage.source is not UsageSource.PROVIDER
+    source = UsageSource.ESTIMATED if is_estimated else UsageSource.PROVIDER
     tape.keep(
         StoredAnswer(
             is_stream=request.is_streaming,
             content_type=content_type.decode("latin-1"),
-            body=at_no_cost(body) if request.is_streaming else body,
+            body=at_no_cost(body, source) if request.is_streaming else body,
             model=backend.model,
             tier=backend.tier,
             backend=backend.name,
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
             reasoning_tokens=usage.reasoning_tokens,
-            is_estimated=usage.source is not UsageSource.PROVIDER,
+            is_estimated=is_estimated,
         )
     )
 
 
-def at_no_cost(stream: bytes) -> bytes:
-    """A stream that tells what it cost, if it does, as one that cost nothing."""
-    return COST_MEMBER.sub(NO_COST, stream)
+def at_no_cost(stream: bytes, source: UsageSource) -> bytes:
+    """A stream that tells what it cost, if it does, as one that cost nothing. source: of its tokens, as they will be booked."""
+    return COST_MEMBER.sub(NO_COST % source.value.encode(), stream)
 
 
 def cache_header(label: str) -> Header:
