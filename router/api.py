@@ -14,7 +14,7 @@ from router.domain.fleet import Backend
 from router.domain.money import usd_text
 from router.domain.request import Endpoint
 from router.errors import BadRequest, Refusal, UnknownModel, UnknownPath, WrongMethod
-from router.gateway import new_request_id, refusal_headers
+from router.gateway import FAILED, new_request_id, refusal_headers
 from router.pipeline import Pipeline
 from router.pricing.price import LeasedPrice
 from router.pricing.standard import standard_prices
@@ -90,6 +90,7 @@ def add_refusal_handlers(api: FastAPI) -> None:
     """From now on its errors have OpenAI's shape."""
     api.add_exception_handler(Refusal, _refused)
     api.add_exception_handler(HTTPException, _http_refused)
+    api.add_exception_handler(Exception, _failed)
 
 
 def refusal_response(error: Refusal) -> Response:
@@ -198,6 +199,11 @@ def _address(request: Request) -> str:
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
     return refusal_response(error)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """What nobody expected; it goes on into the log."""
+    return refusal_response(Refusal(FAILED))
 
 
 async def _http_refused(request: Request, error: Exception) -> Response:

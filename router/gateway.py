@@ -37,6 +37,7 @@ def new_request_id() -> str:
     return f"req_{time.time_ns() // 1_000_000:012x}{_RANDOM.getrandbits(80):020x}"
 
 
+FAILED = "jeton failed; the fault is not in your request."
 SHUTTING_DOWN = "This router is shutting down; try again."
 
 
@@ -71,7 +72,7 @@ class Gateway:
                 await self._refuse(call, endpoint, request_id, Unavailable(SHUTTING_DOWN, retry_after_seconds=1))
         except Exception:
             log.exception("unexpected", request_id=request_id, endpoint=endpoint.value)
-            await self._refuse(call, endpoint, request_id, Refusal("jeton failed; the fault is not in your request."))
+            await self._refuse(call, endpoint, request_id, Refusal(FAILED))
         finally:
             call.close()
 
