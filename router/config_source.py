@@ -28,6 +28,9 @@ SECRET = re.compile(
 
 STRING = "tag:yaml.org,2002:str"
 MERGE = "tag:yaml.org,2002:merge"
+NUMBERS = frozenset({"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"})
+# YAML 1.1 reads 010 as 8 and 1:30 as 90: as an amount neither is what its writer meant.
+OTHER_BASE = re.compile(r"[-+]?(0[0-7_]+|0[xb].*|[^:]*:.*)")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -172,6 +175,9 @@ class _Reading:
             return self._mapping(node, place)
         if isinstance(node, yaml.SequenceNode):
             return [self.value(item, (*place, position)) for position, item in enumerate(node.value)]
+        if node.tag in NUMBERS and OTHER_BASE.fullmatch(node.value):
+            what = f"`{node.value}` is a number of another base to YAML"
+            self.mistakes.append(self._finding(node, what, "write it in decimal, or in quotes if it is text"))
         try:
             return self._constructor.construct_object(node)
         except (ValueError, yaml.YAMLError):

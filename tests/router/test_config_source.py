@@ -17,6 +17,10 @@ MISTAKES = {
     "a name that is a number": ("a:\n  8080: x\n", "2:3: `8080` is not the name of a member; put it in quotes"),
     "a name that is a list": ("? [a, b]\n: 1\n", "1:3: this is not the name of a member; put it in quotes"),
     "a date that is none": ("a: 2026-13-45\n", "1:4: `2026-13-45` cannot be read; put it in quotes if it is text"),
+    "an octal number": ("usd: 010\n", "1:6: `010` is a number of another base to YAML; write it in decimal"),
+    "a number to the base of 16": ("usd: 0x10\n", "1:6: `0x10` is a number of another base to YAML"),
+    "a number to the base of 60": ("usd: 1:30\n", "1:6: `1:30` is a number of another base to YAML"),
+    "a fraction to the base of 60": ("usd: 1:30.5\n", "1:6: `1:30.5` is a number of another base to YAML"),
     "a merge of a scalar": ("a:\n  <<: b\n", "2:7: `<<` merges what is not a mapping; name a mapping"),
     "OpenAI's key": (
         "a: sk-proj-AbCdEfGh12345678\n",
@@ -73,6 +77,12 @@ def test_a_secret_is_never_repeated(tmp_path: Path) -> None:
     with pytest.raises(ConfigRefused) as refusal:
         read_source(path)
     assert "AbCdEfGh" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("number", ["0", "10", "-0.5", "1_000", "1.0e+3", "0.10", "'010'", "22:00-06:00", "2026-01-01"])
+def test_what_is_read_as_it_is_written_is_no_mistake(tmp_path: Path, number: str) -> None:
+    (tmp_path / "router.yaml").write_text(f"a: {number}\n")
+    assert read_source(tmp_path / "router.yaml").mistakes == ()
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
