@@ -101,10 +101,7 @@ def policy() -> None:
 @click.argument("names", nargs=-1)
 def list_(names: tuple[str, ...]) -> None:
     """Tell every policy: what it prefers, when to use it, what it needs, and its parameters. NAMES: only these."""
-    try:
-        found = [(name, policy_class(name)) for name in names or policy_names()]
-    except LookupError as error:
-        raise click.ClickException(str(error.args[0])) from error
+    found = [(name, _class(name)) for name in names or policy_names()]
     for position, (name, kind) in enumerate(found):
         if position:
             click.echo()
@@ -152,6 +149,16 @@ def new(name: str, directory: Path) -> None:
     test.write_text(TEST.format(name=name, module=module, class_name=class_name), encoding="utf-8")
     click.echo(f"written: {file}\nwritten: {test}")
     click.echo(f"in router.yaml: `policy: {{name: {name if is_checkout else f'{name}:{class_name}'}}}`")
+
+
+def _class(name: str) -> type[BaseModel]:
+    try:
+        return policy_class(name)
+    except LookupError as error:
+        raise click.ClickException(str(error.args[0])) from error
+    except Exception as error:  # a file of somebody's own may fail in any way when it is imported
+        what = f"the policy {name} cannot be loaded: {type(error).__name__}: {error}; correct its file"
+        raise click.ClickException(what) from error
 
 
 def _packages() -> set[str]:

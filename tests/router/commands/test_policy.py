@@ -44,6 +44,15 @@ def test_one_that_there_is_not_is_refused_with_the_nearest() -> None:
     assert "did you mean 'cascade'" in refused("list", "cascad")
 
 
+@pytest.mark.parametrize(("text", "why"), [("def (", "SyntaxError"), ("raise ValueError('no')", "ValueError: no")])
+def test_one_whose_file_is_broken_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, why: str
+) -> None:
+    (tmp_path / "broken_policy.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert f"broken_policy:Mine cannot be loaded: {why}" in refused("list", "broken_policy:Mine")
+
+
 @pytest.mark.parametrize("is_checkout", [True, False])
 def test_a_new_policy_and_its_test_work_as_they_are_written(tmp_path: Path, is_checkout: bool) -> None:
     if is_checkout:
