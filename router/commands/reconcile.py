@@ -82,7 +82,11 @@ def reconcile_invoice(address: Address, /, invoice: Path, mapping: Path, as_csv:
             found = periods.invoiced(_period(theirs), mapped.backends)
     except (LedgerError, ConfigRefused) as error:
         raise click.ClickException(str(error)) from None
-    ours = [Usage(one.day, one.model, *one[3:]) for one in found]
+    ours = [Usage(one.day, one.model, *one[3:-1]) for one in found]
+    if unpriced := sum(one.unpriced for one in found):
+        click.echo(
+            f"{unpriced:,} attempts here have no price: what they cost is not known, and in no figure here.", err=True
+        )
     lines = reconcile(ours, theirs, nanousd_from_usd(mapped.tolerance_usd))
     rows = [dict(zip(HEADINGS, _cells(line), strict=True)) for line in lines]
     if as_csv:

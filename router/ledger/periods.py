@@ -26,7 +26,10 @@ class Period(NamedTuple):
 
 
 class Invoiced(NamedTuple):
-    """One backend's day, for comparison with its provider's: successful or not, all that was charged."""
+    """One backend's day, for comparison with its provider's: successful or not, all that was charged.
+
+    unpriced: of the requests, those whose cost is not known and not in the sum.
+    """
 
     day: str
     backend: str
@@ -36,6 +39,7 @@ class Invoiced(NamedTuple):
     cached_tokens: int
     completion_tokens: int
     cost_nanousd: int
+    unpriced: int
 
 
 class Periods:
@@ -140,9 +144,9 @@ class Periods:
         sums: dict[tuple[int, str, str], list[int]] = {}
         for one in spent:
             if one.backend in backends:
-                entry = sums.setdefault((one.hour // HOURS_PER_DAY, one.backend, one.model), [0] * 5)
+                entry = sums.setdefault((one.hour // HOURS_PER_DAY, one.backend, one.model), [0] * 6)
                 tokens = one.prompt_tokens, one.cached_tokens, one.completion_tokens
-                for number, amount in enumerate((one.attempts, *tokens, one.cost_nanousd)):
+                for number, amount in enumerate((one.attempts, *tokens, one.cost_nanousd, one.unpriced)):
                     entry[number] += amount
         return [
             Invoiced(f"{date.fromordinal(EPOCH_DAY + day):%Y-%m-%d}", backend, model, *sums[day, backend, model])

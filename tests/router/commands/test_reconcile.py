@@ -60,7 +60,7 @@ def run(path: Path, tmp_path: Path, invoice: str, *arguments: str, mapping: str 
 
 def verdicts(result: Result) -> list[str]:
     assert result.exit_code == 0, result.output
-    return [row["verdict"] for row in csv.DictReader(io.StringIO(result.output))]
+    return [row["verdict"] for row in csv.DictReader(io.StringIO(result.stdout))]
 
 
 def test_a24_what_the_provider_bills_as_we_booked_it_matches(path: Path, tmp_path: Path, days: list[Invoiced]) -> None:
@@ -91,6 +91,13 @@ def test_a_day_that_the_provider_has_not_billed_is_missing_there(
     later = days[1]._replace(day="2026-11-22")
     result = run(path, tmp_path, export([days[0], later]), "--csv")
     assert verdicts(result) == ["matched", "missing there", "missing here"]
+
+
+def test_attempts_without_a_price_are_told_beside_the_figures(path: Path, tmp_path: Path, days: list[Invoiced]) -> None:
+    assert [one.unpriced for one in days] == [0, 1]
+    result = run(path, tmp_path, export(days), "--csv")
+    assert result.stderr == "1 attempts here have no price: what they cost is not known, and in no figure here.\n"
+    assert run(path, tmp_path, export(days[:1])).stderr == ""
 
 
 def test_the_table_says_how_many_of_what(path: Path, tmp_path: Path, days: list[Invoiced]) -> None:
@@ -138,7 +145,7 @@ def test_bytes_that_are_not_utf_8_are_told_in_a_line(path: Path, tmp_path: Path)
 def test_commas_between_thousands_are_read_as_such(path: Path, tmp_path: Path) -> None:
     row = '2026-11-20T00:00:00+00:00,x,"1,234","12,345,678",0,1e3,"$1,234.50"\n'
     result = run(path, tmp_path, export([]) + row, "--csv")
-    (found,) = [one for one in csv.DictReader(io.StringIO(result.output)) if one["model"] == "x"]
+    (found,) = [one for one in csv.DictReader(io.StringIO(result.stdout)) if one["model"] == "x"]
     assert (found["requests_there"], found["prompt_there"], found["completion_there"]) == ("1234", "12345678", "1000")
     assert found["cost_there_usd"] == "1234.500000000"
 
@@ -151,8 +158,8 @@ def test_a_cost_that_the_export_does_not_say_is_not_taken_for_0(
     invoice = export([]) + silent + "\n"
     result = run(path, tmp_path, invoice, "--csv")
     assert verdicts(result) == ["matched", "matched"]
-    assert {row["difference_usd"] for row in csv.DictReader(io.StringIO(result.output))} == {""}
+    assert {row["difference_usd"] for row in csv.DictReader(io.StringIO(result.stdout))} == {""}
     assert "2 without a cost there, not compared" in run(path, tmp_path, invoice).output
     without = MAPPING.replace("  cost_usd: amount_value\n", "")
     told = run(path, tmp_path, export(days), "--csv", mapping=without)
-    assert {row["difference_usd"] for row in csv.DictReader(io.StringIO(told.output))} == {""}
+    assert {row["difference_usd"] for row in csv.DictReader(io.StringIO(told.stdout))} == {""}
