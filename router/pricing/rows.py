@@ -284,6 +284,12 @@ class TokensRow(Rates, Row):  # the bases in this order, so that Row's members a
         figures = [getattr(rates, member) for rates in (self, *self.tiers) for member in RATE_KINDS]
         if not (self.unusual_price_confirmed or any(figures) or self.request_usd or self._audio_usd_per_hour()):
             raise ValueError("every rate is 0; if it is free of charge, add `unusual_price_confirmed: true`")
+        for tier in self.tiers:
+            if not (self.unusual_price_confirmed or any(getattr(tier, member) for member in RATE_KINDS)):
+                raise ValueError(
+                    f"every rate above {tier.above_prompt_tokens:,} prompt tokens is 0; if it is free of charge, add"
+                    " `unusual_price_confirmed: true`"
+                )
         return self
 
     def _audio_usd_per_hour(self) -> Decimal:

@@ -105,6 +105,10 @@ def _zeros(offer: Offer, witnesses: Witnesses) -> Iterator[str]:
     for name in (CACHED, *WRITES):
         if figures.get(name) == 0 and any(other.figures.get(name) for other in _neighbours(offer, witnesses)):
             yield f"{name} is 0 where others take something"
+    for tier in offer.tiers:
+        for name in (PROMPT, COMPLETION):
+            if figures.get(name) and tier.get(name) == 0:
+                yield f"{name} is 0 above {tier['above_prompt_tokens']:f} prompt tokens where it is not below"
 
 
 def _out_of_proportion(offer: Offer) -> Iterator[str]:

@@ -276,3 +276,10 @@ def test_the_shipped_prices_are_in_force_and_say_where_they_are_from() -> None:
     assert {"edge-l4", "central-h100", "cloud-large"} <= in_force.keys()
     for name, rows in prices.prices.items():
         assert prices.in_force(name, rows[-1].first_day + timedelta(days=1)) == in_force[name]
+
+
+def test_a_tier_that_is_free_by_accident_is_refused() -> None:
+    tier = {"above_prompt_tokens": 200_000, "prompt_usd_per_million": 0, "completion_usd_per_million": 0}
+    assert "every rate above 200,000 prompt tokens is 0" in refusal(TOKENS | {"tiers": [tier]})[1]
+    book(TOKENS | {"tiers": [tier], "unusual_price_confirmed": True})
+    book(TOKENS | {"tiers": [tier | {"completion_usd_per_million": 8}]})

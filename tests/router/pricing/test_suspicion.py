@@ -53,6 +53,14 @@ def test_an_ordinary_price_is_believed() -> None:
     assert why(LEASE) == []
 
 
+def test_a_tier_that_is_free_where_the_rest_is_not_is_seen() -> None:
+    tier = {"above_prompt_tokens": Decimal(200_000), **TEXT.figures}
+    assert why(replace(TEXT, tiers=(tier,))) == []
+    for name in ("prompt", "completion"):
+        free = replace(TEXT, tiers=(tier | {f"{name}_usd_per_million": Decimal(0)},))
+        assert why(free) == [f"{name}_usd_per_million is 0 above 200000 prompt tokens where it is not below"]
+
+
 def test_the_13_rows_that_are_ten_thousand_times_too_high_are_all_seen() -> None:
     table = offers(LITELLM)
     witnesses = Witnesses(table, {})
