@@ -83,6 +83,8 @@ def reconcile_invoice(address: Address, /, invoice: Path, mapping: Path, as_csv:
     except (LedgerError, ConfigRefused) as error:
         raise click.ClickException(str(error)) from None
     ours = [Usage(one.day, one.model, *one[3:-1]) for one in found]
+    for name in sorted({*mapped.backends} - {one.backend for one in found}):
+        click.echo(f"The ledger has nothing of a backend `{name}` in this period.", err=True)
     if unpriced := sum(one.unpriced for one in found):
         click.echo(
             f"{unpriced:,} attempts here have no price: what they cost is not known, and in no figure here.", err=True

@@ -100,6 +100,13 @@ def test_attempts_without_a_price_are_told_beside_the_figures(path: Path, tmp_pa
     assert run(path, tmp_path, export(days[:1])).stderr == ""
 
 
+def test_a_backend_of_which_the_ledger_knows_nothing_is_told(path: Path, tmp_path: Path, days: list[Invoiced]) -> None:
+    result = run(
+        path, tmp_path, export(days[:1]), mapping=MAPPING.replace("[cloud-large]", "[cloud-large, cloud-lagre]")
+    )
+    assert result.stderr == "The ledger has nothing of a backend `cloud-lagre` in this period.\n"
+
+
 def test_the_table_says_how_many_of_what(path: Path, tmp_path: Path, days: list[Invoiced]) -> None:
     output = run(path, tmp_path, export(days, off_usd=0.5)).output
     assert "2 price differs; difference $1.000000000" in output
