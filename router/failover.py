@@ -228,7 +228,7 @@ class Failover:
             model=candidate.backend.model,
             tier=candidate.backend.tier,
             policy=decision.policy,
-            reason=choice.reason,
+            reason=choice.reason if choice.reason.isprintable() else " ".join(choice.reason.split()),
             baseline=decision.baseline,
             category=decision.prediction.category if decision.prediction is not None else "",
             prompt_tokens_estimate=request.prompt.tokens_estimate,

@@ -7,7 +7,7 @@ is read or loaded: files, clock and environment come as values.
 from collections.abc import Callable, Iterator
 
 from router.config_checks.fleet import check_carbon, check_leaving, check_providers, check_replicas, check_tiers
-from router.config_checks.names import check_name_of_the_cache, check_name_of_the_shadows, check_names, hidden_models
+from router.config_checks.names import check_name_of_the_cache, check_names, check_names_of_tenants, hidden_models
 from router.config_checks.prices import check_prices, prices_over_plain_http, prices_that_end, stale_prices
 from router.config_checks.profiles import check_profiles, useless_profiles
 from router.config_checks.reading import Reading
@@ -46,7 +46,7 @@ MISTAKES: tuple[Check, ...] = (
     check_secrets,
     check_cache,
     check_name_of_the_cache,
-    check_name_of_the_shadows,
+    check_names_of_tenants,
     check_ledger,
     check_listening,
 )

@@ -5,8 +5,14 @@ from collections.abc import Iterator
 from router.config.tenants import ApiKeyConfig
 from router.config_checks.reading import Reading, refuse_repeated
 from router.config_source import Finding, Place
-from router.domain.attempt import SHADOW_TENANT
+from router.domain.attempt import OTHER, SHADOW_TENANT
 from router.domain.fleet import CACHE
+
+# What a tenant may not be called, and whose name it is.
+NO_TENANTS = {
+    SHADOW_TENANT: "shadows of requests are booked",
+    OTHER: "metrics count tenants that they have no room for",
+}
 
 
 def check_names(reading: Reading) -> Iterator[Finding]:
@@ -47,10 +53,10 @@ def check_name_of_the_cache(reading: Reading) -> Iterator[Finding]:
             yield reading.source.finding(place, what, "give it another name")
 
 
-def check_name_of_the_shadows(reading: Reading) -> Iterator[Finding]:
+def check_names_of_tenants(reading: Reading) -> Iterator[Finding]:
     for position, tenant in enumerate(reading.config.tenants):
-        if tenant.name == SHADOW_TENANT:
-            what = f"the tenant `{SHADOW_TENANT}` has the name under which shadows of requests are booked"
+        if (taken := NO_TENANTS.get(tenant.name)) is not None:
+            what = f"the tenant `{tenant.name}` has the name under which {taken}"
             yield reading.source.finding(("tenants", position, "name"), what, "give it another name")
 
 

@@ -35,6 +35,8 @@ class Outcome(StrEnum):
 
 # The tenant that shadows are booked to; no other may be called so.
 SHADOW_TENANT = "shadow"
+# Under which metrics count what they have no room for; no tenant may be called so.
+OTHER = "other"
 # The fault of an attempt whose client left.
 CLIENT_GONE = "client_gone"
 

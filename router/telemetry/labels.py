@@ -6,7 +6,7 @@ nothing that a client or a backend sends. What exceeds its bound is counted unde
 
 from collections.abc import Iterable
 
-OTHER = "other"
+from router.domain.attempt import OTHER
 
 
 class Vocabulary:

@@ -16,7 +16,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from router.domain.attempt import AttemptStatus, Charge
+from router.domain.attempt import OTHER, AttemptStatus, Charge
 from router.domain.fleet import IDLE, HealthState, Load, Snapshot
 from router.domain.request import Endpoint
 from router.domain.totals import Totals
@@ -24,7 +24,7 @@ from router.errors import BudgetRefusal, Refusal
 from router.telemetry.budgets import Accounts, BudgetCollector
 from router.telemetry.exposition import Exposition
 from router.telemetry.health import HealthCollector
-from router.telemetry.labels import OTHER, Vocabulary
+from router.telemetry.labels import Vocabulary
 from router.telemetry.money import MoneyCollector
 from router.telemetry.price_state import feed_polls_counter
 from router.telemetry.prices import RecentPrices

@@ -9,6 +9,8 @@ from openai.types.chat import ChatCompletionChunk
 from payloads import CITY, CLOCK, HELLO, PIXEL, WEATHER
 from whole_app import WholeApp
 
+from policies import quality_floor
+
 
 async def chunks_of(stream: AsyncStream[ChatCompletionChunk]) -> list[ChatCompletionChunk]:
     return [chunk async for chunk in stream]
@@ -44,6 +46,14 @@ async def test_every_answer_says_where_it_came_from(jeton: WholeApp) -> None:
         assert raw.headers["x-jeton-attempts"] == "1"
     assert charges[0]["request_id"] != charges[1]["request_id"]
     assert "x-jeton-cost-usd" not in stream.headers, "it is not known when the headers are sent"
+
+
+async def test_a_reason_of_several_lines_is_told_in_one(jeton: WholeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A policy of one's own may say what it likes: no header can, and the answer is paid for by then."""
+    monkeypatch.setattr(quality_floor, "BELOW", "cheap\r\n  and near")
+    raw = await jeton.sdk.chat.completions.with_raw_response.create(model="small-model", messages=HELLO, max_tokens=2)
+    (charge,) = await jeton.charges()
+    assert raw.headers["x-jeton-reason"] == charge["reason"] == "cheap and near"
 
 
 async def test_a_stream_says_what_the_whole_answer_says(jeton: WholeApp) -> None:

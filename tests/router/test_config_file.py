@@ -651,6 +651,12 @@ PRICE_REFUSALS = {
         "shadow",
         "the tenant `shadow` has the name under which shadows of requests are booked; give it another name",
     ),
+    "a tenant named as metrics fold others": Refusal(
+        "name: blue",
+        "name: other",
+        "other",
+        "the tenant `other` has the name under which metrics count tenants that they have no room for; give it another name",
+    ),
     "a shadow at a backend that is not there": Refusal(
         "baseline: big",
         "baseline: big\nshadow: {ratio: 0.1, backends: [tyni]}",

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from router.accounting.accountant import Accountant
-from router.domain.attempt import AttemptEnd, AttemptStatus, Charge
+from router.domain.attempt import OTHER, AttemptEnd, AttemptStatus, Charge
 from router.domain.fleet import Health, HealthState, Load, Scrape, Snapshot
 from router.domain.periods import ArmSums
 from router.domain.request import Endpoint
@@ -21,7 +21,7 @@ from router.errors import BackendRefused, RateLimited, UnknownModel
 from router.ledger.sqlite import SqliteLedger
 from router.recall import BYPASS, HIT, MISS, SHARED
 from router.reload import ReloadResult
-from router.telemetry.labels import OTHER, Vocabulary
+from router.telemetry.labels import Vocabulary
 from router.telemetry.metrics import CACHE_RESULTS, WORDS_MAX, Metrics
 from router.telemetry.money import MoneyCollector
 
