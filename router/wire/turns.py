@@ -140,7 +140,7 @@ def read_ask(members: dict[str, Any]) -> Ask:
         temperature=_number(members, "temperature", most=1.0),
         top_p=_number(members, "top_p", most=1.0),
         stop=[stop] if type(stop) is str else _texts(stop, "stop"),
-        tools=[_tool(tool, f"tools.{position}") for position, tool in enumerate(members.get("tools") or ())],
+        tools=[_tool(tool, f"tools.{position}") for position, tool in enumerate(_array(members.get("tools"), "tools"))],
         tool_choice=_tool_choice(members.get("tool_choice")),
         is_single_tool_call=members.get("parallel_tool_calls") is False,
         schema=schema,
@@ -165,7 +165,7 @@ def _add_message(message: dict[str, Any], where: str, system: list[str], turns: 
         for name in ("audio", "function_call"):
             if message.get(name) is not None:
                 raise Untranslatable(f"The provider's API has no `{name}`.", param=f"{where}.{name}")
-        for position, call in enumerate(message.get("tool_calls") or ()):
+        for position, call in enumerate(_array(message.get("tool_calls"), f"{where}.tool_calls")):
             blocks.append(_call(call, f"{where}.tool_calls.{position}"))
     elif role == "tool":
         blocks = [Result(_text(message.get("tool_call_id"), f"{where}.tool_call_id"), content)]
@@ -271,6 +271,14 @@ def _number(members: dict[str, Any], name: str, *, most: float) -> float | None:
     if type(value) not in (int, float) or not 0 <= value <= most:
         raise Untranslatable(f"`{name}` must be a number from 0 to {most:g} at this model's provider.", param=name)
     return float(value)
+
+
+def _array(value: Any, where: str) -> list[Any]:
+    if value is None:
+        return []
+    if type(value) is not list:
+        raise Untranslatable(f"`{where}` must be an array.", param=where)
+    return value
 
 
 def _texts(values: Any, where: str) -> list[str]:
