@@ -23,8 +23,18 @@ PATHS = {
 
 # Endpoints whose streams carry usage only when `stream_options` asks for it.
 USAGE_ON_REQUEST = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS})
-# Endpoints whose prompts go through vLLM's prefix cache.
-CACHE_SALTED = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES})
+# Endpoints whose prompts go through vLLM's prefix cache: all that run one. (Speech has none.)
+CACHE_SALTED = frozenset(
+    {
+        Endpoint.CHAT,
+        Endpoint.COMPLETIONS,
+        Endpoint.RESPONSES,
+        Endpoint.MESSAGES,
+        Endpoint.EMBEDDINGS,
+        Endpoint.RERANK,
+        Endpoint.SCORE,
+    }
+)
 
 # Request headers of the client that a backend may see; all others stay here.
 FORWARDED_HEADERS = frozenset({b"anthropic-version", b"anthropic-beta", b"openai-beta", b"traceparent", b"tracestate"})

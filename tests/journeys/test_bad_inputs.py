@@ -14,18 +14,21 @@ from typing import Any
 import httpx
 import pytest
 import structlog
+from every_endpoint import requests_to_every_endpoint
 from payloads import HELLO, form, sound
 from scripted_backend import json_answer, scripted_backend
 from whole_app import PEPPER, WholeApp, running
 
 from router.access.keys import api_key_hash
 from router.dispatch.names import StrangersNames
-from router.domain.request import Prompt
+from router.domain.request import Endpoint, Prompt
 from router.telemetry.logs import set_up_logs
 
 PATH = "/v1/chat/completions"
 TOO_DEEP = json.loads('{"a":' * 200 + "1" + "}" * 200)
 BODY: dict[str, Any] = {"model": "small-model", "messages": HELLO, "max_tokens": 2}
+# What runs no prompt through a prefix cache.
+UNSALTED = (Endpoint.TRANSCRIPTIONS, Endpoint.TRANSLATIONS, Endpoint.TOKENIZE)
 SMUGGLED = b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n"
 
 # Each is put between the other headers of a request with the body `{}`; "" stands for none of them.
@@ -455,16 +458,23 @@ async def test_b53_salt_and_request_id_are_ours(jeton: WholeApp) -> None:
     assert salts[1] == salts[2] == salts[3] == salts[4] != salts[0]
 
 
-async def test_b53_two_tenants_never_share_a_salt(tmp_path: Path) -> None:
+@pytest.mark.parametrize("endpoint", [one for one in Endpoint if one not in UNSALTED])
+async def test_b53_two_tenants_never_share_a_salt(tmp_path: Path, endpoint: Endpoint) -> None:
+    path, asked = requests_to_every_endpoint()[endpoint]
+    backend = asked["json"]["model"].removesuffix("-model")
+    bodies = [asked["json"], asked["json"] | {"cache_salt": "mine"}]
+
     def second_tenant(config: dict[str, Any]) -> None:
         key = {"name": "other", "hash": api_key_hash("sk-the-other", PEPPER.encode())}
         config["tenants"].append({"name": "others", "api_keys": [key]})
 
     async with running(tmp_path, second_tenant) as jeton:
-        await jeton.http.post(PATH, json=BODY)
-        await jeton.http.post(PATH, json=BODY, headers={"authorization": "Bearer sk-the-other"})
-        one, other = [body["cache_salt"] for body in jeton.seen("small")]
-        assert one != other
+        for body in bodies:
+            for headers in ({}, {"authorization": "Bearer sk-the-other"}):
+                assert (await jeton.http.post(path, json=body, headers=headers)).status_code == 200
+        salts = {body["cache_salt"] for body in jeton.seen(backend)}
+        assert len(salts) == 4
+        assert "mine" not in salts
 
 
 async def test_b54_what_clients_send_makes_no_new_series(jeton: WholeApp) -> None:
