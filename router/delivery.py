@@ -187,7 +187,7 @@ def stream_reader(work: Work, attempt: Attempt, probe: Probe | None) -> Stream:
         return EventedStream(endpoint=request.endpoint, model=backend.model, context_tokens=backend.context_tokens)
 
     def priced(usage: Usage | None) -> bytes:
-        return cost_member(attempt.succeed(usage, 0))
+        return cost_member(attempt.succeed(usage, made.events))
 
     made = (CompletionStream if probe is None else ProbedStream)(
         endpoint=request.endpoint,

@@ -314,8 +314,9 @@ async def test_f13_usage_that_is_missing_or_cannot_be_is_estimated_and_counted(
 ) -> None:
     jeton.replica(model.removesuffix("-model")).faults(usage=usage)
     await jeton.sdk.chat.completions.create(**{**BODY, "model": model})
-    stream = await jeton.sdk.chat.completions.create(**{**STREAM, "model": model})
-    assert [chunk async for chunk in stream]
+    for options in ({}, {"stream_options": {"include_usage": True}}):
+        stream = await jeton.sdk.chat.completions.create(**{**STREAM, "model": model, **options})
+        assert [chunk async for chunk in stream]
     await jeton.settled()
     source = "tokenized" if (usage, model) == ("missing", "small-model") else "estimated"
     for charge in await jeton.charges():
@@ -323,7 +324,7 @@ async def test_f13_usage_that_is_missing_or_cannot_be_is_estimated_and_counted(
         assert charge["prompt_tokens"] > 0
         assert 4 <= charge["completion_tokens"] <= 16
         assert charge["cost_nanousd"] > 0
-    assert f'jeton_usage_total{{source="{source}"}} 2.0' in (await jeton.http.get("/metrics")).text
+    assert f'jeton_usage_total{{source="{source}"}} 3.0' in (await jeton.http.get("/metrics")).text
 
 
 def soon_readmitted(config: dict[str, Any]) -> None:
