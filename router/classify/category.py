@@ -140,7 +140,7 @@ def _is_math(text: str, found: list[bytes], vocabulary: frozenset[bytes]) -> boo
 def expected_completion_tokens(category: Category, prompt: Prompt) -> float:
     """Tokens that an answer of this category usually has; a translation is as long as its text."""
     if category is Category.TRANSLATION:
-        return float(max(8, prompt.tokens_estimate, len(prompt.text) // 4))
+        return float(max(8, prompt.said_tokens_estimate, len(prompt.text) // 4))
     return COMPLETION_TOKENS[category]
 
 

@@ -74,4 +74,4 @@ def _share_read(prompt: Prompt, found: list[bytes]) -> float:
         return 0.0
     earlier_turns = max(0, prompt.turns - 1 - bool(prompt.system_text))
     read_tokens = TOKENS_FREE + TOKENS_PER_WORD * len(found) + len(prompt.system_text) / CHARACTERS_PER_TOKEN
-    return min(1.0, read_tokens / max(1, prompt.tokens_estimate)) / (1 + earlier_turns)
+    return min(1.0, read_tokens / max(1, prompt.said_tokens_estimate)) / (1 + earlier_turns)

@@ -82,7 +82,7 @@ def difficulty(prompt: Prompt, found: list[bytes]) -> float:
     if found and found[0] in LOOKUP_OPENINGS:
         points += LOOKUP_POINTS
     points += TURNS_POINTS * log2(max(1, prompt.turns))
-    points += UNREAD_POINTS * log2(max(1.0, prompt.tokens_estimate / (32 + 2 * len(found))))
+    points += UNREAD_POINTS * log2(max(1.0, prompt.said_tokens_estimate / (32 + 2 * len(found))))
     if prompt.has_tools:
         points += TOOLS_POINTS
     return points

@@ -83,6 +83,8 @@ class Prompt:
     system_text: the system message, shortened likewise.
     turns: messages in the conversation, 1 for a plain prompt.
     tokens_estimate: language tokens in the whole input, estimated; the backend's own count replaces it in the ledger.
+    attached_tokens_estimate: of these, those of tools, their calls, and their results where these are no messages; not for the
+        classifier.
     has_tools, has_json_schema, has_images: what accompanies the text.
     """
 
@@ -90,9 +92,15 @@ class Prompt:
     system_text: str = ""
     turns: int = 1
     tokens_estimate: int = 0
+    attached_tokens_estimate: int = 0
     has_tools: bool = False
     has_json_schema: bool = False
     has_images: bool = False
+
+    @property
+    def said_tokens_estimate(self) -> int:
+        """Of what people and models said."""
+        return self.tokens_estimate - self.attached_tokens_estimate
 
 
 class Criticality(StrEnum):

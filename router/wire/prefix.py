@@ -18,6 +18,7 @@ from typing import Any
 from xxhash import xxh3_64_intdigest
 
 from router.domain.request import Endpoint, PrefixMark
+from router.wire.prompts import IMAGE_TOKENS_ESTIMATE
 
 # A shorter prompt is computed in less time than looking for a replica is worth.
 TOKENS_MIN = 512
@@ -26,7 +27,7 @@ EDGE_CHARACTERS = 192
 MARKS_MAX = 512
 MESSAGE_TOKENS = 4
 # Changed whenever the same text gets other marks than before: workers of either kind then keep apart.
-MARKS_VERSION = 1
+MARKS_VERSION = 2
 
 
 def marks_secret(pepper: bytes) -> bytes:
@@ -39,14 +40,15 @@ def prefix_marks(endpoint: Endpoint, members: dict[str, Any], salt: str, secret:
     text to mark."""
     if endpoint is Endpoint.COMPLETIONS:
         prompt = members.get("prompt")
-        texts = [("", prompt)] if type(prompt) is str else []
+        texts = [("", prompt, 0)] if type(prompt) is str else []
     else:
         texts = _turns(members)
     marks: list[PrefixMark] = []
-    key = _seed(secret, salt, str(members.get("model")), len(members.get("tools") or ()))
+    tools = members.get("tools")
+    key = _seed(secret, salt, str(members.get("model")), len(tools) if type(tools) is list else 0)
     tokens = 0
-    for role, text in texts:
-        head = role + "\0"
+    for head, text, images in texts:
+        tokens += images * IMAGE_TOKENS_ESTIMATE
         for start in range(0, max(len(text), 1), STRETCH_CHARACTERS):
             stretch = text[start : start + STRETCH_CHARACTERS]
             characters = len(stretch)
@@ -69,36 +71,51 @@ def _seed(secret: bytes, salt: str, model: str, tools: int) -> int:
     return int.from_bytes(blake2b(named.encode(), key=secret, digest_size=8).digest(), "big")
 
 
-def _turns(members: dict[str, Any]) -> list[tuple[str, str]]:
-    """(role, text) in the order of the prompt."""
-    turns: list[tuple[str, str]] = []
+def _turns(members: dict[str, Any]) -> list[tuple[str, str, int]]:
+    """In the order of the prompt: (role, and what names each image; text; images)."""
+    turns: list[tuple[str, str, int]] = []
     for name in ("system", "instructions"):
         head = members.get(name)
         if head is not None:
-            turns.append(("system", _text(head)))
+            turns.append(_turn("system", head))
     messages = members.get("messages")
     if messages is None:
         messages = members.get("input")
         if type(messages) is str:
-            return [*turns, ("user", messages)]
+            return [*turns, _turn("user", messages)]
     if type(messages) is list:
         for message in messages:
             if type(message) is dict:
                 role = message.get("role")
-                turns.append((role if type(role) is str else "", _text(message.get("content"))))
+                turns.append(_turn(role if type(role) is str else "", message.get("content")))
     return turns
 
 
-def _text(content: object) -> str:
+def _turn(role: str, content: object) -> tuple[str, str, int]:
+    """An image is as many tokens as it is estimated to be, however long its address or its data: those are hashed."""
+    head = role + "\0"
     if type(content) is str:
-        return content
+        return head, content, 0
     if type(content) is not list:
-        return ""
-    return "\n".join(
-        part
-        if type(part) is str
-        else str(part.get("text") or part.get("image_url") or "")
-        if type(part) is dict
-        else ""
-        for part in content
-    )
+        return head, "", 0
+    texts: list[str] = []
+    images = 0
+    for part in content:
+        if type(part) is str:
+            texts.append(part)
+        elif type(part) is dict:
+            text = part.get("text")
+            if type(text) is str:
+                texts.append(text)
+            if part.get("type") in ("image_url", "image", "input_image"):
+                images += 1
+                head += f"{xxh3_64_intdigest(_address(part).encode()):x}\0"
+    return head, "\n".join(texts), images
+
+
+def _address(part: dict[str, Any]) -> str:
+    """Of an image: where it is, or itself."""
+    image = part.get("image_url") or part.get("source")
+    if type(image) is dict:
+        image = image.get("url") or image.get("data")
+    return image if type(image) is str else ""

@@ -7,7 +7,7 @@ from typing import Any
 
 from router.domain.immutable import immutable
 from router.domain.request import Endpoint, Prompt
-from router.wire.json_body import wrong_member
+from router.wire.json_body import encode_object, wrong_member
 
 # Clipped before classification, so that a long prompt costs no more than a short one.
 PROMPT_TEXT_CHARACTERS = 4096
@@ -36,24 +36,27 @@ def _read_chat(members: dict[str, Any]) -> Content:
     if type(messages) is not list or not messages:
         raise wrong_member("messages", "a non-empty array of messages", messages)
     system_text = last_text = ""
-    tokens = images = 0
+    tokens = images = attached = 0
     has_parts = False
     system = members.get("system")  # Anthropic's place for it
     if system is not None:
         has_parts = type(system) is not str
-        system_text, images = _content_text(system, "system")
+        system_text, images, attached = _content_text(system, "system")
         tokens += tokens_estimate(system_text)
     for position, message in enumerate(messages):
         if type(message) is not dict:
             raise wrong_member(f"messages.{position}", "an object", message)
         content = message.get("content")
+        if message.get("tool_calls"):
+            attached += _json_tokens(message["tool_calls"])
         if type(content) is str:
             text = content
         elif content is None:
             continue
         else:
-            text, seen = _content_text(content, f"messages.{position}.content")
+            text, seen, beside = _content_text(content, f"messages.{position}.content")
             images += seen
+            attached += beside
             has_parts = True
         tokens += tokens_estimate(text) + 4
         role = message.get("role")
@@ -61,18 +64,20 @@ def _read_chat(members: dict[str, Any]) -> Content:
             last_text = text
         elif role in ("system", "developer") and not system_text:
             system_text = text
-    prompt = _prompt(members, last_text, system_text, len(messages), tokens + images * IMAGE_TOKENS_ESTIMATE, images)
+    tokens += images * IMAGE_TOKENS_ESTIMATE
+    prompt = _prompt(members, last_text, system_text, len(messages), tokens, images, attached)
     return Content(prompt, has_parts=has_parts)
 
 
-def _content_text(content: object, where: str) -> tuple[str, int]:
-    """The text of a message's content and how many images stand in it."""
+def _content_text(content: object, where: str) -> tuple[str, int, int]:
+    """The text of a message's content, how many images stand in it, and the tokens of tools' calls and results among its
+    parts, as Anthropic has them."""
     if type(content) is str:
-        return content, 0
+        return content, 0, 0
     if type(content) is not list:
         raise wrong_member(where, "a string or an array of parts", content)
     texts: list[str] = []
-    images = 0
+    images = attached = 0
     for part in content:
         if type(part) is str:
             texts.append(part)
@@ -80,9 +85,21 @@ def _content_text(content: object, where: str) -> tuple[str, int]:
             text = part.get("text")
             if type(text) is str:
                 texts.append(text)
-            if part.get("type") in ("image_url", "image", "input_image"):
+            kind = part.get("type")
+            if kind in ("image_url", "image", "input_image"):
                 images += 1
-    return "\n".join(texts), images
+            elif kind == "tool_use":
+                attached += _json_tokens(part.get("input"))
+            elif kind == "tool_result" and part.get("content") is not None:
+                told, seen, beside = _content_text(part["content"], where)
+                images += seen
+                attached += beside + tokens_estimate(told)
+    return "\n".join(texts), images, attached
+
+
+def _json_tokens(value: object) -> int:
+    """Of what is written as JSON into the prompt, or something like it."""
+    return len(encode_object({"": value})) // 4
 
 
 def _read_completions(members: dict[str, Any]) -> Content:
@@ -98,24 +115,28 @@ def _read_responses(members: dict[str, Any]) -> Content:
     instructions = members.get("instructions")
     system_text = instructions if type(instructions) is str else ""
     if type(value) is str:
-        text, turns, tokens, images = value, 1, tokens_estimate(value), 0
+        text, turns, tokens, images, attached = value, 1, tokens_estimate(value), 0, 0
     elif type(value) is list and value:
-        text, turns, tokens, images = "", len(value), 0, 0
+        text, turns, tokens, images, attached = "", len(value), 0, 0, 0
         for position, item in enumerate(value):
             if type(item) is not dict:
                 raise wrong_member(f"input.{position}", "an object", item)
+            for name in ("arguments", "output"):  # of a tool's call and its result
+                if item.get(name) is not None:
+                    attached += _json_tokens(item[name])
             content = item.get("content")
             if content is None:
                 continue
-            piece, seen = _content_text(content, f"input.{position}.content")
+            piece, seen, beside = _content_text(content, f"input.{position}.content")
             images += seen
+            attached += beside
             tokens += tokens_estimate(piece) + 4
             if item.get("role") == "user":
                 text = piece
     else:
         raise wrong_member("input", "a string or a non-empty array of items", value)
     tokens += tokens_estimate(system_text) + images * IMAGE_TOKENS_ESTIMATE
-    return Content(_prompt(members, text, system_text, turns, tokens, images), has_parts=type(value) is list)
+    return Content(_prompt(members, text, system_text, turns, tokens, images, attached), has_parts=type(value) is list)
 
 
 def _read_embeddings(members: dict[str, Any]) -> Content:
@@ -186,13 +207,20 @@ def _texts(value: object, where: str) -> tuple[str, int, int]:
     return text, tokens, len(value)
 
 
-def _prompt(members: dict[str, Any], text: str, system_text: str, turns: int, tokens: int, images: int) -> Prompt:
+def _prompt(
+    members: dict[str, Any], text: str, system_text: str, turns: int, tokens: int, images: int, attached: int = 0
+) -> Prompt:
+    """attached: tokens of tools' calls and results, which are not yet in `tokens`."""
+    tools = members.get("tools")
+    if tools:
+        attached += _json_tokens(tools)
     return Prompt(
         text=text[:PROMPT_TEXT_CHARACTERS],
         system_text=system_text[:SYSTEM_TEXT_CHARACTERS],
         turns=turns,
-        tokens_estimate=tokens,
-        has_tools=bool(members.get("tools")),
+        tokens_estimate=tokens + attached,
+        attached_tokens_estimate=attached,
+        has_tools=bool(tools),
         has_json_schema=_wants_schema(members),
         has_images=images > 0,
     )

@@ -122,6 +122,41 @@ def test_a_long_prompt_is_clipped_for_classification_and_counted_whole() -> None
     assert parsed.prompt.tokens_estimate == pytest.approx(125_000, rel=0.01)
 
 
+LONG = "line of a file\n" * 1000
+TOOL_USE = {"type": "tool_use", "id": "t", "name": "read", "input": {"path": LONG}}
+TOOL_RESULT = {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": LONG}]}
+CALL = {"id": "t", "type": "function", "function": {"name": "read", "arguments": LONG}}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "members"),
+    [
+        (Endpoint.CHAT, {"messages": HELLO, "tools": [{"type": "function", "function": {"description": LONG}}]}),
+        (Endpoint.CHAT, {"messages": [*HELLO, {"role": "assistant", "content": None, "tool_calls": [CALL]}]}),
+        (Endpoint.CHAT, {"messages": [*HELLO, {"role": "assistant", "content": "", "tool_calls": [CALL]}]}),
+        (Endpoint.MESSAGES, {"messages": [*HELLO, {"role": "assistant", "content": [TOOL_USE]}]}),
+        (Endpoint.MESSAGES, {"messages": [*HELLO, {"role": "user", "content": [TOOL_RESULT]}]}),
+        (Endpoint.MESSAGES, {"messages": [*HELLO, {"role": "user", "content": [TOOL_RESULT | {"content": LONG}]}]}),
+        (Endpoint.RESPONSES, {"input": [{"type": "function_call", "name": "read", "arguments": LONG}]}),
+        (Endpoint.RESPONSES, {"input": [{"type": "function_call_output", "call_id": "t", "output": LONG}]}),
+        (Endpoint.RESPONSES, {"input": "hello", "tools": [{"type": "function", "description": LONG}]}),
+    ],
+)
+def test_tools_their_calls_and_results_are_part_of_the_prompt_and_not_for_the_classifier(
+    endpoint: Endpoint, members: dict[str, Any]
+) -> None:
+    prompt = parse(endpoint, {"model": "m", **members}, BOUNDS).prompt
+    assert prompt.tokens_estimate == pytest.approx(len(LONG) / 4, rel=0.1)
+    assert prompt.said_tokens_estimate < 20
+
+
+def test_an_image_that_a_tool_has_taken_is_an_image() -> None:
+    result = TOOL_RESULT | {"content": [{"type": "image", "source": {"data": "A" * 100_000}}]}
+    parsed = parse(Endpoint.MESSAGES, {"model": "m", "messages": [{"role": "user", "content": [result]}]}, BOUNDS)
+    assert Capability.VISION in parsed.needs
+    assert parsed.prompt.tokens_estimate < 300
+
+
 @pytest.mark.parametrize(
     ("members", "needs"),
     [

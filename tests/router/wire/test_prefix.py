@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from router.domain.request import Endpoint
-from router.wire.prefix import MARKS_MAX, STRETCH_CHARACTERS, marks_secret, prefix_marks
+from router.wire.parse import Bounds, parse
+from router.wire.prefix import MARKS_MAX, MESSAGE_TOKENS, STRETCH_CHARACTERS, marks_secret, prefix_marks
 
 SECRET = marks_secret(b"pepper")
 SYSTEM = {"role": "system", "content": "You are helpful. " * 100}
@@ -125,3 +126,36 @@ def test_every_shape_is_marked_or_passed_over(endpoint: Endpoint, members: dict[
 
 def test_the_marks_are_bounded() -> None:
     assert len(chat(*[AGAIN] * (3 * MARKS_MAX))) == MARKS_MAX
+
+
+def turn_with_image(data: str) -> dict[str, Any]:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + data}}
+    return {"role": "user", "content": [{"type": "text", "text": ASKED["content"]}, image]}
+
+
+def test_an_image_has_as_many_tokens_as_it_is_estimated_to_have_however_long_its_data() -> None:
+    members = {"model": "m", "messages": [turn_with_image("A" * 400_000), ANSWERED, AGAIN]}
+    marked = prefix_marks(Endpoint.CHAT, members, "s", SECRET)[-1].tokens
+    estimate = parse(Endpoint.CHAT, members, Bounds()).prompt.tokens_estimate
+    assert marked <= estimate + MESSAGE_TOKENS
+    assert marked == pytest.approx(estimate, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        turn_with_image("B" * 500),
+        {"role": "user", "content": ASKED["content"]},
+        {
+            "role": "user",
+            "content": [*turn_with_image("A" * 500)["content"], {"type": "image", "source": {"data": "A"}}],
+        },
+    ],
+)
+def test_the_same_text_with_another_image_is_another_prompt(other: dict[str, Any]) -> None:
+    assert common(chat(turn_with_image("A" * 500)), chat(other)) == 0
+    assert chat(turn_with_image("A" * 500)) == chat(turn_with_image("A" * 500))
+
+
+def test_tools_that_are_no_array_are_passed_over() -> None:
+    assert chat(SYSTEM, tools=5) == chat(SYSTEM)
