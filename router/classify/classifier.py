@@ -70,7 +70,7 @@ def _shipped() -> LearnedModel:
 
 def _share_read(prompt: Prompt, found: list[bytes]) -> float:
     """The share of the input that we read, 0–1: earlier turns, images and what was too long for the text are unknown."""
-    if prompt.has_images:
+    if prompt.is_partly_elsewhere:
         return 0.0
     earlier_turns = max(0, prompt.turns - 1 - bool(prompt.system_text))
     read_tokens = TOKENS_FREE + TOKENS_PER_WORD * len(found) + len(prompt.system_text) / CHARACTERS_PER_TOKEN

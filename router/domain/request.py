@@ -27,8 +27,9 @@ GENERATING = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES,
 class Capability(StrEnum):
     """What a request may need of a backend. Each endpoint needs the capability of the same name.
 
-    n: more than one choice. penalties: frequency and presence. single_tool_call: `parallel_tool_calls: false`. image_urls:
-    images by their address, not in the body. extensions: members that are not in the core of OpenAI's chat completions.
+    vision: images and videos. audio: sound in a conversation, heard or spoken. n: more than one choice. penalties: frequency and
+    presence. single_tool_call: `parallel_tool_calls: false`. image_urls: images by their address, not in the body. extensions:
+    members that are not in the core of OpenAI's chat completions.
     """
 
     CHAT = "chat"
@@ -44,6 +45,7 @@ class Capability(StrEnum):
     TOOLS = "tools"
     JSON_SCHEMA = "json_schema"
     VISION = "vision"
+    AUDIO = "audio"
     LOGPROBS = "logprobs"
     # What every backend that speaks OpenAI's API is taken to do; a provider with an API of its own may not.
     N = "n"
@@ -85,7 +87,8 @@ class Prompt:
     tokens_estimate: language tokens in the whole input, estimated; the backend's own count replaces it in the ledger.
     attached_tokens_estimate: of these, those of tools, their calls, and their results where these are no messages; not for the
         classifier.
-    has_tools, has_json_schema, has_images: what accompanies the text.
+    has_tools, has_json_schema, has_images, has_audio: what accompanies the text; images may be moving ones. has_files: so do
+        files, or what the backend has kept of earlier answers.
     """
 
     text: str
@@ -96,6 +99,13 @@ class Prompt:
     has_tools: bool = False
     has_json_schema: bool = False
     has_images: bool = False
+    has_audio: bool = False
+    has_files: bool = False
+
+    @property
+    def is_partly_elsewhere(self) -> bool:
+        """Whether its tokens do not follow from the length of what was sent."""
+        return self.has_images or self.has_audio or self.has_files
 
     @property
     def said_tokens_estimate(self) -> int:

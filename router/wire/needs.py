@@ -4,6 +4,8 @@ from typing import Any
 
 from router.domain.request import Capability, Endpoint, Prompt
 
+# What the Responses API has in `include` for log-probabilities.
+LOGPROBS_INCLUDED = "message.output_text.logprobs"
 # Members of a chat that every provider can be given; `tools` and images are looked at for themselves.
 ORDINARY_MEMBERS = frozenset(
     {
@@ -34,20 +36,27 @@ _RARE_MEMBERS: dict[str, tuple[Capability, tuple[Any, ...]]] = {
     "user": (Capability.USER, ()),
     "response_format": (Capability.CHAT, ()),  # looked at for its type
 }
+# Of these, those that a completion of plain text can have, too.
+_RARE_OF_COMPLETIONS = frozenset({"n", "seed", "logit_bias", "frequency_penalty", "presence_penalty", "user"})
 _PLAIN_NEEDS = {endpoint: frozenset({Capability(endpoint.value)}) for endpoint in Endpoint}
 
 
 def needs_of(endpoint: Endpoint, members: dict[str, Any], prompt: Prompt) -> frozenset[Capability]:
-    wants_logprobs = members.get("logprobs") not in (None, False) or members.get("prompt_logprobs") is not None
+    wants_logprobs = _wants_logprobs(endpoint, members)
     wants_tools = prompt.has_tools and members.get("tool_choice") != "none"
+    wants_audio = prompt.has_audio or (endpoint is Endpoint.CHAT and members.get("audio") is not None)
     has_rare = endpoint is Endpoint.CHAT and not ORDINARY_MEMBERS.issuperset(members)
-    if not (wants_logprobs or wants_tools or prompt.has_json_schema or prompt.has_images or has_rare):
+    if endpoint is Endpoint.COMPLETIONS:
+        has_rare = not _RARE_OF_COMPLETIONS.isdisjoint(members)
+    if not (wants_logprobs or wants_tools or wants_audio or prompt.has_json_schema or prompt.has_images or has_rare):
         return _PLAIN_NEEDS[endpoint]
     needs = {Capability(endpoint.value)}
     if wants_logprobs:
         needs.add(Capability.LOGPROBS)
     if wants_tools:
         needs.add(Capability.TOOLS)
+    if wants_audio:
+        needs.add(Capability.AUDIO)
     if prompt.has_json_schema:
         needs.add(Capability.JSON_SCHEMA)
     if prompt.has_images:
@@ -55,8 +64,23 @@ def needs_of(endpoint: Endpoint, members: dict[str, Any], prompt: Prompt) -> fro
         if endpoint is Endpoint.CHAT and _has_image_urls(members["messages"]):
             needs.add(Capability.IMAGE_URLS)
     if has_rare:
-        needs |= _rare_needs(members)
+        rare = members
+        if endpoint is Endpoint.COMPLETIONS:
+            rare = {name: members[name] for name in _RARE_OF_COMPLETIONS.intersection(members)}
+        needs |= _rare_needs(rare)
     return frozenset(needs)
+
+
+def _wants_logprobs(endpoint: Endpoint, members: dict[str, Any]) -> bool:
+    if members.get("prompt_logprobs") is not None:
+        return True
+    if endpoint is Endpoint.RESPONSES:
+        include = members.get("include")
+        return bool(members.get("top_logprobs")) or (type(include) is list and LOGPROBS_INCLUDED in include)
+    asked = members.get("logprobs")
+    if endpoint is Endpoint.COMPLETIONS and type(asked) is int:
+        return True  # 0 asks for that of each token that was chosen
+    return asked not in (None, False)
 
 
 def _rare_needs(members: dict[str, Any]) -> set[Capability]:

@@ -16,6 +16,14 @@ from router.wire.prompts import READERS
 # vLLM's own default ceiling is 20 (`--max-logprobs`); above this some versions hang.
 LOGPROBS_MAX = 100
 RARE_INTEGERS = frozenset({"best_of", "logprobs", "top_logprobs", "prompt_logprobs", "min_tokens"})
+# What bounds an answer, by endpoint, what counts first. Backends pass over each other's names, so those bound nothing there.
+COMPLETION_BOUNDS = {
+    Endpoint.CHAT: ("max_completion_tokens", "max_tokens"),
+    Endpoint.COMPLETIONS: ("max_tokens",),
+    Endpoint.RESPONSES: ("max_output_tokens",),
+    Endpoint.MESSAGES: ("max_tokens",),
+}
+EVERY_COMPLETION_BOUND = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 # Members that steer other proxies to another host or key. A client must not be able to.
 STEERING_MEMBERS = frozenset({"api_base", "base_url", "api_key", "api_version", "custom_llm_provider"})
 
@@ -73,7 +81,7 @@ def parse(endpoint: Endpoint, members: dict[str, Any], bounds: Bounds) -> Parsed
         is_streaming=bool(is_streaming),
         prompt=content.prompt,
         needs=needs_of(endpoint, members, content.prompt),
-        completion_tokens_max=_completion_tokens_max(members, bounds),
+        completion_tokens_max=_completion_tokens_max(endpoint, members, bounds),
         choices=choices,
         prompts=content.parallel_prompts,
         wants_usage=wants_usage,
@@ -92,13 +100,15 @@ def _choices(members: dict[str, Any], bounds: Bounds) -> int:
     return _integer(members, "n", 1, bounds.choices_max) or 1
 
 
-def _completion_tokens_max(members: dict[str, Any], bounds: Bounds) -> int | None:
+def _completion_tokens_max(endpoint: Endpoint, members: dict[str, Any], bounds: Bounds) -> int | None:
     least = 0 if members.get("echo") else 1  # evaluation harnesses ask for nothing but the prompt's log-probabilities
+    own = COMPLETION_BOUNDS.get(endpoint, ())
     found = None
-    for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
+    for name in EVERY_COMPLETION_BOUND:
         if name in members:
             value = _integer(members, name, least, bounds.completion_tokens_max)
-            found = value if found is None else found
+            if found is None and name in own:
+                found = value
     return found
 
 

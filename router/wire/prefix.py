@@ -18,7 +18,7 @@ from typing import Any
 from xxhash import xxh3_64_intdigest
 
 from router.domain.request import Endpoint, PrefixMark
-from router.wire.prompts import IMAGE_TOKENS_ESTIMATE
+from router.wire.prompts import IMAGE_TOKENS_ESTIMATE, IMAGE_TYPES
 
 # A shorter prompt is computed in less time than looking for a replica is worth.
 TOKENS_MIN = 512
@@ -107,7 +107,8 @@ def _turn(role: str, content: object) -> tuple[str, str, int]:
             text = part.get("text")
             if type(text) is str:
                 texts.append(text)
-            if part.get("type") in ("image_url", "image", "input_image"):
+            kind = part.get("type")
+            if type(kind) is str and kind in IMAGE_TYPES:
                 images += 1
                 head += f"{xxh3_64_intdigest(_address(part).encode()):x}\0"
     return head, "\n".join(texts), images
@@ -115,7 +116,7 @@ def _turn(role: str, content: object) -> tuple[str, str, int]:
 
 def _address(part: dict[str, Any]) -> str:
     """Of an image: where it is, or itself."""
-    image = part.get("image_url") or part.get("source")
+    image = part.get("image_url") or part.get("video_url") or part.get("source")
     if type(image) is dict:
         image = image.get("url") or image.get("data")
     return image if type(image) is str else ""

@@ -14,6 +14,12 @@ PROMPT_TEXT_CHARACTERS = 4096
 SYSTEM_TEXT_CHARACTERS = 1024
 # What an image costs in language tokens when nothing else is known: a 512 × 512 tile at OpenAI's published 170 + 85.
 IMAGE_TOKENS_ESTIMATE = 255
+# Parts that must be seen, that must be heard, and others whose tokens are not in the body either.
+IMAGE_TYPES = frozenset({"image_url", "image", "input_image", "video_url", "video", "input_video"})
+AUDIO_TYPES = frozenset({"input_audio", "audio_url", "audio"})
+FILE_TYPES = frozenset({"file", "input_file", "document", "container_upload", "item_reference"})
+# Members of the Responses API by which a backend adds what it has kept.
+KEPT_MEMBERS = frozenset({"previous_response_id", "conversation", "prompt"})
 
 
 @immutable
@@ -26,6 +32,16 @@ class Content:
     has_parts: bool = False
 
 
+class _Beside:
+    """What stands beside the text of a prompt. attached: tokens of tools' calls and results."""
+
+    __slots__ = ("attached", "has_audio", "has_files", "images")
+
+    def __init__(self) -> None:
+        self.images = self.attached = 0
+        self.has_audio = self.has_files = False
+
+
 def tokens_estimate(text: str) -> int:
     """About four characters a token in English (OpenAI's rule of thumb); three bytes where the script is not Latin."""
     return len(text) // 4 + 1 if text.isascii() else len(text.encode()) // 3 + 1
@@ -36,27 +52,26 @@ def _read_chat(members: dict[str, Any]) -> Content:
     if type(messages) is not list or not messages:
         raise wrong_member("messages", "a non-empty array of messages", messages)
     system_text = last_text = ""
-    tokens = images = attached = 0
+    tokens = 0
+    beside = _Beside()
     has_parts = False
     system = members.get("system")  # Anthropic's place for it
     if system is not None:
         has_parts = type(system) is not str
-        system_text, images, attached = _content_text(system, "system")
+        system_text = _content_text(system, "system", beside)
         tokens += tokens_estimate(system_text)
     for position, message in enumerate(messages):
         if type(message) is not dict:
             raise wrong_member(f"messages.{position}", "an object", message)
         content = message.get("content")
         if message.get("tool_calls"):
-            attached += _json_tokens(message["tool_calls"])
+            beside.attached += _json_tokens(message["tool_calls"])
         if type(content) is str:
             text = content
         elif content is None:
             continue
         else:
-            text, seen, beside = _content_text(content, f"messages.{position}.content")
-            images += seen
-            attached += beside
+            text = _content_text(content, f"messages.{position}.content", beside)
             has_parts = True
         tokens += tokens_estimate(text) + 4
         role = message.get("role")
@@ -64,20 +79,17 @@ def _read_chat(members: dict[str, Any]) -> Content:
             last_text = text
         elif role in ("system", "developer") and not system_text:
             system_text = text
-    tokens += images * IMAGE_TOKENS_ESTIMATE
-    prompt = _prompt(members, last_text, system_text, len(messages), tokens, images, attached)
+    prompt = _prompt(members, last_text, system_text, len(messages), tokens, beside)
     return Content(prompt, has_parts=has_parts)
 
 
-def _content_text(content: object, where: str) -> tuple[str, int, int]:
-    """The text of a message's content, how many images stand in it, and the tokens of tools' calls and results among its
-    parts, as Anthropic has them."""
+def _content_text(content: object, where: str, beside: _Beside) -> str:
+    """The text of a message's content; what stands beside it is noted."""
     if type(content) is str:
-        return content, 0, 0
+        return content
     if type(content) is not list:
         raise wrong_member(where, "a string or an array of parts", content)
     texts: list[str] = []
-    images = attached = 0
     for part in content:
         if type(part) is str:
             texts.append(part)
@@ -86,15 +98,19 @@ def _content_text(content: object, where: str) -> tuple[str, int, int]:
             if type(text) is str:
                 texts.append(text)
             kind = part.get("type")
-            if kind in ("image_url", "image", "input_image"):
-                images += 1
+            if type(kind) is not str or kind == "text":
+                continue
+            if kind in IMAGE_TYPES:
+                beside.images += 1
+            elif kind in AUDIO_TYPES:
+                beside.has_audio = True
+            elif kind in FILE_TYPES:
+                beside.has_files = True
             elif kind == "tool_use":
-                attached += _json_tokens(part.get("input"))
+                beside.attached += _json_tokens(part.get("input"))
             elif kind == "tool_result" and part.get("content") is not None:
-                told, seen, beside = _content_text(part["content"], where)
-                images += seen
-                attached += beside + tokens_estimate(told)
-    return "\n".join(texts), images, attached
+                beside.attached += tokens_estimate(_content_text(part["content"], where, beside))
+    return "\n".join(texts)
 
 
 def _json_tokens(value: object) -> int:
@@ -107,36 +123,38 @@ def _read_completions(members: dict[str, Any]) -> Content:
     if prompt is None and members.get("prompt_embeds") is None:
         raise wrong_member("prompt", "a string, an array of strings, or token ids", prompt)
     text, tokens, count = _texts(prompt, "prompt")
-    return Content(_prompt(members, text, "", 1, tokens, 0), parallel_prompts=count)
+    return Content(_prompt(members, text, "", 1, tokens, _Beside()), parallel_prompts=count)
 
 
 def _read_responses(members: dict[str, Any]) -> Content:
     value = members.get("input")
     instructions = members.get("instructions")
     system_text = instructions if type(instructions) is str else ""
+    beside = _Beside()
+    beside.has_files = any(members.get(name) is not None for name in KEPT_MEMBERS)
     if type(value) is str:
-        text, turns, tokens, images, attached = value, 1, tokens_estimate(value), 0, 0
+        text, turns, tokens = value, 1, tokens_estimate(value)
     elif type(value) is list and value:
-        text, turns, tokens, images, attached = "", len(value), 0, 0, 0
+        text, turns, tokens = "", len(value), 0
         for position, item in enumerate(value):
             if type(item) is not dict:
                 raise wrong_member(f"input.{position}", "an object", item)
             for name in ("arguments", "output"):  # of a tool's call and its result
                 if item.get(name) is not None:
-                    attached += _json_tokens(item[name])
+                    beside.attached += _json_tokens(item[name])
+            if item.get("type") in FILE_TYPES:
+                beside.has_files = True
             content = item.get("content")
             if content is None:
                 continue
-            piece, seen, beside = _content_text(content, f"input.{position}.content")
-            images += seen
-            attached += beside
+            piece = _content_text(content, f"input.{position}.content", beside)
             tokens += tokens_estimate(piece) + 4
             if item.get("role") == "user":
                 text = piece
     else:
         raise wrong_member("input", "a string or a non-empty array of items", value)
-    tokens += tokens_estimate(system_text) + images * IMAGE_TOKENS_ESTIMATE
-    return Content(_prompt(members, text, system_text, turns, tokens, images, attached), has_parts=type(value) is list)
+    tokens += tokens_estimate(system_text)
+    return Content(_prompt(members, text, system_text, turns, tokens, beside), has_parts=type(value) is list)
 
 
 def _read_embeddings(members: dict[str, Any]) -> Content:
@@ -146,7 +164,7 @@ def _read_embeddings(members: dict[str, Any]) -> Content:
     if value is None or value == []:
         raise wrong_member("input", "a string, an array of strings, or token ids", value)
     text, tokens, _ = _texts(value, "input")
-    return Content(_prompt(members, text, "", 1, tokens, 0))
+    return Content(_prompt(members, text, "", 1, tokens, _Beside()))
 
 
 def _read_rerank(members: dict[str, Any]) -> Content:
@@ -169,7 +187,7 @@ def _read_tokenize(members: dict[str, Any]) -> Content:
     if members.get("prompt") is None:
         raise wrong_member("prompt", "a string (or give `messages`)", None)
     text, tokens, _ = _texts(members["prompt"], "prompt")
-    return Content(_prompt(members, text, "", 1, tokens, 0))
+    return Content(_prompt(members, text, "", 1, tokens, _Beside()))
 
 
 def _loose_prompt(members: dict[str, Any], names: tuple[str, ...]) -> Prompt:
@@ -207,22 +225,21 @@ def _texts(value: object, where: str) -> tuple[str, int, int]:
     return text, tokens, len(value)
 
 
-def _prompt(
-    members: dict[str, Any], text: str, system_text: str, turns: int, tokens: int, images: int, attached: int = 0
-) -> Prompt:
-    """attached: tokens of tools' calls and results, which are not yet in `tokens`."""
+def _prompt(members: dict[str, Any], text: str, system_text: str, turns: int, tokens: int, beside: _Beside) -> Prompt:
     tools = members.get("tools")
     if tools:
-        attached += _json_tokens(tools)
+        beside.attached += _json_tokens(tools)
     return Prompt(
         text=text[:PROMPT_TEXT_CHARACTERS],
         system_text=system_text[:SYSTEM_TEXT_CHARACTERS],
         turns=turns,
-        tokens_estimate=tokens + attached,
-        attached_tokens_estimate=attached,
+        tokens_estimate=tokens + beside.attached + beside.images * IMAGE_TOKENS_ESTIMATE,
+        attached_tokens_estimate=beside.attached,
         has_tools=bool(tools),
         has_json_schema=_wants_schema(members),
-        has_images=images > 0,
+        has_images=beside.images > 0,
+        has_audio=beside.has_audio,
+        has_files=beside.has_files,
     )
 
 

@@ -192,6 +192,36 @@ async def test_what_a_provider_cannot_do_is_asked_of_another_or_refused_by_name(
         assert jeton.seen("cloud") == []
 
 
+@pytest.mark.parametrize(
+    ("dialect", "member", "need"),
+    [("openrouter", {"n": 2}, "n"), ("deepinfra", {"logit_bias": {"5": 1}}, "logit_bias")],
+)
+async def test_what_a_provider_cannot_do_is_not_asked_of_its_completions_either(
+    tmp_path: Path, dialect: str, member: dict[str, Any], need: str
+) -> None:
+    async with provided(tmp_path, dialect, is_fallback=True) as jeton:
+        body = {"model": "cloud-model", "prompt": "Hello", "max_tokens": 3, **member}
+        refused = await jeton.http.post("/v1/completions", json=body)
+        assert (refused.status_code, f"cannot do {need}" in refused.text) == (400, True)
+        answer = await jeton.http.post("/v1/completions", json={**body, "model": "anything"})
+        assert (answer.status_code, answer.headers["x-jeton-backend"]) == (200, "large")
+        assert jeton.seen("cloud") == []
+
+
+async def test_what_must_be_heard_goes_to_a_backend_that_hears(tmp_path: Path) -> None:
+    def hears(row: dict[str, Any]) -> None:
+        row["capabilities"] = ["chat", "audio"]
+
+    part = {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}
+    body = {"model": "anything", "messages": [{"role": "user", "content": [part]}], "max_tokens": 3}
+    async with provided(tmp_path, "openai", change=hears, is_fallback=True) as jeton:
+        told = (await jeton.http.post("/jeton/explain", json=body)).json()
+        assert [one["backend"] for one in told["ranking"]] == ["cloud"]
+        assert [one["why"] for one in told["exclusions"] if one["backend"] == "large"] == ["cannot do audio"]
+        refused = await jeton.http.post(PATH, json={**body, "model": "large-model"})
+        assert (refused.status_code, "cannot do audio. Models that can: cloud-model." in refused.text) == (400, True)
+
+
 async def test_a_member_that_changes_nothing_excludes_nobody(tmp_path: Path) -> None:
     async with provided(tmp_path, "groq") as jeton:
         idle = {"frequency_penalty": 0, "presence_penalty": 0.0, "logit_bias": {}, "seed": None}

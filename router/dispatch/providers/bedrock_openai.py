@@ -23,6 +23,7 @@ class BedrockOpenai(Openai, frozen=True):
         Capability.EMBEDDINGS,
         Capability.TRANSCRIPTIONS,
         Capability.TRANSLATIONS,
+        Capability.AUDIO,
         Capability.N,
         Capability.LOGPROBS,
         Capability.LOGIT_BIAS,

@@ -25,6 +25,7 @@ class Groq(Openai, frozen=True):
     capabilities: ClassVar[frozenset[Capability]] = Openai.capabilities - {
         Capability.COMPLETIONS,
         Capability.EMBEDDINGS,
+        Capability.AUDIO,
         Capability.N,
         Capability.LOGPROBS,
         Capability.LOGIT_BIAS,

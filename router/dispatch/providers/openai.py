@@ -3,7 +3,7 @@
 | asked for | |
 |---|---|
 | chat, completions, responses, embeddings, transcriptions, translations | as they come |
-| tools, JSON schema, vision, log-probabilities, `n`, `seed`, `logit_bias`, penalties and all other members | as they come |
+| tools, JSON schema, vision, audio, log-probabilities, `n`, `seed`, penalties and all other members | as they come |
 | messages, rerank, score, tokenize | not |
 """
 
@@ -28,6 +28,7 @@ class Openai(Provider, frozen=True):
         Capability.TOOLS,
         Capability.JSON_SCHEMA,
         Capability.VISION,
+        Capability.AUDIO,
         Capability.LOGPROBS,
     }
     prefix: ClassVar[str] = "/v1"

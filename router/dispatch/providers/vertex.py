@@ -7,7 +7,7 @@ renewed in a thread before they end.
 
 | asked for | |
 |---|---|
-| chat; tools, JSON with or without a schema, vision, log-probabilities | as they come |
+| chat; tools, JSON with or without a schema, vision, audio, log-probabilities | as they come |
 | `n`, `seed`, penalties, `reasoning_effort` | as they come |
 | `logit_bias`, `user`, `parallel_tool_calls: false`, other members | not: Vertex leaves out in silence what it does not know |
 | completions, responses, messages, embeddings, audio, rerank, score, tokenize | not |
@@ -56,6 +56,7 @@ class Vertex(Openai, frozen=True):
             Capability.JSON_SCHEMA,
             Capability.JSON_OBJECT,
             Capability.VISION,
+            Capability.AUDIO,
             Capability.IMAGE_URLS,
             Capability.LOGPROBS,
             Capability.N,

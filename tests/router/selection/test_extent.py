@@ -16,9 +16,10 @@ def test_a_prompt_has_no_more_tokens_than_bytes_nor_than_the_window_holds(fleet,
     assert extent(several, small).prompt_tokens == 3 * small.context_tokens
 
 
-def test_a_link_to_an_image_says_nothing_of_its_size(fleet, ask) -> None:
+@pytest.mark.parametrize("what", ["has_images", "has_audio", "has_files"])
+def test_a_link_says_nothing_of_the_size_of_what_it_leads_to(fleet, ask, what) -> None:
     small = fleet.backends[0]
-    request = replace(ask(body_bytes=500), prompt=Prompt("look", has_images=True))
+    request = replace(ask(body_bytes=500), prompt=Prompt("look", **{what: True}))
     assert extent(request, small).prompt_tokens == small.context_tokens
 
 

@@ -173,6 +173,50 @@ def test_what_a_request_needs_follows_from_its_members(members: dict[str, Any], 
     assert chat(**members).needs == needs | {Capability.CHAT}
 
 
+def parts(*kinds: str) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": [{"type": kind, kind: {"url": "data:x/y;base64,AAAA"}} for kind in kinds]}]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "members", "needs"),
+    [
+        (Endpoint.CHAT, {"messages": parts("input_audio")}, {Capability.AUDIO}),
+        (Endpoint.CHAT, {"messages": parts("audio_url", "text")}, {Capability.AUDIO}),
+        (Endpoint.CHAT, {"messages": HELLO, "audio": {"voice": "alloy"}}, {Capability.AUDIO, Capability.EXTENSIONS}),
+        (Endpoint.CHAT, {"messages": parts("video_url")}, {Capability.VISION}),
+        (Endpoint.RESPONSES, {"input": parts("input_audio")}, {Capability.AUDIO}),
+        (Endpoint.RESPONSES, {"input": "x", "include": ["message.output_text.logprobs"]}, {Capability.LOGPROBS}),
+        (Endpoint.RESPONSES, {"input": "x", "include": ["reasoning.encrypted_content"]}, set()),
+        (Endpoint.COMPLETIONS, {"prompt": "x", "logprobs": 0}, {Capability.LOGPROBS}),
+        (Endpoint.COMPLETIONS, {"prompt": "x", "logprobs": None}, set()),
+        (Endpoint.COMPLETIONS, {"prompt": "x", "n": 2}, {Capability.N}),
+        (Endpoint.COMPLETIONS, {"prompt": "x", "logit_bias": {"5": 1}}, {Capability.LOGIT_BIAS}),
+        (Endpoint.COMPLETIONS, {"prompt": "x", "n": 1, "frequency_penalty": 0, "echo": True, "suffix": "y"}, set()),
+    ],
+)
+def test_what_a_request_needs_is_asked_for_in_each_apis_own_way(
+    endpoint: Endpoint, members: dict[str, Any], needs: set[Capability]
+) -> None:
+    assert parse(endpoint, {"model": "m", **members}, BOUNDS).needs == needs | {Capability(endpoint.value)}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "members"),
+    [
+        (Endpoint.CHAT, {"messages": parts("image_url")}),
+        (Endpoint.CHAT, {"messages": parts("video_url")}),
+        (Endpoint.CHAT, {"messages": parts("audio_url")}),
+        (Endpoint.CHAT, {"messages": parts("file")}),
+        (Endpoint.MESSAGES, {"messages": parts("document")}),
+        (Endpoint.RESPONSES, {"input": "x", "previous_response_id": "resp_1"}),
+        (Endpoint.RESPONSES, {"input": [{"type": "item_reference", "id": "msg_1"}]}),
+    ],
+)
+def test_what_is_elsewhere_is_not_measured_by_the_body(endpoint: Endpoint, members: dict[str, Any]) -> None:
+    assert parse(endpoint, {"model": "m", **members}, BOUNDS).prompt.is_partly_elsewhere
+    assert not chat(tools=[{}]).prompt.is_partly_elsewhere
+
+
 @pytest.mark.parametrize(("prompt", "choices"), [("a", 2), (["a", "b", "c"], 6), ([1, 2, 3], 2), ([[1, 2], [3]], 4)])
 def test_every_prompt_of_a_completion_makes_its_own_choices(prompt: object, choices: int) -> None:
     parsed = parse(Endpoint.COMPLETIONS, {"model": "m", "prompt": prompt, "n": 2}, BOUNDS)
@@ -185,6 +229,21 @@ def test_each_api_names_its_bound_on_the_answer_in_its_own_way() -> None:
     responses = parse(Endpoint.RESPONSES, {"model": "m", "input": "x", "max_output_tokens": 7}, BOUNDS)
     assert responses.completion_tokens_max == 7
     assert chat().completion_tokens_max is None
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "members"),
+    [
+        (Endpoint.CHAT, {"messages": HELLO, "max_output_tokens": 1}),
+        (Endpoint.COMPLETIONS, {"prompt": "x", "max_completion_tokens": 1}),
+        (Endpoint.RESPONSES, {"input": "x", "max_tokens": 1}),
+        (Endpoint.MESSAGES, {"messages": HELLO, "max_completion_tokens": 1}),
+    ],
+)
+def test_another_apis_bound_promises_nothing_for_backends_pass_over_it(
+    endpoint: Endpoint, members: dict[str, Any]
+) -> None:
+    assert parse(endpoint, {"model": "m", **members}, BOUNDS).completion_tokens_max is None
 
 
 def test_usage_is_wanted_only_where_the_client_said_so() -> None:
