@@ -159,6 +159,16 @@ async def test_openrouters_bill_is_shown_to_those_who_ask_for_it(tmp_path: Path)
         assert asked.json()["usage"]["cost"] > 0
 
 
+@pytest.mark.parametrize("member", [{"models": ["dear/model"]}, {"route": "fallback"}, {"preset": "@preset/dear"}])
+async def test_openrouter_is_not_let_choose_another_model(tmp_path: Path, member: dict[str, Any]) -> None:
+    async with provided(tmp_path, "openrouter", is_fallback=True) as jeton:
+        refused = await jeton.http.post(PATH, json={**BODY, **member})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, next(iter(member)))
+        answer = await jeton.http.post(PATH, json={**BODY, **member, "model": "anything"})
+        assert (answer.status_code, answer.headers["x-jeton-backend"]) == (200, "large")
+        assert jeton.seen("cloud") == []
+
+
 async def test_f08_openrouters_moderation_is_the_clients_affair(tmp_path: Path) -> None:
     async with provided(tmp_path, "openrouter") as jeton:
         jeton.replica("cloud").faults(status=403, times=1)

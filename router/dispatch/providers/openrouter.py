@@ -4,6 +4,7 @@
 |---|---|
 | chat, completions; tools, JSON schema, vision, log-probabilities, `seed`, `logit_bias`, penalties | as they come |
 | `n` > 1 | not |
+| `models`, `route`, `preset` | not: another model than the one that was chosen, allowed and priced might answer |
 | responses, embeddings, audio, messages, score, tokenize | not |
 
 It leaves out, without a word, what the model behind it has not; so we ask for one that has all of it, unless the client says
@@ -24,10 +25,13 @@ from router.dispatch.providers.openai import Openai
 from router.dispatch.translation import EventEditor, TranslatedStream
 from router.dispatch.upstream import Exchange, Headers
 from router.domain.request import Capability
+from router.errors import Untranslatable
 from router.wire.error_body import read_error
 
 # What it adds to a usage that was asked to be accounted for.
 _ACCOUNTS = frozenset({"cost", "cost_details", "is_byok"})
+# Members that choose another model there.
+_CHOOSING = ("models", "route", "preset")
 
 
 class Openrouter(Openai, frozen=True):
@@ -42,6 +46,9 @@ class Openrouter(Openai, frozen=True):
 
     def body(self, order: Order) -> bytes:
         asked = order.members
+        for name in _CHOOSING:
+            if asked.get(name) is not None:
+                raise Untranslatable(f"`{name}` has no place here: the router chooses the model.", param=name)
         routing = asked.get("provider")
         members = {
             **asked,
