@@ -50,7 +50,7 @@ async def test_precisions_are_tiers_and_who_wants_all_bits_gets_them(tmp_path: P
         http = jeton.http
         assert await asked(http, "llama-full") == "llama-bf16"
         ranking = await ranked(http)
-        assert {one["quantization"] for one in ranking} == {"bf16", "fp8", "nvfp4", "awq-int4"}
+        assert {one["quantization"] for one in ranking} == {"bf16", "fp8", "int8", "nvfp4", "awq-int4", "gptq-int4"}
         assert await asked(http) == ranking[0]["backend"]
         quality = {one["tier"]: one["quality"] for one in ranking}
         assert quality["int4"] < quality["fp4"] < quality["fp8"] < quality["bf16"] == 1.0
@@ -61,7 +61,8 @@ async def test_the_generation_whose_token_is_cheapest_answers_while_it_is_there_
 ) -> None:
     async with serving("generations", tmp_path) as jeton:
         http = jeton.http
-        first, second = [one["backend"] for one in await ranked(http)][:2]
+        first, second, *others = [one["backend"] for one in await ranked(http)]
+        assert {first, second, *others} == {"h100", "h200", "b200", "mi300x", "a100", "l40s", "l4", "cpu"}
         assert await asked(http) == first
         jeton.replica(first).faults(refuse=True)
         answer = await ask(http)
