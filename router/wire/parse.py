@@ -16,7 +16,8 @@ from router.wire.prompts import READERS
 # vLLM's own default ceiling is 20 (`--max-logprobs`); above this some versions hang.
 LOGPROBS_MAX = 100
 RARE_INTEGERS = frozenset({"best_of", "logprobs", "top_logprobs", "prompt_logprobs", "min_tokens"})
-# What bounds an answer, by endpoint, what counts first. Backends pass over each other's names, so those bound nothing there.
+# What bounds an answer, by endpoint. Backends pass over each other's names, so those bound nothing there; of a chat's two they
+# take either, so that the larger is the bound.
 COMPLETION_BOUNDS = {
     Endpoint.CHAT: ("max_completion_tokens", "max_tokens"),
     Endpoint.COMPLETIONS: ("max_tokens",),
@@ -107,8 +108,8 @@ def _completion_tokens_max(endpoint: Endpoint, members: dict[str, Any], bounds: 
     for name in EVERY_COMPLETION_BOUND:
         if name in members:
             value = _integer(members, name, least, bounds.completion_tokens_max)
-            if found is None and name in own:
-                found = value
+            if value is not None and name in own:
+                found = value if found is None else max(found, value)
     return found
 
 

@@ -226,6 +226,8 @@ def test_every_prompt_of_a_completion_makes_its_own_choices(prompt: object, choi
 def test_each_api_names_its_bound_on_the_answer_in_its_own_way() -> None:
     assert chat(max_tokens=5).completion_tokens_max == 5
     assert chat(max_completion_tokens=6).completion_tokens_max == 6
+    assert chat(max_completion_tokens=None, max_tokens=5).completion_tokens_max == 5
+    assert chat(max_completion_tokens=1, max_tokens=5).completion_tokens_max == 5  # some heed the one, some the other
     responses = parse(Endpoint.RESPONSES, {"model": "m", "input": "x", "max_output_tokens": 7}, BOUNDS)
     assert responses.completion_tokens_max == 7
     assert chat().completion_tokens_max is None
