@@ -86,7 +86,7 @@ class Finder:
     ) -> tuple[list[Candidate], list[Exclusion]]:
         """The candidates, at least one; and every replica or whole backend of the scope that is none, with the reason.
 
-        Backends whose context window may be too short are candidates only where there are no others. When health leaves
+        Backends that may be too short, for prompt or answer, are candidates only where there are no others. When health leaves
         none, replicas that were ejected for their answers, and backends that answer too seldom, are candidates all the same: both
         are guesses, and with everybody out poor ones (panic). One that is down, cooling or refuses our key never is.
 
@@ -102,9 +102,10 @@ class Finder:
         doubtful: list[Site] = []
         exclusions = able.exclusions.copy()
         # What surely fits needs no closer look.
-        tokens = request.prompt.tokens_estimate + (request.completion_tokens_max or 1)
+        completion_tokens = request.completion_tokens_max or 1
+        tokens = request.prompt.tokens_estimate + completion_tokens
         for site in able.sites:
-            if tokens <= site.context_tokens:
+            if tokens <= site.context_tokens and completion_tokens <= site.completion_tokens_max:
                 fitting.append(site)
                 continue
             match fit(site.backend, request):

@@ -27,7 +27,8 @@ def fit(backend: Backend, request: InferenceRequest) -> Fit:
     """NO only when it surely does not fit, or asks outright for more than there is.
 
     vLLM cuts `max_tokens` silently to what the prompt leaves and refuses only one that is itself above the window; others
-    refuse a prompt and a completion that are too long together.
+    refuse a prompt and a completion that are too long together. Of a completion that is longer than the backend makes some
+    providers make less, and others refuse it.
     """
     context_tokens = backend.context_tokens
     completion_tokens = request.completion_tokens_max or 0
@@ -38,7 +39,7 @@ def fit(backend: Backend, request: InferenceRequest) -> Fit:
     prompt_tokens = prompt_tokens_estimate(request)
     room_tokens = context_tokens - (1 if backend.engine is EngineKind.VLLM else max(completion_tokens, 1))
     if prompt_tokens <= room_tokens:
-        return Fit.YES
+        return Fit.DOUBTFUL if _asks_beyond(backend, request) else Fit.YES
     return Fit.DOUBTFUL if prompt_tokens <= room_tokens * TOKENS_ESTIMATE_ERROR else Fit.NO
 
 
@@ -50,10 +51,17 @@ def prompt_tokens_estimate(request: InferenceRequest) -> int:
 
 def why_too_long(backend: Backend, request: InferenceRequest) -> str:
     """For people, of a backend that the request does not or may not fit."""
+    if _asks_beyond(backend, request):
+        asked = f"{request.completion_tokens_max:,}"
+        return f"completions of at most {backend.completion_tokens_max:,} tokens; up to {asked} asked for"
     completion = f", completion of up to {tokens:,} asked for" if (tokens := request.completion_tokens_max) else ""
     return (
         f"context of {backend.context_tokens:,} tokens; prompt of about {prompt_tokens_estimate(request):,}{completion}"
     )
+
+
+def _asks_beyond(backend: Backend, request: InferenceRequest) -> bool:
+    return 0 < backend.completion_tokens_max < (request.completion_tokens_max or 0)
 
 
 def why_unable(backend: Backend, needs: frozenset[Capability]) -> str:

@@ -80,6 +80,7 @@ class Site:
         self.seats = tuple(Seat(replica, lessons.sleepers.of(replica.id)) for replica in backend.replicas)
         self.lease = price if isinstance(price, Lease) else None
         self.context_tokens = backend.context_tokens
+        self.completion_tokens_max = backend.completion_tokens_max or backend.context_tokens
         self.own_rtt_seconds = backend.pool.rtt_seconds
         self.egress_nanousd_per_byte = backend.pool.egress_nanousd_per_gb / 1e9
         self.well_in: Mapping[str, Health] | None = None

@@ -118,6 +118,15 @@ def test_a_backend_that_may_be_too_short_is_asked_only_when_there_is_no_other(fl
     assert set(said(exclusions)) == CLOUD
 
 
+def test_a_backend_that_makes_no_answer_so_long_is_asked_only_when_there_is_no_other(fleet, ask) -> None:
+    fleet.change("cloud-large", completion_tokens_max=4096)
+    assert ids(fleet.find(ask(300, completion_tokens_max=4096))[0]) == ALL
+    candidates, exclusions = fleet.find(ask(300, completion_tokens_max=4097))
+    assert ids(candidates) == ALL - CLOUD
+    assert said(exclusions) == {"cloud-large": "completions of at most 4,096 tokens; up to 4,097 asked for"}
+    assert ids(fleet.find(ask(100_000, completion_tokens_max=4097))[0]) == CLOUD
+
+
 @pytest.mark.parametrize(
     ("tokens", "completion_tokens_max"), [(256_000, None), (10**9, None), (300, 128_001), (8191, 125_000)]
 )
