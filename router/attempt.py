@@ -55,6 +55,7 @@ class Attempt:
 
     stream: set once there is one; it knows what was made when the attempt is cut short. charge: None while open.
     said: the texts of an answer that came without usage and waits to be counted (`recount.py`); counted: what came of it.
+    earlier_nanousd: what other attempts at the same request have cost before it; None where that is not known.
     outlasts_client: its client has left, and it is read on for what it used: that is what a success is then worth.
     """
 
@@ -69,6 +70,7 @@ class Attempt:
         "candidate",
         "charge",
         "counted",
+        "earlier_nanousd",
         "ended_ns",
         "facts",
         "first_token_ns",
@@ -99,6 +101,7 @@ class Attempt:
         self.charge: Charge | None = None
         self.first_token_ns: int | None = None
         self.outlasts_client = False
+        self.earlier_nanousd: int | None = 0
         self.said: Said | None = None
         self.counted: Usage | None = None
         self.ended_ns: int | None = None
@@ -124,6 +127,14 @@ class Attempt:
             max(facts.prompt_tokens_estimate - candidate.cached_tokens, 0),
             facts.completion_tokens_estimate,
         )
+
+    @property
+    def request_nanousd(self) -> int | None:
+        """What the request has cost, once this attempt is charged; None where that is not known."""
+        cost_nanousd = None if self.charge is None else self.charge.cost_nanousd
+        if cost_nanousd is None or self.earlier_nanousd is None:
+            return None
+        return self.earlier_nanousd + cost_nanousd
 
     async def durable(self) -> None:
         """On a metered backend nothing is dispatched before the journal says so on disk: it will be billed by others."""

@@ -56,8 +56,8 @@ async def deliver_answer(
         await cohort.assemble()
     headers = [(b"content-type", header_value(exchange, b"content-type")), *_labels(attempt)]
     shown = _shown(parcel, text)
-    if charge is not None and charge.cost_nanousd is not None:
-        headers.append((b"x-jeton-cost-usd", usd_text(charge.cost_nanousd).encode()))
+    if charge is not None and (nanousd := attempt.request_nanousd) is not None:
+        headers.append((b"x-jeton-cost-usd", usd_text(nanousd).encode()))
     tape = work.tape
     if tape is not None:
         headers.append(tape.header)
@@ -161,10 +161,10 @@ def _place_labels(backend: str, model: str, tier: str, policy: str, reason: str)
     )
 
 
-def cost_member(charge: Charge) -> bytes:
-    """The `jeton_cost` of a last usage chunk. An unknown cost is null, never 0."""
-    usd = usd_text(charge.cost_nanousd) if charge.cost_nanousd is not None else "null"
-    nanousd = charge.cost_nanousd if charge.cost_nanousd is not None else "null"
+def cost_member(charge: Charge, request_nanousd: int | None) -> bytes:
+    """The `jeton_cost` of a last usage chunk: of all attempts, the last of which is charged. An unknown cost is null, never 0."""
+    usd = usd_text(request_nanousd) if request_nanousd is not None else "null"
+    nanousd = request_nanousd if request_nanousd is not None else "null"
     basis = "allocated" if charge.billing == "leased" else "metered"
     return f'{{"usd":{usd},"nanousd":{nanousd},"basis":"{basis}","usage_source":"{charge.usage_source}"}}'.encode()
 
@@ -187,7 +187,7 @@ def stream_reader(work: Work, attempt: Attempt, probe: Probe | None) -> Stream:
         return EventedStream(endpoint=request.endpoint, model=backend.model, context_tokens=backend.context_tokens)
 
     def priced(usage: Usage | None) -> bytes:
-        return cost_member(attempt.succeed(usage, made.events))
+        return cost_member(attempt.succeed(usage, made.events), attempt.request_nanousd)
 
     made = (CompletionStream if probe is None else ProbedStream)(
         endpoint=request.endpoint,

@@ -82,6 +82,7 @@ class Failover:
         failures: list[AttemptFailed] = []
         over_budget: BudgetRefusal | None = None
         discarded = overflown_tokens = 0
+        spent_nanousd: int | None = 0
         for place, choice in enumerate(work.decision.choices):
             if len(failures) == work.deployment.retries.attempts_max:
                 break
@@ -97,6 +98,7 @@ class Failover:
                     over_budget = over_budget or refusal
                     continue
             attempt = self._open(work, choice, number=len(failures) + discarded + 1, hold=hold)
+            attempt.earlier_nanousd = spent_nanousd
             probe = None
             if choice.acceptance is not None and place + 1 < len(work.decision.choices):
                 probe = work.probe(choice.acceptance, choice.candidate.backend)
@@ -107,6 +109,7 @@ class Failover:
                 discarded += 1
                 assert attempt.charge is not None
                 self._record(work, attempt, attempt.charge)
+                spent_nanousd = attempt.request_nanousd
                 if work.call.is_gone:  # nobody waits for a better one
                     raise ClientGone from None
             except AttemptFailed as failure:
@@ -121,6 +124,7 @@ class Failover:
                 ):
                     raise failure.refusal from None
                 failures.append(failure)
+                spent_nanousd = attempt.request_nanousd
                 if failure.is_too_long:
                     overflown_tokens = choice.candidate.backend.context_tokens
             except BaseException as error:

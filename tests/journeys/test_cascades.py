@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from payloads import CITY, HELLO
 from whole_app import WholeApp, running
+
+from router.domain.money import nanousd_from_usd
 
 PATH = "/v1/chat/completions"
 # The emulated model's tokens have log-probabilities from 0 to −2.
@@ -56,16 +59,22 @@ async def test_an_answer_that_fails_is_written_off_and_the_large_one_s_is_what_t
     tmp_path: Path, is_streaming: bool
 ) -> None:
     async with running(tmp_path, cascaded(NEVER)) as jeton:
-        answer = await jeton.http.post(PATH, json=chat(stream=is_streaming))
+        told = {"stream": True, "stream_options": {"include_usage": True}} if is_streaming else {}
+        answer = await jeton.http.post(PATH, json=chat(**told))
         assert answer.status_code == 200
         assert answer.headers["x-jeton-backend"] == "cloud"
         assert answer.headers["x-jeton-attempts"] == "2"
         assert answer.headers["x-jeton-reason"] == "next if not accepted"
         assert "logprobs" not in jeton.seen("cloud")[0]
         assert await statuses(jeton) == [("small", "cancelled", "not_accepted"), ("cloud", "ok", "")]
-        first, _ = await jeton.charges()
+        first, second = await jeton.charges()
         assert first["cost_nanousd"] > 0
         assert first["completion_tokens"] > 0
+        both_nanousd = first["cost_nanousd"] + second["cost_nanousd"]  # what the request has cost
+        if is_streaming:
+            assert events(answer.text)[-1]["jeton_cost"]["nanousd"] == both_nanousd
+        else:
+            assert nanousd_from_usd(Decimal(answer.headers["x-jeton-cost-usd"])) == both_nanousd
         assert jeton.health["small/1"] == jeton.health["small/2"] == "up"
         if is_streaming:
             assert {one["model"] for one in events(answer.text)} == {"cloud-model"}
