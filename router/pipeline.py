@@ -10,8 +10,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
-
 from router.access.keys import Identity
 from router.access.limits import RequestLimits, WrongKeyThrottle
 from router.access.repeats import Repeats, repeat_name
@@ -34,6 +32,7 @@ from router.recall import Recall, Wanted
 from router.selection.affordable import affordable
 from router.selection.terms import DEADLINE_HEADER, refuse_in_a_rush, within_terms
 from router.telemetry.metrics import Metrics
+from router.wire.json_body import encode_object
 from router.wire.parse import parse
 from router.wire.terms import read_terms
 from router.work import Work
@@ -174,7 +173,7 @@ class Pipeline:
         identity = self.authenticate(headers, address, deployment)
         parsed = parse(endpoint, members, deployment.bounds)
         terms = read_terms(by_name(headers))
-        size = len(orjson.dumps(members))
+        size = len(encode_object(members))
         request = inference_request(request_id, identity, endpoint, parsed, size, terms, deployment)
         accounts = self._bursar.of(identity.tenant, identity.api_key_name)
         named = deployment.policies.pick(identity.tenant, request.model, self._clock.now_ns())

@@ -7,6 +7,7 @@ as there is one.)
 """
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ OPEN_ENDED = {
     Endpoint.MESSAGES: ("container", "mcp_servers"),
 }
 # Tools that the client runs; Anthropic's have no type.
-OWN_TOOLS = frozenset({None, "function", "custom"})
+OWN_TOOLS = frozenset({"function", "custom"})
 
 
 class Served(NamedTuple):
@@ -53,10 +54,18 @@ def answer_key(
     """
     told = [None if value is None else value.decode("latin-1") for value in headers]
     named = [tenant, endpoint.value, *served, told, members]
-    return hashlib.blake2b(orjson.dumps(named, option=orjson.OPT_SORT_KEYS), digest_size=32).digest()
+    try:
+        text = orjson.dumps(named, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # an integer beyond 64 bits
+        text = json.dumps(named, sort_keys=True, separators=(",", ":")).encode()
+    return hashlib.blake2b(text, digest_size=32).digest()
 
 
 def _runs_own_tools(tools: Any) -> bool:
     if not tools:
         return True
-    return type(tools) is list and all(type(tool) is dict and tool.get("type") in OWN_TOOLS for tool in tools)
+    return type(tools) is list and all(type(tool) is dict and _is_own(tool.get("type")) for tool in tools)
+
+
+def _is_own(kind: Any) -> bool:
+    return kind is None or (type(kind) is str and kind in OWN_TOOLS)

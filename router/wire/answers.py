@@ -64,7 +64,8 @@ def is_complete(endpoint: Endpoint, body: bytes) -> bool:
 def _is_aborted(answer: dict[str, Any]) -> bool:
     choices = answer.get("choices")
     if type(choices) is list:
-        return any(type(choice) is dict and choice.get("finish_reason") in UNREAL_FINISHES for choice in choices)
+        reasons = [choice.get("finish_reason") for choice in choices if type(choice) is dict]
+        return any(type(reason) is str and reason in UNREAL_FINISHES for reason in reasons)
     return answer.get("status") == "failed"
 
 

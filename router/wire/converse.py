@@ -94,7 +94,7 @@ def _tool_config(ask: Ask) -> dict[str, Any] | None:
 def _output_config(ask: Ask) -> dict[str, Any]:
     output: dict[str, Any] = {}
     if ask.schema is not None:
-        told: dict[str, Any] = {"schema": orjson.dumps(ask.schema).decode()}
+        told: dict[str, Any] = {"schema": encode_object(ask.schema).decode()}
         if ask.schema_name:
             told["name"] = ask.schema_name
         output["textFormat"] = {"type": "json_schema", "structure": {"jsonSchema": told}}

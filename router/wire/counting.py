@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from router.domain.request import Endpoint
+from router.wire.json_body import encode_object
 
 COUNTABLE = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS})
 # Of a chat, what shapes its prompt. vLLM ignores what it does not know.
@@ -57,7 +58,7 @@ def prompt_questions(endpoint: Endpoint, members: dict[str, Any], served_model: 
     """Tokens of the prompt that need no question, and the bodies of those to ask. members: of the request."""
     if endpoint is Endpoint.CHAT:
         shape = {name: members[name] for name in SHAPING if name in members}
-        return 0, [orjson.dumps({"model": served_model, **shape})]
+        return 0, [encode_object({"model": served_model, **shape})]
     prompt = members.get("prompt")
     prompts = prompt if type(prompt) is list and not all(type(one) is int for one in prompt) else [prompt]
     counted = sum(len(one) for one in prompts if type(one) is list)

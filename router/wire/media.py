@@ -117,10 +117,11 @@ def _addresses(members: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:
             if type(node) is list:
                 waiting += [item for item in node if type(item) is dict or type(item) is list]
                 continue
-            is_tool_call = node.get("type") in TOOL_CALLS
+            kind = node.get("type")
+            is_tool_call = type(kind) is str and kind in TOOL_CALLS
             for name, value in node.items():
                 if type(value) is str:
-                    if name in MEDIA_MEMBERS or (name == "url" and node.get("type") == "url"):
+                    if name in MEDIA_MEMBERS or (name == "url" and kind == "url"):
                         yield holder, value, False
                     elif name in CONTENT_MEMBERS:
                         yield holder, value, True

@@ -142,7 +142,8 @@ def _read_responses(members: dict[str, Any]) -> Content:
             for name in ("arguments", "output"):  # of a tool's call and its result
                 if item.get(name) is not None:
                     beside.attached += _json_tokens(item[name])
-            if item.get("type") in FILE_TYPES:
+            kind = item.get("type")
+            if type(kind) is str and kind in FILE_TYPES:
                 beside.has_files = True
             content = item.get("content")
             if content is None:

@@ -3,6 +3,7 @@
 `small-model` has two replicas, asked in the order of their ids while both are idle; `large-model` has one.
 """
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import openai
 import pytest
 from payloads import HELLO
+from scripted_backend import json_answer, scripted_backend
 from whole_app import SPECS, WholeApp, running
 
 PATH = "/v1/chat/completions"
@@ -305,6 +307,15 @@ async def test_f10_unusable_events_end_the_stream_with_an_error(jeton: WholeApp,
     assert len(texts) == 2
     assert error.code == "backend_failed"
     assert (await jeton.charges())[-1]["fault"] == "bad_event"
+
+
+async def test_f12_a_finish_reason_that_is_no_name_is_passed_on(tmp_path: Path) -> None:
+    body = json.dumps({"id": "x", "model": "m", "choices": [{"index": 0, "finish_reason": ["stop"]}]}).encode()
+    async with scripted_backend() as backend:
+        backend.answer = json_answer(body)
+        async with running(tmp_path, backend.at(2)) as jeton:
+            answer = await jeton.http.post("/v1/chat/completions", json={**BODY, "model": "cloud-model"})
+            assert (answer.status_code, answer.json()["choices"][0]["finish_reason"]) == (200, ["stop"])
 
 
 @pytest.mark.parametrize("usage", ["missing", "negative", "absurd"])

@@ -477,6 +477,23 @@ async def test_b53_two_tenants_never_share_a_salt(tmp_path: Path, endpoint: Endp
         assert "mine" not in salts
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"tools": 5, "messages": [{"role": "user", "content": "word " * 1000}]},
+        {"messages": [{"role": "user", "content": [{"type": ["text"], "text": "hello"}]}]},
+        {"messages": [{"role": "user", "content": [{"type": {"a": 1}, "text": "hello"}]}]},
+        {"metadata": {"a": 10**30}},
+    ],
+)
+async def test_b48_odd_members_are_the_backends_affair_and_explained(jeton: WholeApp, odd: dict[str, Any]) -> None:
+    body = json.dumps({**BODY, **odd})
+    headers = {"content-type": "application/json"}
+    assert (await jeton.http.post(PATH, content=body, headers=headers)).status_code < 500
+    explained = await jeton.http.post("/jeton/explain", content=body, headers=headers)
+    assert (explained.status_code, len(explained.json()["ranking"])) == (200, 2)
+
+
 async def test_b54_what_clients_send_makes_no_new_series(jeton: WholeApp) -> None:
     async def ask(number: int) -> None:
         await jeton.http.post(PATH, json={**BODY, "model": f"model-{number}"})

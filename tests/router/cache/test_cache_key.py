@@ -30,9 +30,22 @@ def test_temperature_0_or_a_seed_makes_a_request_deterministic(endpoint: Endpoin
     assert is_deterministic(endpoint, members)
 
 
+def test_an_integer_beyond_64_bits_is_part_of_the_question() -> None:
+    large, larger = (COLD | {"metadata": {"a": 10**30 + more}} for more in (0, 1))
+    assert key(members=large) == key(members=dict(reversed(large.items()))) != key(members=larger)
+
+
 @pytest.mark.parametrize(
     "members",
-    [{}, {"temperature": 0.1}, {"temperature": None}, {"temperature": False}, {"temperature": "0"}, {"seed": None}],
+    [
+        {"temperature": 0, "tools": [{"type": ["no", "name"]}]},
+        {},
+        {"temperature": 0.1},
+        {"temperature": None},
+        {"temperature": False},
+        {"temperature": "0"},
+        {"seed": None},
+    ],
 )
 def test_no_other_request_is(members: dict[str, Any]) -> None:
     assert not is_deterministic(Endpoint.CHAT, members)

@@ -1,5 +1,6 @@
 """Chats of OpenAI's as Bedrock's Converse and back: golden requests, answers and events."""
 
+import json
 from typing import Any
 
 import orjson
@@ -154,6 +155,13 @@ def test_an_answer_is_openais() -> None:
 )
 def test_every_stop_reason_has_a_finish_reason(theirs: str, ours: str) -> None:
     assert answered(stopReason=theirs)["choices"][0]["finish_reason"] == ours
+
+
+def test_a_schema_with_an_integer_beyond_64_bits_is_written_whole() -> None:
+    schema = {"type": "integer", "maximum": 10**30}
+    members = {"messages": [USER], "response_format": {"type": "json_schema", "json_schema": {"schema": schema}}}
+    body = json.loads(converse_body(members, completion_tokens_max=0))
+    assert json.loads(body["outputConfig"]["textFormat"]["structure"]["jsonSchema"]["schema"]) == schema
 
 
 @pytest.mark.parametrize("reason", ["malformed_model_output", "malformed_tool_use"])

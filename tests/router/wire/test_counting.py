@@ -41,6 +41,12 @@ def test_an_answer_that_tells_a_usage_is_not_counted() -> None:
     assert said_in_answer(b"no json") == Said((), 0)
 
 
+def test_a_chat_with_an_integer_beyond_64_bits_is_asked_with_it() -> None:
+    members = {"model": "auto", "messages": [{"role": "user", "content": "hi"}], "tools": [{"a": 10**30}]}
+    _, [body] = prompt_questions(Endpoint.CHAT, members, "m")
+    assert b'"a":1000000000000000000000000000000' in body
+
+
 def test_a_chat_is_asked_with_all_that_shapes_its_prompt_and_nothing_else() -> None:
     members = {"model": "auto", "messages": [{"role": "user", "content": "hi"}], "tools": [], "max_tokens": 3}
     counted, (question,) = prompt_questions(Endpoint.CHAT, members, "served")

@@ -209,7 +209,8 @@ def test_what_a_request_needs_is_asked_for_in_each_apis_own_way(
         (Endpoint.CHAT, {"messages": parts("file")}),
         (Endpoint.MESSAGES, {"messages": parts("document")}),
         (Endpoint.RESPONSES, {"input": "x", "previous_response_id": "resp_1"}),
-        (Endpoint.RESPONSES, {"input": [{"type": "item_reference", "id": "msg_1"}]}),
+        (Endpoint.RESPONSES, {"input": [{"type": ["no", "name"]}, {"type": "item_reference", "id": "msg_1"}]}),
+        (Endpoint.CHAT, {"messages": [*parts("file"), {"role": "user", "content": [{"type": {}, "text": "x"}]}]}),
     ],
 )
 def test_what_is_elsewhere_is_not_measured_by_the_body(endpoint: Endpoint, members: dict[str, Any]) -> None:
