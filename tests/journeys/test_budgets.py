@@ -209,8 +209,8 @@ async def test_f22_f24_when_redis_is_away_shares_serve_and_tenants_without_budge
 
         def shared(config: dict[str, Any]) -> None:
             budgeted({"usd": "0.1", "per": "day"}, redis={"url": redis.url})(config)
-            key = {"name": "other", "hash": api_key_hash(other, PEPPER.encode())}
-            config["tenants"].append({"name": "other", "api_keys": [key]})
+            key = {"name": "another", "hash": api_key_hash(other, PEPPER.encode())}
+            config["tenants"].append({"name": "another", "api_keys": [key]})
 
         async with running(tmp_path, shared) as jeton:
             assert (await jeton.http.post(PATH, **body)).status_code == 200
