@@ -5,8 +5,8 @@ the policy's name, its class the same in CamelCase, a frozen pydantic class whos
 
     rank(request, candidates) -> list[Choice]    every candidate exactly once, each with one of `reasons`
     reasons: ClassVar[tuple[str, ...]]           a fixed vocabulary: a reason becomes a label and a header
-    needs: ClassVar[frozenset[str]]              of "quality", "price", "ttft", "prefix", "edge", "spot": what it decides on;
-                                                 jeton will not start where the fleet lacks it
+    needs: ClassVar[frozenset[str]]              of "quality", "tiers", "price", "ttft", "prefix", "edge", "spot": what it
+                                                 decides on; jeton will not start where the fleet lacks it
 
 A file's docstring says what the policy prefers, and after "When:" in which case it is the right one (`jeton policy list`).
 

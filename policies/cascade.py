@@ -31,7 +31,7 @@ class Cascade(BaseModel, frozen=True, extra="forbid"):
     predicted quality, so it pays where s < p · l.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"price", "quality", "ttft"})
+    needs: ClassVar[frozenset[str]] = frozenset({"price", "tiers", "ttft"})
     reasons: ClassVar[tuple[str, ...]] = (TRIED, SURE, LARGE, NEXT)
 
     logprob_mean_min: float = Field(default=-0.7, lt=0)

@@ -20,7 +20,7 @@ LARGE = "large, below the threshold"
 class FixedThreshold(BaseModel, frozen=True, extra="forbid"):
     """threshold: the predicted quality of the lowest tier from which on it is asked, 0–1."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"price", "quality"})
+    needs: ClassVar[frozenset[str]] = frozenset({"price", "tiers"})
     reasons: ClassVar[tuple[str, ...]] = (SMALL, LARGE)
 
     threshold: float = Field(default=0.75, ge=0, le=1)

@@ -25,8 +25,9 @@ class QualityFloor(BaseModel, frozen=True, extra="forbid"):
     """Quality before time, and both before price.
 
     quality_min: the floor, 0–1. The highest tier's quality is 1; a lower tier's is the probability that its answer is as
-    good, less what the classifier does not know of such prompts. With the shipped classifier about half of the prompts of
-    kinds that it was trained on reach 0.75, and few others, most of which lie between 0.4 and 0.5.
+    good, less what the classifier does not know of such prompts; either times the backend's quality_ratio. With the shipped
+    classifier about half of the prompts of kinds that it was trained on reach 0.75, and few others, most of which lie between
+    0.4 and 0.5.
     ttft_seconds_max: the objective for the time to the first token. Where even the quickest is forecast to miss it, or nearly,
     what is hardly later (ALIKE_RATIO) counts as on time: the forecasts do not tell them apart, the prices do.
     tpot_seconds_max: the objective for the mean time per token after it; none unless it is set. Forecasts must be that much

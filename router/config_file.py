@@ -45,9 +45,9 @@ PEPPER = "JETON_API_KEY_PEPPER"
 SECRET_FILES = ("api_key_file", "credentials_file")
 
 # What a policy may declare in `needs`. A price, a forecast of the time to the first token and what a prefix cache holds are there
-# for every candidate (a backend without price or profile is refused); a prediction of quality says something only between
-# tiers; edge and spot capacity must be there.
-POLICY_NEEDS = frozenset({"price", "quality", "ttft", "prefix", "edge", "spot"})
+# for every candidate (a backend without price or profile is refused); quality says something only between tiers, or backends
+# with different `quality_ratio`, and some go from tier to tier; edge and spot capacity must be there.
+POLICY_NEEDS = frozenset({"price", "quality", "tiers", "ttft", "prefix", "edge", "spot"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,8 +266,12 @@ def _policy(
     for need in sorted(needs - POLICY_NEEDS):
         what = f"the policy `{name}` needs `{need}`, which jeton does not know"
         mistakes.append(source.finding((*place, "name"), what, "choose another"))
+    has_tiers = len(config.tiers) > 1
+    ratios = {backend.quality_ratio for pool in config.pools for backend in pool.backends}
     for need, is_there, what, remedy in (
-        ("quality", len(config.tiers) > 1, "weighs quality, but there is only one tier", "list the tiers, weakest first"),
+        ("quality", has_tiers or len(ratios) > 1, "weighs quality, but there is only one tier",
+         "list the tiers, weakest first, or say what quantization has lost (`quality_ratio` of a backend)"),
+        ("tiers", has_tiers, "goes from tier to tier, but there is only one", "list the tiers, weakest first"),
         ("edge", any(pool.kind is PoolKind.EDGE for pool in config.pools), "needs an edge, but no pool is of that kind",
          "say `kind: edge` of a pool"),
         ("prefix", config.prefix_affinity, "goes by prefix caches, which jeton is told not to follow",

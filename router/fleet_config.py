@@ -68,6 +68,7 @@ def build_fleet(
             scale_to_zero=None if (sleep := backend.scale_to_zero) is None else ScaleToZero(**sleep.model_dump()),
             preemption=None if (taken := backend.preemption) is None else Preemption(**taken.model_dump()),
             reads_on=_reads_on(backend, billed_to_the_end),
+            quality_ratio=backend.quality_ratio,
         )
         for pool in config.pools
         for backend in pool.backends

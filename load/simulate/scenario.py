@@ -277,7 +277,7 @@ class Laboratory:
         tiers = deployment.tiers
         qualities = dict(zip(tiers, tier_qualities(journey.prediction, len(tiers)), strict=True))
         return tuple(
-            qualities[backend.tier]
+            qualities[backend.tier] * backend.quality_ratio
             if backend.name in scope and request.needs <= backend.capabilities and fit(backend, request) is not Fit.NO
             else None
             for backend in deployment.backends

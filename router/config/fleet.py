@@ -130,6 +130,13 @@ class BackendConfig(Shape):
     served_model: str | None = None
     tier: str = Field(default="large", pattern=NAME)
     quantization: str = "bf16"
+    quality_ratio: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="how probably its answer is as good as one of its tier's model unquantized, as you measured it: on your own"
+        " questions, right answers of the quantized model ÷ those of the full one; its quality is its tier's times it",
+    )
     engine: EngineKind = EngineKind.VLLM
     context_tokens: int = Field(gt=0)
     completion_tokens_max: int | None = Field(

@@ -38,7 +38,7 @@ class Candidate:
     """One replica that may serve the request, with its forecasts: values, though some are worked out when first asked for.
 
     load: what all workers of jeton have in flight there.
-    quality: predicted, relative to the highest tier's (1.0).
+    quality: predicted, relative to the highest tier's (1.0): its tier's times its backend's quality_ratio.
     allocated_nanousd, standard_nanousd, marginal_nanousd: the quote on the three bases; on a metered backend all are equal.
         Marginal is what to choose by: what this request adds to the bill, less what the prefix cache saves there, network
         egress included.

@@ -106,6 +106,7 @@ class Backend:
     """One model at one quantization and price.
 
     model: the name clients see; served_model: the name sent to the replicas.
+    quality_ratio: how probably its answer is as good as one of its tier's model unquantized, above 0 and at most 1.
     completion_tokens_max: what a completion may have at most, where less than the context; 0 where nothing says so.
     dedicated_to: the tenants that it serves and nobody else; empty: it serves all.
     price: name of a price-book row. profile: name of an engine profile (leased vLLM only, else "").
@@ -132,6 +133,7 @@ class Backend:
     scale_to_zero: ScaleToZero | None = None
     preemption: Preemption | None = None
     reads_on: bool = False
+    quality_ratio: float = 1.0
 
 
 @immutable

@@ -39,7 +39,7 @@ def appraise(site: Site, seats: Iterable[Seat], ask: Ask, sight: Sight, candidat
     it is asked last without being refused. One that was never scraped is taken as we know it from our own work.
     """
     lease = site.lease
-    backend, quality = site.backend, ask.qualities[site.level]
+    backend, quality = site.backend, ask.qualities[site.level] * site.quality_ratio
     hold_nanousd = site.worst_case(ask.request) if ask.are_holds_wanted else 0
     prompt_tokens, cached_tokens = ask.prompt_tokens, ask.cached_tokens
     rtt_seconds = site.rtt_seconds(ask.region) if ask.region else site.own_rtt_seconds

@@ -116,6 +116,7 @@ def _choice(rank: int, choice: Choice, lessons: Lessons | None, kind: str) -> di
         "tier": backend.tier,
         "billing": backend.pool.billing.value,
         "quality": candidate.quality,
+        "quality_ratio": backend.quality_ratio,
         "ttft_seconds": candidate.ttft_seconds,
         "tpot_seconds": candidate.tpot_seconds,
         "cold_start_seconds": candidate.cold_start_seconds,

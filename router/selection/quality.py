@@ -1,4 +1,5 @@
-"""How good a tier's answer to a prompt is predicted to be, relative to the highest tier's."""
+"""How good a tier's answer to a prompt is predicted to be, relative to the highest tier's; of its models unquantized: a
+backend's is its tier's times its `quality_ratio`."""
 
 from math import sqrt
 

@@ -72,6 +72,7 @@ class Site:
         lessons = lessons or Lessons()
         self.backend = backend
         self.level = level
+        self.quality_ratio = backend.quality_ratio
         self.price = price
         self.scale_to_zero = backend.scale_to_zero
         self.experience = lessons.experiences.of(backend.name) or Experience()

@@ -70,7 +70,7 @@ def ranking(
     candidates, _ = deployment.finder.find(
         request, deployment.scopes.resolve(model), snapshot, of_each(loads), prediction, 1.0
     )
-    return deployment.policies.default.policy.rank(request, candidates)
+    return deployment.policies.pick("t", model, 0).policy.rank(request, candidates)
 
 
 def first(example: str, **told) -> str:
@@ -83,13 +83,32 @@ def test_the_example_is_in_order_and_nothing_in_it_is_stale(example: str) -> Non
     assert not [one for one in loaded.warnings if "API key" not in str(one)]
 
 
-@pytest.mark.parametrize(("suffices", "expected"), [(0.65, "llama-nvfp4"), (0.3, "llama-fp8"), (0.2, "llama-bf16")])
-def test_the_less_sure_a_prompt_is_the_more_bits_it_gets(suffices: float, expected: str) -> None:
-    # Tiers between the least and the most bits lie on a straight line: of 0.65 the second has 0.77, of 0.3 the third 0.77.
-    assert first("quantization", prediction=Prediction(suffices, 200.0, "chat", 0.0)) == expected
+@pytest.mark.parametrize(
+    ("model", "quality_min", "expected", "cheaper"),
+    [("auto", 0.98, "llama-fp8", {"llama-nvfp4", "llama-int4"}), ("draft", 0.94, "llama-nvfp4", set())],
+)
+@pytest.mark.parametrize("suffices", [0.0, 0.5, 1.0])
+def test_the_cheapest_precision_that_keeps_enough_answers(
+    model: str, quality_min: float, expected: str, cheaper: set[str], suffices: float
+) -> None:
+    """cheaper: what would have been, but for the floor."""
+    choices = ranking("quantization", model=model, prediction=Prediction(suffices, 200.0, "chat", 0.0))
+    candidates = [choice.candidate for choice in choices]
+    enough = [one for one in candidates if one.backend.quality_ratio >= quality_min]
+    assert candidates[: len(enough)] == sorted(enough, key=lambda one: one.marginal_nanousd)
+    assert candidates[0].backend.name == expected
+    others = candidates[len(enough) :]
+    cost = candidates[0].marginal_nanousd
+    assert {one.backend.name for one in others if one.marginal_nanousd < cost} == cheaper
+    assert [one.quality for one in others] == sorted((one.backend.quality_ratio for one in others), reverse=True)
 
 
-def test_who_asks_for_full_precision_gets_nothing_else() -> None:
+def test_a_full_precision_makes_way_for_the_next_that_keeps_enough() -> None:
+    assert first("quantization", model="draft", loads={"llama-nvfp4": FULL}) == "llama-int4"
+    assert first("quantization", loads={"llama-fp8": FULL}) == "llama-bf16"  # not int4, though it is cheaper
+
+
+def test_who_asks_for_all_bits_gets_nothing_less() -> None:
     choices = ranking("quantization", model="llama-full", prediction=Prediction(1.0, 200.0, "chat", 0.0))
     assert {choice.candidate.backend.name for choice in choices} == {"llama-bf16"}
 

@@ -45,15 +45,24 @@ async def ranked(
     return ranking
 
 
-async def test_precisions_are_tiers_and_who_wants_all_bits_gets_them(tmp_path: Path) -> None:
+async def test_the_cheapest_precision_above_the_floor_answers_and_who_wants_all_bits_gets_them(tmp_path: Path) -> None:
     async with serving("quantization", tmp_path) as jeton:
         http = jeton.http
         assert await asked(http, "llama-full") == "llama-bf16"
-        ranking = await ranked(http)
-        assert {one["quantization"] for one in ranking} == {"bf16", "fp8", "int8", "nvfp4", "awq-int4", "gptq-int4"}
-        assert await asked(http) == ranking[0]["backend"]
-        quality = {one["tier"]: one["quality"] for one in ranking}
-        assert quality["int4"] < quality["fp4"] < quality["fp8"] < quality["bf16"] == 1.0
+        for model, quality_min in (("auto", 0.98), ("draft", 0.94)):
+            ranking = await ranked(http, model)
+            ratios = {one["quantization"]: one["quality_ratio"] for one in ranking}
+            assert ratios.keys() == {"bf16", "fp8", "int8", "nvfp4", "awq-int4", "gptq-int4"}
+            assert all(one["quality"] == one["quality_ratio"] for one in ranking)  # of one tier, whose own is 1
+            enough = [one for one in ranking if one["quality"] >= quality_min]
+            assert 0 < len(enough) < len(ranking)
+            cheapest = min(enough, key=lambda one: one["quote"]["marginal"]["nanousd"])
+            assert await asked(http, model) == ranking[0]["backend"] == cheapest["backend"]
+        assert ratios["bf16"] == 1.0
+        assert await asked(http) == "llama-fp8"
+        jeton.replica("llama-nvfp4").faults(refuse=True)
+        answer = await ask(http, "draft")
+        assert (answer.headers["x-jeton-backend"], answer.headers["x-jeton-attempts"]) == ("llama-int4", "2")
 
 
 async def test_the_generation_whose_token_is_cheapest_answers_while_it_is_there_and_cpus_whom_they_are_asked_for(

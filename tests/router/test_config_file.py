@@ -154,6 +154,30 @@ REFUSALS = {
         "meterd",
         "`pools[1].billing` is `meterd`; did you mean `metered`? allowed: leased, metered",
     ),
+    "a quality ratio above 1": Refusal(
+        "        model: gpt\n",
+        "        model: gpt\n        quality_ratio: 1.01\n",
+        "1.01",
+        "`pools[1].backends[0].quality_ratio` is `1.01`; it must be less than or equal to 1",
+    ),
+    "a negative quality ratio": Refusal(
+        "        model: gpt\n",
+        "        model: gpt\n        quality_ratio: -0.5\n",
+        "-0.5",
+        "`pools[1].backends[0].quality_ratio` is `-0.5`; it must be greater than 0",
+    ),
+    "a quality ratio of 0": Refusal(
+        "        model: gpt\n",
+        "        quality_ratio: 0.000\n        model: gpt\n",
+        "0.000",
+        "`pools[1].backends[0].quality_ratio` is `0.0`; it must be greater than 0",
+    ),
+    "a quality ratio that is no number": Refusal(
+        "        model: gpt\n",
+        "        model: gpt\n        quality_ratio: .nan\n",
+        ".nan",
+        "`pools[1].backends[0].quality_ratio` is `nan`; it must",
+    ),
     "a number out of range": Refusal(
         "port: 8080", "port: 80800", "80800", "`server.port` is `80800`; it must be less than or equal to 65535"
     ),
@@ -809,6 +833,25 @@ def test_a11_a_policy_that_weighs_quality_is_refused_where_there_is_one_tier(tmp
     assert ":5:9: the policy `quality_floor` weighs quality, but there is only one tier; list the tiers" in told
     always = router.replace("quality_floor", "round_robin").replace("    quality_min: 0.9", "    {}")
     assert loaded(write(tmp_path, always)).config.policy.name == "round_robin"
+    lossy = "        model: gpt\n        quality_ratio: 0.97\n"
+    differing = router.replace("        model: gpt\n", lossy)
+    assert [one.quality_ratio for one in loaded(write(tmp_path, differing)).backends] == [1.0, 1.0, 0.97]
+    alike = differing.replace(
+        "        context_tokens: 8192\n", "        context_tokens: 8192\n        quality_ratio: 0.97\n"
+    )
+    alike = alike.replace(lossy, "        model: gpt\n")
+    (told,) = refused(write(tmp_path, alike))
+    assert "weighs quality, but there is only one tier" in told
+
+
+@pytest.mark.parametrize("policy", ["cascade", "fixed_threshold"])
+def test_a_policy_that_goes_from_tier_to_tier_is_refused_where_there_is_one(tmp_path: Path, policy: str) -> None:
+    router = ROUTER.replace("tiers: [small, large]", "tiers: [large]").replace("tier: small", "tier: large")
+    router = router.replace("tiers: [small]", "tiers: [large]").replace("quality_floor", policy)
+    router = router.replace("    quality_min: 0.9", "    {}")
+    router = router.replace("        model: gpt\n", "        model: gpt\n        quality_ratio: 0.97\n")
+    (told,) = refused(write(tmp_path, router))
+    assert f":5:9: the policy `{policy}` goes from tier to tier, but there is only one; list the tiers" in told
 
 
 def test_a11_a_policy_that_needs_what_jeton_has_not_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,11 @@ from laboratories import DAY, MakeLaboratory, write_scenario
 
 from load.__main__ import main
 from load.engine import Engine, EngineSequence
+from load.simulate.attempt import Attempt
 from load.simulate.hindsight import Place, Served, bounds, work_seconds
-from load.simulate.scenario import PolicyChoice
+from load.simulate.scenario import Laboratory, PolicyChoice
+from load.simulate.world import World
+from router.domain.usage import Usage
 from router.pricing.price import LeasedPrice, MeteredPrice, Purchase, TokenRates
 from router.pricing.profile import EngineProfile, Speculation
 
@@ -105,6 +108,46 @@ def test_no_policys_bill_is_below_its_bound(laboratory: MakeLaboratory, policy: 
     assert done.tally.requests > 20
     assert 0 <= done.bounds.metered_nanousd <= done.tally.metered_nanousd + 1
     assert 0 < done.bounds.total_nanousd <= done.bill.leased_nanousd + done.tally.metered_nanousd
+
+
+class Compared:
+    """Quality of each answer by its candidate, and by the bound's reckoning at the same backend."""
+
+    def __init__(self, laboratory: Laboratory) -> None:
+        self._laboratory = laboratory
+        self.pairs: dict[str, list[tuple[float, float | None]]] = {}
+
+    def watch(self, world: World) -> None:
+        world.observers.append(self)
+
+    def closed(
+        self, attempt: Attempt, usage: Usage, cost_nanousd: int, now_seconds: float, *, is_answered: bool
+    ) -> None:
+        names = [backend.name for backend in self._laboratory._deployment.backends]
+        backend = attempt.candidate.backend.name
+        reckoned = self._laboratory._qualities(attempt.journey)[names.index(backend)]
+        self.pairs.setdefault(backend, []).append((attempt.candidate.quality, reckoned))
+
+
+def test_simulator_and_bound_take_a_declared_quality_ratio_as_the_router_does(
+    laboratory: MakeLaboratory, tmp_path: Path
+) -> None:
+    full = laboratory(seconds=20).simulate(PolicyChoice(name="always_small"), 1)
+    router = tmp_path / "router.yaml"
+    text = router.read_text()
+    assert text.count("tier: small,") == 1
+    router.write_text(text.replace("tier: small,", "tier: small, quality_ratio: 0.8,"))
+    there = laboratory(seconds=20)
+    by_policy = {}
+    for policy in ("always_small", "round_robin"):
+        compared = Compared(there)
+        by_policy[policy] = there.simulate(PolicyChoice(name=policy), 1, compared.watch, has_bounds=True)
+        assert all(mine == reckoned for pairs in compared.pairs.values() for mine, reckoned in pairs)
+    assert compared.pairs.keys() == {"small", "large", "cloud"}
+    lossy = by_policy["always_small"]
+    assert lossy.tally.requests == full.tally.requests > 20
+    assert lossy.tally.quality == pytest.approx(0.8 * full.tally.quality)
+    assert lossy.bill == full.bill
 
 
 @pytest.mark.usefixtures("laboratory")

@@ -268,6 +268,38 @@ def test_quality_and_level_go_by_tier(fleet, ask) -> None:
 
 
 @pytest.mark.parametrize(
+    ("prediction", "small_ratio", "cloud_ratio", "expected"),
+    [
+        (Prediction(0.8, 100.0, "chat", 0.5), 1.0, 1.0, {"edge-small": 0.6, "edge-large": 1.0, "cloud-large": 1.0}),
+        (Prediction(0.8, 100.0, "chat", 0.5), 0.9, 0.98, {"edge-small": 0.54, "edge-large": 1.0, "cloud-large": 0.98}),
+        (Prediction(1.0, 100.0, "chat", 0.0), 0.9, 0.5, {"edge-small": 0.9, "edge-large": 1.0, "cloud-large": 0.5}),
+        (None, 0.9, 0.98, {"edge-small": 0.9, "edge-large": 1.0, "cloud-large": 0.98}),
+    ],
+)
+def test_a_quality_is_the_tiers_times_what_the_backend_keeps_of_it(
+    fleet, ask, prediction, small_ratio, cloud_ratio, expected
+) -> None:
+    fleet.change("edge-small", quality_ratio=small_ratio)
+    fleet.change("cloud-large", quality_ratio=cloud_ratio)
+    candidates, _ = fleet.find(ask(), prediction)
+    assert {found.backend.name: found.quality for found in candidates} == pytest.approx(expected)
+
+
+def test_what_a_backend_keeps_of_its_quality_changes_nothing_else(fleet, ask) -> None:
+    prediction = Prediction(0.8, 100.0, "chat", 0.5)
+
+    def told():
+        members = ("ttft_seconds", "tpot_seconds", "quote", "hold_nanousd", "tier_level", "completion_tokens")
+        found, _ = fleet.find(ask(), prediction, are_holds_wanted=True)
+        return {one.replica.id: [getattr(one, name) for name in members] for one in found}
+
+    before = told()
+    for name in ("edge-small", "edge-large", "cloud-large"):
+        fleet.change(name, quality_ratio=0.5)
+    assert told() == before
+
+
+@pytest.mark.parametrize(
     ("prediction", "members", "tokens"),
     [
         (Prediction(0.5, 100.0, "chat", 0.0), {}, 100.0),

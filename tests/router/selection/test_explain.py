@@ -42,5 +42,15 @@ def test_a_decision_is_explained_in_full_and_without_addresses(fleet, ask) -> No
     assert summary.endswith("Left out: edge-small/1: failed 5 times in a row.")
 
 
+def test_a_quality_is_told_with_what_the_backend_keeps_of_its_tiers(fleet, ask) -> None:
+    fleet.change("edge-large", quality_ratio=0.97)
+    candidates, exclusions = fleet.find(ask())
+    choices = QualityFloor(quality_min=0.0).rank(ask(), candidates)
+    told = explain(ask(), Decision("quality_floor", choices, exclusions, None, "edge-large"))
+    found = {row["backend"]: (row["quality"], row["quality_ratio"]) for row in told["ranking"]}
+    assert found["edge-large"] == (0.97, 0.97)
+    assert found["cloud-large"] == (1.0, 1.0)
+
+
 def test_without_a_prediction_there_is_none(fleet, ask) -> None:
     assert explain(ask(), Decision("quality_floor", [], [], None, "edge-large"))["prediction"] is None
