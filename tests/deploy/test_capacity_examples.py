@@ -15,6 +15,7 @@ from router.deployment import deploy
 from router.domain.decision import Choice, Policy, Prediction
 from router.domain.fleet import UP, Health, HealthState, Load, Snapshot
 from router.domain.request import Capability, Endpoint, InferenceRequest, Prompt, Terms
+from router.pricing.price import LeasedPrice, Purchase
 
 HERE = Path(__file__).parents[2] / "deploy" / "config" / "capacity"
 EXAMPLES = sorted(file.stem for file in HERE.glob("*.yaml") if file.stem != "prices")
@@ -119,6 +120,20 @@ def test_work_goes_to_the_generation_whose_token_is_cheapest_until_that_is_full(
     assert quotes == sorted(quotes)
     cheapest = choices[0].candidate.backend.name
     assert first("generations", loads={cheapest: FULL}) != cheapest
+
+
+def test_an_owned_generation_stands_among_the_rented_ones_at_the_price_of_ones_books() -> None:
+    deployment = deploy(load(HERE / "generations.yaml", environ=ENVIRONMENT, day=DAY), DAY)
+    price = deployment.prices["gaudi3"]
+    assert isinstance(price, LeasedPrice)
+    assert price.purchase is Purchase.OWNED
+    assert price.nanousd_per_hour / 1e9 == pytest.approx(2.0, abs=0.005)
+    rented = {one.candidate.backend.name: one.candidate for one in ranking("generations")}
+    gaudi = rented.pop("gaudi3")
+    assert gaudi.tpot_seconds < rented["h100"].tpot_seconds  # its memory is the faster one
+    full = dict.fromkeys([name for name in rented if rented[name].marginal_nanousd < gaudi.marginal_nanousd], FULL)
+    assert full
+    assert first("generations", loads=full) == "gaudi3"
 
 
 def test_a_prompt_that_would_keep_a_cpu_for_long_goes_elsewhere_unless_its_client_is_patient() -> None:

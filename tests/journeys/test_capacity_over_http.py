@@ -71,7 +71,7 @@ async def test_the_generation_whose_token_is_cheapest_answers_while_it_is_there_
     async with serving("generations", tmp_path) as jeton:
         http = jeton.http
         first, second, *others = [one["backend"] for one in await ranked(http)]
-        assert {first, second, *others} == {"h100", "h200", "b200", "mi300x", "a100", "l40s", "l4", "cpu"}
+        assert {first, second, *others} == {"h100", "h200", "b200", "mi300x", "gaudi3", "a100", "l40s", "l4", "cpu"}
         assert await asked(http) == first
         jeton.replica(first).faults(refuse=True)
         answer = await ask(http)
