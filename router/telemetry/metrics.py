@@ -158,7 +158,8 @@ class Metrics:
         )  # fmt: skip
         self._predicted_quality_ratio = self._histogram(
             "jeton_predicted_quality_ratio",
-            "What the classifier predicted for where a request was sent first: 1 is as good as the highest tier.",
+            "What the classifier predicted for where a request was sent first, times the backend's quality_ratio: 1 is as good as"
+            " the highest tier.",
             QUALITY_BUCKETS, "policy", "tier",
         )  # fmt: skip
         self._request_seconds = self._histogram(

@@ -65,6 +65,26 @@ async def test_the_cheapest_precision_above_the_floor_answers_and_who_wants_all_
         assert (answer.headers["x-jeton-backend"], answer.headers["x-jeton-attempts"]) == ("llama-int4", "2")
 
 
+async def test_what_is_declared_of_quality_leaves_the_baseline_and_the_cost_as_they_are(tmp_path: Path) -> None:
+    booked = []
+    for ratio in (1.0, 0.5):
+
+        def change(config: dict[str, Any], ratio: float = ratio) -> None:
+            config.update(policy={"name": "always_large"}, policies=[])
+            for backend in config["pools"][0]["backends"]:
+                backend["quality_ratio"] = ratio
+
+        directory = tmp_path / str(ratio)
+        directory.mkdir()
+        async with serving("quantization", directory, change) as jeton:
+            assert await asked(jeton.http) == "llama-nvfp4"
+            assert {one["quality"] for one in await ranked(jeton.http)} == {ratio}
+            (charge,) = await jeton.charges()
+            booked.append([charge[name] for name in ("backend", "standard_nanousd", "baseline_nanousd")])
+    assert booked[0] == booked[1]
+    assert 0 < booked[0][1] < booked[0][2]
+
+
 async def test_the_generation_whose_token_is_cheapest_answers_while_it_is_there_and_cpus_whom_they_are_asked_for(
     tmp_path: Path,
 ) -> None:

@@ -25,7 +25,7 @@ class Verdicts:
     best: int = 0
 
     def hear(self, request: InferenceRequest, choice: Choice) -> None:
-        is_large = choice.candidate.quality >= 1.0
+        is_large = choice.candidate.quality >= choice.candidate.backend.quality_ratio  # its tier's own is 1
         small_right, large_right = self.right[request.prompt.text]
         self.asked[is_large] += 1
         self.good += large_right if is_large else small_right
