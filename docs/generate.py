@@ -29,7 +29,7 @@ MADE = "\n<!-- Made by `python -m docs.generate`; change the code. -->\n"
 ASKED: Mapping[str, str] = {
     "x-jeton-criticality": "`sheddable` requests are turned away first when there is too much, `critical` ones never",
     "x-jeton-deadline-ms": "milliseconds for the first token of a stream, or for the last of a whole answer",
-    "x-jeton-max-usd": "US dollars that no attempt may cost more than, at its worst",
+    "x-jeton-max-usd": "US dollars that the request, with all its attempts, may not cost more than, at its worst",
     "x-jeton-region": "where the client is, for pools with `rtt_seconds_from`",
 }
 HEADERS: Mapping[str, str] = {

@@ -66,7 +66,7 @@ class ContextTooLong(BadRequest):
 
 
 class PriceCeiling(BadRequest):
-    """The request's own ceiling is below what any backend can promise."""
+    """The request's own ceiling is below what any backend can promise, beside what earlier attempts at it have cost."""
 
     code = "price_ceiling"
 

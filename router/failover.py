@@ -31,6 +31,7 @@ from router.fleet.state import Fleet
 from router.ledger.budget import Hold
 from router.parcels import parcel_for
 from router.recount import Recount
+from router.selection.terms import ceiling_reached
 from router.shadows import Shadows
 from router.telemetry.metrics import Metrics
 from router.wire.acceptance import Probe
@@ -83,10 +84,16 @@ class Failover:
         over_budget: BudgetRefusal | None = None
         discarded = overflown_tokens = 0
         spent_nanousd: int | None = 0
+        ceiling_nanousd = work.request.terms.cost_nanousd_max
+        spent_nanousd_max = 0  # as spent_nanousd, but what is not known is counted at its worst
+        passed_over_nanousd: list[int] = []
         for place, choice in enumerate(work.decision.choices):
             if len(failures) == work.deployment.retries.attempts_max:
                 break
             if overflown_tokens and choice.candidate.backend.context_tokens <= overflown_tokens:
+                continue
+            if ceiling_nanousd is not None and spent_nanousd_max + choice.candidate.hold_nanousd > ceiling_nanousd:
+                passed_over_nanousd.append(choice.candidate.hold_nanousd)
                 continue
             if failures and failures[-1].fault != "leaving" and not self._retries.take(self._fleet.clock()):
                 break
@@ -100,7 +107,7 @@ class Failover:
             attempt = self._open(work, choice, number=len(failures) + discarded + 1, hold=hold)
             attempt.earlier_nanousd = spent_nanousd
             probe = None
-            if choice.acceptance is not None and place + 1 < len(work.decision.choices):
+            if choice.acceptance is not None and _is_room_for_another(work, place, spent_nanousd_max):
                 probe = work.probe(choice.acceptance, choice.candidate.backend)
             try:
                 await attempt.durable()
@@ -110,6 +117,7 @@ class Failover:
                 assert attempt.charge is not None
                 self._record(work, attempt, attempt.charge)
                 spent_nanousd = attempt.request_nanousd
+                spent_nanousd_max += _cost_nanousd_max(attempt)
                 if work.call.is_gone:  # nobody waits for a better one
                     raise ClientGone from None
             except AttemptFailed as failure:
@@ -125,6 +133,7 @@ class Failover:
                     raise failure.refusal from None
                 failures.append(failure)
                 spent_nanousd = attempt.request_nanousd
+                spent_nanousd_max += _cost_nanousd_max(attempt)
                 if failure.is_too_long:
                     overflown_tokens = choice.candidate.backend.context_tokens
             except BaseException as error:
@@ -138,6 +147,8 @@ class Failover:
                 return
         if over_budget is not None and not failures:
             raise over_budget
+        if ceiling_nanousd is not None and passed_over_nanousd:
+            raise ceiling_reached(ceiling_nanousd, spent_nanousd_max, min(passed_over_nanousd))
         raise _refusal_for(failures)
 
     def give_up(self, replica_id: str) -> int:
@@ -274,6 +285,26 @@ class Failover:
             lessons.prefixes.sent(charge.facts.replica, work.request.prefix)
         if charge.status is AttemptStatus.OK and charge.usage.source is not UsageSource.ESTIMATED:
             lessons.lengths.observe(work.request, work.decision.prediction, charge.usage.completion_tokens)
+
+
+def _cost_nanousd_max(attempt: Attempt) -> int:
+    """What an attempt that has ended cost; at its worst, where that is not known."""
+    cost_nanousd = None if attempt.charge is None else attempt.charge.cost_nanousd
+    return attempt.candidate.hold_nanousd if cost_nanousd is None else cost_nanousd
+
+
+def _is_room_for_another(work: Work, place: int, spent_nanousd_max: int) -> bool:
+    """Whether a choice whose answer may be written off leaves anybody to hand over to. Under a price ceiling that is another
+    backend, and there is money for both at their worst: else the client gets the answer that there is."""
+    choices, ceiling_nanousd = work.decision.choices, work.request.terms.cost_nanousd_max
+    if ceiling_nanousd is None:
+        return place + 1 < len(choices)
+    candidate = choices[place].candidate
+    left_nanousd = ceiling_nanousd - spent_nanousd_max - candidate.hold_nanousd
+    return any(
+        later.candidate.hold_nanousd <= left_nanousd and later.candidate.backend.name != candidate.backend.name
+        for later in choices[place + 1 :]
+    )
 
 
 def _refusal_for(failures: Sequence[AttemptFailed]) -> Refusal:

@@ -247,6 +247,7 @@ JOINTS = {
         "router.dispatch",
         "router.fleet.state",
         "router.ledger.budget",
+        "router.selection.terms",
         "router.telemetry.metrics",
         "router.accounting.accountant",
         "router.attempt",

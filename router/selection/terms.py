@@ -69,6 +69,19 @@ def within_terms(request: InferenceRequest, candidates: Sequence[Candidate]) -> 
     return kept, exclusions
 
 
+def ceiling_reached(ceiling_nanousd: int, spent_nanousd: int, least_nanousd: int) -> PriceCeiling:
+    """What the client hears when earlier attempts left too little of its ceiling for all that could still be asked.
+
+    least_nanousd: what the cheapest of these may cost.
+    """
+    return PriceCeiling(
+        f"No other backend can promise to answer within {exact_dollars(ceiling_nanousd)}: what was tried may have cost"
+        f" {exact_dollars(spent_nanousd)}, and the cheapest that is left may cost up to {exact_dollars(least_nanousd)}."
+        f" Raise {CEILING_HEADER}, or set a smaller `max_tokens`.",
+        param=CEILING_HEADER,
+    )
+
+
 def refuse_in_a_rush(request: InferenceRequest, candidates: Sequence[Candidate], shedding: Shedding) -> None:
     """Raises Overloaded where work of this criticality would wait too long for others even at the idlest candidate.
 

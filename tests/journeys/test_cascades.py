@@ -1,6 +1,7 @@
 """A cascade: a small model's answer is tested before the client sees any of it, and a larger one's comes if it fails."""
 
 import json
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from payloads import CITY, HELLO
 from whole_app import WholeApp, running
 
-from router.domain.money import nanousd_from_usd
+from router.domain.money import nanousd_from_usd, usd_text
 
 PATH = "/v1/chat/completions"
 # The emulated model's tokens have log-probabilities from 0 to −2.
@@ -137,3 +138,36 @@ async def test_a_budget_holds_for_each_attempt_and_pays_for_both(tmp_path: Path)
         (account,) = jeton.app._bursar.of("tests", "tests")
         await jeton.until(lambda: account.held_nanousd == 0)
         assert account.spent_nanousd == sum(row["cost_nanousd"] for row in await jeton.charges())
+
+
+async def most_nanousd(jeton: WholeApp, body: dict[str, Any]) -> int:
+    """What an attempt at it can cost, from the refusal of a ceiling that nobody can keep."""
+    refused = await jeton.http.post(PATH, json=body, headers={"x-jeton-max-usd": "0.000000001"})
+    return nanousd_from_usd(Decimal(re.findall(r"up to \$(0\.\d+)", refused.json()["error"]["message"])[0]))
+
+
+@pytest.mark.parametrize(
+    ("spare_nanousd", "backend", "rows"),
+    [
+        (0, "cloud", [("small", "cancelled", "not_accepted"), ("cloud", "ok", "")]),
+        (-1, "small", [("small", "ok", "")]),
+    ],
+)
+@pytest.mark.parametrize("is_streaming", [False, True])
+async def test_an_answer_is_tested_only_under_a_ceiling_that_has_room_for_another_beside_it(
+    tmp_path: Path, spare_nanousd: int, backend: str, rows: list[tuple[str, str, str]], is_streaming: bool
+) -> None:
+    """One nano-dollar below both at their worst, the client gets the answer that there is, whatever it is worth."""
+
+    def change(config: dict[str, Any]) -> None:
+        cascaded(NEVER)(config)
+        config["aliases"] |= {"one1": {"backends": ["small"]}, "two2": {"backends": ["cloud"]}}  # as long as `pair`
+
+    async with running(tmp_path, change) as jeton:
+        body = chat(stream=is_streaming)
+        both_nanousd = sum([await most_nanousd(jeton, {**body, "model": model}) for model in ("one1", "two2")])
+        told = {"x-jeton-max-usd": usd_text(both_nanousd + spare_nanousd)}
+        answer = await jeton.http.post(PATH, json=body, headers=told)
+        assert (answer.status_code, answer.headers["x-jeton-backend"]) == (200, backend)
+        assert await statuses(jeton) == rows
+        await jeton.settled()

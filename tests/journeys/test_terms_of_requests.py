@@ -1,6 +1,8 @@
 """What a client asks of the routing of one request, in headers, and where its tenant's rules let it go."""
 
 import asyncio
+import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from redis_server import redis_server
 from whole_app import WholeApp, running
 
 from router.domain.fleet import Load
+from router.domain.money import nanousd_from_usd, usd_text
 from router.domain.request import PrefixMark
 
 PATH = "/v1/chat/completions"
@@ -79,6 +82,59 @@ async def test_of_a_term_said_twice_the_last_counts_for_requests_and_for_explain
     headers = [("x-jeton-max-usd", value) for value in values]
     for path in (PATH, "/jeton/explain"):
         assert (await jeton.http.post(path, json=chat("cloud-model"), headers=headers)).status_code == status
+
+
+async def most_nanousd(jeton: WholeApp, body: dict[str, Any]) -> int:
+    """What the cheapest attempt at it can cost, from the refusal of a ceiling that nobody can keep."""
+    refused = await jeton.http.post(PATH, json=body, headers={"x-jeton-max-usd": "0.000000001"})
+    return nanousd_from_usd(Decimal(re.findall(r"up to \$(0\.\d+)", refused.json()["error"]["message"])[0]))
+
+
+def ceiling(nanousd: int) -> dict[str, str]:
+    return {"x-jeton-max-usd": usd_text(nanousd)}
+
+
+async def test_a_price_ceiling_holds_for_all_attempts_of_a_request(jeton: WholeApp) -> None:
+    """What the first replica spent before it broke leaves too little for the second."""
+    body = chat("small-model", stream=True)
+    most = await most_nanousd(jeton, body)
+    jeton.replica("small").faults(eof_after_chunks=0)
+    refused = await jeton.http.post(PATH, json=body, headers=ceiling(most))
+    assert refused.status_code == 400
+    error = refused.json()["error"]
+    assert (error["code"], error["param"]) == ("price_ceiling", "x-jeton-max-usd")
+    (charge,) = await jeton.charges()
+    assert (charge["status"], charge["fault"]) == ("failed", "eof")
+    assert 0 < charge["cost_nanousd"] < most
+    told = [nanousd_from_usd(Decimal(text)) for text in re.findall(r"\$(0\.\d+)", error["message"])]
+    assert told == [most, charge["cost_nanousd"], most]
+    await jeton.settled()
+
+
+async def test_under_a_ceiling_that_has_room_for_it_another_takes_over(jeton: WholeApp) -> None:
+    body = chat("small-model", stream=True)
+    most = await most_nanousd(jeton, body)
+    jeton.replica("small").faults(eof_after_chunks=0)
+    answer = await jeton.http.post(PATH, json=body, headers=ceiling(2 * most))
+    assert (answer.status_code, answer.headers["x-jeton-attempts"]) == (200, "2")
+    assert [row["status"] for row in await jeton.charges()] == ["failed", "ok"]
+
+
+async def test_an_attempt_that_cost_nothing_leaves_the_whole_ceiling_to_the_next(tmp_path: Path) -> None:
+    def change(config: dict[str, Any]) -> None:
+        config["policy"] = {"name": "always_small"}
+        config["pools"][2]["backends"][0]["tier"] = "small"
+        config["aliases"] = {"both": {"backends": ["cloud", "large"]}, "one1": {"backends": ["cloud"]}}
+        config["aliases"]["two2"] = {"backends": ["large"]}  # names as long as the others, for bodies as long
+
+    async with running(tmp_path, change) as jeton:
+        most = max([await most_nanousd(jeton, chat(model)) for model in ("one1", "two2")])
+        jeton.replica("cloud").faults(status=429)
+        answer = await jeton.http.post(PATH, json=chat("both"), headers=ceiling(most))
+        assert (answer.status_code, answer.headers["x-jeton-backend"]) == (200, "large")
+        first, second = await jeton.charges()
+        assert (first["backend"], first["fault"], first["cost_nanousd"]) == ("cloud", "limited", 0)
+        assert second["status"] == "ok"
 
 
 async def test_f16_sheddable_work_is_turned_away_while_critical_work_is_served(jeton: WholeApp) -> None:
