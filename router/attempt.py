@@ -20,7 +20,8 @@ from router.wire.counting import Said
 from router.wire.streams import Stream
 from router.wire.usage import estimated_usage
 
-# Faults after which nothing was run, so that no token was used: the request never reached an engine, or was turned away.
+# Faults after which nothing was run, so that no token was used: the request never reached an engine, or was turned away. A stream
+# may also tell of a limit in the middle; what it had said by then was run.
 NOTHING_RUN = frozenset({"connect", "limited", "overloaded", "no_credit", "credentials", "refused", "untranslatable"})
 # What a replica says when it should be left alone for a while, and how that reads in its health.
 LEFT_ALONE = {
@@ -159,7 +160,8 @@ class Attempt:
         """The backend did not deliver. Its health hears of it; a request that it rightly refused is not its fault."""
         if self.charge is None:
             self._report(failure)
-        is_nothing_run = failure.fault in NOTHING_RUN or failure.fault.startswith("http_")
+        has_begun = self.stream is not None and self.stream.events > 0
+        is_nothing_run = not has_begun and (failure.fault in NOTHING_RUN or failure.fault.startswith("http_"))
         usage = Usage(0, 0) if is_nothing_run else self.usage_so_far()
         return self._close(AttemptStatus.FAILED, usage, failure.fault, failure.http_status)
 

@@ -82,7 +82,7 @@ async def whole_answer(work: Work, attempt: Attempt, exchange: Exchange) -> Answ
         choices=work.request.choices,
     )
     if answer.fault:
-        raise AttemptFailed.from_answer(answer.fault)
+        raise AttemptFailed.from_answer(answer.fault, answer.wait_seconds)
     return answer
 
 

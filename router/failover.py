@@ -18,7 +18,7 @@ from router.clock import Clock
 from router.cohort import Cohort
 from router.conversation import ClientGone
 from router.delivery import NotAccepted, deliver_answer, deliver_stream
-from router.dispatch.failure import AttemptFailed
+from router.dispatch.failure import LIMITED, AttemptFailed
 from router.dispatch.relay import Relay, is_event_stream
 from router.dispatch.retries import RetryBudget
 from router.domain.attempt import SHADOW_TENANT, AttemptFacts, AttemptStatus, Charge
@@ -313,7 +313,7 @@ def _refusal_for(failures: Sequence[AttemptFailed]) -> Refusal:
     failures = [failure for failure in failures if failure.fault != "untranslatable"] or failures
     if all(failure.fault == "limited" for failure in failures):
         waits = [failure.retry_after_seconds for failure in failures if failure.retry_after_seconds is not None]
-        return RateLimited(failures[-1].refusal.message, retry_after_seconds=min(waits, default=1.0))
+        return RateLimited(LIMITED, retry_after_seconds=min(waits, default=1.0))
     return next(failure for failure in reversed(failures) if failure.fault != "limited").refusal
 
 

@@ -63,8 +63,13 @@ class AttemptFailed(Exception):
         return cls("leaving", BackendFailed(CUT if has_begun else FAILED, detail="the replica is leaving"))
 
     @classmethod
-    def from_answer(cls, fault: str) -> "AttemptFailed":
-        """A whole answer with status 200 that is none."""
+    def from_answer(cls, fault: str, wait_seconds: float | None = None) -> "AttemptFailed":
+        """An answer with status 200 that is none, and of which nothing has come. A limit or too much work that is told so is what
+        it would be by its status."""
+        if fault == "limited":
+            return limited(200, wait_seconds)
+        if fault == "overloaded":
+            return overloaded(200, wait_seconds)
         return cls(fault, BackendFailed(FAILED, detail=fault), http_status=200)
 
 

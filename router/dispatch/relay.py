@@ -228,7 +228,13 @@ class StreamRelay:
         return b"".join([stream.feed(event) for event in events if not stream.fault])
 
     def _failed(self, fault: str, detail: str) -> AttemptFailed:
-        return AttemptFailed(fault, BackendFailed(CUT if self.stream.events else FAILED, detail=detail))
+        stream = self.stream
+        if stream.events:
+            refusal = BackendFailed(CUT, detail=detail)
+            return AttemptFailed(fault, refusal, retry_after_seconds=stream.wait_seconds)
+        if fault in ("limited", "overloaded"):
+            return AttemptFailed.from_answer(fault, stream.wait_seconds)
+        return AttemptFailed(fault, BackendFailed(FAILED, detail=detail))
 
     def release(self) -> None:
         self._exchange.release(lingers=self.stream.is_done)

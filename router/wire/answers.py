@@ -6,6 +6,7 @@ import orjson
 
 from router.domain.request import Endpoint
 from router.domain.usage import Usage
+from router.wire.error_body import told_fault, told_wait_seconds
 from router.wire.prompts import tokens_estimate
 from router.wire.streams import UNREAL_FINISHES, model_rename
 from router.wire.usage import read_usage
@@ -16,12 +17,13 @@ TEXT_ANSWERS = frozenset({Endpoint.TRANSCRIPTIONS, Endpoint.TRANSLATIONS})
 
 class Answer(NamedTuple):
     """fault: "" when usable. usage: None when the backend said none that can be true; completion_tokens_estimate then
-    stands in, from the length of what came."""
+    stands in, from the length of what came. wait_seconds: for how long an error asks to be left alone, where it says so."""
 
     body: bytes
     fault: str
     usage: Usage | None
     completion_tokens_estimate: int
+    wait_seconds: float | None = None
 
 
 def read_answer(endpoint: Endpoint, body: bytes, *, model: str, context_tokens: int, choices: int) -> Answer:
@@ -34,8 +36,9 @@ def read_answer(endpoint: Endpoint, body: bytes, *, model: str, context_tokens: 
         return Answer(body, "not_json", None, 0)
     if type(answer) is not dict:
         return Answer(body, "not_json", None, 0)
-    if answer.get("error") is not None:
-        return Answer(body, "error_body", None, 0)
+    error = answer.get("error")
+    if error is not None:
+        return Answer(body, told_fault(error, "error_body"), None, 0, told_wait_seconds(error))
     fault = "aborted" if _is_aborted(answer) else ""
     usage = read_usage(endpoint, answer.get("usage"), context_tokens=context_tokens, choices=choices)
     if endpoint is Endpoint.TOKENIZE:

@@ -25,6 +25,20 @@ _ANTHROPIC_TYPES = {
 }
 
 
+# What the code or the type of an error says that came under a status of 200, where it is about how much is asked and not about
+# what: as numbers at OpenRouter, in words at Anthropic and OpenAI, as exceptions in Bedrock's streams.
+_LEFT_ALONE = {
+    "429": "limited",
+    "rate_limit_error": "limited",
+    "rate_limit_exceeded": "limited",
+    "throttlingException": "limited",
+    "503": "overloaded",
+    "529": "overloaded",
+    "overloaded_error": "overloaded",
+    "serviceUnavailableException": "overloaded",
+}
+
+
 def error_body(refusal: Refusal, endpoint: Endpoint | None = None) -> bytes:
     return orjson.dumps(_error_object(refusal, endpoint))
 
@@ -63,3 +77,18 @@ def read_error(body: bytes) -> tuple[str, str | None, str | None]:
             code if type(code) is str else None,
         )
     return "The backend refused the request without saying why.", None, None
+
+
+def told_fault(error: Any, otherwise: str) -> str:
+    """The fault of an attempt that was answered with this error under a status of 200: limited, overloaded, or `otherwise`."""
+    if type(error) is not dict:
+        return otherwise
+    fault = _LEFT_ALONE.get(str(error.get("code"))) or _LEFT_ALONE.get(str(error.get("type")))
+    return fault or otherwise
+
+
+def told_wait_seconds(error: Any) -> float | None:
+    """What OpenRouter says that the provider behind it asked for: `metadata.retry_after_seconds`."""
+    metadata = error.get("metadata") if type(error) is dict else None
+    wait = metadata.get("retry_after_seconds") if type(metadata) is dict else None
+    return float(wait) if isinstance(wait, int | float) and type(wait) is not bool and wait >= 0 else None

@@ -15,6 +15,7 @@ import orjson
 from router.domain.request import Endpoint
 from router.domain.usage import Usage, UsageSource
 from router.wire.counting import Said, said_in_events
+from router.wire.error_body import told_fault, told_wait_seconds
 from router.wire.sse import event_data
 from router.wire.usage import read_usage
 
@@ -37,6 +38,7 @@ class CompletionStream:
     wants_usage, wants_continuous_usage: what the client asked for. is_usage_continuous: we asked for running counts, which
     vLLM gives for each choice apart. cost_member: called once, when the last usage chunk is passed on, for the JSON put into
     it as `jeton_cost`. keeps_text: events are kept, within bounds, as long as none has said a usage.
+    wait_seconds: for how long an error asks to be left alone, where it says so.
     """
 
     __slots__ = (
@@ -60,6 +62,7 @@ class CompletionStream:
         "fault",
         "is_done",
         "prompts",
+        "wait_seconds",
     )
 
     def __init__(
@@ -82,6 +85,7 @@ class CompletionStream:
         self.context_tokens = context_tokens
         self.events = 0
         self.fault = ""
+        self.wait_seconds: float | None = None
         self.is_done = False
         self._model = model
         self._names: tuple[bytes, bytes] | None = None
@@ -226,10 +230,11 @@ class CompletionStream:
                 self._finished.add(index if type(index) is int else 0)
 
     def _is_error(self, event: bytes) -> bool:
-        if _loads(event).get("error") is not None:
-            self.fault = "error_event"
-            return True
-        return False
+        error = _loads(event).get("error")
+        if error is None:
+            return False
+        self.fault, self.wait_seconds = told_fault(error, "error_event"), told_wait_seconds(error)
+        return True
 
 
 class EventedStream:
@@ -246,6 +251,7 @@ class EventedStream:
         "events",
         "fault",
         "is_done",
+        "wait_seconds",
     )
 
     def __init__(self, *, endpoint: Endpoint, model: str, context_tokens: int) -> None:
@@ -254,6 +260,7 @@ class EventedStream:
         self.context_tokens = context_tokens
         self.events = 0
         self.fault = ""
+        self.wait_seconds: float | None = None
         self.is_done = False
         self._model = model
         self._names: tuple[bytes, bytes] | None = None
@@ -275,16 +282,16 @@ class EventedStream:
         if not (data.endswith(b"}") and _is_one_object(data) and _is_utf8(event)):
             self.fault = "bad_event"
             return b""
+        if b'"usage"' in data or b'"error"' in data or b"response.failed" in data or b"message_stop" in data:
+            self._note(_loads(data))
+            if self.fault:  # not counted: an error is nothing of an answer
+                return b""
         if self.events == 0:
             self._names = model_rename(event, self._model)
         if b"delta" in data[:120]:
             self.events += 1
         else:
             self.events = max(self.events, 1)
-        if b'"usage"' in data or b'"error"' in data or b"response.failed" in data or b"message_stop" in data:
-            self._note(_loads(data))
-            if self.fault:
-                return b""
         if self._names is not None:
             event = event.replace(self._names[0], self._names[1], 1)
         return event
@@ -305,7 +312,8 @@ class EventedStream:
     def _note(self, payload: dict[str, Any]) -> None:
         kind = payload.get("type")
         if kind in ("error", "response.failed") or (kind is None and payload.get("error") is not None):
-            self.fault = "error_event"
+            error = _error_of(payload)
+            self.fault, self.wait_seconds = told_fault(error, "error_event"), told_wait_seconds(error)
         elif kind in ("response.completed", "response.incomplete"):
             response = payload.get("response")
             usage = response.get("usage") if type(response) is dict else None
@@ -326,6 +334,13 @@ class EventedStream:
 
 
 Stream = CompletionStream | EventedStream
+
+
+def _error_of(payload: dict[str, Any]) -> Any:
+    """Anthropic's is a member; of the Responses API's, that of a failed response is in it, and any other is the event itself."""
+    response = payload.get("response")
+    error = (response if type(response) is dict else payload).get("error")
+    return payload if error is None else error
 
 
 def model_rename(text: bytes, model: str) -> tuple[bytes, bytes] | None:

@@ -12,7 +12,7 @@ otherwise (`provider: {require_parameters: …}`). What it billed (`usage.cost`,
 price book; clients see it only if they asked for it themselves.
 
 402 is an empty account. 403 is moderation, which is the client's affair. Errors of the provider behind it come with status 200
-too, in the body or the stream, and count as failures like any others.
+too, in the body or the stream, and are what their `code` says: limits and too much work leave it alone for a while.
 """
 
 from typing import Any, ClassVar
@@ -26,7 +26,7 @@ from router.dispatch.translation import EventEditor, TranslatedStream
 from router.dispatch.upstream import Exchange, Headers
 from router.domain.request import Capability
 from router.errors import Untranslatable
-from router.wire.error_body import read_error
+from router.wire.error_body import read_error, told_wait_seconds
 
 # What it adds to a usage that was asked to be accounted for.
 _ACCOUNTS = frozenset({"cost", "cost_details", "is_byok"})
@@ -112,9 +112,8 @@ def _without_accounts(answer: dict[str, object]) -> dict[str, object]:
 
 
 def _wait_seconds(body: bytes) -> float | None:
-    """What the provider behind it asked for: `error.metadata.retry_after_seconds`."""
     try:
-        wait = orjson.loads(body)["error"]["metadata"]["retry_after_seconds"]
-    except (orjson.JSONDecodeError, LookupError, TypeError):
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
         return None
-    return float(wait) if type(wait) in (int, float) and wait >= 0 else None
+    return told_wait_seconds(answer.get("error") if type(answer) is dict else None)

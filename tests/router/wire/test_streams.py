@@ -150,6 +150,25 @@ def test_an_error_event_is_a_failure_and_stays_here() -> None:
     assert stream.fault == "error_event"
 
 
+@pytest.mark.parametrize(
+    ("payload", "fault"),
+    [
+        ({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}, "overloaded"),
+        ({"type": "error", "code": "rate_limit_exceeded", "message": "Slow down.", "error": None}, "limited"),
+        ({"type": "response.failed", "response": {"error": {"code": "rate_limit_exceeded"}}}, "limited"),
+        ({"type": "response.failed", "response": {"error": {"code": "server_error"}}}, "error_event"),
+        ({"type": "response.failed", "response": None}, "error_event"),
+        ({"type": "error", "error": "no object"}, "error_event"),
+    ],
+)
+def test_an_error_as_a_named_event_tells_a_limit_from_a_failure_and_is_nothing_of_an_answer(
+    payload: dict[str, Any], fault: str
+) -> None:
+    stream = EventedStream(endpoint=Endpoint.RESPONSES, model="m", context_tokens=4096)
+    assert stream.feed(b"data: " + json.dumps(payload).encode() + b"\n\n") == b""
+    assert (stream.fault, stream.events) == (fault, 0)
+
+
 @pytest.mark.parametrize("bad", [b"data: {not json\n\n", b"data: <html>\n\n", b"data: [1]\n\n", b'data: {"a":1\n\n'])
 def test_f10_an_event_that_is_no_object_is_unusable(bad: bytes) -> None:
     stream = reader()
