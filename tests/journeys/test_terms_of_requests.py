@@ -137,6 +137,28 @@ async def test_an_attempt_that_cost_nothing_leaves_the_whole_ceiling_to_the_next
         assert second["status"] == "ok"
 
 
+async def test_a_choice_that_the_rest_of_the_ceiling_forbids_is_passed_over_for_one_that_it_does_not(
+    tmp_path: Path,
+) -> None:
+    """`large`, which breaks, then `cloud`, whose worst case is the whole ceiling, then `small`."""
+
+    def change(config: dict[str, Any]) -> None:
+        config["policy"] = {"name": "always_large"}
+        config["aliases"] = {"every": {"backends": ["small", "cloud", "large"]}, "solo1": {"backends": ["cloud"]}}
+
+    async with running(tmp_path, change) as jeton:
+        terms = ceiling(await most_nanousd(jeton, chat("solo1", stream=True)))
+        told = (await jeton.http.post("/jeton/explain", json=chat("every", stream=True), headers=terms)).json()
+        assert [one["backend"] for one in told["ranking"]][:3] == ["large", "cloud", "small"]
+        jeton.replica("large").faults(eof_after_chunks=0)
+        answer = await jeton.http.post(PATH, json=chat("every", stream=True), headers=terms)
+        assert (answer.status_code, answer.headers["x-jeton-backend"]) == (200, "small")
+        assert [(row["backend"], row["status"]) for row in await jeton.charges()] == [
+            ("large", "failed"),
+            ("small", "ok"),
+        ]
+
+
 async def test_f16_sheddable_work_is_turned_away_while_critical_work_is_served(jeton: WholeApp) -> None:
     replicas = [replica for replica in jeton.app._fleet.snapshot.health if replica.startswith("small")]
     for replica in replicas:
