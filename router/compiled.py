@@ -79,7 +79,6 @@ MODULES = (
     "router/accounting/reporter.py",
     "router/ledger/batch.py",
     "router/ledger/rows.py",
-    "router/ledger/store.py",
     "router/telemetry/metrics.py",
     "router/telemetry/money.py",
     "router/dispatch/outbox.py",
