@@ -7,7 +7,7 @@ the prices and profiles that were in force when it was opened.
 from dataclasses import dataclass
 
 from router.accounting.leases import RunningLease
-from router.domain.attempt import AttemptEnd, AttemptFacts, AttemptStatus, Charge, CostStatus
+from router.domain.attempt import AttemptEnd, AttemptFacts, AttemptStatus, Charge, CostStatus, outcome_of
 from router.domain.fleet import Billing
 from router.domain.totals import Account
 from router.domain.usage import Usage
@@ -90,7 +90,7 @@ def charge_of(attempt: OpenAttempt, end: AttemptEnd, leased_nanousd: int | None,
     standard = baseline = cost_parts = standard_parts = None
     if cost is not None:
         standard = cost if leased_nanousd is None else standard_amount(attempt.basis, usage)
-        baseline = baseline_amount(facts, end.status, attempt.baseline, usage, cost)
+        baseline = baseline_amount(facts, outcome_of(end.status, end.fault), attempt.baseline, usage, cost)
         cost_parts, standard_parts = _parts(attempt, cost, standard, usage)
     return Charge(
         facts=facts,

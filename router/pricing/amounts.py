@@ -5,7 +5,7 @@ What a leased attempt cost is not decided here: that is its share of the lease (
 
 from dataclasses import replace
 
-from router.domain.attempt import AttemptEnd, AttemptFacts, AttemptStatus
+from router.domain.attempt import AttemptEnd, AttemptFacts, AttemptStatus, Outcome
 from router.domain.usage import Usage, UsageSource
 from router.pricing.cost import list_cost, metered_cost, tokens_cost
 from router.pricing.price import LeasedPrice, MeteredPrice, Price, TokenRates
@@ -77,14 +77,14 @@ def standard_amount(basis: Basis, usage: Usage) -> int | None:
     return list_cost(price, usage) if isinstance(price, MeteredPrice) else None
 
 
-def baseline_amount(facts: AttemptFacts, status: AttemptStatus, baseline: Basis, usage: Usage, cost: int) -> int | None:
+def baseline_amount(facts: AttemptFacts, outcome: Outcome, baseline: Basis, usage: Usage, cost: int) -> int | None:
     """What the baseline would have cost, so that baseline − cost is what routing saved, nano-dollars; None: not known.
 
-    Served by the baseline itself, an attempt saves nothing. One that failed would not have been made there, nor a shadow: the
-    saving is net of it. Both models are taken to need the same tokens: the classifier predicts one length for all (the mean over
-    the models of its outcomes), so it knows nothing of the baseline's own.
+    Served by the baseline itself, an attempt saves nothing. One that bought no answer (it failed, was cut short, or not accepted)
+    would not have been made there, nor a shadow: the saving is net of it. Both models are taken to need the same tokens: the
+    classifier predicts one length for all (the mean over the models of its outcomes), so it knows nothing of the baseline's own.
     """
-    if status in (AttemptStatus.FAILED, AttemptStatus.SHADOW):
+    if outcome.is_lost:
         return 0
     if facts.baseline == facts.backend:
         return cost

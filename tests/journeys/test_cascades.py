@@ -71,6 +71,7 @@ async def test_an_answer_that_fails_is_written_off_and_the_large_one_s_is_what_t
         first, second = await jeton.charges()
         assert first["cost_nanousd"] > 0
         assert first["completion_tokens"] > 0
+        assert first["baseline_nanousd"] == 0  # there it would not have been made
         both_nanousd = first["cost_nanousd"] + second["cost_nanousd"]  # what the request has cost
         if is_streaming:
             assert events(answer.text)[-1]["jeton_cost"]["nanousd"] == both_nanousd

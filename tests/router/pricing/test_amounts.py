@@ -1,10 +1,12 @@
 """The amounts of an attempt: whatever a backend reports, they can be reckoned, and an estimate says that it is one."""
 
+import pytest
 from bookkeeping import CLOUD_PRICE, EDGE_PRICE, LARGE, PROFILE, SMALL, facts
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.domain.attempt import AttemptEnd, AttemptStatus
+from router.domain.attempt import AttemptEnd, AttemptStatus, Outcome, outcome_of
+from router.domain.fleet import Backend
 from router.domain.usage import Usage, UsageSource
 from router.pricing.amounts import Basis, baseline_amount, believable_usage, metered_amount, standard_amount
 
@@ -33,7 +35,7 @@ def test_a21_whatever_is_reported_becomes_an_amount_that_the_ledger_can_hold(
     for amount in (
         metered_amount(CLOUD_PRICE, believed, status),
         standard_amount(EDGE, believed),
-        baseline_amount(facts("r1"), status, CLOUD, believed, cost=1),
+        baseline_amount(facts("r1"), outcome_of(status, ""), CLOUD, believed, cost=1),
     ):
         assert amount is not None
         assert 0 <= amount <= LEDGER_MAX
@@ -55,8 +57,15 @@ def test_an_attempt_that_failed_before_it_made_anything_may_have_used_nothing() 
 def test_a22_the_baseline_is_a_backend_and_its_price_its_own() -> None:
     usage = Usage(1000, 500)
     to_cloud, to_edge = facts("r1", SMALL, baseline=LARGE.name), facts("r2", LARGE, baseline=SMALL.name)
-    assert baseline_amount(to_cloud, AttemptStatus.OK, CLOUD, usage, cost=1) == standard_amount(CLOUD, usage)
-    assert baseline_amount(to_edge, AttemptStatus.OK, EDGE, usage, cost=1) == standard_amount(EDGE, usage)
+    assert baseline_amount(to_cloud, Outcome.SERVED, CLOUD, usage, cost=1) == standard_amount(CLOUD, usage)
+    assert baseline_amount(to_edge, Outcome.SERVED, EDGE, usage, cost=1) == standard_amount(EDGE, usage)
+
+
+@pytest.mark.parametrize("outcome", [outcome for outcome in Outcome if outcome.is_lost])
+@pytest.mark.parametrize("backend", [SMALL, LARGE])
+def test_what_bought_no_answer_saves_nothing_and_costs_what_it_cost(outcome: Outcome, backend: Backend) -> None:
+    """At the baseline it would not have been made: what a cascade discards least of all."""
+    assert baseline_amount(facts("r1", backend, baseline=LARGE.name), outcome, CLOUD, Usage(1000, 500), cost=7) == 0
 
 
 def test_a_lease_without_a_profile_has_no_standard_price() -> None:
