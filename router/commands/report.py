@@ -158,6 +158,7 @@ def _report(periods: Periods, period: Period, background: Background) -> Report:
         made_at=datetime.now(UTC),
         baseline=background.baseline,
         waiting=periods.waiting,
+        is_catching_up=periods.is_catching_up,
     )
 
 

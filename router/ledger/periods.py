@@ -45,8 +45,8 @@ class Invoiced(NamedTuple):
 class Periods:
     """One consistent state of the hours.
 
-    at_ns: up to when leases are booked. waiting: charges that are not in the hours yet (a ledger of an older jeton whose
-    past is being rolled up).
+    at_ns: up to when leases are booked. waiting: charges that are not in the hours yet, those since the last checkpoint.
+    is_catching_up: they are more than a checkpoint takes, so the past of a ledger of an older jeton is being rolled up.
     """
 
     def __init__(self, database: Database) -> None:
@@ -55,6 +55,7 @@ class Periods:
         (self.waiting,) = database.execute(
             "SELECT count(*) FROM charges WHERE seq > (SELECT seq FROM rolled)"
         ).fetchone()
+        self.is_catching_up = self.waiting > rollups.CHARGES_PER_ROLL
 
     def whole(self) -> Period:
         """From the first hour that has anything to the one that is under way. Raises LedgerError when there is nothing."""

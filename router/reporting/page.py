@@ -83,12 +83,15 @@ def _head(report: Report) -> str:
             f"{report.late_attempts:,} attempts were booked as lost, by their estimates, and told of later; that is set right"
             f" here, in the hour in which it was told, and moved the bill by {usd_text(report.late_nanousd)}."
         )
-    if report.waiting:
+    if report.is_catching_up:
         warnings.append(f"{report.waiting:,} charges of an older ledger are still being added up and not in here yet.")
+    newest = ""
+    if report.waiting and not report.is_catching_up:
+        newest = f" · without the newest {report.waiting:,} charges, which the next checkpoint adds up"
     warned = "".join(f'<p class="warn">{text}</p>' for text in warnings)
     return (
         f"<header><h1>Where the money went</h1><p class='soft'>{_time(report.first_hour)} to {_time(report.end_hour)}, UTC"
-        f" · made {report.made_at:%Y-%m-%d %H:%M} · amounts in US dollars</p></header>"
+        f" · made {report.made_at:%Y-%m-%d %H:%M} · amounts in US dollars{newest}</p></header>"
         f'<div class="figures">{cells}</div>{warned}'
     )
 
@@ -186,11 +189,14 @@ def _savings(report: Report) -> str:
         if one.saving is not None
     ]
     plot = plots.savings(plotted) if len(plotted) > 1 else ""
-    skipped = (
-        f" {known.uncompared_attempts:,} attempts without a baseline price are left out of it."
-        if known.uncompared_attempts
-        else ""
-    )
+    skipped = ""
+    if unpriced := known.uncompared_attempts - known.died_uncompared_attempts:
+        skipped += f" {unpriced:,} attempts without a baseline price or a cost are left out of it."
+    if known.died_uncompared_attempts:
+        skipped += (
+            f" {known.died_uncompared_attempts:,} attempts that were lost when jeton died are not compared: what they cost is"
+            " taken off as it is."
+        )
     return (
         f"<section><h2>What routing saved</h2><p><b>Modelled</b> (counterfactual), against"
         f" <code>{escape(report.baseline)}</code>: the same tokens at its price.{skipped}</p>"

@@ -36,7 +36,7 @@ class TenantSum:
 class Report:
     """first_hour, end_hour: since 1970, the last exclusive. splits: by hour and replica. all_in: usd per million by
     (pool, backend). late_attempts, late_nanousd: told after they had been booked as lost; by how much that moved the bill.
-    waiting: charges that are not in it yet."""
+    waiting: charges that are not in it yet; is_catching_up: of an older ledger's past, not the newest ones alone."""
 
     first_hour: int
     end_hour: int
@@ -55,6 +55,7 @@ class Report:
     late_attempts: int = 0
     late_nanousd: int = 0
     waiting: int = 0
+    is_catching_up: bool = False
 
     @property
     def whole(self) -> Split:
@@ -79,6 +80,7 @@ def build(
     made_at: datetime,
     baseline: str,
     waiting: int = 0,
+    is_catching_up: bool = False,
 ) -> Report:
     """charged, corrected: by place, billing and outcome, in rows of one hour, as `leased`; corrected: what was told late, and
     what that takes back. by_tenant: both, by tenant and outcome."""
@@ -104,6 +106,7 @@ def build(
         late_attempts=sum(row.attempts for row in corrected if row.attempts > 0),
         late_nanousd=sum(row.cost_nanousd for row in corrected),
         waiting=waiting,
+        is_catching_up=is_catching_up,
     )
 
 
@@ -206,6 +209,7 @@ def _counterfactual(one: Counterfactual) -> dict[str, Any]:
         "net_usd": usd_text(one.net),
         "attempts_compared": one.compared_attempts,
         "attempts_not_compared": one.uncompared_attempts,
+        "attempts_not_compared_because_lost": one.died_uncompared_attempts,
     }
 
 

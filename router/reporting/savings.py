@@ -24,13 +24,15 @@ from math import expm1, pi, sqrt
 from statistics import NormalDist
 from typing import NamedTuple
 
+from router.domain.attempt import Outcome
 from router.domain.periods import ARM_REQUESTS_MIN, Arm, ArmSums, Spent
 
 CONFIDENCE = 0.95
 
 
 class Counterfactual(NamedTuple):
-    """Nano-dollars. uncompared: cost of attempts without a baseline price, and how many."""
+    """Nano-dollars. uncompared: attempts that have no cost at the baseline. died_uncompared: those of them that were lost when a
+    process died, whose tokens are not known whatever the baseline's price; the others have a price missing."""
 
     baseline: int
     compared: int
@@ -38,6 +40,7 @@ class Counterfactual(NamedTuple):
     uncompared_attempts: int
     idle: int
     lost_uncompared: int
+    died_uncompared_attempts: int = 0
 
     @property
     def gross(self) -> int:
@@ -71,7 +74,7 @@ class Measured(NamedTuple):
 
 def counterfactual(spent: Iterable[Spent], idle_nanousd: int) -> Counterfactual:
     """spent: at least by outcome."""
-    baseline = compared = compared_attempts = attempts = lost_uncompared = 0
+    baseline = compared = compared_attempts = attempts = lost_uncompared = died_uncompared = 0
     for row in spent:
         baseline += row.baseline_nanousd
         compared += row.compared_nanousd
@@ -79,8 +82,16 @@ def counterfactual(spent: Iterable[Spent], idle_nanousd: int) -> Counterfactual:
         attempts += row.attempts
         if row.is_lost:
             lost_uncompared += row.cost_nanousd - row.compared_nanousd
+        if row.outcome == Outcome.ROUTER_DIED:
+            died_uncompared += row.attempts - row.compared_attempts
     return Counterfactual(
-        baseline, compared, compared_attempts, attempts - compared_attempts, idle_nanousd, lost_uncompared
+        baseline,
+        compared,
+        compared_attempts,
+        attempts - compared_attempts,
+        idle_nanousd,
+        lost_uncompared,
+        died_uncompared,
     )
 
 

@@ -1,5 +1,6 @@
 """`jeton report`: three files that say the same as the ledger, to the nano-dollar."""
 
+import asyncio
 import csv
 import json
 import re
@@ -12,12 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bookkeeping import HOUR, SECOND
 from click.testing import CliRunner, Result
-from two_days import HOURS, START, make
+from two_days import FLEET, HOURS, START, make
 
+from router.accounting.accountant import Accountant
 from router.commands.report import report
 from router.domain.periods import NS_PER_HOUR
+from router.ledger import rollups
 from router.ledger.periods import read_periods
+from router.ledger.sqlite import SqliteLedger
 from router.reporting.focus import COLUMNS
 from router.reporting.focus_rules import ALLOWED, TYPES, broken_rules
 
@@ -210,6 +215,44 @@ def test_without_a_configuration_the_bill_is_the_same(directory: Path) -> None:
     )
     assert (told["commitments"], {row["CommitmentDiscountId"] for row in rows}) == ([], {None})
     assert {row["ContractedUnitPrice"] for row in rows if row["SkuId"] == "h100-reserved"} == {"2.268"}
+
+
+@pytest.mark.parametrize("is_older", [False, True])
+def test_only_an_older_ledgers_past_is_warned_of_not_the_newest_charges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_older: bool
+) -> None:
+    make(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as connection, connection:
+        connection.execute("UPDATE rolled SET seq = (SELECT seq FROM charges ORDER BY seq DESC LIMIT 1 OFFSET 10)")
+    if is_older:
+        monkeypatch.setattr(rollups, "CHARGES_PER_ROLL", 9)
+    assert run(tmp_path).exit_code == 0
+    html = (tmp_path / "all.html").read_text()
+    warned = re.findall(r'<p class="warn">(.*?)</p>', html)
+    assert ("10 charges of an older ledger are still being added up and not in here yet." in warned) == is_older
+    assert ("without the newest 10 charges, which the next checkpoint adds up" in html) == (not is_older)
+
+
+def test_attempts_lost_in_a_crash_are_not_said_to_lack_a_baseline_price(directory: Path, tmp_path: Path) -> None:
+    """One attempt is still open at the end of the two days: who starts again finds it lost."""
+    store = SqliteLedger(make(tmp_path), commit_seconds=0.0005)
+    accountant = Accountant(store)
+    accountant.set_fleet(FLEET, {}, {}, START + (HOURS + 1) * HOUR)
+    accountant.advance(START + (HOURS + 1) * HOUR + SECOND)
+    asyncio.run(store.published(10.0))
+    store.close()
+    assert run(tmp_path).exit_code == 0
+    before, after = (
+        json.loads((place / "all.json").read_text())["savings"]["counterfactual"] for place in (directory, tmp_path)
+    )
+    assert after["attempts_not_compared"] == before["attempts_not_compared"] + 1
+    assert (before["attempts_not_compared_because_lost"], after["attempts_not_compared_because_lost"]) == (0, 1)
+    html = (tmp_path / "all.html").read_text()
+    assert (
+        f" {before['attempts_not_compared']:,} attempts without a baseline price or a cost are left out of it." in html
+    )
+    assert " 1 attempts that were lost when jeton died are not compared" in html
+    assert "lost when jeton died" not in (directory / "all.html").read_text()
 
 
 class Page(HTMLParser):

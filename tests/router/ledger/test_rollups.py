@@ -219,10 +219,14 @@ def test_a_ledger_of_an_older_jeton_is_caught_up_with_bit_by_bit(
     assert_hours_equal_the_ledger(day)
 
 
-def test_what_waits_to_be_rolled_is_told(day: Place) -> None:
+@pytest.mark.parametrize(("charges_per_roll", "is_catching_up"), [(5, False), (4, True)])
+def test_what_waits_to_be_rolled_is_told_and_whether_it_is_more_than_the_newest(
+    day: Place, monkeypatch: pytest.MonkeyPatch, charges_per_roll: int, is_catching_up: bool
+) -> None:
     day.change("UPDATE rolled SET seq = (SELECT seq FROM charges WHERE attempt_id = 'req_1.1')")
+    monkeypatch.setattr(rollups, "CHARGES_PER_ROLL", charges_per_roll)
     with read_periods(day.address) as periods:
-        assert periods.waiting == 5
+        assert (periods.waiting, periods.is_catching_up) == (5, is_catching_up)
 
 
 def make_version_1(path: Path) -> None:

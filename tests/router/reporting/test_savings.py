@@ -97,4 +97,4 @@ def test_a22_the_counterfactual_is_net_of_failed_attempts_lost_ones_and_idle_tim
     found = counterfactual(rows, idle_nanousd=11)
     assert found.gross == 90 - 47
     assert found.net == 90 - 47 - 4 - 11
-    assert (found.compared_attempts, found.uncompared_attempts) == (3, 2)
+    assert (found.compared_attempts, found.uncompared_attempts, found.died_uncompared_attempts) == (3, 2, 1)
