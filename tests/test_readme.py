@@ -26,6 +26,7 @@ from audited import assert_what_is_told_is_the_audits
 from client_journeys import NODE_JOURNEYS
 from ports import free_port
 
+from load.demo.run import reading_command
 from router.config_file import load
 
 PROJECT = Path(__file__).parents[1]
@@ -238,6 +239,11 @@ def test_the_node_snippet_runs_against_the_readmes_own_configuration(reader: Rea
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"make ([a-z-]+)", "\n".join(blocks("sh", ""))))))
 def test_every_make_target_of_the_readme_exists(target: str) -> None:
     subprocess.run(["make", "--dry-run", target], cwd=PROJECT, check=True, stdout=subprocess.DEVNULL)
+
+
+def test_the_demos_ledger_is_read_with_the_command_that_the_demo_prints() -> None:
+    assert f"`.venv/bin/{reading_command(Path('FILE'))}`" in README
+    assert "`.venv/bin/jeton demo --keep`" in README
 
 
 def test_no_block_goes_untried() -> None:

@@ -18,7 +18,7 @@ import click
     help="Of the traffic; 1 is as recorded, about 5 requests a second.",
 )
 @click.option("--plain", is_flag=True, help="Print a table every few seconds instead of a live view.")
-@click.option("--keep", is_flag=True, help="Leave configuration, ledger and logs behind, and say where.")
+@click.option("--keep", is_flag=True, help="Leave configuration, ledger and logs behind, and say where at the start.")
 def demo(port: int, seconds: float | None, speed: float, plain: bool, keep: bool) -> None:
     """Show jeton at work: an emulated fleet, real traffic, and what it costs."""
     import uvloop

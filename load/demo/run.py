@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import secrets
+import shlex
 import shutil
 import signal
 import sys
@@ -29,6 +30,7 @@ from router.access.keys import new_api_key
 from router.config_file import PEPPER
 
 HOST = "127.0.0.1"
+LEDGER = "jeton.sqlite"
 START_SECONDS_MAX = 60.0
 POLL_SECONDS = 0.1
 # Beyond the router's own `drain_seconds`: what it may take to cut off the rest and to close its books.
@@ -76,7 +78,7 @@ async def run(settings: Settings, console: Console) -> None:
     environment = {PEPPER: secrets.token_hex(16), CLOUD_API_KEY: secrets.token_urlsafe(16)}
     with _directory(settings.is_kept, console) as directory:
         console.print("starting an emulated fleet and the router …", style="dim")
-        ledger = directory / "jeton.sqlite"
+        ledger = directory / LEDGER
         emulation = (sys.executable, "-m", "load.demo.emulation")
         async with Component.running("fleet", directory, *emulation, environment=environment, is_read=True) as fleet:
             urls = json.loads(await fleet.read_line(START_SECONDS_MAX))
@@ -88,7 +90,7 @@ async def run(settings: Settings, console: Console) -> None:
                 await _first(_ready(settings.url, router), fleet.watch(), router.watch(), stopped.wait())
                 if stopped.is_set():
                     return
-                _welcome(console, settings, api_keys[PLAYGROUND])
+                _welcome(console, settings, api_keys[PLAYGROUND], ledger)
                 traffic = Traffic(settings.url, api_keys)
                 screen = Screen(console, settings.url, places(description), description["baseline"], settings.is_plain)
                 async with traffic, screen:
@@ -120,9 +122,15 @@ def _directory(is_kept: bool, console: Console) -> Iterator[Path]:
         yield directory
     finally:
         if is_kept:
-            console.print(f"kept: {directory}", soft_wrap=True, highlight=False)
+            told = f"kept: {directory}; its ledger: {reading_command(directory / LEDGER)}"
+            console.print(told, soft_wrap=True, markup=False, highlight=False)
         else:
             shutil.rmtree(directory, ignore_errors=True)
+
+
+def reading_command(ledger: Path) -> str:
+    """The command that shows it."""
+    return f"jeton ledger --ledger {shlex.quote(str(ledger))} list"
 
 
 async def _ready(url: str, router: Component) -> None:
@@ -151,10 +159,13 @@ async def _first(*waits: Coroutine[Any, Any, object]) -> None:
         task.result()
 
 
-def _welcome(console: Console, settings: Settings, api_key: str) -> None:
+def _welcome(console: Console, settings: Settings, api_key: str, ledger: Path) -> None:
     console.print(f"jeton listens at {settings.url} (metrics: /metrics). Try it:", style="bold", soft_wrap=True)
     for snippet in (snippets.curl(settings.url, api_key), snippets.python(settings.url, api_key)):
         console.print(f"\n{snippet}", soft_wrap=True, markup=False, highlight=False)
+    if settings.is_kept:
+        told = f"The ledger is kept, and can be read from now on: {reading_command(ledger)}"
+        console.print(f"\n{told}", soft_wrap=True, markup=False, highlight=False)
     end = (
         "Ctrl-C ends the demo."
         if settings.seconds is None

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from running_demo import STEP_SECONDS_MAX, running
 
 from load.demo import demo
+from router.__main__ import main
 
 AMOUNT = r"(\d+\.\d{9})"
 
@@ -79,12 +80,16 @@ def test_the_printed_snippets_work_and_ctrl_c_ends_everything_cleanly(tmp_path: 
 
 def test_it_ends_after_the_seconds_it_was_given_and_keeps_its_files_if_told_to(tmp_path: Path) -> None:
     with running(tmp_path, "--seconds", "8", "--speed", "2", "--keep") as demo:
+        [reading] = re.findall(r"^The ledger is kept, .*: jeton (ledger .*)$", "".join(demo.output), re.MULTILINE)
+        demo.read_until(r"^Rates, prices and times")
+        read = CliRunner().invoke(main, reading.split())
+        assert (read.exit_code, "attempt" in read.output) == (0, True), read.output
         code, output = demo.finish()
     assert code == 0, output
     assert_money_adds_up(output)
     assert re.search(r"^traffic: \d+ × 200", output, re.MULTILINE)
     [kept] = tmp_path.iterdir()
-    assert f"kept: {kept}" in output
+    assert f"kept: {kept}; its ledger: jeton {reading}" in output
     assert {file.name for file in kept.iterdir()} >= {"router.yaml", "prices.yaml", "jeton.sqlite", "router.log"}
     assert assert_audit_is_clean(kept / "jeton.sqlite").attempts > 0
 
