@@ -100,7 +100,9 @@ class Failover:
             hold = None
             if work.accounts:
                 try:
-                    hold = await self._bursar.reserve(work.accounts, choice.candidate.hold_nanousd, work.hold_ns)
+                    hold = await self._bursar.reserve(
+                        work.accounts, choice.candidate.hold_nanousd, work.hold_ns, work.request.endpoint
+                    )
                 except BudgetRefusal as refusal:  # somebody else was quicker; a cheaper choice may still fit
                     over_budget = over_budget or refusal
                     continue
@@ -148,7 +150,7 @@ class Failover:
         if over_budget is not None and not failures:
             raise over_budget
         if ceiling_nanousd is not None and passed_over_nanousd:
-            raise ceiling_reached(ceiling_nanousd, spent_nanousd_max, min(passed_over_nanousd))
+            raise ceiling_reached(ceiling_nanousd, spent_nanousd_max, min(passed_over_nanousd), work.request.endpoint)
         raise _refusal_for(failures)
 
     def give_up(self, replica_id: str) -> int:

@@ -217,7 +217,7 @@ class Pipeline:
             exclusions += beyond
         if accounts:
             candidates, unaffordable, is_degraded = affordable(
-                candidates, self._bursar.allowance(accounts), self._clock.now_ns()
+                candidates, self._bursar.allowance(accounts), self._clock.now_ns(), request.endpoint
             )
             exclusions += unaffordable
         named = deployment.policies.pick(identity.tenant, request.model, self._clock.now_ns())

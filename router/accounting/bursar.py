@@ -15,6 +15,7 @@ import structlog
 from router.clock import Clock
 from router.domain.attempt import Charge
 from router.domain.budget import Allowance, Budget, Span, span_at
+from router.domain.request import Endpoint
 from router.errors import BudgetRefusal, BudgetUnavailable
 from router.ledger.budget import Account, Budgets, Hold, Spent
 from router.ledger.shared_budget import REBUILD_SECONDS, RECLAIM_SECONDS, SHARE_SECONDS, SharedAway, SharedBudgets
@@ -104,7 +105,9 @@ class Bursar:
     def allowance(self, accounts: Sequence[Account]) -> Allowance:
         return self._budgets.allowance(accounts, self._clock.now_ns())
 
-    async def reserve(self, accounts: Sequence[Account], nanousd: int, term_ns: int) -> Hold:
+    async def reserve(
+        self, accounts: Sequence[Account], nanousd: int, term_ns: int, endpoint: Endpoint = Endpoint.CHAT
+    ) -> Hold:
         """Hold so much in all of the accounts, for so long at most. Raises BudgetExceeded or BudgetUnavailable."""
         if self._ignorant:
             await self._know(accounts)
@@ -117,7 +120,7 @@ class Bursar:
             # What is left is known exactly once the others have been asked; others here may have been quicker to take it.
             is_told = asked > 0 and nanousd > found.left_nanousd
             if found.share_nanousd is None or is_told or asked == ASKED_MAX:
-                refusal = refuse_over_budget(nanousd, self.allowance((found,)), self._clock.now_ns())
+                refusal = refuse_over_budget(nanousd, self.allowance((found,)), self._clock.now_ns(), endpoint)
                 raise refusal.of(found.budget.tenant)
             await self._ask_for(found, nanousd)
         raise AssertionError("the last round ends above")

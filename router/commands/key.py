@@ -1,12 +1,16 @@
 """`jeton key`: makes an API key, or hashes one that exists; prints what belongs in router.yaml."""
 
 import os
+import re
 import sys
 
 import click
 
 from router.access.keys import api_key_hash, api_key_prefix, new_api_key
+from router.config.section import NAME
+from router.config_checks.names import NO_TENANTS
 from router.config_file import PEPPER, read_secrets
+from router.config_shape import PATTERNS
 
 
 @click.command()
@@ -19,6 +23,7 @@ def key(name: str, tenant: str, is_hash: bool) -> None:
     The key is printed once and stored nowhere; router.yaml gets its hash, made with JETON_API_KEY_PEPPER if that is set.
     An existing key is read from standard input, because arguments can be seen by everyone on the machine.
     """
+    _refuse_names(tenant, name)
     if is_hash:
         asks = sys.stdin.isatty()
         line: str = click.prompt("API key", hide_input=True, err=True) if asks else sys.stdin.readline()
@@ -39,3 +44,13 @@ def key(name: str, tenant: str, is_hash: bool) -> None:
         f"        hash: {api_key_hash(api_key, pepper.encode())}\n"
         f"        prefix: {api_key_prefix(api_key)}"
     )
+
+
+def _refuse_names(tenant: str, name: str) -> None:
+    """Those with which `jeton check` would not take the snippet: nobody shall hand out a key that lets no one in."""
+    for option, given in (("--tenant", tenant), ("--name", name)):
+        if not re.fullmatch(NAME, given):
+            raise click.BadParameter(f"{given!r} is no name; {PATTERNS[NAME]}", param_hint=option)
+    if (taken := NO_TENANTS.get(tenant)) is not None:
+        what = f"the tenant `{tenant}` has the name under which {taken}; give it another name"
+        raise click.BadParameter(what, param_hint="--tenant")

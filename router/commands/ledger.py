@@ -177,9 +177,13 @@ def _moved(charge: Mapping[str, Any]) -> list[tuple[str, float]]:
 
 
 def _flattened(members: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """A price's members in lines: `rates.prompt 2000000000`."""
+    """A price's members in lines, rates in the dollars of a price book: `rates.prompt $ per million 2.000000000`."""
     for name, value in members.items():
-        if isinstance(value, dict):
+        if name == "rates":
+            for one, nanousd_per_million in value.items():
+                if nanousd_per_million is not None:  # it costs what any other write does
+                    yield f"{prefix}{name}.{one} $ per million", usd_text(nanousd_per_million)
+        elif isinstance(value, dict):
             yield from _flattened(value, f"{prefix}{name}.")
         elif isinstance(value, list):
             yield from _flattened({str(number): one for number, one in enumerate(value, 1)}, f"{prefix}{name}.")

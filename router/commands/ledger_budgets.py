@@ -33,8 +33,13 @@ def list_budgets(context: click.Context) -> None:
     running requests hold is not in any ledger; /metrics shows it.
     """
     assert context.parent is not None
+    path = context.parent.params["config"]
+    if not path.is_file():
+        raise click.ClickException(
+            f"{path}: there is no such file; the budgets stand in router.yaml, which `jeton ledger --config FILE budgets` names"
+        )
     try:
-        config = check_shape(read_source(context.parent.params["config"]), RouterConfig)
+        config = check_shape(read_source(path), RouterConfig)
         rows = list(_rows(context.obj, build_budgets(config), time.time_ns()))
     except (ConfigRefused, LedgerError) as error:
         raise click.ClickException(str(error)) from None

@@ -24,6 +24,13 @@ class Endpoint(StrEnum):
 GENERATING = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES, Endpoint.MESSAGES})
 
 
+def less_text(endpoint: Endpoint) -> str:
+    """What a client can do so that its request may cost less, in the words of its API."""
+    if endpoint not in GENERATING:
+        return "send less"
+    return f"set a smaller `{'max_output_tokens' if endpoint is Endpoint.RESPONSES else 'max_tokens'}`"
+
+
 class Capability(StrEnum):
     """What a request may need of a backend. Each endpoint needs the capability of the same name.
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from router.domain.budget import Allowance, Period, dollars
 from router.domain.decision import Candidate, Exclusion
+from router.domain.request import Endpoint, less_text
 from router.errors import BudgetExceeded
 
 # A budget may be raised before it renews, so nobody is told to stay away for a month.
@@ -24,7 +25,9 @@ class Affordable(NamedTuple):
     is_degraded: bool
 
 
-def affordable(candidates: list[Candidate], allowance: Allowance, now_ns: int) -> Affordable:
+def affordable(
+    candidates: list[Candidate], allowance: Allowance, now_ns: int, endpoint: Endpoint = Endpoint.CHAT
+) -> Affordable:
     """At least one of the candidates, and why the others are none any more. Raises BudgetExceeded."""
     exclusions: list[Exclusion] = []
     fitting = []
@@ -35,7 +38,7 @@ def affordable(candidates: list[Candidate], allowance: Allowance, now_ns: int) -
             exclusions.append(_excluded(candidate, _too_dear(candidate.hold_nanousd, allowance)))
     if not fitting:
         least_nanousd = min(candidate.hold_nanousd for candidate in candidates)
-        raise refuse_over_budget(least_nanousd, allowance, now_ns).of(allowance.budget.tenant)
+        raise refuse_over_budget(least_nanousd, allowance, now_ns, endpoint).of(allowance.budget.tenant)
     is_degraded = False
     for degrade, budget in allowance.degrades:
         kept = [
@@ -49,15 +52,18 @@ def affordable(candidates: list[Candidate], allowance: Allowance, now_ns: int) -
     return Affordable(fitting, exclusions, is_degraded)
 
 
-def refuse_over_budget(hold_nanousd: int, allowance: Allowance, now_ns: int) -> BudgetExceeded:
+def refuse_over_budget(
+    hold_nanousd: int, allowance: Allowance, now_ns: int, endpoint: Endpoint = Endpoint.CHAT
+) -> BudgetExceeded:
     """429: which budget, how much is left, when it renews, and what else would help."""
     budget, span = allowance.budget, allowance.span
     left_nanousd = max(allowance.left_nanousd, 0)
     message = f"The {budget} cannot take this request: it may cost up to {dollars(hold_nanousd)}, and "
     message += f"{dollars(left_nanousd)} is left."
     if hold_nanousd > budget.limit_nanousd:
-        return BudgetExceeded(f"{message} That is more than the whole budget: set a smaller `max_tokens`.")
+        return BudgetExceeded(f"{message} That is more than the whole budget: {less_text(endpoint)}.")
     retry_after_seconds: float | None = None
+    advice = f", or {less_text(endpoint)}." if left_nanousd else "."
     if hold_nanousd <= allowance.unspent_nanousd:
         message += (
             f" Running requests hold {dollars(allowance.unspent_nanousd - left_nanousd)}; try again when they end"
@@ -65,10 +71,11 @@ def refuse_over_budget(hold_nanousd: int, allowance: Allowance, now_ns: int) -> 
         retry_after_seconds = HELD_RETRY_SECONDS
     elif span.end_ns is None or budget.period is Period.TOTAL:
         message += " It does not renew"
+        advice = f": {less_text(endpoint)}." if left_nanousd else "."
     else:
         message += f" It renews at {_time_text(span.end_ns)}"
+        advice = f"; until then {less_text(endpoint)}." if left_nanousd else "."
         retry_after_seconds = min(max((span.end_ns - now_ns) / NS_PER_SECOND, 1.0), RETRY_SECONDS_MAX)
-    advice = ", or set a smaller `max_tokens`." if left_nanousd else "."
     return BudgetExceeded(message + advice, retry_after_seconds=retry_after_seconds)
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from router.domain.budget import exact_dollars
 from router.domain.decision import Candidate, Exclusion
-from router.domain.request import Criticality, InferenceRequest
+from router.domain.request import Criticality, Endpoint, InferenceRequest, less_text
 from router.errors import DeadlineUnreachable, Overloaded, PriceCeiling
 
 CEILING_HEADER = "x-jeton-max-usd"
@@ -42,7 +42,7 @@ def within_terms(request: InferenceRequest, candidates: Sequence[Candidate]) -> 
             least = min(one.hold_nanousd for one in kept)
             raise PriceCeiling(
                 f"No backend can promise to answer within {exact_dollars(ceiling)}: the cheapest may cost up to"
-                f" {exact_dollars(least)}. Raise {CEILING_HEADER}, or set a smaller `max_tokens`.",
+                f" {exact_dollars(least)}. Raise {CEILING_HEADER}, or {less_text(request.endpoint)}.",
                 param=CEILING_HEADER,
             )
         why = "may cost up to {}, above the request's ceiling of " + exact_dollars(ceiling)
@@ -69,7 +69,7 @@ def within_terms(request: InferenceRequest, candidates: Sequence[Candidate]) -> 
     return kept, exclusions
 
 
-def ceiling_reached(ceiling_nanousd: int, spent_nanousd: int, least_nanousd: int) -> PriceCeiling:
+def ceiling_reached(ceiling_nanousd: int, spent_nanousd: int, least_nanousd: int, endpoint: Endpoint) -> PriceCeiling:
     """What the client hears when earlier attempts left too little of its ceiling for all that could still be asked.
 
     least_nanousd: what the cheapest of these may cost.
@@ -77,7 +77,7 @@ def ceiling_reached(ceiling_nanousd: int, spent_nanousd: int, least_nanousd: int
     return PriceCeiling(
         f"No other backend can promise to answer within {exact_dollars(ceiling_nanousd)}: what was tried may have cost"
         f" {exact_dollars(spent_nanousd)}, and the cheapest that is left may cost up to {exact_dollars(least_nanousd)}."
-        f" Raise {CEILING_HEADER}, or set a smaller `max_tokens`.",
+        f" Raise {CEILING_HEADER}, or {less_text(endpoint)}.",
         param=CEILING_HEADER,
     )
 

@@ -13,6 +13,7 @@ CRITICALITY = b"x-jeton-criticality"
 REGION = b"x-jeton-region"
 HEADERS = frozenset({CEILING, DEADLINE, CRITICALITY, REGION})
 
+USD_MIN = Decimal("1e-9")  # what amounts are counted in
 USD_MAX = Decimal(10**6)
 DEADLINE_MS_MAX = 24 * 3600 * 1000
 REGION_CHARACTERS_MAX = 64
@@ -39,8 +40,8 @@ def _ceiling(value: bytes | None) -> int | None:
         usd = Decimal("" if "_" in text else text)  # Decimal takes 1_000 for a thousand
     except (InvalidOperation, UnicodeDecodeError):
         raise _wrong(CEILING, "an amount in US dollars, such as 0.05") from None
-    if not usd.is_finite() or not 0 < usd <= USD_MAX:
-        raise _wrong(CEILING, f"an amount in US dollars above 0 and up to {USD_MAX}")
+    if not usd.is_finite() or not USD_MIN <= usd <= USD_MAX:
+        raise _wrong(CEILING, f"an amount in US dollars from {USD_MIN:f} up to {USD_MAX}")
     return nanousd_from_usd(usd)
 
 

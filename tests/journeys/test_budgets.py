@@ -55,7 +55,7 @@ async def test_a_request_that_does_not_fit_is_refused_with_all_that_helps(tmp_pa
                 break
         message = refused.json()["error"]["message"]
         midnight = datetime.fromtimestamp((jeton.app._clock.now_ns() // DAY_NS + 1) * 86_400, UTC)
-        assert f"It renews at {midnight:%Y-%m-%d}T00:00Z, or set a smaller `max_tokens`." in message
+        assert f"It renews at {midnight:%Y-%m-%d}T00:00Z; until then set a smaller `max_tokens`." in message
         assert 0 < int(refused.headers["retry-after"]) <= 3600
         assert left > 0
         assert len(jeton.seen("cloud")) == len(await jeton.charges()), "what is refused is not dispatched"

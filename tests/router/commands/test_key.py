@@ -1,3 +1,4 @@
+import pytest
 import yaml
 from click.testing import CliRunner
 
@@ -56,3 +57,19 @@ def test_no_key_on_standard_input_is_an_error() -> None:
     result = CliRunner().invoke(main, ["key", "--hash"], input="\n")
     assert result.exit_code == 1
     assert "there is no key on standard input" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "said"),
+    [
+        ("--tenant", "other", "has the name under which metrics count tenants that they have no room for"),
+        ("--tenant", "shadow", "has the name under which shadows of requests are booked"),
+        ("--tenant", "two words", "use letters, digits and"),
+        ("--name", "", "use letters, digits and"),
+    ],
+)
+def test_a_name_that_check_would_refuse_is_refused_at_once(option: str, name: str, said: str) -> None:
+    result = CliRunner().invoke(main, ["key", option, name])
+    assert result.exit_code == 2
+    assert said in " ".join(result.stderr.replace("│", " ").split())
+    assert "sk-jeton-" not in result.output

@@ -135,11 +135,19 @@ def test_show_tells_the_whole_story_of_a_request(path: Path) -> None:
     output = run(path, "show", "req_3").output
     for part in ("req_3.1", "req_3.2", "opened", "closed", "reset", "0.001000000", CLOUD_PRICE.price_id):
         assert part in output
-    for part in ("request_id=req_3", "rates.completion", "8000000000", "leased", "nanousd_per_hour", "3600000000"):
+    for part in (
+        "request_id=req_3",
+        "rates.completion $ per million",
+        "8.000000000",
+        "leased",
+        "nanousd_per_hour",
+        "3600000000",
+    ):
         assert part in output
     series = 'jeton_cost_usd_total{pool="cloud",backend="cloud-large",model="model-of-cloud-large",tier="large",tenant="acme"'
     assert series + ',basis="allocated"}' in output
     assert 'jeton_attempts_total{backend="edge-small",status="failed",fault="reset"}' in output
+    assert "8000000000" not in output
     assert "req_4" not in output
     assert "opened" in run(path, "show", "req_open").output
 

@@ -55,3 +55,12 @@ def test_a_ledger_of_an_older_jeton_says_what_to_do(path: Path) -> None:
     result = run(path)
     assert result.exit_code == 1
     assert "written by an older jeton" in result.output
+
+
+def test_without_router_yaml_it_says_which_option_names_it(path: Path) -> None:
+    result = CliRunner().invoke(
+        ledger, ["--ledger", str(path), "--config", str(path.with_name("none.yaml")), "budgets"]
+    )
+    assert result.exit_code == 1
+    assert "none.yaml: there is no such file" in result.output
+    assert "`jeton ledger --config FILE budgets` names" in result.output

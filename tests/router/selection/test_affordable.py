@@ -7,6 +7,7 @@ import pytest
 
 from router.domain.budget import DAY_NS, Allowance, Budget, Degrade, Period, span_at
 from router.domain.decision import Candidate
+from router.domain.request import Endpoint
 from router.errors import BudgetExceeded
 from router.selection.affordable import RETRY_SECONDS_MAX, affordable
 
@@ -75,8 +76,18 @@ def test_under_pressure_what_can_be_steered_is(candidates, degrades, left) -> No
         (
             allowance(USD // 2),
             "The budget of $50.00 a day of the tenant acme cannot take this request: it may cost up to $1.00, and $0.50 is"
-            " left. It renews at 2024-10-05T00:00Z, or set a smaller `max_tokens`.",
+            " left. It renews at 2024-10-05T00:00Z; until then set a smaller `max_tokens`.",
             RETRY_SECONDS_MAX,
+        ),
+        (
+            allowance(USD // 2, None, Period.TOTAL),
+            "and $0.50 is left. It does not renew: set a smaller `max_tokens`.",
+            None,
+        ),
+        (
+            allowance(USD // 2, 3 * USD),
+            "hold $2.50; try again when they end, or set a smaller `max_tokens`.",
+            1.0,
         ),
         (allowance(0, None, Period.TOTAL), "and $0.00 is left. It does not renew.", None),
         (allowance(-5 * USD, -5 * USD), "and $0.00 is left. It renews at", RETRY_SECONDS_MAX),
@@ -93,6 +104,21 @@ def test_a_refusal_says_what_is_left_when_it_renews_and_what_helps(
     assert says in raised.value.message
     assert raised.value.retry_after_seconds == retry_after_seconds
     assert raised.value.tenant == "acme"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "advice"),
+    [
+        (Endpoint.RESPONSES, "set a smaller `max_output_tokens`."),
+        (Endpoint.MESSAGES, "set a smaller `max_tokens`."),
+        (Endpoint.EMBEDDINGS, "send less."),
+    ],
+)
+def test_what_helps_is_said_in_the_words_of_the_api(candidates, endpoint, advice) -> None:
+    for given in (allowance(USD // 2), allowance(USD // 4, None, Period.DAY, USD // 4)):
+        with pytest.raises(BudgetExceeded) as raised:
+            affordable(candidates, given, NOON, endpoint)
+        assert raised.value.message.endswith(advice)
 
 
 def test_just_before_midnight_the_wait_is_short(candidates) -> None:

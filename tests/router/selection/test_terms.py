@@ -7,9 +7,9 @@ from decimal import Decimal
 import pytest
 
 from router.domain.fleet import Load, Scrape
-from router.domain.request import Criticality, Terms
+from router.domain.request import Criticality, Endpoint, Terms
 from router.errors import DeadlineUnreachable, Overloaded, PriceCeiling
-from router.selection.terms import Shedding, refuse_in_a_rush, within_terms
+from router.selection.terms import Shedding, ceiling_reached, refuse_in_a_rush, within_terms
 
 
 @pytest.fixture
@@ -38,6 +38,13 @@ def test_a_ceiling_below_all_is_refused_with_what_the_cheapest_may_cost(found, a
     with pytest.raises(PriceCeiling, match=r"within \$0.000000001: the cheapest may cost up to \$0\.0") as refused:
         within_terms(ask(terms=Terms(cost_nanousd_max=1)), found())
     assert (refused.value.status, refused.value.code, refused.value.param) == (400, "price_ceiling", "x-jeton-max-usd")
+
+
+def test_a_ceiling_is_told_in_the_words_of_the_api(found, ask) -> None:
+    request = replace(ask(terms=Terms(cost_nanousd_max=1)), endpoint=Endpoint.RESPONSES)
+    with pytest.raises(PriceCeiling, match="or set a smaller `max_output_tokens`"):
+        within_terms(request, found())
+    assert "or set a smaller `max_output_tokens`" in ceiling_reached(3, 2, 4, Endpoint.RESPONSES).message
 
 
 def test_a_ceiling_a_little_too_low_is_told_from_what_it_would_take(found, ask) -> None:

@@ -32,7 +32,23 @@ def test_they_are_read(headers: dict[bytes, bytes], terms: Terms) -> None:
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        (b"x-jeton-max-usd", (b"", b"0", b"-1", b"NaN", b"Infinity", b"1e9", b"1_000", b"five", b"\xff", b"$1")),
+        (
+            b"x-jeton-max-usd",
+            (
+                b"",
+                b"0",
+                b"0.0000000001",
+                b"9e-10",
+                b"-1",
+                b"NaN",
+                b"Infinity",
+                b"1e9",
+                b"1_000",
+                b"five",
+                b"\xff",
+                b"$1",
+            ),
+        ),
         (b"x-jeton-deadline-ms", (b"", b"0", b"-5", b"1.5", b"soon", b"9" * 30, b"\xb2", b"86400001")),
         (b"x-jeton-criticality", (b"", b"high", b"\xff")),
     ],
