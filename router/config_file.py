@@ -16,7 +16,7 @@ from router.config import RouterConfig, Secrets
 from router.config.routing import PolicyConfig
 from router.config_checks import find_mistakes, find_warnings
 from router.config_checks.reading import Provided, Reading
-from router.config_shape import check_shape, shape_mistakes
+from router.config_shape import check_shape, misplaced_booleans, shape_mistakes
 from router.config_source import ConfigRefused, Finding, Place, Source, looks_secret, read_source
 from router.dispatch.credentials import CredentialsMissing, read_key
 from router.dispatch.provider import Provider
@@ -213,6 +213,7 @@ def _providers(source: Source, config: RouterConfig) -> tuple[dict[str, Provider
             name = backend.provider.name
             try:
                 found[backend.name] = load_provider(name, backend.provider.parameters, source.path.parent)
+                mistakes += misplaced_booleans(source, provider_class(name), (*place, "parameters"))
             except ValidationError as error:
                 mistakes += shape_mistakes(source, provider_class(name), error, (*place, "parameters"))
             except LookupError as error:
@@ -251,6 +252,7 @@ def _policy(
     name = named.name
     try:
         policy = load_policy(name, named.parameters)
+        mistakes += misplaced_booleans(source, policy_class(name), (*place, "parameters"))
     except ValidationError as error:
         mistakes += shape_mistakes(source, policy_class(name), error, (*place, "parameters"))
         return None

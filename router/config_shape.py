@@ -7,6 +7,7 @@ import re
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -21,6 +22,8 @@ Model = TypeVar("Model", bound=BaseModel)
 
 # Members whose wrong value may be a secret that was put in the wrong place: it is never repeated.
 UNSHOWN = frozenset({"hash", "api_key_env", "api_key_file"})
+
+NUMBERS = frozenset({int, float, Decimal})
 
 # A password in an address.
 CREDENTIALS = re.compile(r"://[^/\s]*@")
@@ -43,9 +46,12 @@ def check_shape(source: Source, shape: type[Model]) -> Model:
     if source.value is None:
         raise ConfigRefused([source.finding((), "is empty", f"it needs {_listed(_required(shape))}")])
     try:
-        return shape.model_validate(source.value)
+        found = shape.model_validate(source.value)
     except ValidationError as error:
         raise ConfigRefused(shape_mistakes(source, shape, error)) from None
+    if mistakes := misplaced_booleans(source, shape):
+        raise ConfigRefused(mistakes)
+    return found
 
 
 def read_shape(path: Path, shape: type[Model]) -> Model:
@@ -58,8 +64,47 @@ def read_shape(path: Path, shape: type[Model]) -> Model:
 
 
 def shape_mistakes(source: Source, shape: type[BaseModel], error: ValidationError, under: Place = ()) -> list[Finding]:
-    """Pydantic's findings on the value at `under`, as mistakes of the file."""
-    return [_mistake(source, shape, details, under) for details in error.errors(include_url=False) if _is_real(details)]
+    """Pydantic's findings on the value at `under`, as mistakes of the file, and the booleans that it took for numbers."""
+    mistakes = misplaced_booleans(source, shape, under)
+    told = {(one.line, one.column) for one in mistakes}
+    found = [
+        _mistake(source, shape, details, under) for details in error.errors(include_url=False) if _is_real(details)
+    ]
+    return mistakes + [one for one in found if (one.line, one.column) not in told]
+
+
+def misplaced_booleans(source: Source, shape: type[BaseModel], under: Place = ()) -> list[Finding]:
+    """What is true or false in the value at `under` where its shape has a number: pydantic takes them for 1 and 0, and YAML a
+    mere `yes` for true."""
+    if under not in source.value_marks:
+        return []
+    value = source.value
+    for part in under:
+        value = value[part]
+    return [
+        source.finding(
+            place,
+            f"`{place_text(place)}` is `{str(given).lower()}`",
+            "it must be a number (YAML reads yes and on as true, no and off as false)",
+        )
+        for place, given in _misplaced_booleans([shape], value, under)
+    ]
+
+
+def _misplaced_booleans(kinds: Sequence[Any], value: Any, place: Place) -> Iterator[tuple[Place, bool]]:
+    """kinds: the annotations of which the value is one."""
+    if isinstance(value, bool):
+        plain = {one for kind in kinds for one in _alternatives(kind)}
+        if not plain.isdisjoint(NUMBERS) and plain.isdisjoint({bool, Any}):
+            yield place, value
+        return
+    parts: Iterable[tuple[str | int, Any]] = ()
+    if isinstance(value, dict):
+        parts = value.items()
+    elif isinstance(value, list):
+        parts = enumerate(value)
+    for part, inner in parts:
+        yield from _misplaced_booleans([one for kind in kinds for one in _inside(kind, part)], inner, (*place, part))
 
 
 def _is_real(details: ErrorDetails) -> bool:
@@ -173,6 +218,18 @@ def _inside(kind: Any, part: str | int) -> Iterator[Any]:
 def _is_branch(model: type[BaseModel], part: str | int) -> bool:
     """Whether a part that pydantic put into a location, the tag of a union's branch, means this model."""
     return any(part in typing.get_args(kind) for kind in _fields(model).values() if typing.get_origin(kind) is Literal)
+
+
+def _alternatives(kind: Any) -> Iterator[Any]:
+    """What an annotation may be, itself if it is no union."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Annotated:
+        yield from _alternatives(arguments[0])
+    elif origin in (typing.Union, types.UnionType):
+        for argument in arguments:
+            yield from _alternatives(argument)
+    else:
+        yield kind
 
 
 def _models(kind: Any) -> Iterator[type[BaseModel]]:

@@ -766,6 +766,49 @@ def test_a_mistake_is_refused_with_file_line_and_remedy(tmp_path: Path, refusal:
     assert [one for one in told if one.startswith(expected)], f"{expected}\nnot in\n" + "\n".join(told)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "place"),
+    [
+        (
+            "        model: gpt\n",
+            "        model: gpt\n        quality_ratio: true\n",
+            "pools[1].backends[0].quality_ratio",
+        ),
+        ("    quality_min: 0.9", "    quality_min: true", "policy.parameters.quality_min"),
+        ("    quality_min: 0.9", "    ttft_seconds_max: off", "policy.parameters.ttft_seconds_max"),
+        ("context_tokens: 8192", "context_tokens: yes", "pools[0].backends[0].context_tokens"),
+        ("requests_per_minute: 60", "requests_per_minute: on", "tenants[0].requests_per_minute"),
+        ("rtt_seconds: 0.1", "rtt_seconds_from: {eu: yes}", "pools[1].rtt_seconds_from.eu"),
+        ("rtt_seconds: 0.1", "rtt_seconds: false", "pools[1].rtt_seconds"),
+        ("port: 8080", "port: true", "server.port"),
+        ("    layers: 32", "    layers: true", "profiles.engine.layers"),
+        ("baseline: big", "baseline: big\nholdout_ratio: no", "holdout_ratio"),
+        ("baseline: big", "baseline: big\ncarbon_grams_per_kwh: {eu: yes}", "carbon_grams_per_kwh.eu"),
+        (
+            "baseline: big",
+            "baseline: big\npolicies: [{name: slo, parameters: {ttft_seconds_max: yes}, tenants: [red]}]",
+            "policies[0].parameters.ttft_seconds_max",
+        ),
+    ],
+)
+def test_yes_and_no_are_no_numbers(tmp_path: Path, old: str, new: str, place: str) -> None:
+    assert old in ROUTER
+    changed = ROUTER.replace(old, new, 1)
+    name = place.rpartition(".")[2]
+    line = changed[: changed.index(f"{name}: ", changed.index(new))].count("\n") + 1
+    told = refused(write(tmp_path, changed))
+    [mistake] = [one for one in told if "must be a number" in one]
+    assert f"router.yaml:{line}:" in mistake
+    assert f": `{place}` is `" in mistake
+    assert "(YAML reads yes and on as true, no and off as false)" in mistake
+    assert len(told) == 1, "it is told once, whatever else pydantic makes of 1 and 0"
+
+
+def test_yes_and_no_are_taken_where_they_belong(tmp_path: Path) -> None:
+    router = ROUTER.replace("baseline: big", "baseline: big\nprefix_affinity: no")
+    assert not loaded(write(tmp_path, router)).config.prefix_affinity
+
+
 @pytest.mark.parametrize("refusal", [*REFUSALS.values(), *PRICE_REFUSALS.values()], ids=[*REFUSALS, *PRICE_REFUSALS])
 def test_every_refusal_says_what_would_be_right(tmp_path: Path, refusal: Refusal) -> None:
     text = PRICES if refusal.file else ROUTER
