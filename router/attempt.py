@@ -16,6 +16,7 @@ from router.fleet.health import RATE_LIMITED
 from router.fleet.state import Fleet
 from router.pricing.price import Price
 from router.selection.ask import completion_tokens_due
+from router.wire.answers import Answer
 from router.wire.counting import Said
 from router.wire.streams import Stream
 from router.wire.usage import estimated_usage
@@ -54,7 +55,8 @@ class Accounts(Protocol):
 class Attempt:
     """facts.prompt_tokens_estimate and facts.completion_tokens_estimate stand in where the backend does not say.
 
-    stream: set once there is one; it knows what was made when the attempt is cut short. charge: None while open.
+    stream: set once there is one; it knows what was made when the attempt is cut short. answer: the same of one that comes whole,
+    or of what came of it. charge: None while open.
     said: the texts of an answer that came without usage and waits to be counted (`recount.py`); counted: what came of it.
     earlier_nanousd: what other attempts at the same request have cost before it; None where that is not known.
     outlasts_client: its client has left, and it is read on for what it used: that is what a success is then worth.
@@ -68,6 +70,7 @@ class Attempt:
         "_request",
         "_settle",
         "_ticket",
+        "answer",
         "candidate",
         "charge",
         "counted",
@@ -99,6 +102,7 @@ class Attempt:
         self.facts = facts
         self.candidate = candidate
         self.stream: Stream | None = None
+        self.answer: Answer | None = None
         self.charge: Charge | None = None
         self.first_token_ns: int | None = None
         self.outlasts_client = False
@@ -188,8 +192,14 @@ class Attempt:
     def usage_so_far(self) -> Usage:
         if self.stream is not None:
             return self.stream.usage() or self._estimate(self.stream.events)
+        answer = self.answer
+        if answer is not None and answer.usage is not None:
+            return answer.usage
+        came_tokens = 0 if answer is None else answer.completion_tokens_estimate
+        if answer is not None and came_tokens and answer.fault in ("", "aborted"):  # all of its text is there
+            return self._estimate(came_tokens)
         elapsed_seconds = ((self.ended_ns or self._now_ns()) - self.opened_ns) / 1e9
-        return self._estimate(completion_tokens_due(self._request, self.candidate, elapsed_seconds))
+        return self._estimate(max(came_tokens, completion_tokens_due(self._request, self.candidate, elapsed_seconds)))
 
     def _estimate(self, completion_tokens: int) -> Usage:
         if self.counted is not None:

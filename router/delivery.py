@@ -19,7 +19,7 @@ from router.domain.request import Capability, Endpoint
 from router.domain.usage import Usage
 from router.recall import record
 from router.wire.acceptance import Probe, ProbedStream
-from router.wire.answers import Answer, read_answer
+from router.wire.answers import Answer, broken_answer, read_answer
 from router.wire.counting import COUNTABLE, said_in_answer
 from router.wire.streams import CompletionStream, EventedStream, Stream
 from router.work import Work
@@ -68,13 +68,16 @@ async def deliver_answer(
 
 
 async def whole_answer(work: Work, attempt: Attempt, exchange: Exchange) -> Answer:
-    """An answer that is not streamed, read to its end. Raises AttemptFailed where it is none."""
+    """An answer that is not streamed, read to its end. Raises AttemptFailed where it is none; the attempt knows what it said."""
     backend = attempt.candidate.backend
     try:
         body = await read_whole(exchange, work.deployment.patience.first_byte_seconds, ANSWER_BYTES_MAX)
+    except AttemptFailed as failure:
+        attempt.answer = broken_answer(failure.body, failure.fault)
+        raise
     finally:
         exchange.release()
-    answer = read_answer(
+    attempt.answer = answer = read_answer(
         work.request.endpoint,
         body,
         model=backend.model,

@@ -36,7 +36,7 @@ class AttemptFailed(Exception):
     fault: connect | reset | eof | stall | protocol | too_large | limited | overloaded | no_credit | credentials | refused |
     untranslatable | http_<status> | leaving | not_json | not_sse | bad_event | error_event | error_body | aborted | unfinished.
     is_retryable: another replica may do better. is_too_long: one with a larger context window may, and no other. refusal: what
-    the client is told if nobody else can answer.
+    the client is told if nobody else can answer. body: what had come of a whole answer that broke off.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class AttemptFailed(Exception):
         is_retryable: bool = True,
         is_too_long: bool = False,
         retry_after_seconds: float | None = None,
+        body: bytes = b"",
     ) -> None:
         super().__init__(fault)
         self.fault = fault
@@ -56,6 +57,7 @@ class AttemptFailed(Exception):
         self.is_retryable = is_retryable
         self.is_too_long = is_too_long
         self.retry_after_seconds = retry_after_seconds
+        self.body = body
 
     @classmethod
     def leaving(cls, *, has_begun: bool) -> "AttemptFailed":

@@ -151,10 +151,13 @@ async def read_whole(exchange: Exchange, seconds: float, bytes_max: int) -> byte
         while piece := await exchange.read(seconds):
             size += len(piece)
             if size > bytes_max:
-                raise AttemptFailed("too_large", BackendFailed(FAILED, detail=f"answer over {bytes_max} bytes"))
+                refusal = BackendFailed(FAILED, detail=f"answer over {bytes_max} bytes")
+                raise AttemptFailed("too_large", refusal, body=b"".join(pieces))
             pieces.append(piece)
     except UpstreamFailed as failure:
-        raise _transport_failure(failure) from None
+        failed = _transport_failure(failure)
+        failed.body = b"".join(pieces)
+        raise failed from None
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 

@@ -1,5 +1,6 @@
 """What a whole (not streamed) answer says: is it one at all, what did it use; and the body as the client gets it."""
 
+import re
 from typing import Any, NamedTuple
 
 import orjson
@@ -13,11 +14,16 @@ from router.wire.usage import read_usage
 
 # Endpoints whose answer may be plain text (`response_format` text, srt, vtt at some providers).
 TEXT_ANSWERS = frozenset({Endpoint.TRANSCRIPTIONS, Endpoint.TRANSLATIONS})
+# What a model wrote, in JSON that broke off; the last of them may lack its closing quote.
+WRITTEN = re.compile(rb'"(?:content|text|reasoning|arguments)"\s*:\s*"([^"\\]*+(?:\\.[^"\\]*+)*+)')
+# As much of it is looked at; more than that nobody is billed for.
+BROKEN_BYTES_MAX = 4 * 2**20
 
 
 class Answer(NamedTuple):
     """fault: "" when usable. usage: None when the backend said none that can be true; completion_tokens_estimate then
-    stands in, from the length of what came. wait_seconds: for how long an error asks to be left alone, where it says so."""
+    stands in, from the length of what came, and is 0 where an unusable one has no text. wait_seconds: for how long an error asks
+    to be left alone, where it says so."""
 
     body: bytes
     fault: str
@@ -33,20 +39,27 @@ def read_answer(endpoint: Endpoint, body: bytes, *, model: str, context_tokens: 
     except orjson.JSONDecodeError:
         if endpoint in TEXT_ANSWERS and body and body.lstrip()[:1] != b"<":
             return Answer(body, "", None, len(body) // 4)
-        return Answer(body, "not_json", None, 0)
+        return broken_answer(body, "not_json")
     if type(answer) is not dict:
         return Answer(body, "not_json", None, 0)
+    usage = read_usage(endpoint, answer.get("usage"), context_tokens=context_tokens, choices=choices)
     error = answer.get("error")
     if error is not None:
-        return Answer(body, told_fault(error, "error_body"), None, 0, told_wait_seconds(error))
-    fault = "aborted" if _is_aborted(answer) else ""
-    usage = read_usage(endpoint, answer.get("usage"), context_tokens=context_tokens, choices=choices)
+        return Answer(body, told_fault(error, "error_body"), usage, _written_tokens(answer), told_wait_seconds(error))
+    if _is_aborted(answer):
+        return Answer(body, "aborted", usage, _written_tokens(answer))
     if endpoint is Endpoint.TOKENIZE:
         usage = Usage(0, 0)  # nothing is generated and no prompt is run: the tokenizer's count is not usage
     rename = model_rename(body, model)
     if rename is not None:
         body = body.replace(*rename, 1)
-    return Answer(body, fault, usage, 0 if usage is not None else tokens_estimate(_text(answer)))
+    return Answer(body, "", usage, 0 if usage is not None else tokens_estimate(_text(answer)))
+
+
+def broken_answer(body: bytes, fault: str) -> Answer:
+    """What had come of an answer that broke off: its texts, as far as they go, were made."""
+    texts = b" ".join(WRITTEN.findall(body[:BROKEN_BYTES_MAX]))
+    return Answer(body, fault, None, tokens_estimate(texts.decode(errors="replace")) if texts else 0)
 
 
 def is_complete(endpoint: Endpoint, body: bytes) -> bool:
@@ -70,6 +83,11 @@ def _is_aborted(answer: dict[str, Any]) -> bool:
         reasons = [choice.get("finish_reason") for choice in choices if type(choice) is dict]
         return any(type(reason) is str and reason in UNREAL_FINISHES for reason in reasons)
     return answer.get("status") == "failed"
+
+
+def _written_tokens(answer: dict[str, Any]) -> int:
+    text = _text(answer)
+    return tokens_estimate(text) if text else 0
 
 
 def _text(answer: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ import pytest
 import whole_app
 from every_endpoint import requests_to_every_endpoint
 from payloads import HELLO
-from scripted_backend import json_answer, scripted_backend, stream_answer
+from scripted_backend import OK_JSON, json_answer, scripted_backend, stream_answer
 from whole_app import WholeApp, running
 
 PATH = "/v1/chat/completions"
@@ -186,3 +186,65 @@ async def test_a10_a_price_of_zero_is_a_price_it_decides_and_it_is_charged(
         assert (charge["cost_nanousd"], charge["cost_status"]) == (0, "priced")
         text = (await jeton.http.get("/metrics")).text
         assert 'jeton_unpriced_attempts_total{backend="cloud"} 0' in text
+
+
+NINETEEN = "Nineteen words or so, that somebody may count, to see how many tokens there are in the end."
+
+
+def given_up(finish: str, said: Any = None, text: str = NINETEEN, **more: Any) -> bytes:
+    message = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}
+    return json.dumps({"model": "gpt-x", "choices": [message], "usage": said, **more}).encode()
+
+
+TOLD = {"prompt_tokens": 40, "completion_tokens": 400, "total_tokens": 440}
+FAILED_WITH_USAGE = {
+    "error": (given_up("error", TOLD), "aborted"),
+    "abort": (given_up("abort", TOLD), "aborted"),
+    "an error beside it": (given_up("error", TOLD, error={"code": 502, "message": "It broke."}), "error_body"),
+}
+
+
+@pytest.mark.parametrize("how", FAILED_WITH_USAGE)
+async def test_a_whole_answer_that_was_given_up_is_charged_by_the_usage_it_tells(tmp_path: Path, how: str) -> None:
+    body, fault = FAILED_WITH_USAGE[how]
+    async with scripted_backend() as backend, running(tmp_path, backend.at(pool=2)) as jeton:
+        backend.answer = json_answer(body)
+        assert (await jeton.http.post(PATH, json=BODY)).status_code == 502
+        for charge in await jeton.charges():
+            assert (charge["status"], charge["fault"], charge["usage_source"]) == ("failed", fault, "provider")
+            assert (charge["prompt_tokens"], charge["completion_tokens"]) == (40, 400)
+            assert charge["cost_nanousd"] == 40 * PROMPT + 400 * COMPLETION
+
+
+FAILED_WITHOUT_USAGE = {
+    "given up": (json_answer(given_up("error")), "aborted"),
+    "usage that cannot be": (json_answer(given_up("error", usage(-5))), "aborted"),
+    "broken off": (
+        OK_JSON + b"transfer-encoding: chunked\r\n\r\n" + b"a0\r\n" + given_up("stop")[:160] + b"\r\nno length\r\n",
+        "protocol",
+    ),
+    "no JSON any more": (json_answer(given_up("stop")[:160]), "not_json"),
+}
+
+
+@pytest.mark.parametrize("how", FAILED_WITHOUT_USAGE)
+async def test_a_whole_answer_that_failed_without_usage_is_charged_by_what_came_of_it(tmp_path: Path, how: str) -> None:
+    answer, fault = FAILED_WITHOUT_USAGE[how]
+    async with scripted_backend() as backend, running(tmp_path, backend.at(pool=2)) as jeton:
+        backend.answer = answer
+        assert (await jeton.http.post(PATH, json=BODY)).status_code == 502
+        for charge in await jeton.charges():
+            assert (charge["status"], charge["fault"], charge["usage_source"]) == ("failed", fault, "estimated")
+            assert 15 <= charge["completion_tokens"] <= 30
+            assert charge["cost_nanousd"] == at_list_price(charge)
+
+
+@pytest.mark.parametrize(("code", "fault"), [(429, "limited"), (529, "overloaded")])
+async def test_a_limit_told_in_a_200_costs_nothing_whatever_usage_is_told(
+    tmp_path: Path, code: int, fault: str
+) -> None:
+    async with scripted_backend() as backend, running(tmp_path, backend.at(pool=2)) as jeton:
+        backend.answer = json_answer(given_up("error", TOLD, error={"code": code, "message": "Not now."}))
+        assert (await jeton.http.post(PATH, json=BODY)).status_code in (429, 503)
+        for charge in await jeton.charges():
+            assert (charge["fault"], charge["cost_nanousd"]) == (fault, 0)
