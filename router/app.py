@@ -39,6 +39,7 @@ from router.gateway import Gateway
 from router.group import Member
 from router.ledger.address import configured_address
 from router.ledger.shared_budget import RedisBudgets
+from router.leftovers import Leftovers
 from router.orders import Order, Orders
 from router.pipeline import Pipeline
 from router.preemption_record import PreemptionRecord
@@ -143,6 +144,7 @@ class App:
         cohort = Cohort()
         self._recount = Recount(self._relay)
         self._shadows = Shadows(self._relay)
+        self._leftovers = Leftovers()
         self._failover = Failover(
             self._fleet,
             self._relay,
@@ -154,6 +156,7 @@ class App:
             RetryBudget(deployment.retries.budget_ratio, deployment.retries.budget_per_second),
             self._recount,
             self._shadows,
+            self._leftovers,
         )
         self._pipeline = Pipeline(
             deployment,
@@ -229,6 +232,7 @@ class App:
             stack.push_async_callback(self._names.aclose)
             await stack.enter_async_context(self._recount.running())
             await stack.enter_async_context(self._shadows.running())
+            await stack.enter_async_context(self._leftovers.running())
             stack.callback(self._strangers_names.close)
             self._scraper = self._new_scraper(self._loaded)
             stack.push_async_callback(self._close_scrapers)

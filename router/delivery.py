@@ -33,7 +33,12 @@ STREAM_HEADERS = (
 
 
 class NotAccepted(Exception):
-    """An answer did not pass the test of its choice; the next one is asked."""
+    """An answer did not pass the test of its choice; the next one is asked. rest: of a stream that is to be read on for what it
+    uses, whoever catches this; its attempt is open. None where the attempt is charged."""
+
+    def __init__(self, rest: StreamRelay | None = None) -> None:
+        super().__init__()
+        self.rest = rest
 
 
 async def deliver_answer(
@@ -93,12 +98,17 @@ async def deliver_stream(work: Work, attempt: Attempt, exchange: Exchange, parce
     """A stream: nothing goes out before the first event that means something; then piece by piece. Raises NotAccepted."""
     attempt.stream = stream = stream_reader(work, attempt, probe)
     relayed = StreamRelay(exchange, stream, work.deployment.patience)
+    is_read_on = False
     try:
         first = await relayed.first()
         attempt.first_token()
         if probe is not None:
             first = await _tested(relayed, probe, first)
             if not probe.is_sure:
+                is_told = stream.is_finished and stream.usage() is not None
+                is_read_on = attempt.candidate.backend.reads_on and not is_told
+                if is_read_on:
+                    raise NotAccepted(relayed)
                 attempt.discard(stream.usage(), stream.events)
                 raise NotAccepted
         tape = work.tape
@@ -130,7 +140,8 @@ async def deliver_stream(work: Work, attempt: Attempt, exchange: Exchange, parce
             record(tape, work.request, attempt.candidate.backend, charge, STREAM_HEADERS[0][1])
         await work.call.finish(last)
     finally:
-        relayed.release()
+        if not is_read_on:
+            relayed.release()
 
 
 def can_count(work: Work, attempt: Attempt) -> bool:

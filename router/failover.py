@@ -19,7 +19,7 @@ from router.cohort import Cohort
 from router.conversation import ClientGone
 from router.delivery import NotAccepted, deliver_answer, deliver_stream
 from router.dispatch.failure import LIMITED, AttemptFailed
-from router.dispatch.relay import Relay, is_event_stream
+from router.dispatch.relay import Relay, StreamRelay, is_event_stream
 from router.dispatch.retries import RetryBudget
 from router.domain.attempt import SHADOW_TENANT, AttemptFacts, AttemptStatus, Charge
 from router.domain.decision import Choice
@@ -29,6 +29,7 @@ from router.domain.usage import UsageSource
 from router.errors import BudgetRefusal, RateLimited, Refusal
 from router.fleet.state import Fleet
 from router.ledger.budget import Hold
+from router.leftovers import Leftovers
 from router.parcels import parcel_for
 from router.recount import Recount
 from router.selection.terms import ceiling_reached
@@ -59,6 +60,7 @@ class Failover:
         retries: RetryBudget,
         recount: Recount,
         shadows: Shadows,
+        leftovers: Leftovers,
     ) -> None:
         self._fleet = fleet
         self._relay = relay
@@ -70,6 +72,7 @@ class Failover:
         self._retries = retries
         self._recount = recount
         self._shadows = shadows
+        self._leftovers = leftovers
         self._under_way: dict[Attempt, asyncio.Task[Any]] = {}
         self._given_up: set[Attempt] = set()
         self._reading_on = 0
@@ -114,10 +117,13 @@ class Failover:
             try:
                 await attempt.durable()
                 await self._attempt(work, attempt, probe)
-            except NotAccepted:
+            except NotAccepted as discard:
                 discarded += 1
-                assert attempt.charge is not None
-                self._record(work, attempt, attempt.charge)
+                if discard.rest is not None:  # what it cost is not known in time
+                    self._read_on_beside(work, attempt, discard.rest)
+                else:
+                    assert attempt.charge is not None
+                    self._record(work, attempt, attempt.charge)
                 spent_nanousd = attempt.request_nanousd
                 spent_nanousd_max += _cost_nanousd_max(attempt)
                 if work.call.is_gone:  # nobody waits for a better one
@@ -197,6 +203,27 @@ class Failover:
         attempt.outlasts_client = True
         work.deadline.deadline_seconds = min(work.deadline.deadline_seconds, time.monotonic() + bounds.seconds_max)
         return True
+
+    def _read_on_beside(self, work: Work, attempt: Attempt, rest: StreamRelay) -> None:
+        """What was discarded is billed to its end: it is read on as if its client had left, while the next one is asked."""
+        if self._reading_on >= work.deployment.read_on.at_once_max:
+            rest.release()
+            self._record(work, attempt, attempt.discard(rest.stream.usage(), rest.stream.events))
+            return
+        self._reading_on += 1
+        self._under_way[attempt] = self._leftovers.read(
+            work, rest, lambda failure: self._read_to_its_end(work, attempt, rest, failure)
+        )
+
+    def _read_to_its_end(self, work: Work, attempt: Attempt, rest: StreamRelay, failure: AttemptFailed | None) -> None:
+        self._reading_on -= 1
+        del self._under_way[attempt]
+        self._given_up.discard(attempt)
+        if failure is None:
+            self._record(work, attempt, attempt.discard(rest.stream.usage(), rest.stream.events))
+            return
+        self._record(work, attempt, attempt.fail(failure))
+        log.warning("attempt failed", **_facts_for_log(attempt), fault=failure.fault, detail=failure.refusal.detail)
 
     def _succeeded(self, work: Work, attempt: Attempt) -> None:
         if attempt.charge is not None:

@@ -241,6 +241,7 @@ JOINTS = {
         "router.parcels",
         "router.work",
     ),
+    "router.leftovers": ("router.dispatch", "router.work"),
     "router.failover": (
         DOMAIN,
         WIRE,
@@ -256,6 +257,7 @@ JOINTS = {
         "router.cohort",
         "router.conversation",
         "router.delivery",
+        "router.leftovers",
         "router.parcels",
         "router.recount",
         "router.shadows",

@@ -25,8 +25,8 @@ class RetryConfig(Shape):
 
 
 class ReadOnConfig(Shape):
-    """Answers that are read on after their client has left, for what they used (`when_client_leaves: read_on` of a backend).
-    Beyond any of these the backend is stopped, and what it used is estimated."""
+    """Answers that are read on after their client has left or a cascade has discarded them, for what they used
+    (`when_client_leaves: read_on` of a backend). Beyond any of these the backend is stopped, and what it used is estimated."""
 
     seconds_max: float = Field(default=120.0, gt=0, description="after the client has left")
     bytes_max: int = Field(default=16 * 2**20, gt=0, description="of one stream, after the client has left")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from payloads import HELLO
-from whole_app import WholeApp, running
+from whole_app import PRICES, WholeApp, running
 
 PATH = "/v1/chat/completions"
 BODY: dict[str, Any] = {"model": "cloud-model", "messages": HELLO, "max_tokens": 60}
@@ -109,3 +109,104 @@ async def test_a05_for_a_client_that_left_no_other_backend_is_asked(tmp_path: Pa
         await jeton.settled()
         (charge,) = await jeton.charges()
         assert (charge["backend"], charge["status"], charge["fault"]) == ("cloud", "failed", "stall")
+
+
+def cascaded(**bounds: Any) -> Callable[[dict[str, Any]], None]:
+    """`cloud` first, whose answers never pass, then `large`, which is metered too, and dear; a budget holds for both."""
+
+    def change(config: dict[str, Any]) -> None:
+        reads_on(**bounds)(config)
+        (cloud,) = config["pools"][2]["backends"]
+        cloud["tier"] = "small"
+        large = config["pools"][1]["backends"].pop(0)
+        del large["profile"]
+        config["pools"][2]["backends"].append(large | {"price": "dear"})
+        told = {"logprob_mean_min": -0.001, "quality_min": 1.0, "chance_min": 0.0, "stream_tokens": 4}
+        config["policy"] = {"name": "cascade", "parameters": told}
+        config["aliases"]["pair"] = {"backends": ["cloud", "large"]}
+        config["tenants"][0]["budgets"] = [{"usd": "10", "per": "day"}]
+
+    return change
+
+
+DEAR = {**PRICES["tokens"][0], "prompt_usd_per_million": 20, "completion_usd_per_million": 80}
+CASCADE_PRICES = {**PRICES, "dear": [DEAR]}
+DISCARDED = {**BODY, "model": "pair", "stream": True, "stream_options": {"include_usage": True}}
+
+
+async def test_a05_a_discarded_stream_is_read_on_and_the_next_one_does_not_wait_for_it(tmp_path: Path) -> None:
+    async with running(tmp_path, cascaded(), prices=CASCADE_PRICES) as jeton:
+        whole = await jeton.http.post(PATH, json=BODY)
+        assert whole.headers["x-jeton-backend"] == "cloud"
+        answer = await jeton.http.post(PATH, json=DISCARDED)
+        assert (answer.headers["x-jeton-backend"], answer.headers["x-jeton-attempts"]) == ("large", "2")
+        await jeton.settled()
+        exact, *both = await jeton.charges()
+        cloud, large = sorted(both, key=lambda row: str(row["backend"]))
+        assert (cloud["status"], cloud["fault"], cloud["usage_source"]) == ("cancelled", "not_accepted", "provider")
+        assert cloud["completion_tokens"] == exact["completion_tokens"]
+        assert cloud["cost_nanousd"] == exact["cost_nanousd"]
+        assert (large["backend"], large["status"]) == ("large", "ok")
+        (account,) = jeton.app._bursar.of("tests", "tests")
+        assert account.held_nanousd == 0
+        assert account.spent_nanousd == sum(row["cost_nanousd"] for row in (exact, cloud, large))
+
+
+async def test_a05_what_a_request_cost_is_not_told_while_its_discarded_stream_is_read_on(tmp_path: Path) -> None:
+    async with running(tmp_path, cascaded(seconds_max=1.0), prices=CASCADE_PRICES) as jeton:
+        jeton.replica("cloud").faults(stall_after_chunks=8)
+        answer = await jeton.http.post(PATH, json=DISCARDED)
+        assert answer.headers["x-jeton-backend"] == "large"
+        assert '"jeton_cost":{"usd":null,"nanousd":null,' in answer.text
+        (account,) = jeton.app._bursar.of("tests", "tests")
+        assert account.held_nanousd > 0, "it is still being read"
+        await jeton.settled()
+        rows = {row["backend"]: row for row in await jeton.charges()}
+        cloud = rows["cloud"]
+        assert (cloud["status"], cloud["fault"], cloud["usage_source"]) == ("cancelled", "not_accepted", "estimated")
+        assert cloud["completion_tokens"] >= 4
+        assert account.held_nanousd == 0
+        assert account.spent_nanousd == sum(row["cost_nanousd"] for row in rows.values())
+
+
+@pytest.mark.parametrize("bounds", [{"at_once_max": 0}, {"bytes_max": 1}])
+async def test_a05_beyond_the_bounds_a_discarded_stream_is_stopped_and_estimated(
+    tmp_path: Path, bounds: dict[str, Any]
+) -> None:
+    async with running(tmp_path, cascaded(**bounds), prices=CASCADE_PRICES) as jeton:
+        jeton.replica("cloud").faults(stall_after_chunks=8)
+        assert (await jeton.http.post(PATH, json=DISCARDED)).headers["x-jeton-backend"] == "large"
+        await jeton.settled()
+        rows = {row["backend"]: row for row in await jeton.charges()}
+        cloud = rows["cloud"]
+        assert (cloud["status"], cloud["fault"], cloud["usage_source"]) == ("cancelled", "not_accepted", "estimated")
+
+
+@pytest.mark.parametrize("how", ["the router ends", "the replica is taken away", "it breaks"])
+async def test_a05_a_discarded_stream_that_cannot_be_read_to_its_end_is_charged_once(tmp_path: Path, how: str) -> None:
+    def change(config: dict[str, Any]) -> None:
+        cascaded()(config)
+        if how == "it breaks":
+            config["timeouts"] = {"chunk_seconds": 0.5}
+
+    async with running(tmp_path, change, prices=CASCADE_PRICES) as jeton:
+        jeton.replica("cloud").faults(stall_after_chunks=8)
+        assert (await jeton.http.post(PATH, json=DISCARDED)).headers["x-jeton-backend"] == "large"
+        failover = jeton.app._failover
+        assert failover._reading_on == 1
+        if how == "the router ends":
+            async with jeton.app._leftovers.running():
+                pass  # its end is what there is to see
+            assert failover._reading_on == 0
+        elif how == "the replica is taken away":
+            assert failover.give_up("cloud/1") == 1
+        await jeton.settled()
+        assert (failover._reading_on, failover._under_way, failover._given_up) == (0, {}, set())
+        rows = {row["backend"]: row for row in await jeton.charges()}
+        cloud = rows["cloud"]
+        expected = ("failed", "stall") if how == "it breaks" else ("cancelled", "not_accepted")
+        assert (cloud["status"], cloud["fault"]) == expected
+        assert cloud["completion_tokens"] >= 4
+        (account,) = jeton.app._bursar.of("tests", "tests")
+        assert account.held_nanousd == 0
+        assert account.spent_nanousd == sum(row["cost_nanousd"] for row in rows.values())
