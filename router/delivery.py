@@ -78,7 +78,7 @@ async def whole_answer(work: Work, attempt: Attempt, exchange: Exchange) -> Answ
     try:
         body = await read_whole(exchange, work.deployment.patience.first_byte_seconds, ANSWER_BYTES_MAX)
     except AttemptFailed as failure:
-        attempt.answer = broken_answer(failure.body, failure.fault)
+        attempt.answer = broken_answer(work.request.endpoint, failure.body, failure.fault)
         raise
     finally:
         exchange.release()

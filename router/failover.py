@@ -317,9 +317,14 @@ class Failover:
 
 
 def _cost_nanousd_max(attempt: Attempt) -> int:
-    """What an attempt that has ended cost; at its worst, where that is not known."""
-    cost_nanousd = None if attempt.charge is None else attempt.charge.cost_nanousd
-    return attempt.candidate.hold_nanousd if cost_nanousd is None else cost_nanousd
+    """What an attempt that has ended cost; at its worst, where that is not known: a provider that told no usage may bill more
+    than we estimate."""
+    charge = attempt.charge
+    if charge is None or charge.cost_nanousd is None:
+        return attempt.candidate.hold_nanousd
+    is_metered = attempt.candidate.backend.pool.billing is Billing.METERED
+    is_told = charge.usage_source is UsageSource.PROVIDER
+    return charge.cost_nanousd if is_told or not is_metered else attempt.candidate.hold_nanousd
 
 
 def _is_room_for_another(work: Work, place: int, spent_nanousd_max: int) -> bool:

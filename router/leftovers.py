@@ -6,32 +6,20 @@ way when the router ends are ended.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 import structlog
 
 from router.dispatch.failure import AttemptFailed
 from router.dispatch.relay import StreamRelay
+from router.errands import Errands
 from router.work import Work
 
 log = structlog.get_logger("jeton.leftovers")
 
 
-class Leftovers:
+class Leftovers(Errands):
     """For one event loop."""
-
-    def __init__(self) -> None:
-        self._reading: set[asyncio.Task[AttemptFailed | None]] = set()
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        try:
-            yield
-        finally:
-            for task in self._reading:
-                task.cancel()
-            await asyncio.gather(*self._reading, return_exceptions=True)
 
     def read(
         self, work: Work, rest: StreamRelay, close: Callable[[AttemptFailed | None], None]
@@ -39,11 +27,9 @@ class Leftovers:
         """To its end, or to the bounds of `read_on` and the request's deadline. close: closes the attempt, once, however the task
         ends; told the failure where the backend's stream failed."""
         until_seconds = min(work.deadline.deadline_seconds, time.monotonic() + work.deployment.read_on.seconds_max)
-        task = asyncio.get_running_loop().create_task(_read(rest, until_seconds, work.deployment.read_on.bytes_max))
-        self._reading.add(task)
+        task = self._start(_read(rest, until_seconds, work.deployment.read_on.bytes_max))
 
         def ended(task: "asyncio.Task[AttemptFailed | None]") -> None:  # one that is cancelled may never have begun
-            self._reading.discard(task)
             rest.release()
             error = None if task.cancelled() else task.exception()
             if error is not None:

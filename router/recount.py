@@ -6,8 +6,7 @@ with the estimate, flagged as one; and a replica that did not answer is not aske
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 import structlog
 
@@ -16,6 +15,7 @@ from router.dispatch.failure import AttemptFailed
 from router.dispatch.relay import Parcel, Relay, read_whole
 from router.domain.request import Endpoint
 from router.domain.usage import Usage, UsageSource
+from router.errands import Errands
 from router.parcels import ANSWER_ASKED
 from router.wire.counting import Said, count_in, prompt_questions, text_question
 from router.wire.outgoing import PATHS
@@ -29,34 +29,22 @@ REST_SECONDS = 30.0
 COUNT_BYTES_MAX = 64 * 2**20  # all token ids come back
 
 
-class Recount:
-    """For one event loop."""
+class Recount(Errands):
+    """What was not counted when the router ends is closed as an estimate."""
 
     def __init__(self, relay: Relay) -> None:
+        super().__init__()
         self._relay = relay
-        self._counting: set[asyncio.Task[None]] = set()
         self._resting: dict[str, float] = {}
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """At its end what was not counted yet is closed as an estimate."""
-        try:
-            yield
-        finally:
-            for task in self._counting:
-                task.cancel()
-            await asyncio.gather(*self._counting, return_exceptions=True)
 
     def later(self, work: Work, attempt: Attempt, said: Said, close: Callable[[], None]) -> None:
         """close: closes the attempt; `attempt.counted` is set by then, where it could be."""
         attempt.end()
         rests = time.monotonic() < self._resting.get(attempt.facts.replica, 0.0)
-        if rests or len(self._counting) >= AT_ONCE_MAX:
+        if rests or len(self._under_way) >= AT_ONCE_MAX:
             close()
             return
-        task = asyncio.get_running_loop().create_task(self._count(work, attempt, said, close))
-        self._counting.add(task)
-        task.add_done_callback(self._counting.discard)
+        self._start(self._count(work, attempt, said, close))
 
     async def _count(self, work: Work, attempt: Attempt, said: Said, close: Callable[[], None]) -> None:
         replica = attempt.facts.replica

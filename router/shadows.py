@@ -6,8 +6,7 @@ all that are under way when the router ends are ended.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 import structlog
 
@@ -16,6 +15,7 @@ from router.delivery import stream_reader, whole_answer
 from router.dispatch.failure import AttemptFailed
 from router.dispatch.relay import Relay, StreamRelay, is_event_stream
 from router.domain.attempt import Charge
+from router.errands import Errands
 from router.errors import Refusal
 from router.parcels import parcel_for
 from router.work import Work
@@ -23,29 +23,18 @@ from router.work import Work
 log = structlog.get_logger("jeton.shadows")
 
 
-class Shadows:
+class Shadows(Errands):
     """For one event loop."""
 
     def __init__(self, relay: Relay) -> None:
+        super().__init__()
         self._relay = relay
-        self._running: set[asyncio.Task[None]] = set()
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        try:
-            yield
-        finally:
-            for task in self._running:
-                task.cancel()
-            await asyncio.gather(*self._running, return_exceptions=True)
 
     def cast(self, work: Work, open_: Callable[[], Attempt], record: Callable[[Attempt, Charge], None]) -> None:
         """open_: the attempt; raises Refusal where it cannot be recorded. record: what came of it."""
-        if len(self._running) >= work.deployment.shadows_at_once_max:
+        if len(self._under_way) >= work.deployment.shadows_at_once_max:
             return
-        task = asyncio.get_running_loop().create_task(self._run(work, open_, record))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self._start(self._run(work, open_, record))
 
     async def _run(self, work: Work, open_: Callable[[], Attempt], record: Callable[[Attempt, Charge], None]) -> None:
         try:

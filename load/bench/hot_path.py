@@ -158,7 +158,7 @@ def _steps(directory: Path, replicas: int) -> list[tuple[str, Callable[[], objec
 
     def budget() -> None:
         accounts = budgets.of("bench", "bench")
-        affordable(candidates, budgets.allowance(accounts, clock.now_ns()), clock.now_ns())
+        affordable(candidates, budgets.allowance(accounts, clock.now_ns()), clock.now_ns(), Endpoint.CHAT)
         hold = budgets.reserve(accounts, 1000, clock.now_ns(), 10**12)
         assert isinstance(hold, Hold)
         budgets.settle(hold, 10, clock.now_ns())

@@ -105,10 +105,9 @@ class Bursar:
     def allowance(self, accounts: Sequence[Account]) -> Allowance:
         return self._budgets.allowance(accounts, self._clock.now_ns())
 
-    async def reserve(
-        self, accounts: Sequence[Account], nanousd: int, term_ns: int, endpoint: Endpoint = Endpoint.CHAT
-    ) -> Hold:
-        """Hold so much in all of the accounts, for so long at most. Raises BudgetExceeded or BudgetUnavailable."""
+    async def reserve(self, accounts: Sequence[Account], nanousd: int, term_ns: int, endpoint: Endpoint) -> Hold:
+        """Hold so much in all of the accounts, for so long at most. endpoint: in whose words a refusal says what helps. Raises
+        BudgetExceeded or BudgetUnavailable."""
         if self._ignorant:
             await self._know(accounts)
         for asked in range(ASKED_MAX + 1):

@@ -25,9 +25,7 @@ class Affordable(NamedTuple):
     is_degraded: bool
 
 
-def affordable(
-    candidates: list[Candidate], allowance: Allowance, now_ns: int, endpoint: Endpoint = Endpoint.CHAT
-) -> Affordable:
+def affordable(candidates: list[Candidate], allowance: Allowance, now_ns: int, endpoint: Endpoint) -> Affordable:
     """At least one of the candidates, and why the others are none any more. Raises BudgetExceeded."""
     exclusions: list[Exclusion] = []
     fitting = []
@@ -52,9 +50,7 @@ def affordable(
     return Affordable(fitting, exclusions, is_degraded)
 
 
-def refuse_over_budget(
-    hold_nanousd: int, allowance: Allowance, now_ns: int, endpoint: Endpoint = Endpoint.CHAT
-) -> BudgetExceeded:
+def refuse_over_budget(hold_nanousd: int, allowance: Allowance, now_ns: int, endpoint: Endpoint) -> BudgetExceeded:
     """429: which budget, how much is left, when it renews, and what else would help."""
     budget, span = allowance.budget, allowance.span
     left_nanousd = max(allowance.left_nanousd, 0)

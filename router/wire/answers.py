@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from router.domain.request import Endpoint
+from router.domain.request import GENERATING, Endpoint
 from router.domain.usage import Usage
 from router.wire.error_body import told_fault, told_wait_seconds
 from router.wire.prompts import tokens_estimate
@@ -39,7 +39,7 @@ def read_answer(endpoint: Endpoint, body: bytes, *, model: str, context_tokens: 
     except orjson.JSONDecodeError:
         if endpoint in TEXT_ANSWERS and body and body.lstrip()[:1] != b"<":
             return Answer(body, "", None, len(body) // 4)
-        return broken_answer(body, "not_json")
+        return broken_answer(endpoint, body, "not_json")
     if type(answer) is not dict:
         return Answer(body, "not_json", None, 0)
     usage = read_usage(endpoint, answer.get("usage"), context_tokens=context_tokens, choices=choices)
@@ -56,9 +56,10 @@ def read_answer(endpoint: Endpoint, body: bytes, *, model: str, context_tokens: 
     return Answer(body, "", usage, 0 if usage is not None else tokens_estimate(_text(answer)))
 
 
-def broken_answer(body: bytes, fault: str) -> Answer:
-    """What had come of an answer that broke off: its texts, as far as they go, were made."""
-    texts = b" ".join(WRITTEN.findall(body[:BROKEN_BYTES_MAX]))
+def broken_answer(endpoint: Endpoint, body: bytes, fault: str) -> Answer:
+    """What had come of an answer that broke off: its texts, as far as they go, were made where the endpoint makes any (a rerank
+    says the documents again)."""
+    texts = b" ".join(WRITTEN.findall(body[:BROKEN_BYTES_MAX])) if endpoint in GENERATING else b""
     return Answer(body, fault, None, tokens_estimate(texts.decode(errors="replace")) if texts else 0)
 
 

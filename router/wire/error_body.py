@@ -27,7 +27,7 @@ _ANTHROPIC_TYPES = {
 
 # What the code or the type of an error says that came under a status of 200, where it is about how much is asked and not about
 # what: as numbers at OpenRouter, in words at Anthropic and OpenAI, as exceptions in Bedrock's streams.
-_LEFT_ALONE = {
+_TOLD_FAULTS = {
     "429": "limited",
     "rate_limit_error": "limited",
     "rate_limit_exceeded": "limited",
@@ -83,7 +83,7 @@ def told_fault(error: Any, otherwise: str) -> str:
     """The fault of an attempt that was answered with this error under a status of 200: limited, overloaded, or `otherwise`."""
     if type(error) is not dict:
         return otherwise
-    fault = _LEFT_ALONE.get(str(error.get("code"))) or _LEFT_ALONE.get(str(error.get("type")))
+    fault = _TOLD_FAULTS.get(str(error.get("code"))) or _TOLD_FAULTS.get(str(error.get("type")))
     return fault or otherwise
 
 

@@ -66,10 +66,10 @@ async def test_the_client_does_not_wait_for_a_shadow_and_there_are_so_many_at_on
         for number in (0, 1):
             jeton.replica("small", number).faults(hang=True)
         assert (await jeton.http.post(PATH, json=BODY)).status_code == 200
-        await jeton.until(lambda: len(jeton.app._shadows._running) == 1)
+        await jeton.until(lambda: len(jeton.app._shadows._under_way) == 1)
         assert (await jeton.http.post(PATH, json=BODY)).status_code == 200
-        assert len(jeton.app._shadows._running) == 1
-        for task in jeton.app._shadows._running:
+        assert len(jeton.app._shadows._under_way) == 1
+        for task in jeton.app._shadows._under_way:
             task.cancel()
         await jeton.settled()
         ends = sorted((charge["status"], charge["fault"]) for charge in await jeton.charges())
@@ -79,7 +79,7 @@ async def test_the_client_does_not_wait_for_a_shadow_and_there_are_so_many_at_on
 async def test_without_a_ratio_nothing_has_a_shadow(jeton: WholeApp) -> None:
     await jeton.http.post(PATH, json=BODY)
     assert [charge["status"] for charge in await jeton.charges()] == ["ok"]
-    assert not jeton.app._shadows._running
+    assert not jeton.app._shadows._under_way
 
 
 async def test_a_shadow_that_breaks_in_our_own_code_is_booked_and_ended_all_the_same(

@@ -137,6 +137,31 @@ async def test_an_attempt_that_cost_nothing_leaves_the_whole_ceiling_to_the_next
         assert second["status"] == "ok"
 
 
+async def test_an_attempt_whose_bill_nobody_knows_yet_counts_at_its_worst(tmp_path: Path) -> None:
+    """`cloud` breaks without a usage: what we estimate is little, and what its provider bills may be more."""
+
+    def change(config: dict[str, Any]) -> None:
+        config["policy"] = {"name": "always_small"}
+        config["pools"][2]["backends"][0]["tier"] = "small"
+        config["aliases"] = {"both": {"backends": ["cloud", "large"]}, "one1": {"backends": ["cloud"]}}
+        config["aliases"]["two2"] = {"backends": ["large"]}
+
+    async with running(tmp_path, change) as jeton:
+        cloud, large = [await most_nanousd(jeton, chat(model, stream=True)) for model in ("one1", "two2")]
+        jeton.replica("cloud").faults(eof_after_chunks=0)
+        refused = await jeton.http.post(PATH, json=chat("both", stream=True), headers=ceiling(cloud + large - 1))
+        assert refused.status_code == 400
+        (charge,) = await jeton.charges()
+        assert (charge["backend"], charge["usage_source"]) == ("cloud", "estimated")
+        assert 0 < charge["cost_nanousd"] < cloud - 1
+        told = [
+            nanousd_from_usd(Decimal(text)) for text in re.findall(r"\$(0\.\d+)", refused.json()["error"]["message"])
+        ]
+        assert told == [cloud + large - 1, cloud, large]
+        answer = await jeton.http.post(PATH, json=chat("both", stream=True), headers=ceiling(cloud + large))
+        assert (answer.status_code, answer.headers["x-jeton-backend"]) == (200, "large")
+
+
 async def test_a_choice_that_the_rest_of_the_ceiling_forbids_is_passed_over_for_one_that_it_does_not(
     tmp_path: Path,
 ) -> None:

@@ -16,6 +16,7 @@ from router.accounting.bursar import Bursar
 from router.clock import Clock
 from router.config.stores import RedisConfig
 from router.domain.budget import Budget, Period
+from router.domain.request import Endpoint
 from router.errors import BudgetRefusal
 from router.ledger.shared_budget import RedisBudgets
 from router.ledger.sqlite import SqliteLedger
@@ -39,7 +40,7 @@ async def race(
         nonlocal slowest
         started = time.monotonic()
         try:
-            hold = await bursar.reserve(bursar.of("acme", "key"), int(hold_nanousd), TERM_NS)
+            hold = await bursar.reserve(bursar.of("acme", "key"), int(hold_nanousd), TERM_NS, Endpoint.CHAT)
         except BudgetRefusal:
             return
         finally:

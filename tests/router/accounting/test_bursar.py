@@ -20,6 +20,7 @@ from router.accounting.bursar import Bursar
 from router.clock import Clock
 from router.config.stores import RedisConfig
 from router.domain.budget import Budget, Period
+from router.domain.request import Endpoint
 from router.errors import BudgetExceeded, BudgetUnavailable
 from router.ledger import shared_budget
 from router.ledger.budget import Claim, Hold
@@ -53,7 +54,7 @@ async def working(
 
 
 async def reserve(bursar: Bursar, nanousd: int, key: str = "key") -> Hold:
-    return await bursar.reserve(bursar.of("acme", key), nanousd, TERM_NS)
+    return await bursar.reserve(bursar.of("acme", key), nanousd, TERM_NS, Endpoint.CHAT)
 
 
 async def test_a15_500_at_once_in_one_process(tmp_path: Path) -> None:

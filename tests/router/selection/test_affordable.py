@@ -42,11 +42,11 @@ def names(found) -> set[str]:
 
 
 def test_enough_for_all_leaves_all(candidates) -> None:
-    assert affordable(candidates, allowance(2 * USD), NOON) == (candidates, [], False)
+    assert affordable(candidates, allowance(2 * USD), NOON, Endpoint.CHAT) == (candidates, [], False)
 
 
 def test_what_may_cost_more_than_is_left_is_left_out_and_told(candidates) -> None:
-    found = affordable(candidates, allowance(USD), NOON)
+    found = affordable(candidates, allowance(USD), NOON, Endpoint.CHAT)
     assert names(found.candidates) == {"edge-small", "edge-large"}
     [exclusion] = found.exclusions
     assert exclusion.why == "may cost up to $2.00, and $1.00 is left of the budget of $50.00 a day of the tenant acme"
@@ -64,7 +64,7 @@ def test_what_may_cost_more_than_is_left_is_left_out_and_told(candidates) -> Non
     ],
 )
 def test_under_pressure_what_can_be_steered_is(candidates, degrades, left) -> None:
-    found = affordable(candidates, allowance(10 * USD, None, Period.DAY, 50 * USD, *degrades), NOON)
+    found = affordable(candidates, allowance(10 * USD, None, Period.DAY, 50 * USD, *degrades), NOON, Endpoint.CHAT)
     assert names(found.candidates) == left
     assert found.is_degraded == (len(left) < 3)
     assert len(found.candidates) + len(found.exclusions) == len(candidates)
@@ -100,7 +100,7 @@ def test_a_refusal_says_what_is_left_when_it_renews_and_what_helps(
     candidates, given, says, retry_after_seconds
 ) -> None:
     with pytest.raises(BudgetExceeded) as raised:
-        affordable(candidates, given, NOON)
+        affordable(candidates, given, NOON, Endpoint.CHAT)
     assert says in raised.value.message
     assert raised.value.retry_after_seconds == retry_after_seconds
     assert raised.value.tenant == "acme"
@@ -123,5 +123,5 @@ def test_what_helps_is_said_in_the_words_of_the_api(candidates, endpoint, advice
 
 def test_just_before_midnight_the_wait_is_short(candidates) -> None:
     with pytest.raises(BudgetExceeded) as raised:
-        affordable(candidates, allowance(0), NOON + DAY_NS // 2 - 90 * 10**9)
+        affordable(candidates, allowance(0), NOON + DAY_NS // 2 - 90 * 10**9, Endpoint.CHAT)
     assert raised.value.retry_after_seconds == 90
