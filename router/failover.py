@@ -35,6 +35,7 @@ from router.recount import Recount
 from router.selection.terms import ceiling_reached
 from router.shadows import Shadows
 from router.telemetry.metrics import Metrics
+from router.unrated import Unrated
 from router.wire.acceptance import Probe
 from router.wire.prompts import tokens_estimate
 from router.work import Work
@@ -76,6 +77,7 @@ class Failover:
         self._under_way: dict[Attempt, asyncio.Task[Any]] = {}
         self._given_up: set[Attempt] = set()
         self._reading_on = 0
+        self._unrated = Unrated()
 
     async def dispatch(self, work: Work) -> None:
         """Try the choices in order until one answers; after the first byte there is no other."""
@@ -277,6 +279,7 @@ class Failover:
             category=decision.prediction.category if decision.prediction is not None else "",
             prompt_tokens_estimate=request.prompt.tokens_estimate,
             completion_tokens_estimate=round(candidate.completion_tokens),
+            service_tier=request.service_tier,
         )
         price = work.deployment.prices.get(candidate.backend.name)
         try:
@@ -302,6 +305,8 @@ class Failover:
     def _record(self, work: Work, attempt: Attempt, charge: Charge) -> None:
         quality = None if work.decision.prediction is None else attempt.candidate.quality
         self._metrics.attempt(charge, (attempt.opened_ns - work.received_ns) / 1e9, quality)
+        if charge.cost_nanousd is None:
+            self._unrated.heed(charge)
         lessons = work.deployment.finder.lessons
         if attempt.candidate.backend.pool.billing is Billing.METERED:
             lessons.experiences.observe(charge)

@@ -269,8 +269,10 @@ JOINTS = {
         "router.parcels",
         "router.recount",
         "router.shadows",
+        "router.unrated",
         "router.work",
     ),
+    "router.unrated": (DOMAIN,),
     "router.pipeline": (
         DOMAIN,
         WIRE,
