@@ -30,12 +30,12 @@ from router.errors import BudgetRefusal, RateLimited, Refusal
 from router.fleet.state import Fleet
 from router.ledger.budget import Hold
 from router.leftovers import Leftovers
+from router.missing_rates import MissingRates
 from router.parcels import parcel_for
 from router.recount import Recount
 from router.selection.terms import ceiling_reached
 from router.shadows import Shadows
 from router.telemetry.metrics import Metrics
-from router.unrated import Unrated
 from router.wire.acceptance import Probe
 from router.wire.prompts import tokens_estimate
 from router.work import Work
@@ -77,7 +77,7 @@ class Failover:
         self._under_way: dict[Attempt, asyncio.Task[Any]] = {}
         self._given_up: set[Attempt] = set()
         self._reading_on = 0
-        self._unrated = Unrated()
+        self._missing_rates = MissingRates()
 
     async def dispatch(self, work: Work) -> None:
         """Try the choices in order until one answers; after the first byte there is no other."""
@@ -306,7 +306,7 @@ class Failover:
         quality = None if work.decision.prediction is None else attempt.candidate.quality
         self._metrics.attempt(charge, (attempt.opened_ns - work.received_ns) / 1e9, quality)
         if charge.cost_nanousd is None:
-            self._unrated.heed(charge)
+            self._missing_rates.heed(charge)
         lessons = work.deployment.finder.lessons
         if attempt.candidate.backend.pool.billing is Billing.METERED:
             lessons.experiences.observe(charge)

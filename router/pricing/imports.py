@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from router.pricing.book import AnyRow, LeaseRow, PriceBook
+from router.pricing.book import AnyRow, LeaseRow, PriceBook, TokensRow
 from router.pricing.suspicion import Limits, Witnesses, same_figures, suspicions
 from router.pricing.tables.offer import Offer
 
@@ -90,8 +90,11 @@ def _entry(
         for known in (same_day, in_force if made.first_day <= day else None):
             if known is not None and _price(known) == _price(made):
                 return Entry(offer.name, Outcome.UNCHANGED, row, in_force=known.first_day)
+        if isinstance(in_force, TokensRow) and in_force.service_tiers and not is_accepted:
+            names = ", ".join(sorted(in_force.service_tiers))
+            reasons = [f"would lose the service tiers that the row in force has ({names}); write its successor by hand"]
         if same_day is not None:
-            reasons = [f"there is another row from {made.first_day} on in the price book; correct that one by hand"]
+            reasons += [f"there is another row from {made.first_day} on in the price book; correct that one by hand"]
     outcome = Outcome.QUARANTINED if reasons else Outcome.IMPORTED if in_force is None else Outcome.CHANGED
     return Entry(offer.name, outcome, row, tuple(reasons), first_day)
 
@@ -106,6 +109,7 @@ def _impossible(row: Mapping[str, Any]) -> list[str]:
 
 
 def _price(row: AnyRow) -> dict[str, Any]:
-    """What two rows have in common that cost the same, however they are written. A lease's GPU is a name, and no price."""
-    price = row.model_dump(exclude=_ABOUT | ({"gpu"} if isinstance(row, LeaseRow) else set()))
+    """What two rows have in common that cost the same, however they are written. A lease's GPU is a name, and no price; no table
+    is read for service tiers."""
+    price = row.model_dump(exclude=_ABOUT | ({"gpu"} if isinstance(row, LeaseRow) else {"service_tiers"}))
     return {name: value for name, value in price.items() if value is not None}

@@ -20,7 +20,7 @@ from router.selection.appraisal import Sight, appraise
 from router.selection.ask import NOTHING_CACHED, Ask
 from router.selection.eligibility import Fit, fit, why_too_long, why_unable
 from router.selection.lessons import Lessons
-from router.selection.refusal import refuse_for_now, refuse_tenant, refuse_too_long, refuse_unable, refuse_unrated
+from router.selection.refusal import refuse_for_now, refuse_service_tier, refuse_tenant, refuse_too_long, refuse_unable
 from router.selection.sample import by_chance, in_order_of_chance
 from router.selection.scope import Scope
 from router.selection.site import Seat, Site
@@ -102,7 +102,7 @@ class Finder:
         doubtful: list[Site] = []
         sites, exclusions = able.sites, able.exclusions.copy()
         if request.service_tier:
-            sites = _rated(sites, request.service_tier, exclusions)
+            sites = _with_rates(sites, request.service_tier, exclusions)
         # What surely fits needs no closer look.
         completion_tokens = request.completion_tokens_max or 1
         tokens = request.prompt.tokens_estimate + completion_tokens
@@ -148,7 +148,7 @@ class Finder:
             exclusions = [exclusion for exclusion in exclusions if exclusion.replica not in panicking]
         if not candidates:
             if able.sites and not sites:
-                raise refuse_unrated(request, able.sites)
+                raise refuse_service_tier(request, able.sites)
             raise _refusal(request, scope, sites, fitting + doubtful, exclusions, sight, tenancy)
         return candidates, exclusions
 
@@ -182,16 +182,16 @@ class Finder:
         return site
 
 
-def _rated(sites: Iterable[Site], service_tier: str, exclusions: list[Exclusion]) -> list[Site]:
+def _with_rates(sites: Iterable[Site], service_tier: str, exclusions: list[Exclusion]) -> list[Site]:
     """Those of which it is known what the request costs; the others go to the exclusions, as those without any price do."""
-    rated: list[Site] = []
+    found: list[Site] = []
     for site in sites:
         if site.has_rates(service_tier):
-            rated.append(site)
+            found.append(site)
         else:
             why = f"its price has no rates for the service tier `{service_tier}`"
             exclusions.append(Exclusion(site.backend.name, "", why))
-    return rated
+    return found
 
 
 def _admitted(

@@ -38,7 +38,7 @@ def refuse_tenant(request: InferenceRequest, backends: Iterable[Backend], tenanc
     )
 
 
-def refuse_unrated(request: InferenceRequest, sites: Iterable[Site]) -> Refusal:
+def refuse_service_tier(request: InferenceRequest, sites: Iterable[Site]) -> Refusal:
     """400: nobody knows what the request would cost under the service tier that it asks for; names those that have rates.
 
     sites: metered, all of them.

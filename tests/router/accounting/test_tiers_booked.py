@@ -11,16 +11,18 @@ import pytest
 import structlog
 from audited import assert_audit_is_clean
 from bookkeeping import CLOUD_PRICE, FLEET, LARGE, PRICES, PROFILES, SECOND, SMALL, answered, facts
+from click.testing import CliRunner
 
 from router.accounting.accountant import Accountant
 from router.accounting.rebuild import rebuild
+from router.commands.ledger import ledger
 from router.domain.attempt import AttemptStatus, Charge, CostStatus
 from router.domain.usage import Usage, UsageSource
 from router.ledger.rows import USAGE, closing_from_json, opening_from_json
 from router.ledger.sqlite import SqliteLedger
+from router.missing_rates import MissingRates
 from router.pricing.cost import list_cost
 from router.pricing.price import MeteredPrice, ServiceTier, TokenRates
-from router.unrated import Unrated
 
 START = 1_795_000_000 * SECOND
 FLEX = ServiceTier("flex", TokenRates(1_000_000_000, 250_000_000, 1_000_000_000, 4_000_000_000))
@@ -167,15 +169,30 @@ def test_a_charge_that_is_off_by_its_tier_is_found(path: Path) -> None:
         assert_audit_is_clean(path)
 
 
+def test_the_story_of_a_request_tells_the_tier_that_it_was_billed_under(path: Path) -> None:
+    books = Books(path)
+    books.charge("f", "flex", asked="priority")
+    books.charge("p", "", asked="flex")
+    books.end()
+
+    def shown(request_id: str) -> str:
+        return CliRunner().invoke(ledger, ["--ledger", str(path), "show", request_id]).output
+
+    lines = [line.split() for line in shown("f").splitlines()]
+    assert ["│", "service_tier", "│", "flex", "│"] in lines
+    assert any("service_tiers.1.rates.completion" in line for line in lines), "the price has them"
+    assert "│ service_tier " not in shown("p")
+
+
 def test_what_has_no_rates_is_told_once_for_each_tier_with_what_to_do(path: Path) -> None:
-    books, unrated = Books(path), Unrated()
+    books, missing = Books(path), MissingRates()
     with structlog.testing.capture_logs() as events:
         for number in range(3):
-            unrated.heed(books.charge(f"p{number}", "priority"))
-            unrated.heed(books.charge(f"s{number}", "scale"))
+            missing.heed(books.charge(f"p{number}", "priority"))
+            missing.heed(books.charge(f"s{number}", "scale"))
         one = facts("n", LARGE)
         books.accountant.open(one, LARGE, None, 100, 50, START)
-        unrated.heed(books.accountant.close(one.attempt_id, answered(), START))
+        missing.heed(books.accountant.close(one.attempt_id, answered(), START))
     books.end()
     told = [event for event in events if event["log_level"] == "warning"]
     assert [(event["backend"], event["service_tier"]) for event in told] == [

@@ -49,6 +49,20 @@ def test_every_row_that_is_imported_is_one_that_the_price_book_takes() -> None:
             made.in_force(name, TODAY)
 
 
+def test_service_tiers_that_no_table_tells_are_not_lost_with_a_change_that_it_tells() -> None:
+    tiers = {"flex": {"prompt_usd_per_million": "0.5", "completion_usd_per_million": "2"}}
+    (entry,) = planned(TEXT, book=book(row("2026-01-01", "1", service_tiers=tiers)))
+    assert (entry.outcome, entry.in_force) == (Outcome.UNCHANGED, date(2026, 1, 1))
+    dearer = book(row("2026-01-01", "0.9", service_tiers=tiers))
+    (entry,) = planned(TEXT, book=dearer)
+    assert entry.outcome is Outcome.QUARANTINED
+    assert entry.reasons == (
+        "would lose the service tiers that the row in force has (flex); write its successor by hand",
+    )
+    (entry,) = planned(TEXT, book=dearer, accept="s/m")
+    assert (entry.outcome, "service_tiers" in entry.row) == (Outcome.CHANGED, False)
+
+
 def test_a_new_name_is_imported_as_of_the_day() -> None:
     (entry,) = planned(TEXT)
     assert (entry.outcome, entry.in_force, entry.row["from"]) == (Outcome.IMPORTED, None, "2026-11-26")

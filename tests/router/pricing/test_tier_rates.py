@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from router.commands.prices_show import figures
 from router.config_shape import check_shape
 from router.config_source import ConfigRefused, read_source
 from router.domain.attempt import AttemptStatus
@@ -128,6 +129,11 @@ def test_a_mistake_is_told_with_its_line_and_what_to_do(tmp_path: Path) -> None:
     assert lines[mistake.line - 1].strip() == "cached_usd_per_million: 3"
     assert "service_tiers" in mistake.what
     assert "unusual_price_confirmed" in mistake.remedy
+
+
+def test_a_row_is_shown_with_them() -> None:
+    (row,) = book(tiered(flex=FLEX)).prices["p"]
+    assert figures(row) == "2 prompt, 0.5 cached, 8 completion, under flex 1 prompt + 0.25 cached + 4 completion"
 
 
 # Snapshots

@@ -8,13 +8,13 @@ import structlog
 from router.domain.attempt import Charge
 from router.domain.fleet import Billing
 
-log = structlog.get_logger("jeton.unrated")
+log = structlog.get_logger("jeton.missing_rates")
 
 # Names are the providers' own; whoever makes up more is not listened to.
 REMEMBERED_MAX = 1000
 
 
-class Unrated:
+class MissingRates:
     """Of one process. A price that is another, and lacks it still, is told again."""
 
     def __init__(self) -> None:
