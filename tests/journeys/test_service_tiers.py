@@ -199,6 +199,29 @@ async def test_a_price_ceiling_and_a_budget_go_by_the_tier_that_is_asked_for(tmp
         assert account.spent_nanousd == charge["cost_nanousd"] == at(FLEX, charge) <= flex
 
 
+async def test_no_unknown_cost_slips_past_a_budget(tmp_path: Path) -> None:
+    def budgeted(config: dict[str, Any]) -> None:
+        config["tenants"][0]["budgets"] = [{"usd": "0.003", "per": "month"}]
+
+    async with scripted_backend() as backend:
+
+        def change(config: dict[str, Any]) -> None:
+            budgeted(config)
+            backend.at(pool=2)(config)
+
+        async with running(tmp_path, change) as jeton:
+            backend.answer = whole(service_tier="priority")
+            statuses = [(await jeton.http.post(PATH, json=BODY)).status_code for _ in range(20)]
+            served = statuses.count(200)
+            assert 0 < served < 20
+            assert statuses == [200] * served + [429] * (20 - served)
+            charges = await jeton.charges()
+            assert [row["cost_status"] for row in charges] == ["unpriced"] * served
+            (account,) = jeton.app._bursar.accounts
+            assert (account.spent_nanousd, account.held_nanousd) == (0, 0)
+            assert 0 <= account.left_nanousd < account.unknown_nanousd / served
+
+
 async def test_what_is_served_on_a_lease_is_told_the_tier_and_costs_what_it_costs(tmp_path: Path) -> None:
     async with running(tmp_path) as jeton:
         for tier in ("flex", "priority"):
