@@ -56,7 +56,7 @@ def outcome_of(status: AttemptStatus, fault: str) -> Outcome:
 
 
 class CostStatus(StrEnum):
-    """unpriced: no price in force, the amount is unknown. It is never zero."""
+    """unpriced: no price in force, or none of the service tier; the amount is unknown. It is never zero."""
 
     PRICED = "priced"
     UNPRICED = "unpriced"
