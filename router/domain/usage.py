@@ -23,8 +23,10 @@ SERVICE_TIER_CHARACTERS_MAX = 64
 
 
 def service_tier_named(told: str) -> str:
-    """A service tier as a request or an answer names it; "" for the plain one."""
-    return "" if told in PLAIN_SERVICE_TIERS else told[:SERVICE_TIER_CHARACTERS_MAX]
+    """A service tier as a request or an answer names it, fit to be shown; "" for the plain one."""
+    if told in PLAIN_SERVICE_TIERS:
+        return ""
+    return (told if told.isprintable() else ascii(told))[:SERVICE_TIER_CHARACTERS_MAX]
 
 
 @immutable

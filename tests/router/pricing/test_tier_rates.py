@@ -241,3 +241,11 @@ def test_a_failure_that_made_nothing_is_free_whatever_tier_it_was_asked_under() 
 def test_what_providers_call_their_plain_tier_has_no_name(name: str) -> None:
     assert service_tier_named(name) == ""
     assert service_tier_named("flex") == "flex"
+
+
+@pytest.mark.parametrize("told", ["\n", "\x00\x1b[2J", "x" * 1000, " "])
+def test_whatever_else_an_answer_says_is_a_name_that_can_be_shown(told: str) -> None:
+    named = service_tier_named(told)
+    assert named
+    assert named.isprintable()
+    assert len(named) <= 64
