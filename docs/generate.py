@@ -104,7 +104,7 @@ def _kind(kind: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     if name == "array":
         return f"list of {_kind(kind.get('items', {}), schema)}"
     if name == "object":
-        values = kind.get("additionalProperties")
+        values = kind.get("additionalProperties") or next(iter(kind.get("patternProperties", {}).values()), None)
         return f"mapping to {_kind(values, schema)}" if isinstance(values, dict) and values else "mapping"
     words = {
         "string": "text",

@@ -4,6 +4,7 @@ However an attempt ends (answer, failure, client gone, shutdown) exactly one `cl
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from router.dispatch.failure import AttemptFailed
@@ -201,6 +202,17 @@ class Attempt:
         elapsed_seconds = ((self.ended_ns or self._now_ns()) - self.opened_ns) / 1e9
         return self._estimate(max(came_tokens, completion_tokens_due(self._request, self.candidate, elapsed_seconds)))
 
+    def _service_tier(self) -> str:
+        """Under which it is billed: what the provider says, what was asked for where it does not say. A lease has none, and what
+        was asked for is then what the baseline is reckoned by."""
+        told = None
+        if self.candidate.backend.pool.billing is Billing.METERED:
+            if self.stream is not None:
+                told = self.stream.service_tier()
+            elif self.answer is not None:
+                told = self.answer.service_tier
+        return self.facts.service_tier if told is None else told
+
     def _estimate(self, completion_tokens: int) -> Usage:
         if self.counted is not None:
             return self.counted
@@ -224,6 +236,8 @@ class Attempt:
     def _close(self, status: AttemptStatus, usage: Usage, fault: str, http_status: int) -> Charge:
         if self.charge is None:
             self._ticket.leave()
+            if service_tier := self._service_tier():
+                usage = replace(usage, service_tier=service_tier)
             end = AttemptEnd(AttemptStatus.SHADOW if self._is_shadow else status, usage, fault, http_status)
             self.charge = charge = self._accountant.close(self.facts.attempt_id, end, self.ended_ns or self._now_ns())
             self._fleet.metered(self.facts.replica, charge.usage.prompt_tokens + charge.usage.completion_tokens)

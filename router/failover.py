@@ -30,6 +30,7 @@ from router.errors import BudgetRefusal, RateLimited, Refusal
 from router.fleet.state import Fleet
 from router.ledger.budget import Hold
 from router.leftovers import Leftovers
+from router.missing_rates import MissingRates
 from router.parcels import parcel_for
 from router.recount import Recount
 from router.selection.terms import ceiling_reached
@@ -76,6 +77,7 @@ class Failover:
         self._under_way: dict[Attempt, asyncio.Task[Any]] = {}
         self._given_up: set[Attempt] = set()
         self._reading_on = 0
+        self._missing_rates = MissingRates()
 
     async def dispatch(self, work: Work) -> None:
         """Try the choices in order until one answers; after the first byte there is no other."""
@@ -277,6 +279,7 @@ class Failover:
             category=decision.prediction.category if decision.prediction is not None else "",
             prompt_tokens_estimate=request.prompt.tokens_estimate,
             completion_tokens_estimate=round(candidate.completion_tokens),
+            service_tier=request.service_tier,
         )
         price = work.deployment.prices.get(candidate.backend.name)
         try:
@@ -302,6 +305,8 @@ class Failover:
     def _record(self, work: Work, attempt: Attempt, charge: Charge) -> None:
         quality = None if work.decision.prediction is None else attempt.candidate.quality
         self._metrics.attempt(charge, (attempt.opened_ns - work.received_ns) / 1e9, quality)
+        if charge.cost_nanousd is None:
+            self._missing_rates.heed(charge)
         lessons = work.deployment.finder.lessons
         if attempt.candidate.backend.pool.billing is Billing.METERED:
             lessons.experiences.observe(charge)

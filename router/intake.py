@@ -111,4 +111,5 @@ def inference_request(
         body_bytes=body_bytes,
         terms=terms,
         prefix=prefix,
+        service_tier=parsed.service_tier,
     )

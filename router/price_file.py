@@ -94,6 +94,9 @@ def block(value: Mapping[str, Any], indent: str) -> str:
         elif isinstance(item, list):
             lines.append(f"{indent}{name}:")
             lines += [f"{indent}{INDENT}- {scalar(one)}" for one in item]
+        elif isinstance(item, Mapping):
+            lines.append(f"{indent}{name}:")
+            lines += [f"{indent}{INDENT}{one}: {_flow(inner)}" for one, inner in item.items()]
         else:
             lines.append(f"{indent}{name}: {scalar(item)}")
     return "\n".join(lines)
@@ -116,11 +119,13 @@ _WORDS = frozenset({"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
 
 
 def _flow(value: Mapping[str, Any]) -> str:
-    inside = ", ".join(
-        f"{name}: [{', '.join(map(_flow, item))}]" if isinstance(item, list) else f"{name}: {scalar(item)}"
-        for name, item in value.items()
-    )
-    return "{" + inside + "}"
+    return "{" + ", ".join(f"{name}: {_flowing(item)}" for name, item in value.items()) + "}"
+
+
+def _flowing(item: Any) -> str:
+    if isinstance(item, list):
+        return f"[{', '.join(map(_flow, item))}]"
+    return _flow(item) if isinstance(item, Mapping) else scalar(item)
 
 
 def _expected(old: Any, additions: Iterable[Addition], day: date) -> Any:

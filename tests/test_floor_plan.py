@@ -266,11 +266,13 @@ JOINTS = {
         "router.conversation",
         "router.delivery",
         "router.leftovers",
+        "router.missing_rates",
         "router.parcels",
         "router.recount",
         "router.shadows",
         "router.work",
     ),
+    "router.missing_rates": (DOMAIN,),
     "router.pipeline": (
         DOMAIN,
         WIRE,

@@ -49,7 +49,7 @@ from router.config_shape import check_shape
 from router.config_source import read_source
 from router.domain.usage import Usage
 from router.pricing.book import PriceBook
-from router.pricing.cost import list_cost
+from router.pricing.cost import tariff_cost
 from router.pricing.price import LeasedPrice, MeteredPrice
 
 HOST = "127.0.0.1"
@@ -268,7 +268,7 @@ def row_of(
         if isinstance(price, LeasedPrice):
             leased += price.nanousd_per_hour / 1e9 * seconds / 3600
         elif isinstance(price, MeteredPrice):
-            bought += list_cost(price, Usage(one["prompt_tokens"], one["completion_tokens"])) / 1e9
+            bought += tariff_cost(price, Usage(one["prompt_tokens"], one["completion_tokens"])) / 1e9
         whole += one["finished"]
         small += one["finished"] * (backend["tier"] == "small")
     counted = [one for one in outcomes if one.scheduled_seconds >= WARMUP_SECONDS]

@@ -27,7 +27,7 @@ from router.config_shape import check_shape
 from router.config_source import ConfigRefused, read_source
 from router.domain.usage import Usage
 from router.pricing.book import PriceBook, PriceMissing
-from router.pricing.cost import list_cost
+from router.pricing.cost import tariff_cost
 from router.pricing.price import MeteredPrice
 
 VERDICT_REFUSED = 3
@@ -256,7 +256,7 @@ def _price(prices: Path | None, name: str | None) -> Callable[[Outcome], int | N
         if prompt_tokens is None or completion_tokens is None:
             return None
         cached_tokens = min(outcome.cached_tokens, prompt_tokens)
-        return list_cost(price, Usage(prompt_tokens, completion_tokens, cached_tokens=cached_tokens))
+        return tariff_cost(price, Usage(prompt_tokens, completion_tokens, cached_tokens=cached_tokens))
 
     return cost
 

@@ -5,7 +5,7 @@ a parameter that OpenAI does not know is a 400, so a router that forces vLLM's e
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -46,46 +46,70 @@ _PARAMETERS = {
 _STREAM_OPTIONS = frozenset(("include_usage", "include_obfuscation"))
 
 
-def check_parameters(path: str, raw: bytes, allowed: frozenset[str] = frozenset()) -> bool:
-    """Raises OpenAI's 400 for a parameter it does not know. Returns whether usage was asked for in a stream.
+# What is asked for by these names is served under the tier that OpenAI calls `default`.
+_DEFAULT_TIERS = (None, "auto", "default")
+# As vLLM's answers say it, which know no tiers: of a response, in a stream's events too.
+_RESPONSES_TIER = b'"service_tier":"auto"'
+
+
+class Asked(NamedTuple):
+    """What a cloud's answer depends on beside the handler. has_usage: asked for in a stream. service_tier: that it is served
+    under."""
+
+    has_usage: bool = False
+    service_tier: str = "default"
+
+
+def check_parameters(path: str, raw: bytes, allowed: frozenset[str] = frozenset()) -> Asked:
+    """Raises OpenAI's 400 for a parameter it does not know, and for a service tier.
 
     allowed: what else is known."""
     known = _PARAMETERS.get(path)
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError:
-        return False  # the handler says what is wrong
-    if known is None or not isinstance(body, dict):
-        return False
+        return Asked()  # the handler says what is wrong
+    if not isinstance(body, dict):
+        return Asked()
+    tier = body.get("service_tier")
+    if tier not in (*_DEFAULT_TIERS, "flex", "priority"):
+        raise ApiError(400, f"Invalid service_tier argument: {tier!r}.", "BadRequestError", "service_tier")
+    served = "default" if tier in _DEFAULT_TIERS else str(tier)
+    if known is None:
+        return Asked(service_tier=served)
     options = body.get("stream_options") or {}
     foreign = [name for name in body if name not in known and name not in allowed]
     if isinstance(options, dict):
         foreign += [f"stream_options.{name}" for name in options if name not in _STREAM_OPTIONS]
     if foreign:
         raise ApiError(400, f"Unknown parameter: '{foreign[0]}'.", "BadRequestError", foreign[0])
-    return isinstance(options, dict) and bool(options.get("include_usage"))
+    return Asked(isinstance(options, dict) and bool(options.get("include_usage")), served)
 
 
 class CloudAnswer(Retelling):
     """An answer in OpenAI's shapes."""
 
-    def __init__(self, answer: Answer, *, has_usage: bool) -> None:
+    def __init__(self, answer: Answer, asked: Asked) -> None:
         super().__init__(answer)
-        self._has_usage = has_usage
+        self._asked = asked
 
     def retold(self, value: Any) -> Any:
-        return _reduced(value)
+        told = _reduced(value)
+        if isinstance(told, dict) and "service_tier" in told:
+            told["service_tier"] = self._asked.service_tier
+        return told
 
     def send(self, event: bytes) -> None:
         if not event.startswith(b"data: {"):
-            self._answer.send(event)
+            served = b'"service_tier":"%b"' % self._asked.service_tier.encode()
+            self._answer.send(event.replace(_RESPONSES_TIER, served, 1))
             return
         value = _reduced(orjson.loads(event[6:]))
         if value.get("object") != "chat.completion.chunk":
             self._answer.send(b"data: %b\n\n" % orjson.dumps(value))
             return
-        value = {**value, "service_tier": "default", "system_fingerprint": FINGERPRINT}
-        if self._has_usage:
+        value = {**value, "service_tier": self._asked.service_tier, "system_fingerprint": FINGERPRINT}
+        if self._asked.has_usage:
             value.setdefault("usage", None)
         for part in _split_end(value):
             self._answer.send(b"data: %b\n\n" % orjson.dumps(part))

@@ -113,10 +113,16 @@ def _usage(generation: Generation) -> dict[str, int]:
     }
 
 
-def _first_usage(generation: Generation) -> dict[str, int]:
+def _whole_usage(generation: Generation) -> dict[str, Any]:
+    """Of a message: Anthropic tells its service tier as well, which nobody here has a better one of."""
+    is_anthropic = generation.replica.spec.dialect is Dialect.ANTHROPIC
+    return {**_usage(generation), **({"service_tier": "standard"} if is_anthropic else {})}
+
+
+def _first_usage(generation: Generation) -> dict[str, Any]:
     """vLLM counts the whole prompt before it knows what was cached; Anthropic knows."""
     if generation.replica.spec.dialect is Dialect.ANTHROPIC:
-        return _usage(generation)
+        return _whole_usage(generation)
     return {"input_tokens": len(generation.choices[0].prompt), "output_tokens": 0}
 
 
@@ -228,7 +234,7 @@ class MessagesAnswer(WholeAnswer):
         }
         if reply.stop_reason is not None:
             value["stop_sequence"] = reply.stop_reason
-        value["usage"] = _usage(generation)
+        value["usage"] = _whole_usage(generation)
         generation.answer.respond(200, orjson.dumps(value))
 
 

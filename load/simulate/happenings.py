@@ -11,7 +11,7 @@ from decimal import Decimal
 from functools import partial
 from math import inf
 from random import Random
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -19,7 +19,9 @@ from load.simulate.decider import Price
 from load.simulate.world import World
 from router.config.section import Shape
 from router.domain.money import nanousd_from_usd
-from router.pricing.price import LeasedPrice, TokenRates
+from router.pricing.price import LeasedPrice, MeteredPrice, ServiceTier, TokenRates
+
+AnyTariff = TypeVar("AnyTariff", MeteredPrice, ServiceTier)
 
 
 class _When(Shape):
@@ -89,13 +91,16 @@ class PriceChangeConfig(Shape):
             return replace(price, price_id=price_id, nanousd_per_hour=round(price.nanousd_per_hour * self._factor))
         if self.usd_per_hour is not None:
             raise ValueError(f"{self.backend} is paid by the token; its price can change by a `factor`")
+        service_tiers = tuple(self._scaled(one) for one in price.service_tiers)
+        return replace(self._scaled(price), price_id=price_id, service_tiers=service_tiers)
+
+    def _scaled(self, tariff: AnyTariff) -> AnyTariff:
         return replace(
-            price,
-            price_id=price_id,
-            rates=self._rates(price.rates),
-            tiers=tuple(replace(tier, rates=self._rates(tier.rates)) for tier in price.tiers),
-            request_nanousd=round(price.request_nanousd * self._factor),
-            audio_nanousd_per_hour=round(price.audio_nanousd_per_hour * self._factor),
+            tariff,
+            rates=self._rates(tariff.rates),
+            tiers=tuple(replace(tier, rates=self._rates(tier.rates)) for tier in tariff.tiers),
+            request_nanousd=round(tariff.request_nanousd * self._factor),
+            audio_nanousd_per_hour=round(tariff.audio_nanousd_per_hour * self._factor),
         )
 
     @property

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from load.simulate.attempt import Attempt, Journey
 from router.domain.usage import Usage
-from router.pricing.cost import list_cost
+from router.pricing.cost import tariff_cost
 from router.pricing.price import LeasedPrice, MeteredPrice
 from router.pricing.profile import EngineProfile
 
@@ -210,4 +210,4 @@ class _Program:
 def _bought(price: Price, one: Served) -> int:
     assert isinstance(price, MeteredPrice)
     cached_tokens = min(one.shared_tokens, one.prompt_tokens)
-    return list_cost(price, Usage(one.prompt_tokens, one.completion_tokens, cached_tokens=cached_tokens))
+    return tariff_cost(price, Usage(one.prompt_tokens, one.completion_tokens, cached_tokens=cached_tokens))

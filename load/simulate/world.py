@@ -36,7 +36,7 @@ from router.domain.fleet import IDLE, Backend, Load, Replica
 from router.domain.usage import Usage
 from router.errors import Refusal
 from router.fleet.health import CHECKS_TO_DOWN
-from router.pricing.cost import list_cost
+from router.pricing.cost import tariff_cost
 from router.pricing.price import MeteredPrice
 from router.pricing.profile import EngineProfile
 from router.pricing.yields import answer_kind
@@ -584,7 +584,7 @@ class World:
         cost = one.closed(attempt, self.now_seconds, computed_tokens)
         if cost is None:
             assert isinstance(attempt.price, MeteredPrice)
-            cost = list_cost(attempt.price, usage)
+            cost = tariff_cost(attempt.price, usage)
         if one.goes_when_idle and one.open_attempts == 0:
             self._remove(one)
         for observer in self.observers:

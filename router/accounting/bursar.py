@@ -15,6 +15,7 @@ import structlog
 from router.clock import Clock
 from router.domain.attempt import Charge
 from router.domain.budget import Allowance, Budget, Span, span_at
+from router.domain.fleet import Billing
 from router.domain.request import Endpoint
 from router.errors import BudgetRefusal, BudgetUnavailable
 from router.ledger.budget import Account, Budgets, Hold, Spent
@@ -125,8 +126,12 @@ class Bursar:
         raise AssertionError("the last round ends above")
 
     def settle(self, hold: Hold, charge: Charge) -> None:
-        """The attempt has ended. A cost that nobody knows is not in the ledger either, and nothing is added for it."""
-        self._budgets.settle(hold, charge.cost_nanousd or 0, charge.ended_ns, self._store.position)
+        """The attempt has ended. A cost that nobody knows counts as what was held for it, though the ledger has nothing of it; on
+        a lease it is in the bill of the lease, and counts as nothing."""
+        cost_nanousd = charge.cost_nanousd
+        if cost_nanousd is None and charge.billing == Billing.LEASED:
+            cost_nanousd = 0
+        self._budgets.settle(hold, cost_nanousd, charge.ended_ns, self._store.position)
 
     def void(self, hold: Hold) -> None:
         self._budgets.void(hold)

@@ -147,7 +147,10 @@ def _parts(attempt: OpenAttempt, cost: int, standard: int | None, usage: Usage) 
     """Cost and standard cost by class of token; None: not known."""
     basis = attempt.basis
     if isinstance(basis.price, MeteredPrice):
-        parts = rated_parts(cost, rates_for(basis.price, usage.prompt_tokens), usage)
+        tariff = basis.price.tariff(usage.service_tier)
+        if tariff is None:  # the provider has told what it is, and nobody what it is made of
+            return None, None
+        parts = rated_parts(cost, rates_for(tariff, usage.prompt_tokens), usage)
         return parts, parts
     if basis.profile is None or basis.rates is None:
         return None, None

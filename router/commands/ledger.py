@@ -156,6 +156,8 @@ def show_request(address: Address, /, request_id: str) -> None:
         _print_table(("told, not booked yet", "time", "attempt", "worker"), waiting, right_from=4)
     for charge in story.charges:
         members = [{"charge": name, "": text} for name, text in _csv_row(charge).items() if text]
+        if (service_tier := story.service_tiers.get(charge["attempt_id"])) is not None:
+            members.append({"charge": "service_tier", "": service_tier})
         _print_table(("charge", ""), members, right_from=2)
         if (snapshot := story.prices.get(charge["price_id"])) is not None:
             rates = [{"price": name, "": text} for name, text in _flattened(orjson.loads(snapshot)["price"])]

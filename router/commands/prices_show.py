@@ -112,6 +112,9 @@ def _figures(row: AnyRow) -> Iterator[str]:
         yield f"{_usd(price.request_nanousd)} a request"
     if price.audio_nanousd_per_hour:
         yield f"{_usd(price.audio_nanousd_per_hour)} an hour of audio"
+    for tier in price.service_tiers:
+        rates = (f"{_usd(getattr(tier.rates, name))} {name}" for name in ("prompt", "cached", "completion"))
+        yield f"under {tier.name} {' + '.join(rates)}"
     if price.tiers:
         yield f"dearer above {', '.join(f'{tier.above_prompt_tokens:,}' for tier in price.tiers)} tokens"
 

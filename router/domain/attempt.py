@@ -56,7 +56,7 @@ def outcome_of(status: AttemptStatus, fault: str) -> Outcome:
 
 
 class CostStatus(StrEnum):
-    """unpriced: no price in force, the amount is unknown. It is never zero."""
+    """unpriced: no price in force, or none of the service tier; the amount is unknown. It is never zero."""
 
     PRICED = "priced"
     UNPRICED = "unpriced"
@@ -64,7 +64,8 @@ class CostStatus(StrEnum):
 
 @immutable
 class AttemptFacts:
-    """What is known at dispatch. `attempt_id` is `<request_id>.<number>`, number from 1."""
+    """What is known at dispatch. `attempt_id` is `<request_id>.<number>`, number from 1. service_tier: asked for, "" where none
+    is that a provider bills otherwise than its plain one."""
 
     attempt_id: str
     request_id: str
@@ -84,6 +85,7 @@ class AttemptFacts:
     category: str
     prompt_tokens_estimate: int
     completion_tokens_estimate: int
+    service_tier: str = ""
 
 
 @immutable

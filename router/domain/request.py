@@ -162,6 +162,7 @@ class InferenceRequest:
     wants_usage, wants_continuous_usage: what the client itself asked of `stream_options`.
     body_bytes: the body's size; of one that is still arriving, the most that it may have.
     prefix: marks along the prompt, the shortest first; empty where nobody asks for prefix caches.
+    service_tier: asked of whoever bills by the token, by its own name there; "" where that is the plain one.
     """
 
     request_id: str
@@ -180,3 +181,4 @@ class InferenceRequest:
     body_bytes: int = 0
     terms: Terms = NO_TERMS
     prefix: tuple[PrefixMark, ...] = ()
+    service_tier: str = ""

@@ -16,6 +16,19 @@ class UsageSource(StrEnum):
     MISSING = "missing"
 
 
+# What providers call the tier that they serve and bill under when nobody asks for another: OpenAI (`default`), Anthropic
+# (`standard`, asked for as `standard_only`) and Groq (`on_demand`); `auto` leaves it to them.
+PLAIN_SERVICE_TIERS = frozenset({"", "auto", "default", "standard", "standard_only", "on_demand"})
+SERVICE_TIER_CHARACTERS_MAX = 64
+
+
+def service_tier_named(told: str) -> str:
+    """A service tier as a request or an answer names it, fit to be shown; "" for the plain one."""
+    if told in PLAIN_SERVICE_TIERS:
+        return ""
+    return (told if told.isprintable() else ascii(told))[:SERVICE_TIER_CHARACTERS_MAX]
+
+
 @immutable
 class Usage:
     """Language tokens. Subsets are not added: cached is inside prompt, reasoning inside completion (OpenAI's convention;
@@ -25,6 +38,8 @@ class Usage:
         cache_write_hour_tokens to be kept for an hour, at another.
     audio_seconds: input audio, where billed by time.
     provider_cost_nanousd: what the provider says it charged, None where it does not say.
+    service_tier: under which the provider says it has served, or was asked to where it does not say; "" for its plain one, that
+        it serves under when nobody asks for another.
     """
 
     prompt_tokens: int
@@ -35,4 +50,6 @@ class Usage:
     audio_seconds: float = 0.0
     provider_cost_nanousd: int | None = None
     source: UsageSource = UsageSource.PROVIDER
-    cache_write_hour_tokens: int = 0  # last, for the journal tells members by their place
+    # In the order of their coming, for the journal tells members by their place.
+    cache_write_hour_tokens: int = 0
+    service_tier: str = ""

@@ -3,10 +3,12 @@
 A hold is taken before an attempt is dispatched, for the most that it can cost, and ends once: settled with what it did cost,
 or void. Until then it is not available to others, so the sum of what was spent and what is held never exceeds the limit,
 however many ask at once; only a charge above its hold can (`pricing/worst_case.py` says when that may be). A hold that
-nobody ends expires at its deadline; should it be settled after all, the charge still counts, once.
+nobody ends expires at its deadline; should it be settled after all, the charge still counts, once. Where nobody knows what it
+cost (a service tier that no price is of), its hold counts in the place of that until the period is over.
 
 What was spent is the ledger's to say. `learn` takes its word and adds the charges that it has not seen; between two words a
-charge is added when it is settled. Nothing of this is stored, so nothing drifts: a restart has no holds and asks the ledger.
+charge is added when it is settled. Nothing of this is stored, so nothing drifts: a restart has no holds and asks the ledger
+(which has nothing of unknown costs).
 
 Where several workers report to one ledger, it is behind what they have settled. Then a charge stays *unbooked* until the ledger
 has it, as a part of what its worker may hold and spend, so that of all workers' words each charge is in one.
@@ -39,7 +41,8 @@ class Account:
     span: the period that the amounts are of. held_nanousd: by holds that are open. share_nanousd: what this process may still
     hold and spend, holds and what is unbooked included; None when there is nobody else. unbooked_nanousd: settled here in this
     period, and not in the ledger yet (a part of spent_nanousd); only where is_behind says that the ledger books later.
-    elsewhere_…: of other processes, as last heard.
+    unknown_nanousd: held for what ended in this period at a cost that nobody knows. elsewhere_…: of other processes, as last
+    heard.
     """
 
     __slots__ = (
@@ -54,6 +57,7 @@ class Account:
         "span",
         "spent_nanousd",
         "unbooked_nanousd",
+        "unknown_nanousd",
     )
 
     def __init__(self, budget: Budget, at_ns: int, *, is_behind: bool = False) -> None:
@@ -64,6 +68,7 @@ class Account:
         self.spent_nanousd = 0
         self.next_nanousd = 0
         self.held_nanousd = 0
+        self.unknown_nanousd = 0
         self.share_nanousd: int | None = None
         self.elsewhere_spent_nanousd = 0
         self.elsewhere_share_nanousd = 0
@@ -74,7 +79,7 @@ class Account:
     @property
     def unspent_nanousd(self) -> int:
         """Of the limit, whatever is held; negative when more was spent."""
-        return self.budget.limit_nanousd - self.spent_nanousd - self.elsewhere_spent_nanousd
+        return self.budget.limit_nanousd - self.spent_nanousd - self.unknown_nanousd - self.elsewhere_spent_nanousd
 
     @property
     def left_nanousd(self) -> int:
@@ -89,7 +94,7 @@ class Account:
     @property
     def _used_nanousd(self) -> int:
         """Of the share."""
-        return self.held_nanousd + self.unbooked_nanousd
+        return self.held_nanousd + self.unbooked_nanousd + self.unknown_nanousd
 
     @property
     def used_ratio(self) -> float:
@@ -105,6 +110,11 @@ class Account:
         elif self.share_nanousd is not None:
             self.share_nanousd -= cost_nanousd
 
+    def add_unknown(self, held_nanousd: int, ended_ns: int) -> None:
+        """What was held for an attempt whose cost nobody knows. It stays a part of the share, so that it is nobody else's."""
+        if self.span.holds(ended_ns):
+            self.unknown_nanousd += held_nanousd
+
     def _count(self, cost_nanousd: int, ended_ns: int) -> None:
         if self.span.holds(ended_ns):
             self.spent_nanousd += cost_nanousd
@@ -118,7 +128,7 @@ class Account:
             return False
         span = span_at(self.budget.period, at_ns)
         self.spent_nanousd = self.next_nanousd if span.start_ns == end_ns else 0
-        self.next_nanousd = self.elsewhere_spent_nanousd = self.elsewhere_share_nanousd = 0
+        self.next_nanousd = self.elsewhere_spent_nanousd = self.elsewhere_share_nanousd = self.unknown_nanousd = 0
         self.span = span
         self.unbooked_nanousd = self._unbooked()
         if self.share_nanousd is not None:
@@ -293,15 +303,19 @@ class Budgets:
         self._open.setdefault(term_ns, {})[hold] = None
         return hold
 
-    def settle(self, hold: Hold, cost_nanousd: int, ended_ns: int, seq: int = 0) -> None:
-        """The attempt has ended and cost so much; seq: the charge's place in the journal. A second time changes nothing."""
+    def settle(self, hold: Hold, cost_nanousd: int | None, ended_ns: int, seq: int = 0) -> None:
+        """The attempt has ended and cost so much, None: nobody knows. seq: the charge's place in the journal. A second time
+        changes nothing."""
         if hold.is_settled:
             return
         hold.is_settled = True
         self._release(hold)
         for account in hold.accounts:
             account.turn(ended_ns)
-            account.add(cost_nanousd, ended_ns, seq)
+            if cost_nanousd is None:
+                account.add_unknown(hold.nanousd, ended_ns)
+            else:
+                account.add(cost_nanousd, ended_ns, seq)
 
     def void(self, hold: Hold) -> None:
         """Nothing was dispatched."""

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -15,9 +15,9 @@ from router.ledger.address import Address
 from router.ledger.corrections import ENTRIES
 from router.ledger.database import Database, dicts
 from router.ledger.pruned import pruned_ns, read_pruned
-from router.ledger.rows import CHARGE_COLUMNS, EVENT_COLUMNS, SUMS
+from router.ledger.rows import CHARGE_COLUMNS, EVENT_COLUMNS, SUMS, closing_from_json
 from router.ledger.schema import reading
-from router.ledger.store import LedgerError
+from router.ledger.store import EventKind, LedgerError
 from router.ledger.workers import CORRECTION_COLUMNS, waiting_events
 
 CHARGE = ", ".join(CHARGE_COLUMNS)
@@ -87,7 +87,7 @@ class SumRow:
 class Story:
     """What the journal and the charges say of one request, each attempt after the other. prices: snapshots by id, as JSON.
     corrections: what a worker said of an attempt after it had been closed as lost. waiting: what workers have told and nobody has
-    booked yet."""
+    booked yet. service_tiers: by attempt, where it was billed under another than its provider's plain one."""
 
     request_id: str
     events: Sequence[dict[str, Any]]
@@ -95,6 +95,7 @@ class Story:
     prices: Mapping[str, str] = field(default_factory=dict)
     corrections: Sequence[dict[str, Any]] = ()
     waiting: Sequence[dict[str, Any]] = ()
+    service_tiers: Mapping[str, str] = field(default_factory=dict)
 
 
 # By key, and what of the cost is shares of leases.
@@ -205,10 +206,20 @@ class History:
             " ORDER BY number",
             attempts,
         )
-        return Story(request_id, events, charges, prices, corrections, waiting)
+        return Story(request_id, events, charges, prices, corrections, waiting, dict(_service_tiers(events)))
 
     def _dicts(self, sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         return dicts(self._database.execute(sql, parameters))
+
+
+def _service_tiers(events: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Of the attempts that have ended; charges have no column for it."""
+    for event in events:
+        if event["kind"] in (EventKind.CLOSED, EventKind.CORRECTED) and event["detail"] is not None:
+            with suppress(LookupError, TypeError, ValueError):  # what cannot be read the audit names
+                usage = closing_from_json(event["detail"], event["at_ns"]).end.usage
+                if usage.service_tier:
+                    yield event["subject"], usage.service_tier
 
 
 def _key(by: SumBy, value: Any) -> str:

@@ -20,11 +20,13 @@ from router.domain.usage import Usage, UsageSource
 from router.ledger.store import Event, EventKind, Lease, Opening, Terms
 
 FACTS = tuple(field.name for field in dataclasses.fields(AttemptFacts))
+# Of a charge: without what an opening alone says, for the usage has the service tier that counted.
+CHARGED_FACTS = tuple(name for name in FACTS if name != "service_tier")
 
 # Column of `charges` → attribute of Charge. `_value_`: drivers bind a plain str several
 # times faster than an enum, and `.value` is a descriptor of two calls.
 CHARGE = {
-    **{name: f"facts.{name}" for name in FACTS},
+    **{name: f"facts.{name}" for name in CHARGED_FACTS},
     "billing": "billing",
     "price_id": "price_id",
     "opened_ns": "opened_ns",
@@ -62,7 +64,8 @@ DETAILED_FACTS = tuple(name for name in FACTS if name not in NAMED_BY_THE_SUBJEC
 _detailed_facts = attrgetter(*DETAILED_FACTS)
 
 # A closed event's detail ends with the usage, a list of its own, and with whatever a charge has beyond its baseline. What of the
-# usage has no column (cache_write_hour_tokens) is there alone: it decides the cost, and nobody has asked for its sum.
+# usage has no column (cache_write_hour_tokens, service_tier) is there alone: it decides the cost, and nobody has asked for sums
+# by it.
 USAGE = tuple(field.name for field in dataclasses.fields(Usage))
 BEYOND_BASELINE = CHARGE_FIELDS[CHARGE_FIELDS.index("baseline_nanousd") + 1 :]
 _beyond = attrgetter(*BEYOND_BASELINE)
@@ -123,7 +126,7 @@ def charge_row(charge: Charge) -> tuple[Any, ...]:
 def charge_from_row(row: Mapping[str, Any]) -> Charge:
     """From a row by column; raises ValueError on a word that is none of ours."""
     return Charge(
-        facts=AttemptFacts(**{name: row[name] for name in FACTS}),
+        facts=AttemptFacts(**{name: row[name] for name in CHARGED_FACTS}),
         billing=row["billing"],
         price_id=row["price_id"],
         opened_ns=row["opened_ns"],

@@ -35,11 +35,12 @@ class Basis:
 
 
 def estimated_usage(facts: AttemptFacts) -> Usage:
-    """What was expected at dispatch, flagged as such."""
+    """What was expected at dispatch, under the service tier that was asked for, flagged as such."""
     return Usage(
         prompt_tokens=min(max(facts.prompt_tokens_estimate, 0), TOKENS_MAX),
         completion_tokens=min(max(facts.completion_tokens_estimate, 0), TOKENS_MAX),
         source=UsageSource.ESTIMATED,
+        service_tier=facts.service_tier,
     )
 
 
@@ -55,14 +56,15 @@ def believable_usage(end: AttemptEnd, facts: AttemptFacts) -> Usage:
         and 0 <= usage.audio_seconds <= AUDIO_SECONDS_MAX  # neither infinity nor what is not a number
     )
     if not can_be_true or (usage.source is UsageSource.MISSING and end.status is AttemptStatus.OK):
-        return estimated_usage(facts)
+        return replace(estimated_usage(facts), service_tier=usage.service_tier)
     if usage.provider_cost_nanousd is not None and not 0 <= usage.provider_cost_nanousd <= PROVIDER_COST_NANOUSD_MAX:
         return replace(usage, provider_cost_nanousd=None)
     return usage
 
 
-def metered_amount(price: MeteredPrice, usage: Usage, status: AttemptStatus) -> int:
-    """What a metered attempt cost, nano-dollars. A failure that made nothing is free: fees per request are for answers."""
+def metered_amount(price: MeteredPrice, usage: Usage, status: AttemptStatus) -> int | None:
+    """What a metered attempt cost, nano-dollars; None: not known. A failure that made nothing is free: fees per request are for
+    answers."""
     if status is AttemptStatus.FAILED and not (usage.prompt_tokens or usage.completion_tokens or usage.audio_seconds):
         return usage.provider_cost_nanousd or 0
     return metered_cost(price, usage)

@@ -1,47 +1,56 @@
 """What a metered attempt cost: price × usage, in whole numbers, rounded once.
 
 Usage comes in jeton's convention: cached tokens inside the prompt's, reasoning inside the completion's (`domain/usage.py`).
-An attempt without usage is estimated before it gets here; one without a price is unpriced, which is not zero.
+An attempt without usage is estimated before it gets here; one without a price is unpriced, which is not zero. So is one under
+a service tier for which its price has no rates: the plain ones would be wrong, by the factor of two or so that tiers differ by.
 """
 
 from decimal import Decimal
 
 from router.domain.usage import Usage
-from router.pricing.price import MeteredPrice, TokenRates
+from router.pricing.price import MeteredPrice, Tariff, TokenRates
 
 TOKENS_PER_RATE = 1_000_000
 NS_PER_HOUR = 3_600 * 10**9
 
 
-def metered_cost(price: MeteredPrice, usage: Usage) -> int:
-    """What the attempt cost, in nano-dollars: what the provider says it charged, else the list price of what was used.
+def metered_cost(price: MeteredPrice, usage: Usage) -> int | None:
+    """What the attempt cost, in nano-dollars: what the provider says it charged, else the list price of what was used; None: not
+    known.
 
     A provider's 0 is not believed (providers report it on streams that they invoice later); where it is true, the price says
-    so and the list cost is 0 as well. Raises ValueError as `list_cost` does.
+    so and the list cost is 0 as well. Raises ValueError as `tariff_cost` does.
     """
     reported = usage.provider_cost_nanousd
     return reported if reported is not None and reported > 0 else list_cost(price, usage)
 
 
-def list_cost(price: MeteredPrice, usage: Usage) -> int:
-    """Price × usage in nano-dollars, halves to even. Raises ValueError on counts that contradict themselves."""
-    millionths = tokens_millionths(rates_for(price, usage.prompt_tokens), usage)
+def list_cost(price: MeteredPrice, usage: Usage) -> int | None:
+    """Price × usage in nano-dollars, by the service tier of the usage; None where the price has no rates for that. Raises
+    ValueError as `tariff_cost` does."""
+    tariff = price.tariff(usage.service_tier)
+    return None if tariff is None else tariff_cost(tariff, usage)
+
+
+def tariff_cost(tariff: Tariff, usage: Usage) -> int:
+    """Tariff × usage in nano-dollars, halves to even. Raises ValueError on counts that contradict themselves."""
+    millionths = tokens_millionths(rates_for(tariff, usage.prompt_tokens), usage)
     if not usage.audio_seconds:
-        return price.request_nanousd + rounded(millionths, TOKENS_PER_RATE)
+        return tariff.request_nanousd + rounded(millionths, TOKENS_PER_RATE)
     audio_ns = int(
         Decimal(str(usage.audio_seconds)).scaleb(9)
     )  # the decimal the provider wrote, not its binary neighbour
     if audio_ns < 0:
         raise ValueError(f"{usage.audio_seconds} seconds of audio")
-    audio = audio_ns * price.audio_nanousd_per_hour * TOKENS_PER_RATE
+    audio = audio_ns * tariff.audio_nanousd_per_hour * TOKENS_PER_RATE
     # Over a common denominator, so that tokens and audio are rounded once.
-    return price.request_nanousd + rounded(millionths * NS_PER_HOUR + audio, TOKENS_PER_RATE * NS_PER_HOUR)
+    return tariff.request_nanousd + rounded(millionths * NS_PER_HOUR + audio, TOKENS_PER_RATE * NS_PER_HOUR)
 
 
-def rates_for(price: MeteredPrice, prompt_tokens: float) -> TokenRates:
+def rates_for(tariff: Tariff, prompt_tokens: float) -> TokenRates:
     """The rates of a whole request with a prompt of that length, cached tokens included."""
-    rates = price.rates
-    for tier in price.tiers:
+    rates = tariff.rates
+    for tier in tariff.tiers:
         if prompt_tokens <= tier.above_prompt_tokens:
             break
         rates = tier.rates

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from router.pricing.book import AnyRow, LeaseRow, PriceBook
+from router.pricing.book import AnyRow, LeaseRow, PriceBook, TokensRow
 from router.pricing.suspicion import Limits, Witnesses, same_figures, suspicions
 from router.pricing.tables.offer import Offer
 
@@ -88,10 +88,14 @@ def _entry(
         made = _ROW.validate_python(row)
         same_day = next((one for one in rows if one.first_day == made.first_day), None)
         for known in (same_day, in_force if made.first_day <= day else None):
-            if known is not None and _price(known) == _price(made):
+            if known is not None and _price(known, beside=made) == _price(made):
                 return Entry(offer.name, Outcome.UNCHANGED, row, in_force=known.first_day)
+        lost = _service_tiers(in_force) - _service_tiers(made)
+        if lost and not is_accepted:
+            names = ", ".join(sorted(lost))
+            reasons = [f"would lose the service tiers that the row in force has ({names}); write its successor by hand"]
         if same_day is not None:
-            reasons = [f"there is another row from {made.first_day} on in the price book; correct that one by hand"]
+            reasons += [f"there is another row from {made.first_day} on in the price book; correct that one by hand"]
     outcome = Outcome.QUARANTINED if reasons else Outcome.IMPORTED if in_force is None else Outcome.CHANGED
     return Entry(offer.name, outcome, row, tuple(reasons), first_day)
 
@@ -105,7 +109,17 @@ def _impossible(row: Mapping[str, Any]) -> list[str]:
     return []
 
 
-def _price(row: AnyRow) -> dict[str, Any]:
-    """What two rows have in common that cost the same, however they are written. A lease's GPU is a name, and no price."""
-    price = row.model_dump(exclude=_ABOUT | ({"gpu"} if isinstance(row, LeaseRow) else set()))
-    return {name: value for name, value in price.items() if value is not None}
+def _service_tiers(row: AnyRow | None) -> frozenset[str]:
+    return frozenset(row.service_tiers) if isinstance(row, TokensRow) else frozenset()
+
+
+def _price(row: AnyRow, beside: AnyRow | None = None) -> dict[str, Any]:
+    """What two rows have in common that cost the same, however they are written. A lease's GPU is a name, and no price.
+
+    beside: with no other service tiers than that one's; most tables tell none, and that is no change.
+    """
+    price = row.model_dump(exclude=_ABOUT | ({"gpu"} if isinstance(row, LeaseRow) else set()), exclude_none=True)
+    if beside is not None and "service_tiers" in price:
+        kept = _service_tiers(beside)
+        price["service_tiers"] = {name: one for name, one in price["service_tiers"].items() if name in kept}
+    return price

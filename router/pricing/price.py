@@ -56,14 +56,34 @@ class ContextTier:
 
 
 @dataclass(frozen=True, slots=True)
-class MeteredPrice:
-    """Paid by what is used. tiers: by context length, shortest first; none applies below the first."""
+class ServiceTier:
+    """What a provider takes for requests under a service tier of that name, instead of all that the price says itself."""
 
-    price_id: str
+    name: str
     rates: TokenRates
     tiers: tuple[ContextTier, ...] = ()
     request_nanousd: int = 0
     audio_nanousd_per_hour: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class MeteredPrice:
+    """Paid by what is used. tiers: by context length, shortest first; none applies below the first. service_tiers: those that
+    have rates of their own; under one that is not there, what is used has no price."""
+
+    price_id: str
+    rates: TokenRates
+    tiers: tuple[ContextTier, ...] = ()
+    request_nanousd: int = 0
+    audio_nanousd_per_hour: int = 0
+    service_tiers: tuple[ServiceTier, ...] = ()
+
+    def tariff(self, service_tier: str) -> "Tariff | None":
+        """What counts under that service tier, "" being the provider's plain one; None: it has no rates."""
+        if not service_tier:
+            return self
+        return next((one for one in self.service_tiers if one.name == service_tier), None)
+
+
+Tariff = MeteredPrice | ServiceTier
 Price = LeasedPrice | MeteredPrice

@@ -12,7 +12,7 @@ from router.pricing.cost import TOKENS_PER_RATE, rates_for
 from router.pricing.drift import Drift
 from router.pricing.forecast import Occupancy, Pace, occupancy, tpot_seconds, ttft_seconds
 from router.pricing.mix import CHAT
-from router.pricing.price import LeasedPrice, MeteredPrice, Price
+from router.pricing.price import LeasedPrice, MeteredPrice, Price, Tariff
 from router.pricing.profile import EngineProfile
 from router.pricing.shares import prompt_arithmetic_seconds, prompt_cost_seconds
 from router.pricing.standard import (
@@ -230,21 +230,21 @@ def quote(
 
 
 def metered_quote(
-    price: MeteredPrice,
+    tariff: Tariff,
     prompt_tokens: float,
     completion_tokens: float,
     cached_tokens: float = 0.0,
     audio_seconds: float = 0.0,
 ) -> Quote:
-    """Price × expected usage. The three bases are one: there is no bill but this."""
-    rates = rates_for(price, prompt_tokens)
+    """Tariff × expected usage. The three bases are one: there is no bill but this."""
+    rates = rates_for(tariff, prompt_tokens)
     tokens = (
         (prompt_tokens - cached_tokens) * rates.prompt
         + cached_tokens * rates.cached
         + completion_tokens * rates.completion
     )
-    audio = audio_seconds * price.audio_nanousd_per_hour / SECONDS_PER_HOUR
-    nanousd = round(tokens / TOKENS_PER_RATE + audio) + price.request_nanousd
+    audio = audio_seconds * tariff.audio_nanousd_per_hour / SECONDS_PER_HOUR
+    nanousd = round(tokens / TOKENS_PER_RATE + audio) + tariff.request_nanousd
     return Quote(nanousd, nanousd, nanousd)
 
 

@@ -12,10 +12,21 @@ from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails
 
 from router.domain.money import nanousd_from_usd
-from router.pricing.price import ContextTier, LeasedPrice, MeteredPrice, Purchase, TokenRates
+from router.domain.usage import PLAIN_SERVICE_TIERS, SERVICE_TIER_CHARACTERS_MAX
+from router.pricing.price import ContextTier, LeasedPrice, MeteredPrice, Purchase, ServiceTier, TokenRates
 
 HOURS_PER_YEAR = 8766  # of 365.25 days
 USD_MAX = 10**9
@@ -230,15 +241,38 @@ def _check_cached(prompt: Decimal | None, cached: Decimal | None, info: Validati
     )
 
 
-class TokensRow(Rates, Row):  # the bases in this order, so that Row's members are read first
-    """A provider's price list for one model: tokens by class, tiers by context length, a fee per request, input audio."""
+class TokenPrices(Rates):
+    """All that a provider takes for what is used of a model: tokens by class, tiers by context length, a fee per request, input
+    audio."""
 
-    kind: Literal["tokens"]
     tiers: tuple[TierRates, ...] = ()
     request_usd: Amount = Decimal(0)
     audio_usd_per_second: Amount | None = None
     audio_usd_per_minute: Amount | None = None
     audio_usd_per_hour: Amount | None = None
+
+    def usd_per_audio_hour(self) -> Decimal:
+        given = [(getattr(self, member), hours) for member, hours in AUDIO_HOURS.items()]
+        return sum((usd * hours for usd, hours in given if usd is not None), Decimal(0))
+
+    def context_tiers(self) -> tuple[ContextTier, ...]:
+        return tuple(ContextTier(tier.above_prompt_tokens, tier.token_rates()) for tier in self.tiers)
+
+
+ServiceTierName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=SERVICE_TIER_CHARACTERS_MAX)
+]
+
+
+class TokensRow(TokenPrices, Row):  # the bases in this order, so that Row's members are read first
+    """A provider's price list for one model.
+
+    service_tiers: what it takes instead for requests under a service tier of that name (`flex`, `priority`). Each states all that
+    the row itself states. What a request costs under a tier that is not there nobody knows.
+    """
+
+    kind: Literal["tokens"]
+    service_tiers: dict[ServiceTierName, TokenPrices] = {}  # last, so that its validator can see all others
 
     @field_validator(*RATE_KINDS)
     @classmethod
@@ -282,7 +316,7 @@ class TokensRow(Rates, Row):  # the bases in this order, so that Row's members a
     @model_validator(mode="after")
     def _is_not_free_by_accident(self) -> Self:
         figures = [getattr(rates, member) for rates in (self, *self.tiers) for member in RATE_KINDS]
-        if not (self.unusual_price_confirmed or any(figures) or self.request_usd or self._audio_usd_per_hour()):
+        if not (self.unusual_price_confirmed or any(figures) or self.request_usd or self.usd_per_audio_hour()):
             raise ValueError("every rate is 0; if it is free of charge, add `unusual_price_confirmed: true`")
         for tier in self.tiers:
             if not (self.unusual_price_confirmed or any(getattr(tier, member) for member in RATE_KINDS)):
@@ -292,18 +326,60 @@ class TokensRow(Rates, Row):  # the bases in this order, so that Row's members a
                 )
         return self
 
-    def _audio_usd_per_hour(self) -> Decimal:
-        given = [(getattr(self, member), hours) for member, hours in AUDIO_HOURS.items()]
-        return sum((usd * hours for usd, hours in given if usd is not None), Decimal(0))
+    @field_validator("service_tiers")
+    @classmethod
+    def _service_tiers_are_whole_and_usual(
+        cls, service_tiers: dict[str, TokenPrices], info: ValidationInfo
+    ) -> dict[str, TokenPrices]:
+        for name, prices in service_tiers.items():
+            if name in PLAIN_SERVICE_TIERS:
+                raise _mistake_at((name,), "is what the row itself is the price of; take it out")
+            if unsaid := _unsaid(info.data, prices):
+                missing = ", ".join(f"`{member}`" for member in unsaid)
+                raise _mistake_at((name,), f"says nothing of {missing}, which the row itself does; write it there, too")
+            # As a row of its own would have to be.
+            about = {"kind": "tokens", "from": date.min, "source": name}
+            about["unusual_price_confirmed"] = info.data.get("unusual_price_confirmed", False)
+            try:
+                TokensRow.model_validate(about | prices.model_dump(exclude_unset=True))
+            except ValidationError as error:
+                (first, *_) = error.errors(include_url=False)
+                raise _mistake_at((name, *first["loc"]), first["msg"].removeprefix("Value error, ")) from None
+        return service_tiers
 
     def snapshot(self, price_id: str) -> MeteredPrice:
         return MeteredPrice(
             price_id,
             rates=self.token_rates(),
-            tiers=tuple(ContextTier(tier.above_prompt_tokens, tier.token_rates()) for tier in self.tiers),
+            tiers=self.context_tiers(),
             request_nanousd=nanousd_from_usd(self.request_usd),
-            audio_nanousd_per_hour=nanousd_from_usd(self._audio_usd_per_hour()),
+            audio_nanousd_per_hour=nanousd_from_usd(self.usd_per_audio_hour()),
+            service_tiers=tuple(
+                ServiceTier(
+                    name,
+                    rates=prices.token_rates(),
+                    tiers=prices.context_tiers(),
+                    request_nanousd=nanousd_from_usd(prices.request_usd),
+                    audio_nanousd_per_hour=nanousd_from_usd(prices.usd_per_audio_hour()),
+                )
+                for name, prices in sorted(self.service_tiers.items())
+            ),
         )
+
+
+def _unsaid(row: Mapping[str, Any], prices: TokenPrices) -> list[str]:
+    """What a row states of its price, by the members read so far, and a service tier of it does not: neither the row's own figure
+    nor none would be right in silence."""
+    said = prices.model_fields_set
+    unsaid = [member for member in (*RATE_KINDS, "tiers", "request_usd") if row.get(member) and member not in said]
+    audio = [member for member in AUDIO_HOURS if row.get(member)]
+    return unsaid + (audio if said.isdisjoint(AUDIO_HOURS) else [])
+
+
+def _mistake_at(place: tuple[str | int, ...], message: str) -> ValidationError:
+    """A mistake below the member that is being read."""
+    details = InitErrorDetails(type="value_error", loc=place, input=None, ctx={"error": ValueError(message)})
+    return ValidationError.from_exception_data("", [details])
 
 
 AnyRow = Annotated[LeaseRow | OwnedRow | TokensRow, Field(discriminator="kind")]

@@ -71,11 +71,12 @@ def suspicions(offer: Offer, witnesses: Witnesses, in_force: AnyRow | None, limi
 
 
 def same_figures(one: Offer, other: Offer) -> bool:
-    return (one.kind, one.figures, one.tiers, one.gpus) == (other.kind, other.figures, other.tiers, other.gpus)
+    mine, theirs = ((it.kind, it.figures, it.tiers, it.service_tiers, it.gpus) for it in (one, other))
+    return mine == theirs
 
 
 def _rates(offer: Offer) -> Iterator[tuple[str, Decimal]]:
-    for rates in (offer.figures, *offer.tiers):
+    for rates in offer.parts:
         yield from ((name, usd) for name, usd in rates.items() if name != "above_prompt_tokens")
 
 
@@ -109,10 +110,14 @@ def _zeros(offer: Offer, witnesses: Witnesses) -> Iterator[str]:
         for name in (PROMPT, COMPLETION):
             if figures.get(name) and tier.get(name) == 0:
                 yield f"{name} is 0 above {tier['above_prompt_tokens']:f} prompt tokens where it is not below"
+    for service_tier, one in offer.service_tiers.items():
+        for name in (PROMPT, COMPLETION):
+            if figures.get(name) and any(part.get(name) == 0 for part in (one.figures, *one.tiers)):
+                yield f"{name} is 0 under the service tier {service_tier} where it is not else"
 
 
 def _out_of_proportion(offer: Offer) -> Iterator[str]:
-    for rates in (offer.figures, *offer.tiers):
+    for rates in offer.parts:
         prompt, completion = rates.get(PROMPT), rates.get(COMPLETION)
         if not prompt:
             continue

@@ -1,7 +1,7 @@
 """The most that one attempt can cost: what a budget holds for it until the real cost is known.
 
 On a metered backend this is a bound: price × the largest usage that the request and the backend allow. A provider that charges
-above its own list, and `best_of`, are all that can exceed it.
+above its own list, one that serves under a dearer service tier than it was asked for, and `best_of`, are all that can exceed it.
 
 On a leased one nothing bounds an attempt but its deadline, and a budget that held an hour of a GPU for every request would be
 of no use. It holds ALONE_FACTOR × what the attempt costs alone on the replica for its largest completion, where it pays for
@@ -13,7 +13,7 @@ overshoot.
 from math import ceil
 
 from router.pricing.cost import TOKENS_PER_RATE
-from router.pricing.price import MeteredPrice, TokenRates
+from router.pricing.price import Tariff, TokenRates
 from router.pricing.quote import Lease
 from router.pricing.standard import SECONDS_PER_HOUR
 
@@ -23,16 +23,14 @@ ALONE_FACTOR = 2
 HANDLING_SECONDS = 0.05
 
 
-def metered_worst_case(
-    price: MeteredPrice, prompt_tokens: int, completion_tokens: int, audio_seconds: float = 0.0
-) -> int:
+def metered_worst_case(tariff: Tariff, prompt_tokens: int, completion_tokens: int, audio_seconds: float = 0.0) -> int:
     """Nano-dollars, rounded up; all arguments at their largest. Each token at the dearest rate that it can meet."""
-    reachable = [price.rates, *(tier.rates for tier in price.tiers if prompt_tokens > tier.above_prompt_tokens)]
+    reachable = [tariff.rates, *(tier.rates for tier in tariff.tiers if prompt_tokens > tier.above_prompt_tokens)]
     tokens = prompt_tokens * max(map(_dearest_prompt, reachable)) + completion_tokens * max(
         rates.completion for rates in reachable
     )
-    audio = audio_seconds * price.audio_nanousd_per_hour / SECONDS_PER_HOUR
-    return -(-tokens // TOKENS_PER_RATE) + int(audio) + bool(audio) + price.request_nanousd
+    audio = audio_seconds * tariff.audio_nanousd_per_hour / SECONDS_PER_HOUR
+    return -(-tokens // TOKENS_PER_RATE) + int(audio) + bool(audio) + tariff.request_nanousd
 
 
 def leased_worst_case(

@@ -20,7 +20,7 @@ from router.selection.appraisal import Sight, appraise
 from router.selection.ask import NOTHING_CACHED, Ask
 from router.selection.eligibility import Fit, fit, why_too_long, why_unable
 from router.selection.lessons import Lessons
-from router.selection.refusal import refuse_for_now, refuse_tenant, refuse_too_long, refuse_unable
+from router.selection.refusal import refuse_for_now, refuse_service_tier, refuse_tenant, refuse_too_long, refuse_unable
 from router.selection.sample import by_chance, in_order_of_chance
 from router.selection.scope import Scope
 from router.selection.site import Seat, Site
@@ -90,8 +90,8 @@ class Finder:
         none, replicas that were ejected for their answers, and backends that answer too seldom, are candidates all the same: both
         are guesses, and with everybody out poor ones (panic). One that is down, cooling or refuses our key never is.
 
-        Raises BadRequest when nothing in scope can do what is needed, ContextTooLong when nothing is long enough,
-        RateLimited or Unavailable, with the smallest wait, when nothing is fit for now.
+        Raises BadRequest when nothing in scope can do what is needed or has a price for the service tier, ContextTooLong when
+        nothing is long enough, RateLimited or Unavailable, with the smallest wait, when nothing is fit for now.
 
         tenancy: the tenant's rules, where it has any. are_holds_wanted: give each candidate the most that it can cost, for
         `affordable.py` and `terms.py` to judge.
@@ -100,11 +100,13 @@ class Finder:
         able = self._able.get((scope.model, request.needs, tenant)) or self._assess(scope, request.needs, tenancy)
         fitting: list[Site] = []
         doubtful: list[Site] = []
-        exclusions = able.exclusions.copy()
+        sites, exclusions = able.sites, able.exclusions.copy()
+        if request.service_tier:
+            sites = _with_rates(sites, request.service_tier, exclusions)
         # What surely fits needs no closer look.
         completion_tokens = request.completion_tokens_max or 1
         tokens = request.prompt.tokens_estimate + completion_tokens
-        for site in able.sites:
+        for site in sites:
             if tokens <= site.context_tokens and completion_tokens <= site.completion_tokens_max:
                 fitting.append(site)
                 continue
@@ -145,7 +147,9 @@ class Finder:
             panicking = {seat.replica.id for _, seat in ejected}
             exclusions = [exclusion for exclusion in exclusions if exclusion.replica not in panicking]
         if not candidates:
-            raise _refusal(request, scope, able.sites, fitting + doubtful, exclusions, sight, tenancy)
+            if able.sites and not sites:
+                raise refuse_service_tier(request, able.sites)
+            raise _refusal(request, scope, sites, fitting + doubtful, exclusions, sight, tenancy)
         return candidates, exclusions
 
     def _assess(self, scope: Scope, needs: frozenset[Capability], tenancy: Tenancy | None) -> _Able:
@@ -176,6 +180,18 @@ class Finder:
         if site is None:
             self._sites[backend.name] = site = Site(backend, self._levels[backend.tier], price, self.lessons)
         return site
+
+
+def _with_rates(sites: Iterable[Site], service_tier: str, exclusions: list[Exclusion]) -> list[Site]:
+    """Those of which it is known what the request costs; the others go to the exclusions, as those without any price do."""
+    found: list[Site] = []
+    for site in sites:
+        if site.has_rates(service_tier):
+            found.append(site)
+        else:
+            why = f"its price has no rates for the service tier `{service_tier}`"
+            exclusions.append(Exclusion(site.backend.name, "", why))
+    return found
 
 
 def _admitted(

@@ -40,6 +40,7 @@ def explain(
             "choices": request.choices,
             "turns": request.prompt.turns,
             "is_streaming": request.is_streaming,
+            "service_tier": request.service_tier or None,
             "terms": _terms(request.terms),
         },
         "policy": decision.policy,

@@ -7,7 +7,6 @@ every other field five times as dear to read.)
 """
 
 from router.domain.decision import Candidate
-from router.pricing.price import MeteredPrice
 from router.pricing.quote import Lease, Outlook, metered_quote
 from router.selection.ask import Ask
 from router.selection.site import Site
@@ -96,8 +95,9 @@ class Prospect(Candidate):
 
     @property
     def list_nanousd_per_million(self) -> int:
-        price = self._offer[0].price
-        return price.rates.prompt + price.rates.completion
+        site, ask, _ = self._offer
+        rates = site.tariff(ask.request.service_tier).rates if site.lease is None else site.lease.rates
+        return rates.prompt + rates.completion
 
 
 class ColdProspect(Prospect):
@@ -130,7 +130,6 @@ class ColdProspect(Prospect):
 
 def metered_nanousd(site: Site, ask: Ask, cached_tokens: int) -> int:
     """Without what the network asks for."""
-    price = site.price
-    assert isinstance(price, MeteredPrice)
-    quote = metered_quote(price, ask.prompt_tokens, ask.completion_tokens, cached_tokens, ask.audio_seconds)
+    tariff = site.tariff(ask.request.service_tier)
+    quote = metered_quote(tariff, ask.prompt_tokens, ask.completion_tokens, cached_tokens, ask.audio_seconds)
     return quote.marginal_nanousd

@@ -6,7 +6,9 @@ from router.domain.decision import Exclusion
 from router.domain.fleet import UP, Backend, Health, HealthState, Snapshot
 from router.domain.request import Endpoint, InferenceRequest
 from router.errors import BadRequest, ContextTooLong, Forbidden, RateLimited, Refusal, Unavailable
+from router.pricing.quote import Lease
 from router.selection.eligibility import listed
+from router.selection.site import Site
 from router.selection.tenancy import Tenancy, why_not_for
 
 # The member that holds the prompt, for the refusal's `param`.
@@ -33,6 +35,20 @@ def refuse_tenant(request: InferenceRequest, backends: Iterable[Backend], tenanc
         f"Nothing that serves {request.model[:100]!r} and can do {listed(request.needs)} is open to this API key's tenant."
         f" {whys}.",
         param="model",
+    )
+
+
+def refuse_service_tier(request: InferenceRequest, sites: Iterable[Site]) -> Refusal:
+    """400: nobody knows what the request would cost under the service tier that it asks for; names those that have rates.
+
+    sites: metered, all of them.
+    """
+    prices = [site.price for site in sites if not isinstance(site.price, Lease)]
+    known = sorted({tier.name for price in prices for tier in price.service_tiers})
+    hint = f"Ask for {', '.join(known)}, or for none." if known else "Leave `service_tier` out."
+    return BadRequest(
+        f"What serves {request.model[:100]!r} has no price for the service tier {request.service_tier!r}. {hint}",
+        param="service_tier",
     )
 
 

@@ -10,7 +10,7 @@ from math import gcd
 from router.domain.fleet import UP, Backend, Health, Load, Replica, Scrape
 from router.domain.request import InferenceRequest
 from router.pricing.drift import Drift, Drifts
-from router.pricing.price import MeteredPrice, Purchase
+from router.pricing.price import MeteredPrice, Purchase, Tariff
 from router.pricing.quote import Lease, Outlook
 from router.pricing.worst_case import leased_worst_case, metered_worst_case
 from router.pricing.yields import Yield
@@ -145,7 +145,22 @@ class Site:
             return leased_worst_case(
                 self.price, most.prompt_tokens, most.completion_tokens, rtt_seconds, starting_seconds=starting
             )
-        return metered_worst_case(self.price, most.prompt_tokens, most.completion_tokens, most.audio_seconds)
+        tariff = self.tariff(request.service_tier)
+        return metered_worst_case(tariff, most.prompt_tokens, most.completion_tokens, most.audio_seconds)
+
+    def has_rates(self, service_tier: str) -> bool:
+        """Whether it is known what a request costs here that asks for that service tier; on a lease it asks for nothing."""
+        return isinstance(self.price, Lease) or self.price.tariff(service_tier) is not None
+
+    def tariff(self, service_tier: str) -> Tariff:
+        """Of one that is metered, and has rates."""
+        price = self.price
+        assert not isinstance(price, Lease)
+        if not service_tier:
+            return price
+        tariff = price.tariff(service_tier)
+        assert tariff is not None, "it was no candidate"
+        return tariff
 
 
 def _strides(count: int) -> tuple[int, ...]:

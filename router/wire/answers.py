@@ -10,7 +10,7 @@ from router.domain.usage import Usage
 from router.wire.error_body import told_fault, told_wait_seconds
 from router.wire.prompts import tokens_estimate
 from router.wire.streams import UNREAL_FINISHES, model_rename
-from router.wire.usage import read_usage
+from router.wire.usage import read_usage, told_service_tier
 
 # Endpoints whose answer may be plain text (`response_format` text, srt, vtt at some providers).
 TEXT_ANSWERS = frozenset({Endpoint.TRANSCRIPTIONS, Endpoint.TRANSLATIONS})
@@ -23,13 +23,14 @@ BROKEN_BYTES_MAX = 4 * 2**20
 class Answer(NamedTuple):
     """fault: "" when usable. usage: None when the backend said none that can be true; completion_tokens_estimate then
     stands in, from the length of what came, and is 0 where an unusable one has no text. wait_seconds: for how long an error asks
-    to be left alone, where it says so."""
+    to be left alone, where it says so. service_tier: as `told_service_tier` has it."""
 
     body: bytes
     fault: str
     usage: Usage | None
     completion_tokens_estimate: int
     wait_seconds: float | None = None
+    service_tier: str | None = None
 
 
 def read_answer(endpoint: Endpoint, body: bytes, *, model: str, context_tokens: int, choices: int) -> Answer:
@@ -43,17 +44,20 @@ def read_answer(endpoint: Endpoint, body: bytes, *, model: str, context_tokens: 
     if type(answer) is not dict:
         return Answer(body, "not_json", None, 0)
     usage = read_usage(endpoint, answer.get("usage"), context_tokens=context_tokens, choices=choices)
+    service_tier = told_service_tier(endpoint, answer)
     error = answer.get("error")
     if error is not None:
-        return Answer(body, told_fault(error, "error_body"), usage, _written_tokens(answer), told_wait_seconds(error))
+        fault, wait_seconds = told_fault(error, "error_body"), told_wait_seconds(error)
+        return Answer(body, fault, usage, _written_tokens(answer), wait_seconds, service_tier)
     if _is_aborted(answer):
-        return Answer(body, "aborted", usage, _written_tokens(answer))
+        return Answer(body, "aborted", usage, _written_tokens(answer), None, service_tier)
     if endpoint is Endpoint.TOKENIZE:
         usage = Usage(0, 0)  # nothing is generated and no prompt is run: the tokenizer's count is not usage
     rename = model_rename(body, model)
     if rename is not None:
         body = body.replace(*rename, 1)
-    return Answer(body, "", usage, 0 if usage is not None else tokens_estimate(_text(answer)))
+    estimate = 0 if usage is not None else tokens_estimate(_text(answer))
+    return Answer(body, "", usage, estimate, None, service_tier)
 
 
 def broken_answer(endpoint: Endpoint, body: bytes, fault: str) -> Answer:

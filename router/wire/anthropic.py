@@ -124,6 +124,7 @@ def chat_answer(body: bytes, *, model: str, created: int) -> bytes:
     texts: list[str] = []
     thoughts: list[str] = []
     calls: list[dict[str, Any]] = []
+    usage = message.get("usage")
     for block in message["content"]:
         kind = block["type"]
         if kind == "text":
@@ -140,7 +141,8 @@ def chat_answer(body: bytes, *, model: str, created: int) -> bytes:
         reasoning="".join(thoughts),
         calls=calls,
         finish_reason=FINISH_REASONS.get(message["stop_reason"], "stop"),
-        usage=chat_usage(message.get("usage")),
+        usage=chat_usage(usage),
+        service_tier=usage.get("service_tier") if type(usage) is dict else None,
     )
 
 
@@ -189,8 +191,9 @@ class MessagesTranslator:
             reason = payload["delta"].get("stop_reason")
             if reason is None:
                 return b""
-            usage = chat_usage(self._usage)
-            return chunks.finish(FINISH_REASONS.get(reason, "stop")) + (chunks.usage(usage) if usage else b"")
+            usage, service_tier = chat_usage(self._usage), self._usage.get("service_tier")
+            finish = chunks.finish(FINISH_REASONS.get(reason, "stop"))
+            return finish + (chunks.usage(usage, service_tier) if usage else b"")
         elif kind == "message_stop":
             return DONE
         elif kind == "error":

@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 
+from router.domain.usage import service_tier_named
+
 DONE = b"data: [DONE]\n\n"
 # By the stop reasons that Anthropic and Bedrock have in common.
 COMMON_FINISH_REASONS = {
@@ -45,6 +47,11 @@ def usage_member(
     return usage
 
 
+def service_tier_member(told: Any) -> dict[str, str]:
+    """By OpenAI's name, which has `default` where others have other words; nothing where nobody said."""
+    return {"service_tier": service_tier_named(told) or "default"} if type(told) is str else {}
+
+
 class ChunkWriter:
     """The chunks of one stream. created: Unix time, for the member of that name."""
 
@@ -76,8 +83,9 @@ class ChunkWriter:
     def finish(self, reason: str) -> bytes:
         return self._delta({}, reason)
 
-    def usage(self, usage: dict[str, Any]) -> bytes:
-        return self._event({"choices": [], "usage": usage})
+    def usage(self, usage: dict[str, Any], service_tier: str | None = None) -> bytes:
+        """service_tier: as of a whole answer."""
+        return self._event({"choices": [], **service_tier_member(service_tier), "usage": usage})
 
     def error(self, message: str, code: str) -> bytes:
         return (
@@ -108,8 +116,9 @@ def whole_answer(
     calls: list[dict[str, Any]],
     finish_reason: str,
     usage: dict[str, Any] | None,
+    service_tier: str | None = None,
 ) -> bytes:
-    """calls: as `call_member` makes them. usage: None where nobody said."""
+    """calls: as `call_member` makes them. usage: None where nobody said, and so is service_tier."""
     message: dict[str, Any] = {"role": "assistant", "content": text if text or not calls else None, "refusal": None}
     if reasoning:
         message["reasoning"] = reasoning
@@ -121,6 +130,7 @@ def whole_answer(
         "created": created,
         "model": model,
         "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason}],
+        **service_tier_member(service_tier),
     }
     return orjson.dumps(answer if usage is None else {**answer, "usage": usage})
 

@@ -145,7 +145,14 @@ def chat_answer(body: bytes, *, answer_id: str, model: str, created: int) -> byt
         calls=calls,
         finish_reason=FINISH_REASONS.get(reason, "stop"),
         usage=chat_usage(answer.get("usage")),
+        service_tier=_service_tier(answer),
     )
+
+
+def _service_tier(told: dict[str, Any]) -> str | None:
+    """Of a whole answer, or of a stream's metadata; None where it does not say."""
+    tier = told.get("serviceTier")
+    return tier.get("type") if type(tier) is dict else None
 
 
 class ConverseTranslator:
@@ -173,7 +180,7 @@ class ConverseTranslator:
             return self.exception(reason) if reason in BROKEN else chunks.finish(FINISH_REASONS.get(reason, "stop"))
         elif kind == "metadata":
             usage = chat_usage(payload.get("usage"))
-            return (chunks.usage(usage) if usage else b"") + DONE
+            return (chunks.usage(usage, _service_tier(payload)) if usage else b"") + DONE
         return b""
 
     def exception(self, kind: str) -> bytes:

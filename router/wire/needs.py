@@ -34,6 +34,7 @@ _RARE_MEMBERS: dict[str, tuple[Capability, tuple[Any, ...]]] = {
     "parallel_tool_calls": (Capability.SINGLE_TOOL_CALL, (True,)),
     "reasoning_effort": (Capability.REASONING_EFFORT, ()),
     "user": (Capability.USER, ()),
+    "service_tier": (Capability.EXTENSIONS, ("auto", "default")),
     "response_format": (Capability.CHAT, ()),  # looked at for its type
 }
 # Of these, those that a completion of plain text can have, too.

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from router.domain.immutable import immutable
 from router.domain.request import Capability, Endpoint, Prompt
+from router.domain.usage import SERVICE_TIER_CHARACTERS_MAX, service_tier_named
 from router.wire.constraints import CONSTRAINING, Constraints
 from router.wire.json_body import wrong_member
 from router.wire.media import MediaRules, media_hosts
@@ -56,6 +57,7 @@ class ParsedBody(NamedTuple):
     wants_usage: bool
     wants_continuous_usage: bool
     media_hosts: frozenset[str] = frozenset()
+    service_tier: str = ""
 
 
 def parse(endpoint: Endpoint, members: dict[str, Any], bounds: Bounds) -> ParsedBody:
@@ -88,6 +90,7 @@ def parse(endpoint: Endpoint, members: dict[str, Any], bounds: Bounds) -> Parsed
         wants_usage=wants_usage,
         wants_continuous_usage=wants_usage and bool(options and options.get("continuous_usage_stats")),
         media_hosts=media_hosts(members, bounds.media) if content.has_parts else frozenset(),
+        service_tier=_service_tier(members) if "service_tier" in members else "",
     )
 
 
@@ -99,6 +102,15 @@ def _choices(members: dict[str, Any], bounds: Bounds) -> int:
                 _integer(members, name, 0, LOGPROBS_MAX)
         _integer(members, "min_tokens", 0, bounds.completion_tokens_max)
     return _integer(members, "n", 1, bounds.choices_max) or 1
+
+
+def _service_tier(members: dict[str, Any]) -> str:
+    value = members["service_tier"]
+    if value is None:
+        return ""
+    if type(value) is not str or len(value) > SERVICE_TIER_CHARACTERS_MAX or not value.isprintable():
+        raise wrong_member("service_tier", "the name of a service tier, such as `auto`, `flex` or `priority`", value)
+    return service_tier_named(value)
 
 
 def _completion_tokens_max(endpoint: Endpoint, members: dict[str, Any], bounds: Bounds) -> int | None:

@@ -17,7 +17,7 @@ from router.domain.usage import Usage, UsageSource
 from router.wire.counting import Said, said_in_events
 from router.wire.error_body import told_fault, told_wait_seconds
 from router.wire.sse import event_data
-from router.wire.usage import read_usage
+from router.wire.usage import read_usage, told_service_tier
 
 FINISH_REASON = re.compile(rb'"finish_reason"\s*:\s*"')
 MODEL_MEMBER = re.compile(rb'"model"\s*:\s*"(?:[^"\\\\]|\\\\.)*"')
@@ -52,6 +52,7 @@ class CompletionStream:
         "_model",
         "_names",
         "_running_usage",
+        "_tier_event",
         "_usage_event",
         "_wants_continuous_usage",
         "_wants_usage",
@@ -95,6 +96,9 @@ class CompletionStream:
         self._cost_member = cost_member
         self._finished: set[int] = set()
         self._usage_event = b""
+        self._tier_event = (
+            b""  # the first, or the last with a finish reason: if any says a service tier, one of these two does
+        )
         self._running_usage: dict[int, bytes] = {}  # by choice, where there are several
         self._held = b""
         self._is_held_usage = False
@@ -125,11 +129,13 @@ class CompletionStream:
             return b""
         if self.events == 0:
             self._names = model_rename(event, self._model)
+            self._tier_event = event
         self.events += 1
         if self._names is not None:
             event = event.replace(self._names[0], self._names[1], 1)
         has_finish = FINISH_REASON.search(event) is not None
         if has_finish:
+            self._tier_event = event
             self._note_finishes(event)
         at = event.find(b'"usage"')
         if at >= 0:
@@ -148,6 +154,15 @@ class CompletionStream:
         found = self._sum_of_choices() if self._running_usage else _loads(self._usage_event).get("usage")
         source = UsageSource.PROVIDER if self.is_finished else UsageSource.RECOVERED
         return read_usage(self.endpoint, found, context_tokens=self.context_tokens, choices=self.choices, source=source)
+
+    def service_tier(self) -> str | None:
+        """As `told_service_tier` has it, by the last event that says."""
+        for event in (self._usage_event, self._tier_event):
+            if b'"service_tier"' in event:
+                told = told_service_tier(self.endpoint, _loads(event))
+                if told is not None:
+                    return told
+        return None
 
     def said(self) -> Said | None:
         """The texts of a stream without usage; None where they were not kept, or were too long for that."""
@@ -244,6 +259,7 @@ class EventedStream:
         "_finished",
         "_model",
         "_names",
+        "_service_tier",
         "_usage",
         "choices",
         "context_tokens",
@@ -265,6 +281,7 @@ class EventedStream:
         self._model = model
         self._names: tuple[bytes, bytes] | None = None
         self._finished = False
+        self._service_tier: str | None = None
         self._usage: dict[str, Any] = {}
 
     @property
@@ -305,12 +322,17 @@ class EventedStream:
             return None
         return read_usage(self.endpoint, self._usage, context_tokens=self.context_tokens, choices=1)
 
+    def service_tier(self) -> str | None:
+        """As of a `CompletionStream`."""
+        return self._service_tier
+
     def said(self) -> Said | None:
         """Not told: both APIs say their usage at the end, whatever is asked."""
         return None
 
     def _note(self, payload: dict[str, Any]) -> None:
         kind = payload.get("type")
+        self._note_service_tier(payload)
         if kind in ("error", "response.failed") or (kind is None and payload.get("error") is not None):
             error = _error_of(payload)
             self.fault, self.wait_seconds = told_fault(error, "error_event"), told_wait_seconds(error)
@@ -331,6 +353,15 @@ class EventedStream:
             self._finished = type(delta) is dict and delta.get("stop_reason") is not None
         elif kind == "message_stop":
             self.is_done = True
+
+    def _note_service_tier(self, payload: dict[str, Any]) -> None:
+        """An event has a response or the beginning of a message in it, or is the rest of a message."""
+        for inner in (payload.get("response"), payload.get("message"), payload):
+            if type(inner) is dict:
+                told = told_service_tier(self.endpoint, inner)
+                if told is not None:
+                    self._service_tier = told
+                return
 
 
 Stream = CompletionStream | EventedStream

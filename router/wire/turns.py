@@ -31,6 +31,7 @@ IDLE_VALUES: dict[str, tuple[Any, ...]] = {
     "frequency_penalty": (0,),
     "presence_penalty": (0,),
     "logit_bias": ({},),
+    "service_tier": ("auto", "default"),
 }
 IMAGE_TYPES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 TOOL_CHOICES = frozenset({"auto", "none", "required"})

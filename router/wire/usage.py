@@ -10,7 +10,7 @@ from typing import Any
 
 from router.domain.money import nanousd_from_usd
 from router.domain.request import Endpoint
-from router.domain.usage import Usage, UsageSource
+from router.domain.usage import Usage, UsageSource, service_tier_named
 
 
 def read_usage(
@@ -30,6 +30,16 @@ def read_usage(
     if found is None or not _is_possible(found, context_tokens, choices):
         return None
     return found
+
+
+def told_service_tier(endpoint: Endpoint, answer: dict[str, Any]) -> str | None:
+    """Under which service tier an answer, a chunk of it, or a response or message in an event says that it was served, "" for the
+    plain one; None where it does not say. OpenAI's stands beside the usage, Anthropic's inside."""
+    told = answer.get("service_tier")
+    if endpoint is Endpoint.MESSAGES:
+        usage = answer.get("usage")
+        told = usage.get("service_tier") if type(usage) is dict else None
+    return service_tier_named(told) if type(told) is str else None
 
 
 def _read_openai(usage: dict[str, Any], source: UsageSource) -> Usage | None:

@@ -64,6 +64,22 @@ async def test_a08_what_was_read_from_the_cache_and_written_to_it_is_priced_once
             )
 
 
+async def test_its_standard_tier_is_the_default_one_and_costs_the_plain_rates(tmp_path: Path) -> None:
+    async with claude(tmp_path) as jeton:
+        whole = await jeton.sdk.chat.completions.create(**BODY, service_tier="auto")
+        told = {"stream": True, "stream_options": {"include_usage": True}}
+        chunks = [chunk async for chunk in await jeton.sdk.chat.completions.create(**BODY, **told)]
+        native = await own_sdk(jeton).messages.create(**NATIVE, service_tier="standard_only")
+        assert (whole.service_tier, chunks[-1].service_tier, native.usage.service_tier) == (
+            "default",
+            "default",
+            "standard",
+        )
+        assert [row["cost_status"] for row in await jeton.charges()] == ["priced"] * 3
+        refused = await jeton.http.post("/v1/messages", json={**NATIVE, "service_tier": "priority"})
+        assert (refused.status_code, refused.json()["error"]["type"]) == (400, "invalid_request_error")
+
+
 async def test_tools_go_there_and_back(tmp_path: Path) -> None:
     async with claude(tmp_path) as jeton:
         await tools_go_there_and_back(jeton, BODY)

@@ -110,6 +110,25 @@ def test_tiers_are_written_as_the_book_reads_them() -> None:
             assert made["tiers"] == [tier | {"prompt_usd_per_million": 2, "completion_usd_per_million": 8}]
 
 
+def test_service_tiers_are_written_as_the_book_reads_them() -> None:
+    rates = {"prompt_usd_per_million": "0.5", "completion_usd_per_million": "2"}
+    tiers = [{"above_prompt_tokens": 200_000, **rates}]
+    row = {
+        "kind": "tokens",
+        "from": "2026-11-26",
+        "source": "x",
+        **rates,
+        "tiers": tiers,
+        "service_tiers": {"flex": {**rates, "tiers": tiers}, "priority": {**rates, "tiers": tiers}},
+    }
+    for text in (BLOCK, "prices:\n  a: [{kind: lease, from: 2026-01-01, usd_per_hour: 1, source: x}]\n"):
+        for name in ("a", "new"):
+            made = yaml.safe_load(added(text, [Addition(name, row)], TODAY))["prices"][name][-1]
+            assert list(made["service_tiers"]) == ["flex", "priority"]
+            assert made["service_tiers"]["flex"]["tiers"] == made["tiers"]
+            assert made["service_tiers"]["priority"]["completion_usd_per_million"] == 2
+
+
 def test_the_deployed_example_can_be_added_to() -> None:
     text = DEPLOYED.read_text()
     grown = added(text, [Addition("new", ROW), Addition("central-h100", ROW)], TODAY)

@@ -86,7 +86,7 @@ class Front:
     def answer(self, request: HttpRequest, answer: Answer) -> Answer:
         """The answer to an admitted request, put into the provider's words. Raises ApiError for a parameter that it does not
         know."""
-        return CloudAnswer(answer, has_usage=check_parameters(request.path, request.body, self.allowed))
+        return CloudAnswer(answer, check_parameters(request.path, request.body, self.allowed))
 
     def error_body(self, error: ApiError, path: str) -> bytes:
         return error.openai_body()

@@ -31,9 +31,11 @@ class Openrouter(Front):
     def answer(self, request: HttpRequest, answer: Answer) -> Answer:
         body = body_of(request) if request.body else {}
         refuse_members(body, ("n",))
-        has_usage = check_parameters(request.path, request.body, self.allowed)
+        asked = check_parameters(request.path, request.body, self.allowed)
         accounts = bool((body.get("usage") or {}).get("include"))
-        return CloudAnswer(_RouterAnswer(answer, accounts=accounts), has_usage=has_usage or accounts)
+        return CloudAnswer(
+            _RouterAnswer(answer, accounts=accounts), asked._replace(has_usage=asked.has_usage or accounts)
+        )
 
     def error_body(self, error: ApiError, path: str) -> bytes:
         metadata: dict[str, Any] = {}

@@ -72,8 +72,7 @@ class Vertex(Front):
         return moved(request, f"/v1{found[1]}")
 
     def answer(self, request: HttpRequest, answer: Answer) -> Answer:
-        has_usage = check_parameters(request.path, request.body)
-        return CloudAnswer(_BesideAnswer(answer), has_usage=has_usage)
+        return CloudAnswer(_BesideAnswer(answer), check_parameters(request.path, request.body))
 
     def error_body(self, error: ApiError, path: str) -> bytes:
         told: dict[str, Any] = {

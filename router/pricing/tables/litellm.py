@@ -1,8 +1,8 @@
 """LiteLLM's `model_prices_and_context_window.json`: a mapping of models, US dollars per token.
 
-Read: rates of text tokens with their tiers by context length, fees per query, and audio by the second. Left out, because jeton
-does not route it or a request does not tell it: images, video and speech, batch, flex and priority rates, audio tokens,
-reasoning tokens of another rate.
+Read: rates of text tokens with their tiers by context length, the same of the service tiers `flex` and `priority` where none of
+them is missing, fees per query, and audio by the second. Left out, because jeton does not route it or a request does not tell it:
+images, video and speech, batch rates, audio tokens, reasoning tokens of another rate.
 """
 
 import re
@@ -13,6 +13,7 @@ from typing import Any
 from router.pricing.tables.offer import (
     Members,
     Offer,
+    OfferedTier,
     TableRefused,
     amount,
     per_million,
@@ -30,6 +31,8 @@ RATES = {
     "cache_creation_input_token_cost_above_1hr": "cache_write_hour_usd_per_million",
     "output_cost_per_token": "completion_usd_per_million",
 }
+NOTHING = {"prompt_usd_per_million": Decimal(0), "completion_usd_per_million": Decimal(0)}
+SERVICE_TIERS = ("flex", "priority")
 TIER = re.compile(rf"({'|'.join(RATES)})_above_(\d+)k_tokens")
 
 
@@ -61,7 +64,7 @@ def _offer(key: str, entry: Mapping[str, Any]) -> Offer | None:
         figures["request_usd"] = rounded(amount(entry["input_cost_per_query"]))
     if not figures:
         return None
-    figures = {"prompt_usd_per_million": Decimal(0), "completion_usd_per_million": Decimal(0)} | figures
+    figures = NOTHING | figures
     return Offer(
         name=name,
         kind="tokens",
@@ -69,8 +72,21 @@ def _offer(key: str, entry: Mapping[str, Any]) -> Offer | None:
         seller=seller_of(provider),
         product=product_of(key),
         tiers=_tiers(entry, figures),
+        service_tiers=_service_tiers(entry) if mode in MAKES_TEXT else {},
         makes_text=mode in MAKES_TEXT,
     )
+
+
+def _service_tiers(entry: Mapping[str, Any]) -> dict[str, OfferedTier]:
+    """Those of which all is told that is told of the plain one: of one that lacks a rate, what is taken is not known."""
+    priced = [name for name, value in entry.items() if value is not None and (name in RATES or TIER.fullmatch(name))]
+    found = {}
+    for service_tier in SERVICE_TIERS:
+        own = {name: entry.get(f"{name}_{service_tier}") for name in priced}
+        if priced and None not in own.values():
+            figures = NOTHING | {ours: per_million(own[theirs]) for theirs, ours in RATES.items() if theirs in own}
+            found[service_tier] = OfferedTier(figures, _tiers(own, figures))
+    return found
 
 
 def _tiers(entry: Mapping[str, Any], base: Mapping[str, Decimal]) -> tuple[Mapping[str, Decimal], ...]:

@@ -44,11 +44,20 @@ class Members(dict[str, Any]):
 
 
 @dataclass(frozen=True, slots=True)
+class OfferedTier:
+    """What is taken under a service tier, in the place of an offer's own figures and tiers."""
+
+    figures: Figures
+    tiers: tuple[Figures, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Offer:
     """name: what the price is called in `prices.yaml`: `<seller>/<model>`, or `<cloud>/<instance type>/<region>` and `/spot`.
 
     kind: of its row, `tokens` or `lease`. figures: by the row's members, US dollars; one that is no amount (NaN, negative)
-    stands as the table has it. tiers: for longer prompts, each with `above_prompt_tokens`. product: what others sell as well,
+    stands as the table has it. tiers: for longer prompts, each with `above_prompt_tokens`. service_tiers: those that the table
+    tells whole. product: what others sell as well,
     a model without its seller or a GPU. first_day: where the table dates it; else the day of the import. faults: what its
     reader found wrong. makes_text: its completion tokens are made, and so cost something.
     """
@@ -59,6 +68,7 @@ class Offer:
     seller: str
     product: str
     tiers: tuple[Figures, ...] = ()
+    service_tiers: Mapping[str, OfferedTier] = field(default_factory=dict)
     purchase: str = "on_demand"
     gpu: str = ""
     gpus: int = 1
@@ -71,6 +81,12 @@ class Offer:
         """Who sells what: the same in every table."""
         return self.seller, self.product
 
+    @property
+    def parts(self) -> tuple[Figures, ...]:
+        """Every set of rates."""
+        inner = (part for tier in self.service_tiers.values() for part in (tier.figures, *tier.tiers))
+        return (self.figures, *self.tiers, *inner)
+
     def row(self, day: date, source: str) -> dict[str, Any]:
         """As a row of `prices.yaml`, dated `day` unless the table has a later date. Figures are exact decimal text."""
         first_day = max(day, self.first_day) if self.first_day is not None else day
@@ -79,16 +95,19 @@ class Offer:
             if self.purchase != "on_demand":
                 row["purchase"] = self.purchase
             row |= {"gpu": self.gpu, "gpus": self.gpus}
-        row |= {name: amount_text(usd) for name, usd in self.figures.items()}
-        if self.tiers:
-            row["tiers"] = [
-                {
-                    name: int(value) if name == "above_prompt_tokens" else amount_text(value)
-                    for name, value in tier.items()
-                }
-                for tier in self.tiers
-            ]
+        row |= _told(self.figures, self.tiers)
+        if self.service_tiers:
+            row["service_tiers"] = {name: _told(one.figures, one.tiers) for name, one in self.service_tiers.items()}
         return row | {"source": source}
+
+
+def _told(figures: Figures, tiers: Iterable[Figures]) -> dict[str, Any]:
+    told: dict[str, Any] = {name: amount_text(usd) for name, usd in figures.items()}
+    longer = [
+        {name: int(value) if name == "above_prompt_tokens" else amount_text(value) for name, value in tier.items()}
+        for tier in tiers
+    ]
+    return told | {"tiers": longer} if longer else told
 
 
 def seller_of(name: str) -> str:

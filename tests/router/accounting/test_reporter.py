@@ -9,13 +9,14 @@ import pytest
 from audited import assert_audit_is_clean
 from bookkeeping import CLOUD_PRICE, EDGE_PRICE, FLEET, LARGE, PRICES, PROFILES, SMALL, answered, facts
 from ledgers import Place
-from workers_at_work import AtWork, Clock, Keeping
+from workers_at_work import SILENCE_SECONDS, AtWork, Clock, Keeping
 
 from router.accounting.reporter import Reporter
 from router.domain.attempt import Charge, CostStatus
 from router.errors import Unavailable
 from router.ledger.journals import WorkerJournal
 from router.pricing.cost import list_cost
+from router.pricing.price import MeteredPrice, ServiceTier, TokenRates
 
 
 class Desk:
@@ -97,6 +98,42 @@ async def test_what_has_no_price_is_told_to_have_none(desk: Desk) -> None:
     charge = desk.reporter.close(one.attempt_id, answered(), desk.clock.now_ns)
     assert (charge.cost_status, charge.cost_nanousd) == (CostStatus.UNPRICED, None)
     assert await desk.charges() == {one.attempt_id: None}
+
+
+async def test_what_a_worker_tells_of_service_tiers_is_booked_so_by_the_accountant(desk: Desk) -> None:
+    assert isinstance(CLOUD_PRICE, MeteredPrice)
+    flex = ServiceTier("flex", TokenRates(1_000_000_000, 250_000_000, 1_000_000_000, 4_000_000_000))
+    price = replace(CLOUD_PRICE, price_id="tiered@2026-01-01#3", service_tiers=(flex,))
+    desk.reporter.set_fleet(FLEET, PRICES | {LARGE.name: price}, PROFILES, desk.clock.now_ns)
+    told = {}
+    for name, asked, served in (("a", "", ""), ("b", "", "flex"), ("c", "flex", "priority")):
+        one = facts(name, LARGE, service_tier=asked)
+        desk.reporter.open(one, LARGE, price, 100, 50, desk.clock.now_ns)
+        charge = desk.reporter.close(one.attempt_id, answered(service_tier=served), desk.clock.now_ns)
+        told[one.attempt_id] = charge.cost_nanousd
+    assert list(told.values()) == [600_000, 300_000, None]
+    assert await desk.charges() == told
+
+
+@pytest.mark.parametrize(("asked", "lost"), [("", 600_000), ("flex", 300_000), ("priority", None)])
+async def test_what_a_worker_taken_for_dead_tells_later_is_corrected_from_the_tier_it_asked_for(
+    desk: Desk, asked: str, lost: int | None
+) -> None:
+    assert isinstance(CLOUD_PRICE, MeteredPrice)
+    flex = ServiceTier("flex", TokenRates(1_000_000_000, 250_000_000, 1_000_000_000, 4_000_000_000))
+    price = replace(CLOUD_PRICE, price_id="tiered@2026-01-01#3", service_tiers=(flex,))
+    desk.reporter.set_fleet(FLEET, PRICES | {LARGE.name: price}, PROFILES, desk.clock.now_ns)
+    one = facts("r", LARGE, service_tier=asked)
+    desk.reporter.open(one, LARGE, price, 100, 50, desk.clock.now_ns)
+    assert await desk.charges() == {}
+    desk.clock.wait(2 * SILENCE_SECONDS)
+    await desk.keeping.book()
+    assert desk.place.rows("SELECT attempt_id, cost_nanousd, status FROM charges") == [(one.attempt_id, lost, "lost")]
+    desk.reporter.close(one.attempt_id, answered(service_tier="flex"), desk.clock.now_ns)
+    await desk.charges()
+    assert desk.place.rows("SELECT corrected_nanousd, cost_nanousd FROM corrections") == [
+        (300_000 - (lost or 0), 300_000)
+    ]
 
 
 async def test_a_full_journal_refuses_metered_attempts_and_lets_leased_ones_go_unrecorded(tmp_path: Path) -> None:

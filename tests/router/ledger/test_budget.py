@@ -185,6 +185,34 @@ def test_a_share_is_given_up_at_once_and_charges_come_out_of_it() -> None:
     assert account.free_nanousd == 65
 
 
+def test_a_cost_that_nobody_knows_counts_as_its_hold_until_the_period_is_over_whatever_the_ledger_says() -> None:
+    budgets, (day, month) = books(budget(), budget(5 * LIMIT, Period.MONTH))
+    hold = budgets.reserve((day, month), 60, NOON, TERM)
+    assert isinstance(hold, Hold)
+    budgets.settle(hold, None, NOON)
+    budgets.settle(hold, None, NOON)
+    day.listen()
+    day.learn(Spent(0, 0, 9), day.span)
+    allowance = budgets.allowance((day,), NOON)
+    assert (day.held_nanousd, day.spent_nanousd) == (0, 0)
+    assert (allowance.left_nanousd, allowance.unspent_nanousd) == (LIMIT - 60, LIMIT - 60)
+    tomorrow = NOON + DAY_NS
+    assert budgets.allowance((day,), tomorrow).left_nanousd == LIMIT
+    assert budgets.allowance((month,), tomorrow).left_nanousd == 5 * LIMIT - 60
+
+
+def test_a_share_keeps_what_counts_for_a_cost_that_nobody_knows() -> None:
+    budgets, (account,) = books(budget())
+    account.share_nanousd = 100
+    hold = budgets.reserve((account,), 60, NOON, TERM)
+    assert isinstance(hold, Hold)
+    budgets.settle(hold, None, NOON)
+    assert account.free_nanousd == 40
+    claim = account.claim(10)
+    assert (claim.share_nanousd, claim.spent_nanousd, claim.more_nanousd) == (70, 0, 0)
+    assert account.free_nanousd == 10
+
+
 class BudgetMachine(RuleBasedStateMachine):
     """Against a model that keeps every hold in a list. Charges stay within their holds here, as bounds do."""
 
@@ -207,9 +235,9 @@ class BudgetMachine(RuleBasedStateMachine):
     def settle(self, data: st.DataObject) -> None:
         if self.holds:
             hold = data.draw(st.sampled_from(self.holds))
-            cost = data.draw(st.integers(0, hold.nanousd))
+            cost = data.draw(st.none() | st.integers(0, hold.nanousd))
             if not hold.is_settled and hold.is_open:
-                self.charged.append((self.now, cost))
+                self.charged.append((self.now, hold.nanousd if cost is None else cost))
                 self.budgets.settle(hold, cost, self.now)
             self.budgets.settle(hold, 10**6, self.now) if hold.is_settled else None
 

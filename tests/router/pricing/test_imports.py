@@ -9,8 +9,9 @@ from price_tables import GENAI_PRICES, LITELLM, OPENROUTER, SKYPILOT, offers
 
 from router.pricing.book import PriceBook
 from router.pricing.imports import Entry, Outcome, plan
+from router.pricing.price import MeteredPrice
 from router.pricing.suspicion import Witnesses
-from router.pricing.tables.offer import Offer
+from router.pricing.tables.offer import Offer, OfferedTier
 
 TODAY = date(2026, 11, 26)
 EMPTY = PriceBook(prices={})
@@ -47,6 +48,41 @@ def test_every_row_that_is_imported_is_one_that_the_price_book_takes() -> None:
         made = PriceBook.model_validate({"prices": believed})
         for name in believed:
             made.in_force(name, TODAY)
+
+
+def test_service_tiers_that_no_table_tells_are_not_lost_with_a_change_that_it_tells() -> None:
+    tiers = {"flex": {"prompt_usd_per_million": "0.5", "completion_usd_per_million": "2"}}
+    (entry,) = planned(TEXT, book=book(row("2026-01-01", "1", service_tiers=tiers)))
+    assert (entry.outcome, entry.in_force) == (Outcome.UNCHANGED, date(2026, 1, 1))
+    dearer = book(row("2026-01-01", "0.9", service_tiers=tiers))
+    (entry,) = planned(TEXT, book=dearer)
+    assert entry.outcome is Outcome.QUARANTINED
+    assert entry.reasons == (
+        "would lose the service tiers that the row in force has (flex); write its successor by hand",
+    )
+    (entry,) = planned(TEXT, book=dearer, accept="s/m")
+    assert (entry.outcome, "service_tiers" in entry.row) == (Outcome.CHANGED, False)
+
+
+def test_service_tiers_that_a_table_tells_are_imported_and_changed_with_it() -> None:
+    flex = OfferedTier({"prompt_usd_per_million": Decimal("0.5"), "completion_usd_per_million": Decimal(2)})
+    told = replace(TEXT, service_tiers={"flex": flex})
+    (entry,) = planned(told)
+    assert entry.outcome is Outcome.IMPORTED
+    held = PriceBook.model_validate({"prices": {"s/m": [entry.row]}})
+    price = held.in_force("s/m", TODAY)
+    assert isinstance(price, MeteredPrice)
+    assert [tier.name for tier in price.service_tiers] == ["flex"]
+    (entry,) = planned(told, book=held)
+    assert entry.outcome is Outcome.UNCHANGED
+    dearer = OfferedTier({**flex.figures, "completion_usd_per_million": Decimal(3)})
+    later = date(2026, 11, 27)
+    (entry,) = planned(replace(told, service_tiers={"flex": dearer}), book=held, day=later)
+    assert (entry.outcome, entry.in_force) == (Outcome.CHANGED, TODAY)
+    (entry,) = planned(replace(told, service_tiers={"priority": dearer}), book=held, day=later)
+    assert entry.reasons == (
+        "would lose the service tiers that the row in force has (flex); write its successor by hand",
+    )
 
 
 def test_a_new_name_is_imported_as_of_the_day() -> None:

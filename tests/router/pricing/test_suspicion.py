@@ -10,7 +10,7 @@ from price_tables import GENAI_PRICES, LITELLM, OPENROUTER, SKYPILOT, TABLES, of
 
 from router.pricing.book import LeaseRow, PriceBook, TokensRow
 from router.pricing.suspicion import Limits, Witnesses, suspicions
-from router.pricing.tables.offer import Offer
+from router.pricing.tables.offer import Offer, OfferedTier
 from router.pricing.tables.reading import read_table
 
 # As `api_price_disagreements` of the data set lists them: provider, model.
@@ -135,6 +135,23 @@ def test_a_tier_is_judged_as_the_base_is() -> None:
     }
     (said,) = why(replace(TEXT, tiers=(tier,)))
     assert said == "a cached token (3) is dearer than an uncached one (2)"
+
+
+@pytest.mark.parametrize(
+    ("member", "usd", "says"),
+    [
+        ("prompt_usd_per_million", "NaN", "no number"),
+        ("prompt_usd_per_million", "30000", "times outside what is known"),
+        ("completion_usd_per_million", "0", "is 0 under the service tier flex where it is not else"),
+        ("completion_usd_per_million", "0.05", "cheaper than a tenth"),
+        ("cached_usd_per_million", "2", "dearer than an uncached one"),
+    ],
+)
+def test_a_service_tier_is_judged_as_the_base_is(member: str, usd: str, says: str) -> None:
+    figures = {"prompt_usd_per_million": Decimal(1), "completion_usd_per_million": Decimal(4)}
+    assert why(replace(TEXT, service_tiers={"flex": OfferedTier(figures)})) == []
+    wrong = OfferedTier(figures | {member: Decimal(usd)})
+    assert any(says in reason for reason in why(replace(TEXT, service_tiers={"flex": wrong})))
 
 
 def test_a_lease_is_judged_by_the_gpu() -> None:

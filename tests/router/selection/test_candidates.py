@@ -8,7 +8,7 @@ from router.domain.decision import Prediction
 from router.domain.fleet import UP, Health, HealthState, Load, Scrape
 from router.domain.request import Capability, Endpoint, PrefixMark
 from router.errors import BadRequest, ContextTooLong, RateLimited, Unavailable
-from router.pricing.price import TokenRates
+from router.pricing.price import ServiceTier, TokenRates
 from router.pricing.quote import IDLE_SCARCITY, Lease
 from router.selection.ask import (
     ANSWER_BYTES,
@@ -188,6 +188,56 @@ def test_f37_a_backend_without_a_price_is_no_candidate_and_not_a_free_one(fleet,
     fleet.prices.clear()
     with pytest.raises(Unavailable):
         fleet.find(ask())
+
+
+FLEX = ServiceTier("flex", TokenRates(200_000_000, 50_000_000, 200_000_000, 800_000_000))
+
+
+def test_a_price_without_rates_for_the_service_tier_is_no_price_and_a_lease_needs_none(fleet, ask) -> None:
+    fleet.prices["cloud-large"] = replace(fleet.prices["cloud-large"], service_tiers=(FLEX,))
+    candidates, exclusions = fleet.find(ask(service_tier="priority"), are_holds_wanted=True)
+    assert ids(candidates) == ALL - CLOUD
+    assert said(exclusions) == {"cloud-large": "its price has no rates for the service tier `priority`"}
+    assert ids(fleet.find(ask(service_tier="flex"))[0]) == ids(fleet.find(ask())[0]) == ALL
+
+
+@pytest.mark.parametrize(
+    ("tiers", "hint"), [((), "Leave `service_tier` out."), ((FLEX,), "Ask for flex, or for none.")]
+)
+def test_where_nobody_has_rates_for_the_service_tier_it_is_a_bad_request_that_says_so(fleet, ask, tiers, hint) -> None:
+    fleet.prices["cloud-large"] = replace(fleet.prices["cloud-large"], service_tiers=tiers)
+    fleet.scope = ("cloud-large",)
+    with pytest.raises(BadRequest) as refused:
+        fleet.find(ask(service_tier="priority"))
+    assert refused.value.param == "service_tier"
+    assert refused.value.message == f"What serves 'auto' has no price for the service tier 'priority'. {hint}"
+
+
+def test_the_quote_and_the_hold_are_of_the_service_tier_that_is_asked_for(fleet, ask) -> None:
+    fleet.prices["cloud-large"] = replace(fleet.prices["cloud-large"], service_tiers=(FLEX,))
+    own = replace(fleet.prices["cloud-large"], rates=FLEX.rates, service_tiers=())
+
+    def seen(**asked) -> list[int]:
+        candidates, _ = fleet.find(ask(completion_tokens_max=100, body_bytes=900, **asked), are_holds_wanted=True)
+        (one,) = [found for found in candidates if found.replica.id in CLOUD]
+        return [
+            one.marginal_nanousd,
+            one.allocated_nanousd,
+            one.standard_nanousd,
+            one.hold_nanousd,
+            one.list_nanousd_per_million,
+        ]
+
+    plain, flex = seen(), seen(service_tier="flex")
+    fleet.prices["cloud-large"] = own
+    assert seen() == flex
+    assert all(cheaper < dearer for cheaper, dearer in zip(flex, plain, strict=True))
+
+
+def test_a_finder_that_was_asked_for_a_service_tier_knows_the_plain_price_still(fleet, ask) -> None:
+    finder = fleet.finder()
+    for tier, found in (("", ALL), ("priority", ALL - CLOUD), ("", ALL)):
+        assert ids(fleet.find(ask(service_tier=tier), finder=finder)[0]) == found
 
 
 def test_a10_a_price_of_zero_is_quoted_as_zero(fleet, ask) -> None:

@@ -60,6 +60,29 @@ def test_tiers_by_the_length_of_the_prompt_are_whole_sets_of_rates() -> None:
     assert (tier["above_prompt_tokens"], tier["completion_usd_per_million"]) == (200_000, Decimal("22.5"))
 
 
+def test_service_tiers_are_read_where_all_of_them_is_told() -> None:
+    row = offer(LITELLM, "gemini/gemini-2.5-pro").row(TODAY, "a test")
+    assert row["service_tiers"]["flex"] == {
+        "prompt_usd_per_million": "0.625",
+        "completion_usd_per_million": "5",
+        "cached_usd_per_million": "0.125",
+        "tiers": [
+            {
+                "above_prompt_tokens": 200_000,
+                "prompt_usd_per_million": "1.25",
+                "cached_usd_per_million": "0.25",
+                "completion_usd_per_million": "7.5",
+            }
+        ],
+    }
+    assert row["service_tiers"]["priority"]["prompt_usd_per_million"] == "2.25"
+    document = json.loads(LITELLM.read_text())["gemini/gemini-2.5-pro"]
+    del document["output_cost_per_token_above_200k_tokens_flex"]
+    (one,) = read_table(json.dumps({"gemini/gemini-2.5-pro": document}))[1]
+    assert list(one.service_tiers) == ["priority"]
+    assert "service_tiers" not in offer(LITELLM, "openai/gpt-4.1").row(TODAY, "a test")
+
+
 def test_what_is_not_priced_by_tokens_has_its_own_unit() -> None:
     assert figures(LITELLM, "openai/whisper-1")["audio_usd_per_hour"] == "0.36"
     assert figures(LITELLM, "cohere/rerank-english-v3.0")["request_usd"] == "0.002"
