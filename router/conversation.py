@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, 
 from typing import Any
 
 from router.access.repeats import AnswerCopy, KeptAnswer
+from router.attempt import Attempt
 from router.connection import EXCHANGE_KEY, DirectCycle, response_head
 from router.dispatch.watchdog import NEVER, Deadline, Watchdog
 from router.errors import BadRequest, BodyTooLarge, ClientTooSlow, UnsupportedBody
@@ -34,7 +35,8 @@ class ClientGone(Exception):
 class Conversation:
     """headers: the request's, names in lower case; header_values: the same by name. has_started: a status was sent. is_gone: the
     client has left. copy: where set, what is sent is copied to it. outlast: where set, asked once the client leaves whether the
-    request's task goes on without it; what is sent then goes nowhere, but to the copy."""
+    request's task goes on without it; what is sent then goes nowhere, but to the copy. attempt: the last that was made at
+    answering it, for whoever has to tell what came of it; None before the first."""
 
     __slots__ = (
         "_exchange",
@@ -46,6 +48,7 @@ class Conversation:
         "_watchdog",
         "_watcher",
         "_write_seconds",
+        "attempt",
         "copy",
         "deadline_seconds",
         "has_started",
@@ -62,6 +65,7 @@ class Conversation:
         self.is_gone = False
         self.copy: AnswerCopy | None = None
         self.outlast: Callable[[], bool] | None = None
+        self.attempt: Attempt | None = None
         self.deadline_seconds = NEVER
         self._scope = scope
         self._receive = receive

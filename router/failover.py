@@ -111,6 +111,7 @@ class Failover:
                     continue
             attempt = self._open(work, choice, number=len(failures) + discarded + 1, hold=hold)
             attempt.earlier_nanousd = spent_nanousd
+            work.call.attempt = attempt
             probe = None
             if choice.acceptance is not None and _is_room_for_another(work, place, spent_nanousd_max):
                 probe = work.probe(choice.acceptance, choice.candidate.backend)

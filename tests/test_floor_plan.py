@@ -137,7 +137,7 @@ JOINTS = {
     "router.cohort": (),
     "router.connection": (WIRE, "router.config.server", "router.dispatch"),
     "router.server": ("router.config.server", "router.connection", "router.dispatch.outbox"),
-    "router.conversation": ("router.access", "router.dispatch", "router.connection"),
+    "router.conversation": ("router.access", "router.dispatch", "router.attempt", "router.connection"),
     "router.upload": (DOMAIN, WIRE, "router.conversation"),
     "router.accounting": (),  # how what happens to attempts becomes money, and is held against its journal
     "router.accounting.leases": (DOMAIN, PRICING, "router.ledger"),
