@@ -32,6 +32,7 @@ from router.ledger.budget import Hold
 from router.leftovers import Leftovers
 from router.parcels import parcel_for
 from router.recount import Recount
+from router.selection.acceptance import why_untested
 from router.selection.terms import ceiling_reached
 from router.shadows import Shadows
 from router.telemetry.metrics import Metrics
@@ -113,8 +114,10 @@ class Failover:
             attempt.earlier_nanousd = spent_nanousd
             work.call.attempt = attempt
             probe = None
-            if choice.acceptance is not None and _is_room_for_another(work, place, spent_nanousd_max):
-                probe = work.probe(choice.acceptance, choice.candidate.backend)
+            if choice.acceptance is not None and not why_untested(
+                work.request, work.decision.choices, place, spent_nanousd_max
+            ):
+                probe = Probe(choice.acceptance, work.body.parsed.members)
             try:
                 await attempt.durable()
                 await self._attempt(work, attempt, probe)
@@ -326,20 +329,6 @@ def _cost_nanousd_max(attempt: Attempt) -> int:
     is_metered = attempt.candidate.backend.pool.billing is Billing.METERED
     is_told = charge.usage_source is UsageSource.PROVIDER
     return charge.cost_nanousd if is_told or not is_metered else attempt.candidate.hold_nanousd
-
-
-def _is_room_for_another(work: Work, place: int, spent_nanousd_max: int) -> bool:
-    """Whether a choice whose answer may be written off leaves anybody to hand over to. Under a price ceiling that is another
-    backend, and there is money for both at their worst: else the client gets the answer that there is."""
-    choices, ceiling_nanousd = work.decision.choices, work.request.terms.cost_nanousd_max
-    if ceiling_nanousd is None:
-        return place + 1 < len(choices)
-    candidate = choices[place].candidate
-    left_nanousd = ceiling_nanousd - spent_nanousd_max - candidate.hold_nanousd
-    return any(
-        later.candidate.hold_nanousd <= left_nanousd and later.candidate.backend.name != candidate.backend.name
-        for later in choices[place + 1 :]
-    )
 
 
 def _refusal_for(failures: Sequence[AttemptFailed]) -> Refusal:

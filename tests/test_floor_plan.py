@@ -258,6 +258,7 @@ JOINTS = {
         "router.dispatch",
         "router.fleet.state",
         "router.ledger.budget",
+        "router.selection.acceptance",
         "router.selection.terms",
         "router.telemetry.metrics",
         "router.attempt",
