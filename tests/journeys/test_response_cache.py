@@ -1,8 +1,10 @@
 """The response cache in the whole of jeton: what is served from it, to whom, and what the books say of it."""
 
 import asyncio
+import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from whole_app import PEPPER, WholeApp, running
 
 from router.__main__ import main
 from router.access.keys import api_key_hash, new_api_key
+from router.ledger.budget import Account
+from router.selection.holdout import Holdout
 
 PATH = "/v1/chat/completions"
 COLD: dict[str, Any] = {"model": "small-model", "messages": HELLO, "temperature": 0, "max_tokens": 20}
@@ -269,6 +273,112 @@ async def test_a_follower_that_leaves_takes_nothing_from_the_leader(silent: tupl
     assert (answer.status_code, said(answer)) == (200, "miss")
     assert len(backend.heads) == 1
     assert jeton.app._cache.flights == 0
+
+
+def budgeted(**more: Any) -> Callable[[dict[str, Any]], None]:
+    """A dollar in all. more: of the budget."""
+
+    def change(config: dict[str, Any]) -> None:
+        cached(config)
+        config["tenants"][0]["budgets"] = [{"usd": "1", "per": "total", **more}]
+
+    return change
+
+
+@contextlib.contextmanager
+def used_up(jeton: WholeApp, ratio: float = 1.0) -> Iterator[Account]:
+    """As if so much of the budget had been spent, which the books do not have."""
+    (account,) = jeton.app._bursar.of("tests", "tests")
+    really_nanousd, account.spent_nanousd = account.spent_nanousd, round(ratio * 10**9)
+    try:
+        yield account
+    finally:
+        account.spent_nanousd = really_nanousd
+
+
+async def test_who_has_no_money_left_is_told_what_is_known_and_nothing_else(tmp_path: Path) -> None:
+    async with running(tmp_path, budgeted()) as jeton:
+        first = await ask(jeton)
+        await jeton.charges()
+        with used_up(jeton) as account:
+            again = await ask(jeton)
+            assert (again.status_code, said(again), again.content) == (200, "hit", first.content)
+            assert (again.headers["x-jeton-cost-usd"], again.headers["x-jeton-backend"]) == ("0.000000000", "small")
+            for other in ({"max_tokens": 19}, {"temperature": 0.7}, {"stream": True}):
+                refused = await ask(jeton, {**COLD, **other})
+                assert (refused.status_code, refused.json()["error"]["code"]) == (429, "budget_exceeded")
+                assert said(refused) == ""
+            for directive in ("no-cache", "no-store"):
+                assert (await ask(jeton, cache_control=directive)).status_code == 429
+            assert (account.spent_nanousd, account.held_nanousd) == (10**9, 0)
+        assert asked(jeton) == 1
+        _, served = await jeton.charges()
+        assert (served["backend"], served["cost_nanousd"]) == ("cache", 0)
+        assert (await sums(jeton, "jeton_cache_requests_total", "result"))["miss",] == 1, "who is refused has not asked"
+
+
+async def test_without_money_a_limit_of_requests_still_holds(tmp_path: Path) -> None:
+    def change(config: dict[str, Any]) -> None:
+        budgeted()(config)
+        config["tenants"][0]["requests_per_minute"] = 2
+
+    async with running(tmp_path, change) as jeton:
+        await ask(jeton)
+        with used_up(jeton):
+            assert said(await ask(jeton)) == "hit"
+            refused = await ask(jeton)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+
+
+async def test_without_money_the_answer_is_that_to_which_the_budget_had_degraded(tmp_path: Path) -> None:
+    def change(config: dict[str, Any]) -> None:
+        budgeted(degrade={"at_ratio": 0.5, "tiers": ["small"]})(config)
+        config["policy"] = {"name": "always_large"}
+
+    async with running(tmp_path, change) as jeton:
+        body = {**COLD, "model": "anything"}
+        large = await ask(jeton, body)
+        with used_up(jeton, 0.6):
+            small = await ask(jeton, body)
+        with used_up(jeton):
+            again = await ask(jeton, body)
+        assert [one.headers["x-jeton-backend"] for one in (large, small, again)] == ["large", "small", "small"]
+        assert [said(one) for one in (large, small, again)] == ["miss", "miss", "hit"]
+
+
+async def test_without_money_nobody_is_held_out_from_what_is_known(tmp_path: Path) -> None:
+    async with running(tmp_path, budgeted()) as jeton:
+        body = {**COLD, "model": "auto"}
+        first = await ask(jeton, body)
+        pipeline = jeton.app._pipeline
+        pipeline.deployment = replace(pipeline.deployment, holdout=Holdout("large", 1.0))
+        with used_up(jeton):
+            again = await ask(jeton, body)
+        assert (said(again), again.content) == ("hit", first.content)
+        assert said(await ask(jeton, body)) == "", "with money it is dispatched, and measures"
+
+
+@pytest.mark.parametrize("is_answered", [True, False])
+async def test_without_money_an_answer_that_is_being_made_is_waited_for(tmp_path: Path, is_answered: bool) -> None:
+    async with scripted_backend() as backend:
+        backend.answer = json_answer(completion("stop" if is_answered else None))
+        backend.speaks.clear()
+
+        def change(config: dict[str, Any]) -> None:
+            budgeted()(config)
+            backend.at(0)(config)
+
+        async with running(tmp_path, change) as jeton:
+            leading = asyncio.create_task(ask(jeton))
+            await jeton.until(lambda: len(backend.heads) == 1, seconds=15)
+            with used_up(jeton):
+                following = asyncio.create_task(ask(jeton))
+                await jeton.until(lambda: jeton.app._cache.waiting == 1, seconds=15)
+                backend.speaks.set()
+                answer = await following
+            assert (answer.status_code, said(answer)) == ((200, "shared") if is_answered else (429, ""))
+            assert (await leading).status_code == 200
+            assert len(backend.heads) == 1
 
 
 def completion(finish: Any) -> bytes:
