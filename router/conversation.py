@@ -34,8 +34,9 @@ class ClientGone(Exception):
 
 class Conversation:
     """headers: the request's, names in lower case; header_values: the same by name. has_started: a status was sent. is_gone: the
-    client has left. copy: where set, what is sent is copied to it. outlast: where set, asked once the client leaves whether the
-    request's task goes on without it; what is sent then goes nowhere, but to the copy. attempt: the last that was made at
+    client has left. copy: where set, what is sent is copied to it. is_awaited: where set, whether others wait for the same
+    answer: while they do, the request's task goes on without its client. outlast: where set, asked once nobody waits whether it
+    goes on all the same; what is sent to a client that has left goes nowhere, but to the copy. attempt: the last that was made at
     answering it, for whoever has to tell what came of it; None before the first."""
 
     __slots__ = (
@@ -54,6 +55,7 @@ class Conversation:
         "has_started",
         "header_values",
         "headers",
+        "is_awaited",
         "is_gone",
         "outlast",
     )
@@ -64,6 +66,7 @@ class Conversation:
         self.has_started = False
         self.is_gone = False
         self.copy: AnswerCopy | None = None
+        self.is_awaited: Callable[[], bool] | None = None
         self.outlast: Callable[[], bool] | None = None
         self.attempt: Attempt | None = None
         self.deadline_seconds = NEVER
@@ -87,6 +90,11 @@ class Conversation:
     def address(self) -> str:
         client = self._scope.get("client")
         return client[0] if client else ""
+
+    @property
+    def is_deserted(self) -> bool:
+        """The client has left, and nobody else waits for its answer."""
+        return self.is_gone and (self.is_awaited is None or not self.is_awaited())
 
     def header(self, name: bytes) -> bytes | None:
         """The header's value, None where absent; the last of several."""
@@ -278,6 +286,12 @@ class Conversation:
         if self._is_finished or self.is_gone or self._task is None:
             return
         self.is_gone = True
+        self.end_if_deserted()
+
+    def end_if_deserted(self) -> None:
+        """Cancel the request's task where nobody waits for it any more, and it is not to outlast that."""
+        if self._is_finished or self._task is None or not self.is_deserted:
+            return
         if self.outlast is None or not self.outlast():
             self._task.cancel()
 

@@ -130,7 +130,7 @@ class Failover:
                     self._record(work, attempt, attempt.charge)
                 spent_nanousd = attempt.request_nanousd
                 spent_nanousd_max += _cost_nanousd_max(attempt)
-                if work.call.is_gone:  # nobody waits for a better one
+                if work.call.is_deserted:  # nobody waits for a better one
                     raise ClientGone from None
             except AttemptFailed as failure:
                 self._record(work, attempt, attempt.fail(failure))
@@ -139,7 +139,7 @@ class Failover:
                 say("attempt failed", **_facts_for_log(attempt), fault=failure.fault, detail=failure.refusal.detail)
                 if (
                     work.call.has_started
-                    or work.call.is_gone
+                    or work.call.is_deserted
                     or not (failure.is_retryable and work.body.can_be_sent_again)
                 ):
                     raise failure.refusal from None
@@ -187,7 +187,7 @@ class Failover:
             else:
                 await deliver_answer(work, attempt, exchange, parcel, probe, self._cohort)
         except asyncio.CancelledError:
-            if attempt not in self._given_up or work.call.is_gone or work.deadline.has_passed:
+            if attempt not in self._given_up or work.call.is_deserted or work.deadline.has_passed:
                 raise
             task.uncancel()
             raise AttemptFailed.leaving(has_begun=work.call.has_started) from None
@@ -200,6 +200,8 @@ class Failover:
 
     def _read_on(self, work: Work, attempt: Attempt) -> bool:
         """The client has left what is billed to its end: wait for that, for what it used, unless too many are waited for."""
+        if attempt.outlasts_client:
+            return True
         bounds = work.deployment.read_on
         if self._reading_on >= bounds.at_once_max:
             return False

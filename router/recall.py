@@ -6,6 +6,7 @@ client was served, while no provider's totals move, and what the baseline would 
 dispatched, for they measure. Whoever has no money left may still be told what is known, for it costs nothing.
 """
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from router.accounting.accountant import Accountant
 from router.cache.answer import StoredAnswer
 from router.cache.key import TELLING_HEADERS, Served, answer_key, is_deterministic
 from router.cache.responses import ResponseCache, Tape
-from router.conversation import Conversation, Header
+from router.conversation import ClientGone, Conversation, Header
 from router.domain.attempt import AttemptEnd, AttemptFacts, AttemptStatus, Charge
 from router.domain.decision import Decision
 from router.domain.fleet import CACHE, Backend, Billing, EngineKind, Pool, PoolKind
@@ -22,7 +23,7 @@ from router.domain.money import usd_text
 from router.domain.periods import HOLDOUT_REASON
 from router.domain.request import InferenceRequest
 from router.domain.usage import Usage, UsageSource
-from router.errors import Unavailable
+from router.errors import BudgetRefusal, PriceCeiling, Unavailable
 from router.pricing.price import MeteredPrice, TokenRates
 from router.telemetry.metrics import Metrics
 from router.wire.answers import is_complete
@@ -42,6 +43,9 @@ COST_USD = (b"x-jeton-cost-usd", usd_text(0).encode())
 # What the recorded request cost, in its stream's last usage chunk; inside JSON strings quotes are escaped, so it is nothing else.
 COST_MEMBER = re.compile(rb'"jeton_cost"\s*:\s*\{[^{}]*\}')
 NO_COST = b'"jeton_cost":{"usd":0.000000000,"nanousd":0,"basis":"metered","usage_source":"%b"}'
+
+# How a request ends through nobody's fault but its own: whoever waits for the same answer may have more time, or money.
+LEADERS_OWN = (asyncio.CancelledError, ClientGone, BudgetRefusal, PriceCeiling)
 
 Dispatch = Callable[[Tape | None], Awaitable[None]]
 
@@ -106,8 +110,18 @@ class Recall:
             return
         label = BYPASS if is_fresh_wanted else MISS
         self._metrics.cache_asked(label)
+        call = wanted.call
         with cache.taping(key, served, cache_header(label), leads=not is_fresh_wanted) as tape:
-            await dispatch(tape)
+            call.is_awaited = lambda: tape.is_followed
+            tape.watch(call.end_if_deserted)
+            try:
+                await dispatch(tape)
+            except LEADERS_OWN:
+                tape.leave()
+                raise
+            finally:
+                tape.watch(None)
+                call.is_awaited = None
 
     async def tell(self, wanted: Wanted) -> bool:
         """Answer it from what is known, where it `may_know`, or is just being made for another; False where that is nothing, and

@@ -38,7 +38,7 @@ class Work(NamedTuple):
 
     def why_cut_short(self, error: BaseException) -> str:
         """The fault of an attempt that ended through no fault of the backend's."""
-        if self.call.is_gone:
+        if self.call.is_deserted:
             return "client_gone"
         if self.deadline.has_passed:
             return "deadline"
