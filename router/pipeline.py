@@ -25,13 +25,20 @@ from router.dispatch.watchdog import Deadline, Watchdog
 from router.domain.budget import LIMIT_NANOUSD_MAX
 from router.domain.decision import Choice, Decision, Policy, Prediction
 from router.domain.request import GENERATING, NO_TERMS, Endpoint, InferenceRequest
-from router.errors import BackendTimedOut, BudgetExceeded, DeadlinePassed, Unauthenticated
+from router.errors import (
+    BackendTimedOut,
+    BudgetExceeded,
+    DeadlinePassed,
+    DeadlineUnreachable,
+    PriceCeiling,
+    Unauthenticated,
+)
 from router.failover import Failover
 from router.fleet.state import Fleet
 from router.intake import Body, Repeat, check_hosts, inference_request, read_body
 from router.ledger.budget import Account
 from router.recall import Recall, Wanted
-from router.selection.affordable import affordable
+from router.selection.affordable import Affordable, affordable
 from router.selection.terms import DEADLINE_HEADER, refuse_in_a_rush, within_terms
 from router.telemetry.metrics import Metrics
 from router.wire.json_body import encode_object
@@ -217,17 +224,50 @@ class Pipeline:
         is_free: nothing will be dispatched, so budgets steer as they did but refuse nobody, and nobody is held out or turned
         away in a rush.
         """
-        scope = deployment.scopes.resolve(request.model, identity.models)
+        try:
+            allowed = self._allowed(request, identity, deployment, prediction, accounts, is_free, takes_doubtful=False)
+        except (PriceCeiling, DeadlineUnreachable, BudgetExceeded) as refusal:
+            try:
+                allowed = self._allowed(
+                    request, identity, deployment, prediction, accounts, is_free, takes_doubtful=True
+                )
+            except (PriceCeiling, DeadlineUnreachable, BudgetExceeded):
+                raise refusal from None
+        candidates, exclusions, is_degraded = allowed
+        named = deployment.policies.pick(identity.tenant, request.model, self._clock.now_ns())
+        choices: Sequence[Choice] = named.policy.rank(request, candidates)
+        if is_free:
+            return Decision(named.name, choices, exclusions, prediction, deployment.baseline, is_degraded)
+        choices = deployment.holdout.apply(request, choices)
+        shedding = deployment.shedding
+        if choices[0].candidate.ttft_seconds > shedding.limit_seconds(request.terms.criticality):  # hardly ever
+            refuse_in_a_rush(request, candidates, shedding)
+        return Decision(named.name, choices, exclusions, prediction, deployment.baseline, is_degraded)
+
+    def _allowed(
+        self,
+        request: InferenceRequest,
+        identity: Identity,
+        deployment: Deployment,
+        prediction: Prediction | None,
+        accounts: Sequence[Account],
+        is_free: bool,
+        *,
+        takes_doubtful: bool,
+    ) -> Affordable:
+        """The candidates that the request's terms and the budgets leave, at least one. takes_doubtful: of those, too, that are
+        asked only where nobody else can be."""
         fleet = self._fleet
         candidates, exclusions = deployment.finder.find(
             request,
-            scope,
+            deployment.scopes.resolve(request.model, identity.models),
             fleet.snapshot,
             fleet.all_loads,
             prediction,
             fleet.clock(),
             tenancy=deployment.tenancies.get(identity.tenant),
             are_holds_wanted=bool(accounts) or request.terms.cost_nanousd_max is not None,
+            takes_doubtful=takes_doubtful,
         )
         is_degraded = False
         if request.terms is not NO_TERMS:
@@ -241,12 +281,4 @@ class Pipeline:
                 candidates, allowance, self._clock.now_ns(), request.endpoint
             )
             exclusions += unaffordable
-        named = deployment.policies.pick(identity.tenant, request.model, self._clock.now_ns())
-        choices: Sequence[Choice] = named.policy.rank(request, candidates)
-        if is_free:
-            return Decision(named.name, choices, exclusions, prediction, deployment.baseline, is_degraded)
-        choices = deployment.holdout.apply(request, choices)
-        shedding = deployment.shedding
-        if choices[0].candidate.ttft_seconds > shedding.limit_seconds(request.terms.criticality):  # hardly ever
-            refuse_in_a_rush(request, candidates, shedding)
-        return Decision(named.name, choices, exclusions, prediction, deployment.baseline, is_degraded)
+        return Affordable(candidates, exclusions, is_degraded)
