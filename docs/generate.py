@@ -34,14 +34,14 @@ ASKED: Mapping[str, str] = {
 }
 HEADERS: Mapping[str, str] = {
     "x-jeton-attempts": "how many replicas were tried",
-    "x-jeton-backend": "the backend that answered",
+    "x-jeton-backend": "the backend that answered; of an error, the last that was asked",
     "x-jeton-cache": "what the response cache had: `hit`, `shared` (of an identical request under way), `miss` or `bypass`",
     "x-jeton-cost-usd": "what the request cost, in US dollars; not on streams, whose headers go out before that is known, nor "
     "where its tokens are counted after it",
-    "x-jeton-model": "the model that answered, by its name in the configuration",
+    "x-jeton-model": "that backend's model, by its name in the configuration",
     "x-jeton-policy": "the policy that chose",
     "x-jeton-reason": "why, in the policy's own words",
-    "x-jeton-tier": "the tier of what answered",
+    "x-jeton-tier": "that backend's tier",
 }
 
 

@@ -16,6 +16,7 @@ from router.config import RouterConfig, Secrets
 from router.config.routing import PolicyConfig
 from router.config_checks import find_mistakes, find_warnings
 from router.config_checks.reading import Provided, Reading
+from router.config_policy import policy_at
 from router.config_shape import check_shape, misplaced_booleans, shape_mistakes
 from router.config_source import ConfigRefused, Finding, Place, Source, looks_secret, read_source
 from router.dispatch.credentials import CredentialsMissing, read_key
@@ -36,7 +37,6 @@ from router.fleet_config import (
 from router.pricing.book import Price, PriceBook
 from router.pricing.price import LeasedPrice, Purchase
 from router.pricing.profile import EngineProfile
-from router.selection.loader import load_policy, policy_class
 from router.selection.timetable import DAYS, Named, Rule, Timetable, span_of
 
 PEPPER = "JETON_API_KEY_PEPPER"
@@ -250,19 +250,8 @@ def _policy(
 ) -> Policy | None:
     """The policy with its parameters, and with all that it needs: one that lacks something would ignore it in silence."""
     name = named.name
-    try:
-        policy = load_policy(name, named.parameters)
-        mistakes += misplaced_booleans(source, policy_class(name), (*place, "parameters"))
-    except ValidationError as error:
-        mistakes += shape_mistakes(source, policy_class(name), error, (*place, "parameters"))
-        return None
-    except LookupError as error:
-        what, _, remedy = str(error.args[0]).partition("; ")
-        mistakes.append(source.finding((*place, "name"), what, remedy))
-        return None
-    except Exception as error:  # a policy of the user's own may fail in any way when it is imported
-        what = f"the policy `{name}` cannot be loaded: {type(error).__name__}: {error}"
-        mistakes.append(source.finding((*place, "name"), what, "correct its file"))
+    policy = policy_at(source, place, name, named.parameters, mistakes)
+    if policy is None:
         return None
     needs: frozenset[str] = getattr(policy, "needs", frozenset())
     for need in sorted(needs - POLICY_NEEDS):

@@ -87,8 +87,13 @@ def misplaced_booleans(source: Source, shape: type[BaseModel], under: Place = ()
             f"`{place_text(place)}` is `{str(given).lower()}`",
             "it must be a number (YAML reads yes and on as true, no and off as false)",
         )
-        for place, given in _misplaced_booleans([shape], value, under)
+        for place, given in booleans_for_numbers(shape, value, under)
     ]
+
+
+def booleans_for_numbers(shape: type[BaseModel], value: Any, place: Place = ()) -> Iterator[tuple[Place, bool]]:
+    """Where a plain value, which stands at `place`, is true or false and its shape has a number."""
+    return _misplaced_booleans([shape], value, place)
 
 
 def _misplaced_booleans(kinds: Sequence[Any], value: Any, place: Place) -> Iterator[tuple[Place, bool]]:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, 
 from typing import Any
 
 from router.access.repeats import AnswerCopy, KeptAnswer
+from router.attempt import Attempt
 from router.connection import EXCHANGE_KEY, DirectCycle, response_head
 from router.dispatch.watchdog import NEVER, Deadline, Watchdog
 from router.errors import BadRequest, BodyTooLarge, ClientTooSlow, UnsupportedBody
@@ -33,8 +34,10 @@ class ClientGone(Exception):
 
 class Conversation:
     """headers: the request's, names in lower case; header_values: the same by name. has_started: a status was sent. is_gone: the
-    client has left. copy: where set, what is sent is copied to it. outlast: where set, asked once the client leaves whether the
-    request's task goes on without it; what is sent then goes nowhere, but to the copy."""
+    client has left. copy: where set, what is sent is copied to it. is_awaited: where set, whether others wait for the same
+    answer: while they do, the request's task goes on without its client. outlast: where set, asked once nobody waits whether it
+    goes on all the same; what is sent to a client that has left goes nowhere, but to the copy. attempt: the last that was made at
+    answering it, for whoever has to tell what came of it; None before the first."""
 
     __slots__ = (
         "_exchange",
@@ -46,11 +49,13 @@ class Conversation:
         "_watchdog",
         "_watcher",
         "_write_seconds",
+        "attempt",
         "copy",
         "deadline_seconds",
         "has_started",
         "header_values",
         "headers",
+        "is_awaited",
         "is_gone",
         "outlast",
     )
@@ -61,7 +66,9 @@ class Conversation:
         self.has_started = False
         self.is_gone = False
         self.copy: AnswerCopy | None = None
+        self.is_awaited: Callable[[], bool] | None = None
         self.outlast: Callable[[], bool] | None = None
+        self.attempt: Attempt | None = None
         self.deadline_seconds = NEVER
         self._scope = scope
         self._receive = receive
@@ -83,6 +90,11 @@ class Conversation:
     def address(self) -> str:
         client = self._scope.get("client")
         return client[0] if client else ""
+
+    @property
+    def is_deserted(self) -> bool:
+        """The client has left, and nobody else waits for its answer."""
+        return self.is_gone and (self.is_awaited is None or not self.is_awaited())
 
     def header(self, name: bytes) -> bytes | None:
         """The header's value, None where absent; the last of several."""
@@ -274,6 +286,12 @@ class Conversation:
         if self._is_finished or self.is_gone or self._task is None:
             return
         self.is_gone = True
+        self.end_if_deserted()
+
+    def end_if_deserted(self) -> None:
+        """Cancel the request's task where nobody waits for it any more, and it is not to outlast that."""
+        if self._is_finished or self._task is None or not self.is_deserted:
+            return
         if self.outlast is None or not self.outlast():
             self._task.cancel()
 

@@ -62,7 +62,7 @@ async def deliver_answer(
     headers = [(b"content-type", header_value(exchange, b"content-type")), *_labels(attempt)]
     shown = _shown(parcel, text)
     if charge is not None and (nanousd := attempt.request_nanousd) is not None:
-        headers.append((b"x-jeton-cost-usd", usd_text(nanousd).encode()))
+        headers.append(_cost_label(nanousd))
     tape = work.tape
     if tape is not None:
         headers.append(tape.header)
@@ -154,13 +154,40 @@ def can_count(work: Work, attempt: Attempt) -> bool:
     )
 
 
+def refused_labels(attempt: Attempt | None) -> list[Header]:
+    """Of a request that ends without an answer: who was asked last, how many were, and what all of it cost, where that is known.
+
+    attempt: the last; None where nobody was asked.
+    """
+    if attempt is None:
+        return [(b"x-jeton-attempts", b"0"), _cost_label(0)]
+    labels = _tried_labels(attempt)
+    nanousd = attempt.request_nanousd
+    return labels if nanousd is None else [*labels, _cost_label(nanousd)]
+
+
+def refused_cost(attempt: Attempt | None) -> bytes | None:
+    """The `jeton_cost` of a stream's last event where that is an error; None where its client did not ask for usage, or the
+    tokens are yet to be counted."""
+    if attempt is None or attempt.charge is None or attempt.stream is None or not attempt.stream.tells_cost:
+        return None
+    return cost_member(attempt.charge, attempt.request_nanousd)
+
+
 def _labels(attempt: Attempt) -> list[Header]:
+    return [(b"x-request-id", attempt.facts.request_id.encode()), *_tried_labels(attempt)]
+
+
+def _tried_labels(attempt: Attempt) -> list[Header]:
     facts = attempt.facts
     return [
-        (b"x-request-id", facts.request_id.encode()),
         *_place_labels(facts.backend, facts.model, facts.tier, facts.policy, facts.reason),
         (b"x-jeton-attempts", b"%d" % facts.number),
     ]
+
+
+def _cost_label(nanousd: int) -> Header:
+    return b"x-jeton-cost-usd", usd_text(nanousd).encode()
 
 
 @lru_cache(maxsize=1024)

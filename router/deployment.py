@@ -117,7 +117,7 @@ def deploy(
         profiles={backend.name: loaded.profiles[backend.profile] for backend in loaded.backends if backend.profile},
         providers=loaded.providers,
         policies=loaded.policies,
-        tenancies=_tenancies(config),
+        tenancies=tenancies(config),
         shedding=Shedding(config.shedding.sheddable_wait_seconds, config.shedding.standard_wait_seconds),
         follows_prefixes=config.prefix_affinity and sum(len(one.replicas) for one in loaded.backends) > 1,
         marks_secret=marks_secret(pepper),
@@ -130,7 +130,7 @@ def deploy(
     )
 
 
-def _tenancies(config: RouterConfig) -> dict[str, Tenancy]:
+def tenancies(config: RouterConfig) -> dict[str, Tenancy]:
     """A tenant that may go everywhere has none, unless somebody's backends are dedicated."""
     has_dedicated = any(backend.dedicated_to for pool in config.pools for backend in pool.backends)
     return {

@@ -33,6 +33,7 @@ from router.leftovers import Leftovers
 from router.missing_rates import MissingRates
 from router.parcels import parcel_for
 from router.recount import Recount
+from router.selection.acceptance import why_untested
 from router.selection.terms import ceiling_reached
 from router.shadows import Shadows
 from router.telemetry.metrics import Metrics
@@ -113,9 +114,12 @@ class Failover:
                     continue
             attempt = self._open(work, choice, number=len(failures) + discarded + 1, hold=hold)
             attempt.earlier_nanousd = spent_nanousd
+            work.call.attempt = attempt
             probe = None
-            if choice.acceptance is not None and _is_room_for_another(work, place, spent_nanousd_max):
-                probe = work.probe(choice.acceptance, choice.candidate.backend)
+            if choice.acceptance is not None and not why_untested(
+                work.request, work.decision.choices, place, spent_nanousd_max
+            ):
+                probe = Probe(choice.acceptance, work.body.parsed.members)
             try:
                 await attempt.durable()
                 await self._attempt(work, attempt, probe)
@@ -128,7 +132,7 @@ class Failover:
                     self._record(work, attempt, attempt.charge)
                 spent_nanousd = attempt.request_nanousd
                 spent_nanousd_max += _cost_nanousd_max(attempt)
-                if work.call.is_gone:  # nobody waits for a better one
+                if work.call.is_deserted:  # nobody waits for a better one
                     raise ClientGone from None
             except AttemptFailed as failure:
                 self._record(work, attempt, attempt.fail(failure))
@@ -137,7 +141,7 @@ class Failover:
                 say("attempt failed", **_facts_for_log(attempt), fault=failure.fault, detail=failure.refusal.detail)
                 if (
                     work.call.has_started
-                    or work.call.is_gone
+                    or work.call.is_deserted
                     or not (failure.is_retryable and work.body.can_be_sent_again)
                 ):
                     raise failure.refusal from None
@@ -185,7 +189,7 @@ class Failover:
             else:
                 await deliver_answer(work, attempt, exchange, parcel, probe, self._cohort)
         except asyncio.CancelledError:
-            if attempt not in self._given_up or work.call.is_gone or work.deadline.has_passed:
+            if attempt not in self._given_up or work.call.is_deserted or work.deadline.has_passed:
                 raise
             task.uncancel()
             raise AttemptFailed.leaving(has_begun=work.call.has_started) from None
@@ -198,6 +202,8 @@ class Failover:
 
     def _read_on(self, work: Work, attempt: Attempt) -> bool:
         """The client has left what is billed to its end: wait for that, for what it used, unless too many are waited for."""
+        if attempt.outlasts_client:
+            return True
         bounds = work.deployment.read_on
         if self._reading_on >= bounds.at_once_max:
             return False
@@ -330,20 +336,6 @@ def _cost_nanousd_max(attempt: Attempt) -> int:
     is_metered = attempt.candidate.backend.pool.billing is Billing.METERED
     is_told = charge.usage_source is UsageSource.PROVIDER
     return charge.cost_nanousd if is_told or not is_metered else attempt.candidate.hold_nanousd
-
-
-def _is_room_for_another(work: Work, place: int, spent_nanousd_max: int) -> bool:
-    """Whether a choice whose answer may be written off leaves anybody to hand over to. Under a price ceiling that is another
-    backend, and there is money for both at their worst: else the client gets the answer that there is."""
-    choices, ceiling_nanousd = work.decision.choices, work.request.terms.cost_nanousd_max
-    if ceiling_nanousd is None:
-        return place + 1 < len(choices)
-    candidate = choices[place].candidate
-    left_nanousd = ceiling_nanousd - spent_nanousd_max - candidate.hold_nanousd
-    return any(
-        later.candidate.hold_nanousd <= left_nanousd and later.candidate.backend.name != candidate.backend.name
-        for later in choices[place + 1 :]
-    )
 
 
 def _refusal_for(failures: Sequence[AttemptFailed]) -> Refusal:

@@ -12,6 +12,7 @@ from random import Random, SystemRandom
 import structlog
 
 from router.conversation import ClientGone, Conversation, Header, Message, Receive, Send
+from router.delivery import refused_cost, refused_labels
 from router.dispatch.watchdog import Watchdog
 from router.domain.request import Endpoint
 from router.errors import Refusal, Unavailable, WrongMethod
@@ -87,12 +88,12 @@ class Gateway:
             detail=refusal.detail,
         )
         if call.has_started:
-            await call.finish(error_event(refusal, endpoint))
+            await call.finish(error_event(refusal, endpoint, refused_cost(call.attempt)))
             return
         body = error_body(refusal, endpoint)
         # Where the body was not read to its end, the connection is of no more use.
         closes = refusal.status in (408, 413, 415)
-        headers = refusal_headers(refusal, request_id)
+        headers = [*refusal_headers(refusal, request_id), *refused_labels(call.attempt)]
         await call.answer(refusal.status, headers, body, closes=closes)
 
 

@@ -8,6 +8,7 @@ is `intake.py`. From reserve on each step is taken once per attempt, by `failove
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from router.access.keys import Identity
@@ -21,15 +22,23 @@ from router.conversation import Conversation, Header, by_name
 from router.deployment import Deployment
 from router.dispatch.names import StrangersNames
 from router.dispatch.watchdog import Deadline, Watchdog
-from router.domain.decision import Decision, Policy, Prediction
+from router.domain.budget import LIMIT_NANOUSD_MAX
+from router.domain.decision import Choice, Decision, Policy, Prediction
 from router.domain.request import GENERATING, NO_TERMS, Endpoint, InferenceRequest
-from router.errors import BackendTimedOut, DeadlinePassed, Unauthenticated
+from router.errors import (
+    BackendTimedOut,
+    BudgetExceeded,
+    DeadlinePassed,
+    DeadlineUnreachable,
+    PriceCeiling,
+    Unauthenticated,
+)
 from router.failover import Failover
 from router.fleet.state import Fleet
 from router.intake import Body, Repeat, check_hosts, inference_request, read_body
 from router.ledger.budget import Account
 from router.recall import Recall, Wanted
-from router.selection.affordable import affordable
+from router.selection.affordable import Affordable, affordable
 from router.selection.terms import DEADLINE_HEADER, refuse_in_a_rush, within_terms
 from router.telemetry.metrics import Metrics
 from router.wire.json_body import encode_object
@@ -131,8 +140,14 @@ class Pipeline:
         prediction = self.classify(request)
         await self._cohort.assemble()
         accounts = self._bursar.of(identity.tenant, identity.api_key_name)
-        decision = self.decide(request, identity, deployment, prediction, accounts)
-        if decision.is_degraded:
+        spent: BudgetExceeded | None = None
+        try:
+            decision = self.decide(request, identity, deployment, prediction, accounts)
+        except BudgetExceeded as refusal:
+            if not self._recall.may_know(call, request, body.parsed.members):
+                raise
+            spent, decision = refusal, self.decide(request, identity, deployment, prediction, accounts, is_free=True)
+        if decision.is_degraded and spent is None:
             self.metrics.degraded(identity.tenant)
         await self._cohort.assemble()
         if body.upload is None:  # an upload is watched once it has passed
@@ -146,6 +161,10 @@ class Pipeline:
         deadline = Deadline(task, time.monotonic() + total_seconds)
         self._watchdog.watch(deadline)
         try:
+            if spent is not None:
+                if not await self._recall.tell(Wanted(call, request, body.parsed.members, decision, received_ns)):
+                    raise spent
+                return
             work = Work(call, request, body, decision, accounts, deployment, received_ns, deadline)
             if self._recall.cache.is_on:
                 wanted = Wanted(call, request, body.parsed.members, decision, received_ns)
@@ -197,32 +216,69 @@ class Pipeline:
         deployment: Deployment,
         prediction: Prediction | None,
         accounts: Sequence[Account],
+        *,
+        is_free: bool = False,
     ) -> Decision:
-        """Find candidates that the budgets allow, rank. Dispatches nothing: `/jeton/explain` ends here."""
-        scope = deployment.scopes.resolve(request.model, identity.models)
+        """Find candidates that the budgets allow, rank. Dispatches nothing: `/jeton/explain` ends here.
+
+        is_free: nothing will be dispatched, so budgets steer as they did but refuse nobody, and nobody is held out or turned
+        away in a rush.
+        """
+        try:
+            allowed = self._allowed(request, identity, deployment, prediction, accounts, is_free, takes_doubtful=False)
+        except (PriceCeiling, DeadlineUnreachable, BudgetExceeded) as refusal:
+            try:
+                allowed = self._allowed(
+                    request, identity, deployment, prediction, accounts, is_free, takes_doubtful=True
+                )
+            except (PriceCeiling, DeadlineUnreachable, BudgetExceeded):
+                raise refusal from None
+        candidates, exclusions, is_degraded = allowed
+        named = deployment.policies.pick(identity.tenant, request.model, self._clock.now_ns())
+        choices: Sequence[Choice] = named.policy.rank(request, candidates)
+        if is_free:
+            return Decision(named.name, choices, exclusions, prediction, deployment.baseline, is_degraded)
+        choices = deployment.holdout.apply(request, choices)
+        shedding = deployment.shedding
+        if choices[0].candidate.ttft_seconds > shedding.limit_seconds(request.terms.criticality):  # hardly ever
+            refuse_in_a_rush(request, candidates, shedding)
+        return Decision(named.name, choices, exclusions, prediction, deployment.baseline, is_degraded)
+
+    def _allowed(
+        self,
+        request: InferenceRequest,
+        identity: Identity,
+        deployment: Deployment,
+        prediction: Prediction | None,
+        accounts: Sequence[Account],
+        is_free: bool,
+        *,
+        takes_doubtful: bool,
+    ) -> Affordable:
+        """The candidates that the request's terms and the budgets leave, at least one. takes_doubtful: of those, too, that are
+        asked only where nobody else can be."""
         fleet = self._fleet
         candidates, exclusions = deployment.finder.find(
             request,
-            scope,
+            deployment.scopes.resolve(request.model, identity.models),
             fleet.snapshot,
             fleet.all_loads,
             prediction,
             fleet.clock(),
             tenancy=deployment.tenancies.get(identity.tenant),
             are_holds_wanted=bool(accounts) or request.terms.cost_nanousd_max is not None,
+            takes_doubtful=takes_doubtful,
         )
         is_degraded = False
         if request.terms is not NO_TERMS:
             candidates, beyond = within_terms(request, candidates)
             exclusions += beyond
         if accounts:
+            allowance = self._bursar.allowance(accounts)
+            if is_free:
+                allowance = replace(allowance, left_nanousd=LIMIT_NANOUSD_MAX)
             candidates, unaffordable, is_degraded = affordable(
-                candidates, self._bursar.allowance(accounts), self._clock.now_ns(), request.endpoint
+                candidates, allowance, self._clock.now_ns(), request.endpoint
             )
             exclusions += unaffordable
-        named = deployment.policies.pick(identity.tenant, request.model, self._clock.now_ns())
-        choices = deployment.holdout.apply(request, named.policy.rank(request, candidates))
-        shedding = deployment.shedding
-        if choices[0].candidate.ttft_seconds > shedding.limit_seconds(request.terms.criticality):  # hardly ever
-            refuse_in_a_rush(request, candidates, shedding)
-        return Decision(named.name, choices, exclusions, prediction, deployment.baseline, is_degraded)
+        return Affordable(candidates, exclusions, is_degraded)

@@ -3,9 +3,10 @@
 A recalled answer is booked as an attempt in a pool of its own, `cache`, where tokens cost nothing: it shows the tokens that the
 client was served, while no provider's totals move, and what the baseline would have cost is saved. Clients steer it by
 `Cache-Control`: `no-cache` has the answer made anew (and kept), `no-store` leaves no trace. Held-out requests are always
-dispatched, for they measure.
+dispatched, for they measure. Whoever has no money left may still be told what is known, for it costs nothing.
 """
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from router.accounting.accountant import Accountant
 from router.cache.answer import StoredAnswer
 from router.cache.key import TELLING_HEADERS, Served, answer_key, is_deterministic
 from router.cache.responses import ResponseCache, Tape
-from router.conversation import Conversation, Header
+from router.conversation import ClientGone, Conversation, Header
 from router.domain.attempt import AttemptEnd, AttemptFacts, AttemptStatus, Charge
 from router.domain.decision import Decision
 from router.domain.fleet import CACHE, Backend, Billing, EngineKind, Pool, PoolKind
@@ -22,13 +23,16 @@ from router.domain.money import usd_text
 from router.domain.periods import HOLDOUT_REASON
 from router.domain.request import InferenceRequest
 from router.domain.usage import Usage, UsageSource
-from router.errors import Unavailable
+from router.errors import BudgetRefusal, PriceCeiling, Unavailable
 from router.pricing.price import MeteredPrice, TokenRates
 from router.telemetry.metrics import Metrics
 from router.wire.answers import is_complete
 from router.wire.media import fetches_media
 
 HIT, SHARED, MISS, BYPASS = "hit", "shared", "miss", "bypass"
+NO_CACHE, NO_STORE = b"no-cache", b"no-store"
+# With one of them a client wants no answer that is known already.
+UNKNOWING = frozenset({NO_CACHE, NO_STORE})
 FREE = MeteredPrice(CACHE, TokenRates(0, 0, 0, 0))
 BACKEND = Backend(
     name=CACHE, pool=Pool(CACHE, PoolKind.EDGE, Billing.METERED), model="", served_model="", tier="", quantization="",
@@ -39,6 +43,9 @@ COST_USD = (b"x-jeton-cost-usd", usd_text(0).encode())
 # What the recorded request cost, in its stream's last usage chunk; inside JSON strings quotes are escaped, so it is nothing else.
 COST_MEMBER = re.compile(rb'"jeton_cost"\s*:\s*\{[^{}]*\}')
 NO_COST = b'"jeton_cost":{"usd":0.000000000,"nanousd":0,"basis":"metered","usage_source":"%b"}'
+
+# How a request ends through nobody's fault but its own: whoever waits for the same answer may have more time, or money.
+LEADERS_OWN = (asyncio.CancelledError, ClientGone, BudgetRefusal, PriceCeiling)
 
 Dispatch = Callable[[Tape | None], Awaitable[None]]
 
@@ -57,6 +64,12 @@ class Wanted(NamedTuple):
         """By the first choice."""
         return served_by(self.decision.choices[0].candidate.backend)
 
+    @property
+    def key(self) -> bytes:
+        """The name of its answer."""
+        headers = [self.call.header(name) for name in TELLING_HEADERS]
+        return answer_key(self.request.tenant, self.request.endpoint, self.served, self.members, headers)
+
 
 class Recall:
     """cache: off, it is not asked."""
@@ -69,6 +82,15 @@ class Recall:
         self._metrics = metrics
         self._now_ns = now_ns
 
+    def may_know(self, call: Conversation, request: InferenceRequest, members: dict[str, Any]) -> bool:
+        """Whether an answer that was kept, or is just being made for another, can be this one's."""
+        return (
+            self.cache.is_on
+            and is_deterministic(request.endpoint, members)
+            and not fetches_media(members)
+            and _directives(call).isdisjoint(UNKNOWING)
+        )
+
     async def answer(self, wanted: Wanted, dispatch: Dispatch) -> None:
         """Answer it, from what is known or by `dispatch`, whose tape is to be recorded on."""
         request, cache = wanted.request, self.cache
@@ -78,22 +100,40 @@ class Recall:
             await dispatch(None)
             return
         served, directives = wanted.served, _directives(wanted.call)
-        if b"no-store" in directives:
+        if NO_STORE in directives:
             self._metrics.cache_asked(BYPASS)
             await dispatch(Tape(cache, served, cache_header(BYPASS)))
             return
-        headers = [wanted.call.header(name) for name in TELLING_HEADERS]
-        key = answer_key(request.tenant, request.endpoint, served, members, headers)
-        is_fresh_wanted = b"no-cache" in directives
-        if not is_fresh_wanted:
-            for label, look in ((HIT, cache.get), (SHARED, cache.join)):
-                found = await look(key)
-                if found is not None and await self._give(wanted, found, label):
-                    return
+        key = wanted.key
+        is_fresh_wanted = NO_CACHE in directives
+        if not is_fresh_wanted and await self._tell(wanted, key):
+            return
         label = BYPASS if is_fresh_wanted else MISS
         self._metrics.cache_asked(label)
+        call = wanted.call
         with cache.taping(key, served, cache_header(label), leads=not is_fresh_wanted) as tape:
-            await dispatch(tape)
+            call.is_awaited = lambda: tape.is_followed
+            tape.watch(call.end_if_deserted)
+            try:
+                await dispatch(tape)
+            except LEADERS_OWN:
+                tape.leave()
+                raise
+            finally:
+                tape.watch(None)
+                call.is_awaited = None
+
+    async def tell(self, wanted: Wanted) -> bool:
+        """Answer it from what is known, where it `may_know`, or is just being made for another; False where that is nothing, and
+        nothing was sent. Never dispatches."""
+        return await self._tell(wanted, wanted.key)
+
+    async def _tell(self, wanted: Wanted, key: bytes) -> bool:
+        for label, look in ((HIT, self.cache.get), (SHARED, self.cache.join)):
+            found = await look(key)
+            if found is not None and await self._give(wanted, found, label):
+                return True
+        return False
 
     async def _give(self, wanted: Wanted, answer: StoredAnswer, label: str) -> bool:
         """Book it and send it; False where it cannot be booked."""

@@ -8,13 +8,11 @@ from router.cache.responses import Tape
 from router.conversation import Conversation
 from router.deployment import Deployment
 from router.dispatch.watchdog import Deadline
-from router.domain.decision import Acceptance, Decision
-from router.domain.fleet import Backend
+from router.domain.decision import Decision
 from router.domain.request import InferenceRequest
 from router.errors import Refusal
 from router.intake import Body
 from router.ledger.budget import Account
-from router.wire.acceptance import TESTABLE, Probe
 
 # An attempt that was cut off at its deadline takes a moment to be closed.
 HOLD_SPARE_SECONDS = 60.0
@@ -33,11 +31,6 @@ class Work(NamedTuple):
     deadline: Deadline
     tape: Tape | None = None
 
-    def probe(self, acceptance: Acceptance, backend: Backend) -> Probe | None:
-        """None where the API's answers cannot be tested, or a provider's own API has no place for what the test asks for."""
-        is_testable = self.request.endpoint in TESTABLE and not backend.provider
-        return Probe(acceptance, self.body.parsed.members) if is_testable else None
-
     @property
     def hold_ns(self) -> int:
         """How long an attempt's hold may last: beyond the deadline at which whatever runs is cut off."""
@@ -45,7 +38,7 @@ class Work(NamedTuple):
 
     def why_cut_short(self, error: BaseException) -> str:
         """The fault of an attempt that ended through no fault of the backend's."""
-        if self.call.is_gone:
+        if self.call.is_deserted:
             return "client_gone"
         if self.deadline.has_passed:
             return "deadline"

@@ -94,6 +94,7 @@ class _Watcher:
         told = json.loads(event.removeprefix(b"data:"))
         if "error" in told:
             outcome.error = "error_event"
+            self._cost(told["error"])
             return
         outcome.model = told.get("model") or outcome.model
         for choice in told.get("choices") or ():
@@ -103,9 +104,12 @@ class _Watcher:
             if choice.get("finish_reason"):
                 self._finished(choice["finish_reason"])
         self._usage(told.get("usage"))
-        cost = told.get("jeton_cost")
+        self._cost(told)
+
+    def _cost(self, members: Any) -> None:
+        cost = members.get("jeton_cost") if isinstance(members, dict) else None
         if isinstance(cost, dict) and isinstance(cost.get("nanousd"), int):
-            outcome.cost_nanousd = cost["nanousd"]
+            self._outcome.cost_nanousd = cost["nanousd"]
 
     def _finished(self, reason: str | None) -> None:
         self.is_finished = reason is not None

@@ -14,10 +14,11 @@ from load.traces import Arrival
 from load.workload import read_prompts
 from router.classify.classifier import Classifier
 from router.config_file import load
+from router.config_shape import booleans_for_numbers, place_text
 from router.domain.fleet import Billing
 from router.domain.usage import Usage
 from router.pricing.book import PriceBook
-from router.selection.loader import load_policy
+from router.selection.loader import load_policy, policy_class
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,8 @@ class Player:
             load_policy(choice.name, choice.parameters)
         except LookupError as error:
             raise ValueError(str(error)) from error
+        for place, given in booleans_for_numbers(policy_class(choice.name), choice.parameters):
+            raise ValueError(f"`{place_text(place)}` of {choice.name} is {str(given).lower()}; it must be a number")
 
     def play(self, choice: PolicyChoice, seed: int, *, at_other_prices: bool = False) -> Replayed:
         routes = _Routes()

@@ -11,8 +11,9 @@ from rich.progress import Progress
 from rich.table import Table
 
 from load.scenarios.cases import figures_by_case
-from load.scenarios.claim import Restated, written
+from load.scenarios.claim import Compared, Restated, written
 from load.scenarios.table import Line, Result, markdown, summary
+from router.config_policy import policy_at
 from router.config_shape import check_shape
 from router.config_source import ConfigRefused, read_source
 
@@ -63,7 +64,15 @@ def scenarios(names: Sequence[str], directory: Path, write: bool, page: Path | N
 
 def read(path: Path) -> Restated:
     """Raises ConfigRefused, OSError."""
-    return check_shape(read_source(path), Restated)
+    source = read_source(path)
+    restated = check_shape(source, Restated)
+    mistakes = list(source.mistakes)
+    for name, case in restated.cases.items():
+        if isinstance(case, Compared):
+            policy_at(source, ("cases", name, "policy"), case.policy.name, case.policy.parameters, mistakes)
+    if mistakes:
+        raise ConfigRefused(mistakes)
+    return restated
 
 
 def quoted(name: str, path: Path) -> Result:

@@ -16,10 +16,9 @@ from rich.table import Table
 from load.report import pages
 from load.simulate import table
 from load.simulate.recording import Recorder, Recording
-from load.simulate.scenario import Laboratory, PolicyChoice, Scenario, Simulation
+from load.simulate.scenario import Laboratory, PolicyChoice, Simulation, read_scenario
 from load.simulate.world import World
-from router.config_shape import check_shape
-from router.config_source import ConfigRefused, read_source
+from router.config_source import ConfigRefused
 
 _scenario = click.argument(
     "scenario_path", metavar="SCENARIO", type=click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -177,7 +176,7 @@ def _run(
 def _laboratory(path: Path, day: datetime | None) -> Laboratory:
     """Raises click's errors for a scenario that cannot be used."""
     try:
-        scenario = check_shape(read_source(path), Scenario)
+        scenario = read_scenario(path)
         return Laboratory(scenario, path.parent, os.environ, date.today() if day is None else day.date())
     except ConfigRefused as refused:
         raise click.ClickException(str(refused)) from refused

@@ -34,6 +34,9 @@ from load.workload import read_prompts
 from router.classify.classifier import Classifier
 from router.config.section import Shape
 from router.config_file import LoadedConfig, load
+from router.config_policy import policy_at
+from router.config_shape import check_shape
+from router.config_source import ConfigRefused, read_source
 from router.deployment import deploy
 from router.pricing.book import PriceBook
 from router.pricing.price import LeasedPrice, MeteredPrice
@@ -124,6 +127,18 @@ class Scenario(Shape):
         if self.warmup_seconds >= self.seconds:
             raise ValueError(f"the warm-up of {self.warmup_seconds:g} s takes all of {self.seconds:g} s")
         return self
+
+
+def read_scenario(path: Path) -> Scenario:
+    """A scenario's file. Raises ConfigRefused with all that is wrong with it, the parameters of its policies included."""
+    source = read_source(path)
+    scenario = check_shape(source, Scenario)
+    mistakes = list(source.mistakes)
+    for number, choice in enumerate(scenario.policies):
+        policy_at(source, ("policies", number), choice.name, choice.parameters, mistakes)
+    if mistakes:
+        raise ConfigRefused(mistakes)
+    return scenario
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,9 @@
 """The response cache: kept answers, and the requests under way whose answers others wait for.
 
 Off until it is configured. Who asks for what somebody is just being answered waits for that answer, and goes on alone when it
-comes to nothing: once, so that a failing backend is not waited for in a row. Nobody's leaving disturbs anybody else.
+comes to nothing: once, so that a failing backend is not waited for in a row. Nobody's leaving disturbs anybody else: what was
+begun for a client that left goes on while others wait for it, and where it ended through its leader alone, one of them leads the
+others.
 """
 
 import asyncio
@@ -17,19 +19,42 @@ from router.config.stores import CacheConfig, CacheStore, RedisConfig
 
 
 class Flight:
-    """A request under way. answer: None until it landed, and for good where it came to nothing."""
+    """A request under way. answer: None until it landed, and for good where it came to nothing. followers: how many wait for it.
+    is_left: it came to nothing through its leader alone, who left or had too little time or money. on_unfollowed: told when
+    nobody waits for it any more."""
 
-    __slots__ = ("answer", "landed")
+    __slots__ = ("answer", "followers", "is_left", "landed", "on_unfollowed")
 
     def __init__(self) -> None:
         self.answer: StoredAnswer | None = None
         self.landed = asyncio.Event()
+        self.followers = 0
+        self.is_left = False
+        self.on_unfollowed: Callable[[], None] | None = None
+
+    @property
+    def is_followed(self) -> bool:
+        return self.followers > 0 and not self.landed.is_set()
 
     def land(self, answer: StoredAnswer | None) -> None:
         """The first word counts."""
-        if not self.landed.is_set():
-            self.answer = answer
-            self.landed.set()
+        if self.landed.is_set():
+            return
+        self.answer = answer
+        self.landed.set()
+        if answer is None and self.on_unfollowed is not None:
+            self.on_unfollowed()
+
+    async def wait(self) -> StoredAnswer | None:
+        """Its answer once it has landed."""
+        self.followers += 1
+        try:
+            await self.landed.wait()
+        finally:
+            self.followers -= 1
+            if not self.followers and not self.landed.is_set() and self.on_unfollowed is not None:
+                self.on_unfollowed()
+        return self.answer
 
 
 class Tape:
@@ -57,6 +82,21 @@ class Tape:
         self.header = header
         self.is_recording = flight is not None
         self.served = served
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether anybody waits for what is recorded."""
+        return self._flight is not None and self._flight.is_followed
+
+    def watch(self, on_unfollowed: Callable[[], None] | None) -> None:
+        """on_unfollowed: told from now on when nobody waits for it any more."""
+        if self._flight is not None:
+            self._flight.on_unfollowed = on_unfollowed
+
+    def leave(self) -> None:
+        """Who leads ends, for reasons of its own: one of those who wait leads them."""
+        if self._flight is not None:
+            self._flight.is_left = True
 
     def add(self, piece: bytes) -> None:
         if not self.is_recording:
@@ -158,16 +198,20 @@ class ResponseCache:
             self.memory.put(key, answer, self._ttl_seconds)
 
     async def join(self, key: bytes) -> StoredAnswer | None:
-        """The answer of an identical request under way, when it has ended; None where there is none, or it came to nothing."""
-        flight = self._flights.get(key)
-        if flight is None:
-            return None
-        self.waiting += 1
-        try:
-            await flight.landed.wait()
-        finally:
-            self.waiting -= 1
-        return flight.answer
+        """The answer of an identical request under way, when it has ended; None where there is none, or it came to nothing.
+
+        Where its leader left, the first of those who waited is told None, and the others wait for that one if it leads: from here
+        to `taping` it must not be suspended.
+        """
+        while (flight := self._flights.get(key)) is not None:
+            self.waiting += 1
+            try:
+                answer = await flight.wait()
+            finally:
+                self.waiting -= 1
+            if answer is not None or not flight.is_left:
+                return answer
+        return None
 
     @contextmanager
     def taping(self, key: bytes, served: Served, header: tuple[bytes, bytes], *, leads: bool) -> Iterator[Tape]:

@@ -1,4 +1,5 @@
-"""`jeton check`: the fleet as a table, with what it costs; or all that is wrong with the configuration."""
+"""`jeton check`: the fleet as a table, with what it costs, and who is served where by which policy; or all that is wrong with the
+configuration."""
 
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from router.commands.check_routing import deciding, place_lines, policy_lines
 from router.config_file import LoadedConfig, load
 from router.config_source import ConfigRefused
 from router.domain.budget import Period, dollars
@@ -40,7 +42,8 @@ COLUMNS_PIPE = 160
 )
 @click.pass_context
 def check(ctx: click.Context, path: Path, moment: datetime | None) -> None:
-    """Print the fleet and its prices, or all that is wrong with router.yaml.
+    """Print the fleet, its prices, which policy decides on whose requests and where these may go; or all that is wrong with
+    router.yaml.
 
     Exits with 0 when `jeton serve` would start with this configuration, with 1 when it would not.
     """
@@ -105,7 +108,6 @@ def _summary(loaded: LoadedConfig) -> Iterator[str]:
         for backend in loaded.backends
         if isinstance(price := loaded.prices[backend.name], LeasedPrice) and backend.scale_to_zero is None
     ]
-    parameters = ", ".join(f"{name}={value}" for name, value in config.policy.parameters.items())
     others = [", beside what is discovered"] if loaded.discoveries else []
     if any(backend.scale_to_zero is not None for backend in loaded.backends):
         others.append(", beside what is started when it is asked for")
@@ -116,13 +118,15 @@ def _summary(loaded: LoadedConfig) -> Iterator[str]:
             f"feed      {feed}: {', '.join(terms.prices)} from {terms.place}, every {terms.poll_seconds:g} s,"
             f" stale after {terms.stale_seconds:g} s"
         )
-    yield f"policy    {config.policy.name}({parameters}), saving against {config.baseline}"
+    yield from policy_lines(loaded)
     scopes = Scopes(config.aliases, loaded.backends)
     for name in config.aliases:
         yield f"alias     {name} → {', '.join(backend.name for backend in scopes.resolve(name).backends)}"
     for tenant in config.tenants:
         keys, may = len(tenant.api_keys), ", ".join(tenant.models) or "everything"
-        yield f"tenant    {tenant.name}: {keys} {'API key' if keys == 1 else 'API keys'}, may ask for {may}"
+        asks = f"{keys} {'API key' if keys == 1 else 'API keys'}, may ask for {may}"
+        yield f"tenant    {tenant.name}: {asks}{deciding(loaded, tenant)}"
+    yield from place_lines(loaded)
     for budget in loaded.budgets:
         degrade = budget.degrade
         then = "" if degrade is None else f", from {degrade.at_ratio:.0%} on {degrade}"

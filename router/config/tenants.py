@@ -21,7 +21,8 @@ class DegradeConfig(Shape):
 
 
 class BudgetConfig(Shape):
-    """What may be spent in a calendar day or month (UTC), or in all. Reached, requests are refused until it renews."""
+    """What may be spent in a calendar day or month (UTC), or in all. Reached, requests that cost anything are refused until it
+    renews."""
 
     usd: Decimal = Field(gt=0, le=Decimal("9e9"), max_digits=19, decimal_places=9)
     per: Period

@@ -22,6 +22,8 @@ class Endpoint(StrEnum):
 
 # Whose answer is generated text: it can be predicted, and recalled.
 GENERATING = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES, Endpoint.MESSAGES})
+# Whose answer tells how likely its tokens were, whole or streamed: it can be put to a cascade's test.
+TESTABLE = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS})
 
 
 def less_text(endpoint: Endpoint) -> str:

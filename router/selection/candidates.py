@@ -83,6 +83,7 @@ class Finder:
         *,
         tenancy: Tenancy | None = None,
         are_holds_wanted: bool = False,
+        takes_doubtful: bool = False,
     ) -> tuple[list[Candidate], list[Exclusion]]:
         """The candidates, at least one; and every replica or whole backend of the scope that is none, with the reason.
 
@@ -94,7 +95,8 @@ class Finder:
         nothing is long enough, RateLimited or Unavailable, with the smallest wait, when nothing is fit for now.
 
         tenancy: the tenant's rules, where it has any. are_holds_wanted: give each candidate the most that it can cost, for
-        `affordable.py` and `terms.py` to judge.
+        `affordable.py` and `terms.py` to judge. takes_doubtful: where these refuse all the others, backends that may be too short
+        or that answer too seldom are candidates beside them; replicas that were ejected are not.
         """
         tenant, region = ("", "") if tenancy is None else (tenancy.tenant, tenancy.region)
         able = self._able.get((scope.model, request.needs, tenant)) or self._assess(scope, request.needs, tenancy)
@@ -135,12 +137,12 @@ class Finder:
             are_holds_wanted=are_holds_wanted,
         )
         ejected: list[tuple[Site, Seat]] = []
-        candidates = _admitted(fitting, ask, sight, exclusions, ejected, self.seats_max)
-        if candidates:
+        candidates = _admitted(fitting, ask, sight, exclusions, ejected, self.seats_max, takes_doubtful)
+        if candidates and not takes_doubtful:
             for site in doubtful:
                 exclusions.append(Exclusion(site.backend.name, "", why_too_long(site.backend, request)))
         elif doubtful:
-            candidates = _admitted(doubtful, ask, sight, exclusions, ejected, self.seats_max)
+            candidates += _admitted(doubtful, ask, sight, exclusions, ejected, self.seats_max, takes_doubtful)
         if not candidates and ejected:
             for site, seat in ejected:
                 appraise(site, (seat,), ask, sight, candidates)
@@ -201,8 +203,12 @@ def _admitted(
     exclusions: list[Exclusion],
     ejected: list[tuple[Site, Seat]],
     seats_max: int,
+    takes_shunned: bool,
 ) -> list[Candidate]:
-    """The replicas of these sites that are fit for now; the others go to the exclusions, and the ejected are listed too."""
+    """The replicas of these sites that are fit for now; the others go to the exclusions, and the ejected are listed too.
+
+    takes_shunned: sites that answer too seldom are no others.
+    """
     candidates: list[Candidate] = []
     healths = sight.snapshot.health
     for site in sites:
@@ -226,7 +232,7 @@ def _admitted(
                 seats = fit_seats
             else:
                 site.well_in = healths
-        if site.lease is None and site.experience.is_shunned:
+        if site.lease is None and site.experience.is_shunned and not takes_shunned:
             _shun(site, seats, exclusions, ejected)
         elif seats:
             appraise(site, seats, ask, sight, candidates)

@@ -9,6 +9,7 @@ from router.domain.decision import Candidate, Choice, Decision, Policy
 from router.domain.money import usd_text
 from router.domain.request import InferenceRequest, Terms
 from router.pricing.yields import answer_kind
+from router.selection.acceptance import why_untested
 from router.selection.lessons import Lessons
 
 EXCLUSIONS_SUMMED_UP = 3
@@ -23,14 +24,14 @@ def explain(
     """What was seen of the request and predicted, how every candidate ranks and why, and why the others are none; and the
     whole in a few sentences.
 
-    Money in USD and nano-dollars. lessons: what was learned of the candidates, which is in their forecasts and quotes.
-    policy: the one that ranked them.
+    Money in USD and nano-dollars. Whether an answer is tested is told as if what is before it had cost nothing.
+    lessons: what was learned of the candidates, which is in their forecasts and quotes. policy: the one that ranked them.
     """
     prediction = decision.prediction
     length = lessons.lengths.of(request, prediction) if lessons else None
     kind = answer_kind(request, prediction.category if prediction is not None else "")
     return {
-        "summary": _summary(decision),
+        "summary": _summary(request, decision),
         "features": {
             "model": request.model,
             "endpoint": request.endpoint.value,
@@ -55,7 +56,10 @@ def explain(
             "uncertainty": prediction.uncertainty,
         },
         "length_correction": length and {"ratio": length.ratio, "answers": length.answers},
-        "ranking": [_choice(rank, choice, lessons, kind) for rank, choice in enumerate(decision.choices, start=1)],
+        "ranking": [
+            _choice(rank, choice, lessons, kind, why_untested(request, decision.choices, rank - 1))
+            for rank, choice in enumerate(decision.choices, start=1)
+        ],
         "exclusions": [
             {"backend": exclusion.backend, "replica": exclusion.replica or None, "why": exclusion.why}
             for exclusion in decision.exclusions
@@ -63,7 +67,7 @@ def explain(
     }
 
 
-def _summary(decision: Decision) -> str:
+def _summary(request: InferenceRequest, decision: Decision) -> str:
     sentences = []
     if decision.choices:
         first, *others = decision.choices
@@ -74,10 +78,14 @@ def _summary(decision: Decision) -> str:
             f" {one.completion_tokens:.0f} tokens the last in {one.end_seconds:.1f} s; it would add"
             f" {dollars(one.marginal_nanousd)} to the bill."
         )
+        untested = why_untested(request, decision.choices, 0)
+        if first.acceptance is not None and untested:
+            sentences.append(f"Its answer would be kept without a test: {untested}.")
         if others:
             next_one = others[0].candidate
+            when = "If it fails" if untested else "If it fails, or its answer does not pass its test"
             sentences.append(
-                f"If it fails, {next_one.replica.id} is next: {others[0].reason} (quality {next_one.quality:.2f},"
+                f"{when}, {next_one.replica.id} is next: {others[0].reason} (quality {next_one.quality:.2f},"
                 f" {next_one.ttft_seconds:.2f} s, {dollars(next_one.marginal_nanousd)})."
             )
     if decision.is_degraded:
@@ -99,8 +107,9 @@ def _terms(terms: Terms) -> dict[str, Any]:
     }
 
 
-def _choice(rank: int, choice: Choice, lessons: Lessons | None, kind: str) -> dict[str, Any]:
-    candidate = choice.candidate
+def _choice(rank: int, choice: Choice, lessons: Lessons | None, kind: str, untested: str) -> dict[str, Any]:
+    """untested: why its answer is not put to its test, if it is not."""
+    candidate, acceptance = choice.candidate, choice.acceptance
     drift = lessons.drifts.of(candidate.replica.id) if lessons else None
     backend = candidate.backend
     experience = lessons.experiences.of(backend.name) if lessons else None
@@ -148,12 +157,14 @@ def _choice(rank: int, choice: Choice, lessons: Lessons | None, kind: str) -> di
         "completion_tokens": candidate.completion_tokens,
         "cached_tokens": candidate.cached_tokens,
         "fill_ratio": candidate.fill_ratio,
-        "acceptance": choice.acceptance
-        and {
-            "logprob_mean_min": choice.acceptance.logprob_mean_min,
-            "stream_tokens": choice.acceptance.stream_tokens,
-            "must_parse": choice.acceptance.must_parse,
+        "acceptance": None
+        if acceptance is None or untested
+        else {
+            "logprob_mean_min": acceptance.logprob_mean_min,
+            "stream_tokens": acceptance.stream_tokens,
+            "must_parse": acceptance.must_parse,
         },
+        "untested_because": None if acceptance is None else untested or None,
         "quote": _quote(candidate),
         "waking": {"usd": usd_text(candidate.waking_nanousd), "nanousd": candidate.waking_nanousd},
         "hold": {"usd": usd_text(candidate.hold_nanousd), "nanousd": candidate.hold_nanousd},

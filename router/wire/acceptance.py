@@ -1,7 +1,6 @@
 """Puts a cascade's test to an answer: how sure the model was of its tokens, and whether what should be JSON is.
 
-The log-probabilities that this needs are asked for upstream and taken out again where the client did not ask for them. Chat and
-text completions only: the other APIs do not carry them in their streams.
+The log-probabilities that this needs are asked for upstream and taken out again where the client did not ask for them.
 """
 
 from typing import Any
@@ -12,8 +11,6 @@ from router.domain.decision import Acceptance
 from router.domain.request import Endpoint
 from router.wire.sse import event_data
 from router.wire.streams import CompletionStream
-
-TESTABLE = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS})
 
 
 def asking_logprobs(endpoint: Endpoint, members: dict[str, Any]) -> dict[str, Any]:

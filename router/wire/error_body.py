@@ -43,14 +43,18 @@ def error_body(refusal: Refusal, endpoint: Endpoint | None = None) -> bytes:
     return orjson.dumps(_error_object(refusal, endpoint))
 
 
-def error_event(refusal: Refusal, endpoint: Endpoint) -> bytes:
-    """The last event of a stream that cannot go on."""
+def error_event(refusal: Refusal, endpoint: Endpoint, cost: bytes | None = None) -> bytes:
+    """The last event of a stream that cannot go on. cost: JSON for its `jeton_cost`, which SDKs keep with the rest of an error's
+    members; None where it is not told."""
     if endpoint is Endpoint.MESSAGES:
         return b"event: error\ndata: " + error_body(refusal, endpoint) + b"\n\n"
     if endpoint is Endpoint.RESPONSES:
         event = {"type": "error", "code": refusal.code, "message": refusal.message, "param": refusal.param}
         return b"event: error\ndata: " + orjson.dumps(event) + b"\n\n"
-    return b"data: " + error_body(refusal) + b"\n\n"
+    told = _error_object(refusal, endpoint)
+    if cost is not None:
+        told["error"]["jeton_cost"] = orjson.Fragment(cost)
+    return b"data: " + orjson.dumps(told) + b"\n\n"
 
 
 def _error_object(refusal: Refusal, endpoint: Endpoint | None) -> dict[str, Any]:

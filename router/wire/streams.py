@@ -109,6 +109,11 @@ class CompletionStream:
     def is_finished(self) -> bool:
         return len(self._finished) >= self.choices and not self.fault
 
+    @property
+    def tells_cost(self) -> bool:
+        """Whether the client asked for what it used, beside which it is told what it cost."""
+        return self._wants_usage
+
     def feed(self, event: bytes) -> bytes:
         """The event as the client gets it: b"" when it gets none, or not yet. Sets `fault` when the stream is unusable."""
         if not event.startswith(b"data: {") or event.find(b"\n") != len(event) - 2:
@@ -287,6 +292,11 @@ class EventedStream:
     @property
     def is_finished(self) -> bool:
         return self._finished and not self.fault
+
+    @property
+    def tells_cost(self) -> bool:
+        """Neither API has a place for it."""
+        return False
 
     def feed(self, event: bytes) -> bytes:
         """As `CompletionStream.feed`."""

@@ -168,6 +168,10 @@ async def test_an_answer_is_tested_only_under_a_ceiling_that_has_room_for_anothe
         body = chat(stream=is_streaming)
         both_nanousd = sum([await most_nanousd(jeton, {**body, "model": model}) for model in ("one1", "two2")])
         told = {"x-jeton-max-usd": usd_text(both_nanousd + spare_nanousd)}
+        explained = (await jeton.http.post("/jeton/explain", json=body, headers=told)).json()
+        is_tested = explained["ranking"][0]["acceptance"] is not None
+        assert is_tested == (backend == "cloud")
+        assert ("or its answer does not pass its test, cloud/1 is next" in explained["summary"]) == is_tested
         answer = await jeton.http.post(PATH, json=body, headers=told)
         assert (answer.status_code, answer.headers["x-jeton-backend"]) == (200, backend)
         assert await statuses(jeton) == rows

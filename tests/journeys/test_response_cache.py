@@ -1,8 +1,10 @@
 """The response cache in the whole of jeton: what is served from it, to whom, and what the books say of it."""
 
 import asyncio
+import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,9 @@ from whole_app import PEPPER, WholeApp, running
 
 from router.__main__ import main
 from router.access.keys import api_key_hash, new_api_key
+from router.conversation import Conversation
+from router.ledger.budget import Account
+from router.selection.holdout import Holdout
 
 PATH = "/v1/chat/completions"
 COLD: dict[str, Any] = {"model": "small-model", "messages": HELLO, "temperature": 0, "max_tokens": 20}
@@ -243,17 +248,115 @@ async def silent(tmp_path: Path) -> AsyncIterator[tuple[WholeApp, ScriptedBacken
             yield jeton, backend
 
 
-async def test_a_leader_that_leaves_leaves_the_others_to_go_on(silent: tuple[WholeApp, ScriptedBackend]) -> None:
+def leader_is_gone(jeton: WholeApp) -> bool:
+    (flight,) = jeton.app._cache._flights.values()
+    call = getattr(flight.on_unfollowed, "__self__", None)
+    assert isinstance(call, Conversation)
+    return call.is_gone
+
+
+async def test_what_a_leader_that_left_asked_for_goes_on_for_the_others(
+    silent: tuple[WholeApp, ScriptedBackend],
+) -> None:
     jeton, backend = silent
     leader = await jeton.raw(jeton.request(PATH, COLD))
     await jeton.until(lambda: len(backend.heads) == 1, seconds=15)
-    following = asyncio.create_task(ask(jeton))
-    await jeton.until(lambda: jeton.app._cache.waiting == 1, seconds=15)
+    following = [asyncio.create_task(ask(jeton)) for _ in range(5)]
+    await jeton.until(lambda: jeton.app._cache.waiting == 5, seconds=15)
     leader.leave()
-    await jeton.until(lambda: len(backend.heads) == 2, seconds=15)
+    await jeton.until(lambda: leader_is_gone(jeton), seconds=15)
     backend.speaks.set()
-    answer = await following
-    assert (answer.status_code, said(answer)) == (200, "miss")
+    answers = await asyncio.gather(*following)
+    assert [(answer.status_code, said(answer)) for answer in answers] == [(200, "shared")] * 5
+    assert len(backend.heads) == 1
+    asked_once, *served = await jeton.charges()
+    assert (asked_once["backend"], asked_once["status"]) == ("small", "ok")
+    assert [row["backend"] for row in served] == ["cache"] * 5
+    await jeton.settled()
+
+
+async def test_a_stream_whose_leader_left_in_its_midst_is_whole_for_the_others(jeton: WholeApp) -> None:
+    body = {**COLD, "stream": True, "max_tokens": 400, "ignore_eos": True}
+    leader = await jeton.raw(jeton.request(PATH, body))
+    await leader.reader.readuntil(b'"content"')
+    following = [asyncio.create_task(ask(jeton, body)) for _ in range(3)]
+    await jeton.until(lambda: jeton.app._cache.waiting == 3)
+    leader.leave()
+    await jeton.until(lambda: leader_is_gone(jeton))
+    answers = await asyncio.gather(*following)
+    assert {(answer.status_code, said(answer)) for answer in answers} == {(200, "shared")}
+    assert {answer.text.endswith("data: [DONE]\n\n") for answer in answers} == {True}
+    assert asked(jeton) == 1
+    made, *served = await jeton.charges()
+    assert (made["status"], made["completion_tokens"]) == ("ok", 400)
+    assert {row["completion_tokens"] for row in served} == {400}
+    await jeton.settled()
+
+
+async def test_once_the_last_follower_has_left_too_the_backend_is_told(
+    silent: tuple[WholeApp, ScriptedBackend],
+) -> None:
+    jeton, backend = silent
+    clients = [await jeton.raw(jeton.request(PATH, COLD))]
+    await jeton.until(lambda: len(backend.heads) == 1, seconds=15)
+    for number in (1, 2):
+        clients.append(await jeton.raw(jeton.request(PATH, COLD)))
+        await jeton.until(lambda number=number: jeton.app._cache.waiting == number, seconds=15)
+    clients[0].leave()
+    await jeton.until(lambda: leader_is_gone(jeton), seconds=15)
+    clients[1].leave()
+    await jeton.until(lambda: jeton.app._cache.waiting == 1, seconds=15)
+    assert (jeton.app._cache.flights, len(backend.heads)) == (1, 1)
+    clients[2].leave()
+    await jeton.settled()
+    assert jeton.app._cache.flights == 0
+    (charge,) = await jeton.charges()
+    assert (charge["status"], charge["fault"]) == ("cancelled", "client_gone")
+    assert len(backend.heads) == 1
+
+
+async def test_where_a_leader_runs_out_of_its_own_time_one_of_the_others_leads_them(
+    silent: tuple[WholeApp, ScriptedBackend],
+) -> None:
+    jeton, backend = silent
+    leading = asyncio.create_task(ask(jeton, x_jeton_deadline_ms="700"))
+    await jeton.until(lambda: len(backend.heads) == 1, seconds=15)
+    following = [asyncio.create_task(ask(jeton)) for _ in range(5)]
+    await jeton.until(lambda: jeton.app._cache.waiting == 5, seconds=15)
+    assert (await leading).json()["error"]["code"] == "deadline_passed"
+    await jeton.until(lambda: len(backend.heads) == 2, seconds=15)
+    assert jeton.app._cache.waiting == 4
+    backend.speaks.set()
+    told = sorted([said(answer) for answer in await asyncio.gather(*following)])
+    assert told == ["miss", "shared", "shared", "shared", "shared"]
+    assert len(backend.heads) == 2
+
+
+async def test_when_a_leader_that_left_fails_another_backend_is_asked_for_the_others(tmp_path: Path) -> None:
+    async with scripted_backend() as backend:
+        backend.answer = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n"
+        backend.speaks.clear()
+
+        def change(config: dict[str, Any]) -> None:
+            backend.at(0)(config)
+            cached(config)
+            config["health"] = {"interval_seconds": 600}
+            config["policy"] = {"name": "always_small"}
+            (cloud,) = config["pools"][2]["backends"]
+            cloud |= {"model": "small-model", "tier": "small"}
+
+        async with running(tmp_path, change) as jeton:
+            leader = await jeton.raw(jeton.request(PATH, COLD))
+            await jeton.until(lambda: len(backend.heads) == 1, seconds=15)
+            following = asyncio.create_task(ask(jeton))
+            await jeton.until(lambda: jeton.app._cache.waiting == 1, seconds=15)
+            leader.leave()
+            await jeton.until(lambda: leader_is_gone(jeton), seconds=15)
+            backend.speaks.set()
+            answer = await following
+            assert (answer.status_code, answer.headers["x-jeton-backend"]) == (200, "cloud")
+            rows = [(row["backend"], row["status"]) for row in await jeton.charges()]
+            assert rows == [("small", "failed"), ("cloud", "ok"), ("cache", "ok")]
 
 
 async def test_a_follower_that_leaves_takes_nothing_from_the_leader(silent: tuple[WholeApp, ScriptedBackend]) -> None:
@@ -269,6 +372,123 @@ async def test_a_follower_that_leaves_takes_nothing_from_the_leader(silent: tupl
     assert (answer.status_code, said(answer)) == (200, "miss")
     assert len(backend.heads) == 1
     assert jeton.app._cache.flights == 0
+
+
+def budgeted(**more: Any) -> Callable[[dict[str, Any]], None]:
+    """A dollar in all. more: of the budget."""
+
+    def change(config: dict[str, Any]) -> None:
+        cached(config)
+        config["tenants"][0]["budgets"] = [{"usd": "1", "per": "total", **more}]
+
+    return change
+
+
+@contextlib.contextmanager
+def used_up(jeton: WholeApp, ratio: float = 1.0) -> Iterator[Account]:
+    """As if so much of the budget had been spent, which the books do not have."""
+    (account,) = jeton.app._bursar.of("tests", "tests")
+    really_nanousd, account.spent_nanousd = account.spent_nanousd, round(ratio * 10**9)
+    try:
+        yield account
+    finally:
+        account.spent_nanousd = really_nanousd
+
+
+async def test_who_has_no_money_left_is_told_what_is_known_and_nothing_else(tmp_path: Path) -> None:
+    async with running(tmp_path, budgeted()) as jeton:
+        first = await ask(jeton)
+        await jeton.charges()
+        with used_up(jeton) as account:
+            again = await ask(jeton)
+            assert (again.status_code, said(again), again.content) == (200, "hit", first.content)
+            assert (again.headers["x-jeton-cost-usd"], again.headers["x-jeton-backend"]) == ("0.000000000", "small")
+            for other in ({"max_tokens": 19}, {"temperature": 0.7}, {"stream": True}):
+                refused = await ask(jeton, {**COLD, **other})
+                assert (refused.status_code, refused.json()["error"]["code"]) == (429, "budget_exceeded")
+                assert said(refused) == ""
+            for directive in ("no-cache", "no-store"):
+                assert (await ask(jeton, cache_control=directive)).status_code == 429
+            assert (account.spent_nanousd, account.held_nanousd) == (10**9, 0)
+        assert asked(jeton) == 1
+        _, served = await jeton.charges()
+        assert (served["backend"], served["cost_nanousd"]) == ("cache", 0)
+        assert (await sums(jeton, "jeton_cache_requests_total", "result"))["miss",] == 1, "who is refused has not asked"
+
+
+async def test_without_money_what_was_sent_under_a_key_is_given_again(tmp_path: Path) -> None:
+    async with running(tmp_path, budgeted()) as jeton:
+        warm = {**COLD, "temperature": 0.7}
+        first = await ask(jeton, warm, idempotency_key="again")
+        with used_up(jeton):
+            again = await ask(jeton, warm, idempotency_key="again")
+            assert (again.status_code, again.headers["idempotent-replayed"]) == (200, "true")
+            assert again.content == first.content
+            assert (await ask(jeton, warm, idempotency_key="another")).status_code == 429
+
+
+async def test_without_money_a_limit_of_requests_still_holds(tmp_path: Path) -> None:
+    def change(config: dict[str, Any]) -> None:
+        budgeted()(config)
+        config["tenants"][0]["requests_per_minute"] = 2
+
+    async with running(tmp_path, change) as jeton:
+        await ask(jeton)
+        with used_up(jeton):
+            assert said(await ask(jeton)) == "hit"
+            refused = await ask(jeton)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+
+
+async def test_without_money_the_answer_is_that_to_which_the_budget_had_degraded(tmp_path: Path) -> None:
+    def change(config: dict[str, Any]) -> None:
+        budgeted(degrade={"at_ratio": 0.5, "tiers": ["small"]})(config)
+        config["policy"] = {"name": "always_large"}
+
+    async with running(tmp_path, change) as jeton:
+        body = {**COLD, "model": "anything"}
+        large = await ask(jeton, body)
+        with used_up(jeton, 0.6):
+            small = await ask(jeton, body)
+        with used_up(jeton):
+            again = await ask(jeton, body)
+        assert [one.headers["x-jeton-backend"] for one in (large, small, again)] == ["large", "small", "small"]
+        assert [said(one) for one in (large, small, again)] == ["miss", "miss", "hit"]
+
+
+async def test_without_money_nobody_is_held_out_from_what_is_known(tmp_path: Path) -> None:
+    async with running(tmp_path, budgeted()) as jeton:
+        body = {**COLD, "model": "auto"}
+        first = await ask(jeton, body)
+        pipeline = jeton.app._pipeline
+        pipeline.deployment = replace(pipeline.deployment, holdout=Holdout("large", 1.0))
+        with used_up(jeton):
+            again = await ask(jeton, body)
+        assert (said(again), again.content) == ("hit", first.content)
+        assert said(await ask(jeton, body)) == "", "with money it is dispatched, and measures"
+
+
+@pytest.mark.parametrize("is_answered", [True, False])
+async def test_without_money_an_answer_that_is_being_made_is_waited_for(tmp_path: Path, is_answered: bool) -> None:
+    async with scripted_backend() as backend:
+        backend.answer = json_answer(completion("stop" if is_answered else None))
+        backend.speaks.clear()
+
+        def change(config: dict[str, Any]) -> None:
+            budgeted()(config)
+            backend.at(0)(config)
+
+        async with running(tmp_path, change) as jeton:
+            leading = asyncio.create_task(ask(jeton))
+            await jeton.until(lambda: len(backend.heads) == 1, seconds=15)
+            with used_up(jeton):
+                following = asyncio.create_task(ask(jeton))
+                await jeton.until(lambda: jeton.app._cache.waiting == 1, seconds=15)
+                backend.speaks.set()
+                answer = await following
+            assert (answer.status_code, said(answer)) == ((200, "shared") if is_answered else (429, ""))
+            assert (await leading).status_code == 200
+            assert len(backend.heads) == 1
 
 
 def completion(finish: Any) -> bytes:

@@ -184,6 +184,48 @@ async def test_a_choice_that_the_rest_of_the_ceiling_forbids_is_passed_over_for_
         ]
 
 
+def small_may_be_too_short(config: dict[str, Any]) -> None:
+    """For a prompt of some 1,500 tokens, by the estimate; the replicas have room enough."""
+    config["pools"][0]["backends"][0]["context_tokens"] = 1024
+    config["aliases"] = {"both": {"backends": ["small", "cloud"]}, "one1": {"backends": ["small"]}}
+    config["tenants"][0]["budgets"] = [{"usd": "1", "per": "total"}]
+
+
+LONGISH = [{"role": "user", "content": "Tell me about rainbows. " * 250}]
+
+
+async def test_who_may_be_too_short_is_asked_where_the_ceiling_refuses_all_others(tmp_path: Path) -> None:
+    async with running(tmp_path, small_may_be_too_short) as jeton:
+        body = chat("both", messages=LONGISH)
+        answer = await jeton.http.post(PATH, json=body)
+        assert (answer.status_code, answer.headers["x-jeton-backend"]) == (200, "cloud")
+        most = await most_nanousd(jeton, {**body, "model": "one1"})
+        told = (await jeton.http.post("/jeton/explain", json=body, headers=ceiling(most))).json()
+        assert {one["backend"] for one in told["ranking"]} == {"small"}
+        (excluded,) = told["exclusions"]
+        assert excluded["backend"] == "cloud"
+        assert "above the request's ceiling" in excluded["why"]
+        answer = await jeton.http.post(PATH, json=body, headers=ceiling(most))
+        assert (answer.status_code, answer.headers["x-jeton-backend"]) == (200, "small")
+        refused = await jeton.http.post(PATH, json=body, headers=ceiling(most - 1))
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "price_ceiling")
+        assert refused.json()["error"]["message"].count("cheapest") == 1
+
+
+async def test_who_may_be_too_short_is_asked_where_a_budget_refuses_all_others(tmp_path: Path) -> None:
+    async with running(tmp_path, small_may_be_too_short) as jeton:
+        body = chat("both", messages=LONGISH)
+        most = await most_nanousd(jeton, {**body, "model": "one1"})
+        (account,) = jeton.app._bursar.of("tests", "tests")
+        for left, status in ((most, 200), (most - 1, 429)):
+            account.spent_nanousd = 10**9 - left
+            answer = await jeton.http.post(PATH, json=body)
+            assert answer.status_code == status
+            await jeton.settled()
+        account.spent_nanousd = sum(row["cost_nanousd"] for row in await jeton.charges())
+        assert [row["backend"] for row in await jeton.charges()] == ["small"]
+
+
 async def test_f16_sheddable_work_is_turned_away_while_critical_work_is_served(jeton: WholeApp) -> None:
     replicas = [replica for replica in jeton.app._fleet.snapshot.health if replica.startswith("small")]
     for replica in replicas:

@@ -8,10 +8,8 @@ from typing import Any
 import yaml
 
 from load.simulate.attempt import Attempt
-from load.simulate.scenario import Laboratory, Scenario
+from load.simulate.scenario import Laboratory, read_scenario
 from load.simulate.world import World
-from router.config_shape import check_shape
-from router.config_source import read_source
 from router.domain.usage import Usage
 
 DAY = date(2026, 6, 1)
@@ -73,7 +71,7 @@ def write_scenario(directory: Path, **changes: Any) -> Path:
 
 def make_laboratory(directory: Path, **changes: Any) -> Laboratory:
     path = write_scenario(directory, **changes)
-    return Laboratory(check_shape(read_source(path), Scenario), directory, {"CLOUD_KEY": "sk-x"}, DAY)
+    return Laboratory(read_scenario(path), directory, {"CLOUD_KEY": "sk-x"}, DAY)
 
 
 class Ends:

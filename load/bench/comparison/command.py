@@ -16,9 +16,7 @@ from load.bench.answers import read_outcomes
 from load.bench.comparison.judged import Judged, Verdicts
 from load.bench.comparison.page import MADE, RECORDED, Row, page
 from load.simulate import table
-from load.simulate.scenario import Laboratory, PolicyChoice, Scenario
-from router.config_shape import check_shape
-from router.config_source import read_source
+from load.simulate.scenario import Laboratory, PolicyChoice, read_scenario
 from router.selection.loader import policy_names
 
 HERE = Path(__file__).parent / MADE.folder
@@ -78,7 +76,7 @@ def comparison(
 
 def measure(path: Path, choice: PolicyChoice, seeds: Sequence[int] = (), traces: Path | None = None) -> Row:
     """One policy on one scenario: means over the seeds. traces: the folder of its trace, if that is not the scenario's own."""
-    scenario = check_shape(read_source(path), Scenario)
+    scenario = read_scenario(path)
     if traces is not None and scenario.trace is not None:
         scenario = scenario.model_copy(update={"trace": traces.absolute() / scenario.trace})
     laboratory = Laboratory(scenario, path.parent, ENVIRONMENT, DAY)

@@ -17,11 +17,9 @@ from load.draws import Draws, Mix
 from load.drive.result import Objectives
 from load.drive.schedule import Session, Turn
 from load.simulate.happenings import Absence, absences
-from load.simulate.scenario import Laboratory, Scenario
+from load.simulate.scenario import Laboratory, read_scenario
 from load.traces import read_trace
 from load.workload import Workload, read_prompts, timed_arrivals
-from router.config_shape import check_shape
-from router.config_source import read_source
 
 HERE = Path(__file__).resolve().parents[1]
 FLEET, FLEET_PRICES = HERE / "policies_fleet.yaml", HERE / "policies_prices.yaml"
@@ -76,7 +74,7 @@ class Case:
     ) -> "Case":
         """A scenario as its file says, or for so long, so many times as fast, and by another seed. Raises ConfigRefused, OSError
         and ValueError for what cannot be used, and click's BadParameter for what is simulated alone."""
-        scenario = check_shape(read_source(path), Scenario)
+        scenario = read_scenario(path)
         for name in SIMULATED_ALONE:
             if getattr(scenario, name):
                 raise click.BadParameter(f"{path.stem} has {name}, which is simulated alone", param_hint="--scenario")

@@ -110,6 +110,24 @@ def test_difficulty_is_drawn_anew_for_each_seed(player: Callable[..., Player]) -
     assert first != other
 
 
+@pytest.mark.parametrize(
+    ("choice", "why"),
+    [
+        (
+            PolicyChoice(name="quality_floor", parameters={"quality_min": True}),
+            "`quality_min` of quality_floor is true; it must",
+        ),
+        (PolicyChoice(name="quality_floor", parameters={"quality_min": "much"}), "quality_min"),
+        (PolicyChoice(name="quality"), "there is no policy 'quality'"),
+    ],
+)
+def test_a_policy_that_cannot_be_is_refused_with_the_reason(
+    player: Callable[..., Player], choice: PolicyChoice, why: str
+) -> None:
+    with pytest.raises(ValueError, match=why):
+        player().check(choice)
+
+
 def test_a_ledger_that_is_not_there_is_no_ledger(tmp_path: Path) -> None:
     result = CliRunner().invoke(replay, ["--ledger", str(tmp_path / "none.sqlite")])
     assert result.exit_code != 0

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from load.scenarios.command import PUBLISHED, quoted, read, reckoned, scenarios
 from load.scenarios.table import markdown
+from router.config_source import ConfigRefused
 
 PROJECT = Path(__file__).parents[3]
 FILES = {path.stem: path for path in sorted(PUBLISHED.glob("*.yaml"))}
@@ -35,6 +36,21 @@ def test_reckoned_again_it_comes_out_as_quoted(name: str) -> None:
     assert [(line.ours, line.verdict) for line in result.lines] == [
         (claim.ours, claim.verdict) for claim in result.restated.claims
     ]
+
+
+def test_a_parameter_that_is_no_number_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "routing.yaml"
+    text = FILES["routing"].read_text(encoding="utf-8").replace("quality_min: 0.55", "quality_min: yes", 1)
+    path.write_text(text, encoding="utf-8")
+    line = text[: text.index("quality_min: yes")].count("\n") + 1
+    with pytest.raises(ConfigRefused) as refused:
+        read(path)
+    [mistake] = refused.value.mistakes
+    assert mistake.line == line
+    assert str(mistake).partition(": ")[2] == (
+        "`cases.floor_55.policy.parameters.quality_min` is `true`; it must be a number (YAML reads yes and on as true, no and off"
+        " as false)"
+    )
 
 
 def test_what_comes_out_otherwise_than_quoted_is_told_and_written_when_asked(tmp_path: Path) -> None:

@@ -138,6 +138,52 @@ def test_a_scenario_that_cannot_be_used_is_refused_with_the_reason(
     assert why in result.output
 
 
+@pytest.mark.parametrize(
+    ("policy", "line", "why"),
+    [
+        (
+            "{name: slo, parameters: {ttft_seconds_max: yes}}",
+            9,
+            "`policies[1].parameters.ttft_seconds_max` is `true`; it must be",
+        ),
+        (
+            "{name: slo, parameters: {ttft_seconds_max: soon}}",
+            9,
+            "`policies[1].parameters.ttft_seconds_max` is `soon`; it must be",
+        ),
+        (
+            "{name: slo, parameters: {ttft_seconds: 2}}",
+            9,
+            "`ttft_seconds` is not a member of `policies[1].parameters`; did you mean `ttft_seconds_max`?",
+        ),
+        ("{name: sloo}", 9, "there is no policy 'sloo'; did you mean 'slo'?"),
+        ("{name: slo, label: a, label: b}", 9, "`label` is set twice (first in line 9)"),
+    ],
+)
+@pytest.mark.parametrize("command", ["compare", "simulate"])
+@pytest.mark.usefixtures("laboratory")
+def test_what_is_wrong_with_a_policy_is_told_with_file_line_and_remedy(
+    tmp_path: Path, command: str, policy: str, line: int, why: str
+) -> None:
+    text = f"""# A line.
+config: router.yaml
+seconds: 60
+warmup_seconds: 5
+rate: 3
+metered_profiles: {{cloud: h100x4-llama-3.1-70b-bf16}}
+policies:
+  - {{name: quality_floor, parameters: {{quality_min: 0.5}}}}
+  - {policy}
+"""
+    path = tmp_path / "scenario.yaml"
+    path.write_text(text)
+    result = CliRunner().invoke(main, [command, str(path), "--day", DAY.isoformat()])
+    assert result.exit_code == 1
+    told = result.output.replace("\n", "")
+    assert f"scenario.yaml:{line}:" in told
+    assert why in told
+
+
 def test_the_front_holds_those_that_nobody_beats() -> None:
     def policy(usd: float, quality: float, ttft: float, goodput: float) -> dict[str, Figure]:
         values = {

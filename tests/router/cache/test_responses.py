@@ -80,6 +80,66 @@ async def test_a_follower_that_leaves_takes_nothing_from_the_others(cache: Respo
     await leader.task
 
 
+async def test_when_a_leader_left_one_of_the_others_leads_and_the_rest_follow(cache: ResponseCache) -> None:
+    led: list[str] = []
+
+    async def ask(name: str, answer: StoredAnswer | None) -> StoredAnswer | None:
+        found = await cache.join(KEY)
+        if found is not None:
+            return found
+        with cache.taping(KEY, SERVED, HEADER, leads=True) as tape:
+            led.append(name)
+            await asyncio.sleep(0.001)
+            if answer is None:
+                tape.leave()
+                return None
+            tape.keep(answer)
+        return answer
+
+    asked = [ask("first", None), ask("second", None), *(ask("other", ANSWER) for _ in range(5))]
+    assert await asyncio.gather(*asked) == [None, None] + [ANSWER] * 5
+    assert led == ["first", "second", "other"]
+    assert (cache.flights, cache.waiting) == (0, 0)
+
+
+async def test_when_a_leader_came_to_nothing_nobody_waits_again(cache: ResponseCache) -> None:
+    leader = Leader(cache, None)
+    await leader.begun.wait()
+    followers = [asyncio.create_task(cache.join(KEY)) for _ in range(3)]
+    await asyncio.sleep(0)
+    leader.go_on.set()
+    await leader.task
+    next_one = Leader(cache, ANSWER)
+    assert await asyncio.gather(*followers) == [None] * 3
+    next_one.go_on.set()
+    await next_one.task
+
+
+async def test_who_leads_is_told_when_the_last_follower_has_gone_or_there_is_nothing_to_wait_for(
+    cache: ResponseCache,
+) -> None:
+    told: list[str] = []
+    with cache.taping(KEY, SERVED, HEADER, leads=True) as tape:
+        assert not tape.is_followed
+        tape.watch(lambda: told.append("alone"))
+        followers = [asyncio.create_task(cache.join(KEY)) for _ in range(2)]
+        await asyncio.sleep(0)
+        assert tape.is_followed
+        followers[0].cancel()
+        await asyncio.sleep(0)
+        assert (told, tape.is_followed) == ([], True)
+        followers[1].cancel()
+        await asyncio.sleep(0)
+        assert (told, tape.is_followed) == (["alone"], False)
+        last = asyncio.create_task(cache.join(KEY))
+        await asyncio.sleep(0)
+        put(tape, b"x" * 1_001)
+        assert (told, tape.is_followed) == (["alone"] * 2, False)
+        tape.watch(None)
+    assert await last is None
+    assert told == ["alone"] * 2
+
+
 async def test_nobody_waits_for_what_is_not_under_way(cache: ResponseCache) -> None:
     assert await cache.join(KEY) is None
 

@@ -134,3 +134,82 @@ def test_a_feed_that_others_could_change_on_its_way_is_warned_of(router_yaml: Pa
     result = check(router_yaml, CLOUD_API_KEY="a secret")
     assert result.exit_code == 0
     assert "in clear text: whoever is on the way sets prices; use https://" in result.stderr
+
+
+def restricted(router_yaml: Path, *changes: tuple[str, str]) -> list[str]:
+    text = router_yaml.read_text()
+    for old, new in changes:
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    router_yaml.write_text(text)
+    result = check(router_yaml, CLOUD_API_KEY="a secret")
+    assert result.exit_code == 0, result.stderr
+    return result.stdout.splitlines()
+
+
+def test_rules_are_printed_in_their_order_with_what_they_cover_and_whom_they_serve(router_yaml: Path) -> None:
+    rules = """policies:
+  - {name: pack, hours: "22:00-06:00", days: [sun], parameters: {fill_ratio_max: 1.5}}
+  - {name: slo, parameters: {ttft_seconds_max: 0.5}, tenants: [support], models: [chat-small, auto]}
+  - {name: always_large, tenants: [research]}
+  - {name: always_small}
+
+baseline:"""
+    lines = restricted(router_yaml, ("baseline:", rules))
+    assert [line for line in lines if line.startswith(("rule", "policy"))] == [
+        "rule 1    pack(fill_ratio_max=1.5, ttft_seconds_max=2.0, quality_min=0.0), for all tenants, 22:00-06:00 UTC, on sun",
+        "rule 2    slo(ttft_seconds_max=0.5, tpot_seconds_max=0.1), for tenant support, asking for chat-small or auto",
+        "rule 3    always_large(), for tenant research",
+        "rule 4    always_small(), for all tenants",
+        "policy    quality_floor(quality_min=0.75, ttft_seconds_max=2.0), where no rule does, saving against central-large",
+    ]
+    assert [line for line in lines if line.startswith("tenant")] == [
+        "tenant    research: 1 API key, may ask for everything, decided by pack (rule 1), else always_large (rule 3)",
+        "tenant    support: 1 API key, may ask for chat-small, chat-private, decided by pack (rule 1), else slo (rule 2), else "
+        "always_small (rule 4)",
+    ]
+
+
+def test_a_rule_for_names_that_a_tenant_may_not_ask_for_does_not_decide_on_it(router_yaml: Path) -> None:
+    rules = """policies:
+  - {name: always_large, models: [chat-large]}
+  - {name: always_small, models: [chat-small, chat-private], days: [mon]}
+  - {name: pack, models: [chat-small, chat-private]}
+
+baseline:"""
+    lines = restricted(router_yaml, ("baseline:", rules))
+    assert [line.partition("decided by ")[2] for line in lines if line.startswith("tenant")] == [
+        "always_large (rule 1), else always_small (rule 2), else pack (rule 3), else quality_floor",
+        "always_small (rule 2), else pack (rule 3)",
+    ]
+
+
+def test_where_data_and_tenants_may_go_is_printed_with_the_backends_that_are_left(router_yaml: Path) -> None:
+    lines = restricted(
+        router_yaml,
+        ("    region: eu-central\n", "    region: eu-central\n    residency: eu\n"),
+        ("    region: eu-west\n", "    region: eu-west\n    residency: eu\n"),
+        ("  - name: support\n", "  - name: support\n    residency: [eu]\n    pools: [central, cloud]\n"),
+    )
+    assert [line for line in lines if line.startswith(("data", "reach"))] == [
+        "data      in eu: pools edge, central",
+        "data      in an undeclared place: pool cloud",
+        "reach     support: only pools central, cloud, data in eu → central-small, central-large",
+    ]
+
+
+def test_who_is_isolated_and_whom_dedicated_backends_leave_is_printed(router_yaml: Path) -> None:
+    lines = restricted(
+        router_yaml,
+        ("      - name: edge-small\n", "      - name: edge-small\n        dedicated_to: [research]\n"),
+        ("  - name: research\n", "  - name: research\n    isolation: dedicated\n"),
+    )
+    assert [line for line in lines if line.startswith("reach")] == [
+        "reach     research: only backends of its own → edge-small",
+        "reach     support: all that is not dedicated to others → central-small, central-large, cloud-large",
+    ]
+
+
+def test_what_is_not_restricted_is_not_told(router_yaml: Path) -> None:
+    lines = check(router_yaml, CLOUD_API_KEY="a secret").stdout.splitlines()
+    assert not [line for line in lines if line.startswith(("rule", "reach")) or "decided by" in line]

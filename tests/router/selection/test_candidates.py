@@ -154,6 +154,22 @@ def test_f07_with_everybody_ejected_the_ejected_are_asked_all_the_same(fleet, as
     assert set(said(exclusions)) == EDGE_LARGE | CLOUD
 
 
+def test_where_others_are_refused_those_that_may_be_too_short_are_candidates_beside_them(fleet, ask) -> None:
+    request = ask(9_000)  # the edge has 8,192, and an estimate may be twice as much as there is
+    candidates, exclusions = fleet.find(request)
+    assert (ids(candidates), set(said(exclusions))) == (CLOUD, {"edge-small", "edge-large"})
+    candidates, exclusions = fleet.find(request, takes_doubtful=True)
+    assert (ids(candidates), exclusions) == (ALL, [])
+    candidates, exclusions = fleet.find(ask(20_000), takes_doubtful=True)
+    assert (ids(candidates), set(said(exclusions))) == (CLOUD, {"edge-small", "edge-large"}), "surely too long"
+
+
+def test_what_was_ejected_stays_out_where_others_are_refused(fleet, ask) -> None:
+    fleet.health = {"edge-small/1": EJECTED, "edge-small/2": DOWN}
+    candidates, exclusions = fleet.find(ask(), takes_doubtful=True)
+    assert (ids(candidates), set(said(exclusions))) == (EDGE_LARGE | CLOUD, EDGE_SMALL)
+
+
 def test_f06_with_everybody_limited_the_client_waits_for_the_first_to_come_back(fleet, ask) -> None:
     fleet.health = dict.fromkeys(ALL, LIMITED)
     fleet.health["edge-large/1"] = replace(LIMITED, until_seconds=NOW + 3)

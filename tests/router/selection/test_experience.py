@@ -207,6 +207,8 @@ def test_who_answers_too_seldom_is_out_with_the_reason_while_others_can(fleet: A
     assert "cloud-large" not in {one.backend.name for one in candidates}
     (told,) = exclusions
     assert (told.replica, told.why) == ("cloud-large/1", "answers 50% of what it is asked, less than 80%")
+    candidates, exclusions = fleet.find(ask(), takes_doubtful=True)
+    assert ("cloud-large" in {one.backend.name for one in candidates}, exclusions) == (True, [])
     fleet.scope = ("cloud-large",)
     candidates, exclusions = fleet.find(ask())
     assert [one.backend.name for one in candidates] == ["cloud-large"]
