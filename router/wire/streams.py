@@ -3,7 +3,7 @@
 A status 200, a clean end and `[DONE]` do not mean success: a real finish reason for every choice does. Events pass through
 untouched, but for the model's name and the usage that we forced and the client did not ask for. Each is looked at with byte
 tests and decoded only if it may carry what we bill or decide on; inside JSON strings quotes are escaped, so an unescaped
-`"usage":` is always a member.
+`"usage":` is always a member. `"usage"` alone is not: a token may be that word, as a text or as a name among log-probabilities.
 """
 
 import re
@@ -21,6 +21,7 @@ from router.wire.usage import read_usage
 
 FINISH_REASON = re.compile(rb'"finish_reason"\s*:\s*"')
 MODEL_MEMBER = re.compile(rb'"model"\s*:\s*"(?:[^"\\\\]|\\\\.)*"')
+USAGE_MEMBER = re.compile(rb'"usage"\s*:\s*(?:null|\{)')
 EMPTY_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 # Said by an engine that gave up; not a finish.
 UNREAL_FINISHES = frozenset({"abort", "error"})
@@ -131,7 +132,7 @@ class CompletionStream:
         has_finish = FINISH_REASON.search(event) is not None
         if has_finish:
             self._note_finishes(event)
-        at = event.find(b'"usage"')
+        at = usage_at(event)
         if at >= 0:
             return self._pass_usage(event, at, has_finish)
         if self._kept is not None:
@@ -354,6 +355,15 @@ def model_rename(text: bytes, model: str) -> tuple[bytes, bytes] | None:
     right = b'"model":' + orjson.dumps(model)
     written = found.group()
     return None if written.replace(b" ", b"") == right else (written, right)
+
+
+def usage_at(event: bytes) -> int:
+    """Where the name of the member `usage` begins; -1 where there is none."""
+    at = event.find(b'"usage"')
+    if at < 0 or event.startswith(b'"usage":{', at):  # as vLLM writes it, in every event
+        return at
+    found = USAGE_MEMBER.search(event, at)
+    return -1 if found is None else found.start()
 
 
 def without_member(event: bytes, at: int) -> bytes:

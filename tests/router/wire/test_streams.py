@@ -75,6 +75,28 @@ def test_text_that_spells_a_usage_member_is_left_alone() -> None:
     assert stream.usage() is None
 
 
+@pytest.mark.parametrize("is_counting", [False, True])
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"delta": {"content": "usage"}},
+        {
+            "delta": {"content": "usage"},
+            "logprobs": {"content": [{"token": "usage", "logprob": -0.5, "top_logprobs": []}]},
+        },
+        {"text": "usage", "logprobs": {"tokens": ["usage"], "top_logprobs": [{"usage": -0.5, " use": -2.0}]}},
+    ],
+)
+def test_a_token_that_is_the_word_usage_is_no_usage(said: dict[str, Any], is_counting: bool) -> None:
+    one = event(choices=[{"index": 0, "finish_reason": None, **said}])
+    stream = reader(keeps_text=not is_counting)
+    came = event(choices=[{"index": 0, "finish_reason": None, **said}], usage=USAGE) if is_counting else one
+    assert stream.feed(came) == one
+    assert stream.usage() == (Usage(15, 2, source=UsageSource.RECOVERED) if is_counting else None)
+    told = stream.said()
+    assert told is None if is_counting else told is not None and told.texts == ("usage",)
+
+
 def test_a_client_that_asked_for_usage_gets_it_as_vllm_sends_it_with_the_cost_inside() -> None:
     stream = reader(wants_usage=True)
     out = play(stream, event(choices=[choice("a", "stop")], usage=USAGE), event(choices=[], usage=USAGE), DONE)
