@@ -3,6 +3,7 @@
 OpenAI counts cached tokens inside `prompt_tokens` and reasoning inside `completion_tokens`; Anthropic counts cache reads and
 writes beside `input_tokens`, and how long writes are kept in `cache_creation`. Ours (`domain/usage.py`) is OpenAI's. Those that
 we translate write the latter as `prompt_tokens_details.cache_write_tokens`, as OpenRouter does, and `cache_write_hour_tokens`.
+Some leave OpenAI's details out: DeepSeek says `prompt_cache_hit_tokens`, Kimi and GLM `cached_tokens`, in the usage itself.
 """
 
 from decimal import Decimal, InvalidOperation
@@ -11,6 +12,9 @@ from typing import Any
 from router.domain.money import nanousd_from_usd
 from router.domain.request import Endpoint
 from router.domain.usage import Usage, UsageSource
+
+# Beyond it a cost is nonsense, and its decimals may be too many to reckon with.
+USD_MAX = 10**9
 
 
 def read_usage(
@@ -42,13 +46,19 @@ def _read_openai(usage: dict[str, Any], source: UsageSource) -> Usage | None:
         return None
     prompt_details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
     completion_details = usage.get("completion_tokens_details") or usage.get("output_tokens_details") or {}
-    reasoning = _count(completion_details, "reasoning_tokens")
-    if reasoning > 0 and usage.get("total_tokens") == prompt + completion + reasoning:
-        completion += reasoning  # some (Gemini, Grok) count thought beside the completion; the total gives it away
+    reasoning = _count(completion_details, "reasoning_tokens") or _count(usage, "reasoning_tokens")
+    beside = _count(usage, "total_tokens") - prompt - completion
+    if beside > 0 and reasoning in (0, beside):
+        # Some (Gemini, Grok) count thought beside the completion, or in the total alone, which gives it away.
+        completion, reasoning = completion + beside, beside
     return Usage(
         prompt_tokens=prompt,
         completion_tokens=completion,
-        cached_tokens=_count(prompt_details, "cached_tokens"),
+        cached_tokens=(
+            _count(prompt_details, "cached_tokens")
+            or _count(usage, "cached_tokens")
+            or _count(usage, "prompt_cache_hit_tokens")
+        ),
         cache_write_tokens=_count(prompt_details, "cache_write_tokens"),
         cache_write_hour_tokens=_count(prompt_details, "cache_write_hour_tokens"),
         reasoning_tokens=reasoning,
@@ -81,15 +91,25 @@ def _count(details: Any, name: str) -> int:
 
 
 def _provider_cost(usage: dict[str, Any]) -> int | None:
-    """OpenRouter's `usage.cost`, in US dollars. Read through its shortest decimal text, which is what was sent."""
-    cost = usage.get("cost")
-    if type(cost) not in (int, float, str):
+    """OpenRouter's `usage.cost`, in US dollars. Where our own key at the provider behind it was used, that is its fee alone; what
+    that provider bills us stands beside, and where it does not, the bill is not known."""
+    usd = _dollars(usage, "cost")
+    if usd is not None and usage.get("is_byok") is True:
+        upstream = _dollars(usage.get("cost_details"), "upstream_inference_cost")
+        usd = usd + upstream if upstream else None
+    return None if usd is None else nanousd_from_usd(usd)
+
+
+def _dollars(members: Any, name: str) -> Decimal | None:
+    """Read through its shortest decimal text, which is what was sent."""
+    value = members.get(name) if type(members) is dict else None
+    if type(value) not in (int, float, str):
         return None
     try:
-        usd = Decimal(str(cost))
+        usd = Decimal(str(value))
     except InvalidOperation:
         return None
-    return nanousd_from_usd(usd) if usd.is_finite() and usd >= 0 else None
+    return usd if usd.is_finite() and 0 <= usd <= USD_MAX else None
 
 
 def _is_possible(usage: Usage, context_tokens: int, choices: int) -> bool:
