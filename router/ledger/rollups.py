@@ -17,6 +17,7 @@ A request for `auto` is also counted in its arm of the hold-out, at the attempt 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from router.domain.attempt import AttemptStatus
 from router.domain.periods import HOLDOUT_MODEL, HOLDOUT_REASON, NS_PER_HOUR, Arm
 from router.ledger.database import Database
 from router.ledger.pruned import pruned_ns
@@ -81,12 +82,13 @@ ON CONFLICT (hour, key) DO UPDATE SET {_added("charge_hours", SUMS)}
 
 
 def _earlier(amount: str) -> str:
-    """What the attempts before this one at the same request came to: (a + b)² − a² = b² + 2ab."""
+    """What the attempts at the same request came to that were charged before this one: (a + b)² − a² = b² + 2ab. They need not
+    have begun before it: one that was discarded may be read on. One that answered at once has none beside but its shadow."""
     return f"""
-    CASE WHEN number = 1 THEN 0 ELSE coalesce((
+    CASE WHEN number = 1 AND status = '{AttemptStatus.OK}' THEN 0 ELSE coalesce((
         SELECT sum({amount}) FROM charges AS earlier
         WHERE earlier.attempt_id > charges.request_id || '.' AND earlier.attempt_id < charges.request_id || '/'
-        AND earlier.number < charges.number
+        AND earlier.seq < charges.seq AND earlier.asked_model = '{HOLDOUT_MODEL}'
     ), 0) END
     """
 

@@ -335,6 +335,29 @@ def test_arms_count_requests_and_a_failover_is_one_of_them(place: Place) -> None
     }
 
 
+@pytest.mark.parametrize("rolls", [1, 2])
+def test_an_attempt_that_was_discarded_and_ends_last_is_of_one_request_with_the_other(place: Place, rolls: int) -> None:
+    """It is read on beside the next one. A shadow of the request is in no arm, and none of its cost."""
+    store, accountant = opened(place)
+    accountant.set_fleet(FLEET, PRICES, PROFILES, START)
+    answer(accountant, "req_held", START, of=LARGE, reason="holdout")
+    first = facts("req_two", LARGE, number=1)
+    accountant.open(first, LARGE, CLOUD_PRICE, 100, 50, START)
+    answer(accountant, "req_two", START + SECOND, of=LARGE, number=3, asked_model="", tenant="shadow")
+    answer(accountant, "req_two", START + 4 * SECOND, of=LARGE, number=2)
+    if rolls == 2:
+        post(store, accountant, START + 7 * SECOND)
+    accountant.close(
+        first.attempt_id, AttemptEnd(AttemptStatus.CANCELLED, Usage(100, 10), "not_accepted"), START + 8 * SECOND
+    )
+    post(store, accountant, START + 9 * SECOND)
+    store.close()
+    with read_periods(place.address) as periods:
+        _, routed = periods.arms(periods.whole())
+    twice = 280_000 + 600_000
+    assert routed[:6] == ("routed", "acme", 1, 0, twice, float(twice**2))
+
+
 def test_without_a_hold_out_there_are_no_arms(day: Place) -> None:
     with read_periods(day.address) as periods:
         assert periods.arms(periods.whole()) == []
