@@ -41,6 +41,7 @@ from router.ledger.reading import (
     charges_without_end,
     read_position,
     read_totals,
+    strange_words,
     summed_lines,
 )
 from router.ledger.rows import CHARGE_COLUMNS, charge_row
@@ -132,6 +133,7 @@ class _Auditor:
     def run(self, metrics_text: str | None, metrics_from: str) -> Audit:
         audit, position = self._audit, read_position(self._database)
         checkpoints = [(position.seq, position.at_ns, lambda: None)]
+        is_summable = self._check_words()
         scraped: list[Totals] = []
         if metrics_text is not None:
             samples = read_samples(metrics_text)
@@ -143,7 +145,7 @@ class _Auditor:
                 self._found(
                     "metrics", POSITION, f"event, {metrics_from}", seq, f"at most {position.seq}: another ledger?"
                 )
-            else:
+            elif is_summable:
                 checkpoints.insert(0, (seq, at_ns, lambda: scraped.append(self._derived_totals(seq, at_ns))))
         self._replay(checkpoints)
         if not audit.is_cut_short:
@@ -152,10 +154,11 @@ class _Auditor:
             self._check_corrections()
             self._check_reports()
             self._check_leases()
-            self._check_totals()
             self._check_spending()
             self._check_hours()
-            self._check_own_rendering(position)
+            if is_summable:
+                self._check_totals()
+                self._check_own_rendering(position)
             for totals in scraped:
                 assert metrics_text is not None
                 audit.metrics_from.append(metrics_from)
@@ -164,6 +167,13 @@ class _Auditor:
         audit.metered_nanousd = self._derivation.metered_nanousd
         audit.taken_on_trust = self._derivation.taken_on_trust
         return audit
+
+    def _check_words(self) -> bool:
+        """Whether every word is one of ours: else totals and metrics cannot be summed up, and are not compared."""
+        strange = strange_words(self._database)
+        for table, row, column, word in strange:
+            self._found(table, row, column, word, "a word that there is; totals and metrics are not compared")
+        return not strange
 
     def _replay(self, checkpoints: Iterable[tuple[int, int, Callable[[], object]]]) -> None:
         audit, expected_seq = self._audit, self._first_seq
@@ -293,22 +303,56 @@ class _Auditor:
         """What reports are made of, against the charges and what was looked at of the leases; what a lease ran up at a price,
         against the journal, where it has another now (what it runs up at that one is the rest); and each of its hours against the
         time at the price."""
+        if not rollups.is_anything_rolled(self._database):
+            self._found("rolled", "1", "the row", "missing", "there")
+            return
         for table, row, column, is_, should_be in rollups.differences(self._database):
             self._found(table, row, column, is_, should_be)
+        for table, row, column, squares, bound in rollups.arm_differences(self._database):
+            self._found(table, row, column, squares, bound)
         rolled: Counter[tuple[str, str]] = Counter()
-        for hour, lease_id, price_id, is_, leased_ns in rollups.lease_hours(self._database):
-            rolled[lease_id, price_id] += is_
-            lease, price = self._derivation.leases.get(lease_id), self._derivation.prices.get(price_id)
-            # An older jeton had no hours, so that all of a lease was spread evenly under its last price.
-            if isinstance(price, LeasedPrice) and lease is not None and lease.before is not None:
-                should_be = price.nanousd_per_hour * leased_ns // NS_PER_HOUR
-                if abs(is_ - should_be) > LOOKS_AN_HOUR_MAX or leased_ns > NS_PER_HOUR:
-                    what = f"bill_nanousd, against {leased_ns / 1e9:.3f} s at its price"
-                    self._found("lease_hours", f"{hour} {lease_id} {price_id}", what, is_, should_be)
+        leased: Counter[tuple[str, int]] = Counter()
+        for one in rollups.lease_hours(self._database):
+            rolled[one.lease_id, one.price_id] += one.bill_nanousd
+            leased[one.lease_id, one.hour] += one.leased_ns
+            self._check_lease_hour(one)
+        self._check_leased_time(leased)
         for lease_id, derived in self._derivation.leases.items():
             for price_id, nanousd in {} if derived.before is None else derived.before.items():
                 if price_id != derived.terms.price_id and (is_ := rolled[lease_id, price_id]) != nanousd:
                     self._found("lease_hours", f"{lease_id} {price_id}", "bill_nanousd", is_, nanousd)
+
+    def _check_lease_hour(self, one: rollups.LeaseHour) -> None:
+        name, lease = f"{one.hour} {one.lease_id} {one.price_id}", self._derivation.leases.get(one.lease_id)
+        if lease is None:
+            self._found("lease_hours", name, "leased event in the journal", "missing", "there")
+            return
+        terms, price = lease.terms, self._derivation.prices.get(one.price_id)
+        place = terms.replica, terms.pool, terms.backend
+        if one.place != place:
+            self._found("lease_hours", name, "replica, pool and backend", " ".join(one.place), " ".join(place))
+        # An older jeton had no hours, so that all of a lease was spread evenly under its last price.
+        if lease.before is None:
+            return
+        if not isinstance(price, LeasedPrice):
+            self._found("lease_hours", name, "snapshot of the price", "missing or unreadable", "there")
+            return
+        should_be = price.nanousd_per_hour * one.leased_ns // NS_PER_HOUR
+        if abs(one.bill_nanousd - should_be) > LOOKS_AN_HOUR_MAX:
+            what = f"bill_nanousd, against {one.leased_ns / 1e9:.3f} s at its price"
+            self._found("lease_hours", name, what, one.bill_nanousd, should_be)
+
+    def _check_leased_time(self, leased: Mapping[tuple[str, int], int]) -> None:
+        """Each hour of a lease has what of it lies between its start and its last look."""
+        until_ns = rollups.rolled_until(self._database)
+        for (lease_id, hour), leased_ns in leased.items():
+            lease = self._derivation.leases.get(lease_id)
+            if lease is None or lease_id not in until_ns:
+                continue
+            end_ns = min((hour + 1) * NS_PER_HOUR, until_ns[lease_id])
+            should_be = max(end_ns - max(hour * NS_PER_HOUR, lease.started_ns), 0)
+            if leased_ns != should_be:
+                self._found("lease_hours", f"{hour} {lease_id}", "leased_ns", leased_ns, should_be)
 
     def _check_own_rendering(self, position: Position) -> None:
         """What a router would show on this ledger."""

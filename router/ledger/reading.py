@@ -5,8 +5,10 @@ from collections.abc import Iterator, Mapping
 from operator import add
 from typing import Any, NamedTuple
 
+from router.domain.attempt import AttemptStatus
 from router.domain.periods import ArmSums
 from router.domain.totals import Account, Line, LineTotal, Totals
+from router.domain.usage import UsageSource
 from router.ledger import rollups, rows, workers
 from router.ledger.database import Database
 from router.ledger.pruned import read_pruned
@@ -123,10 +125,29 @@ def read_lease_prices(database: Database) -> frozenset[str]:
 
 
 def read_leases(database: Database) -> dict[str, Lease]:
-    """All of them, ended ones too, by id."""
-    return {
-        row[0]: rows.lease_from_row(row) for row in database.execute(f"SELECT {', '.join(Lease._fields)} FROM leases")
-    }
+    """All of them, ended ones too, by id. A meter's state that cannot be read is left as it is written."""
+    leases = {}
+    for row in database.execute(f"SELECT {', '.join(Lease._fields)} FROM leases"):
+        try:
+            leases[row[0]] = rows.lease_from_row(row)
+        except ValueError:
+            leases[row[0]] = Lease(*row)
+    return leases
+
+
+def strange_words(database: Database) -> list[tuple[str, str, str, str]]:
+    """Where a charge or a total has a status or a usage source that is none: table, row, column, what stands there."""
+    known = {"status": AttemptStatus, "usage_source": UsageSource}
+    names = {"charges": "attempt_id", "totals": " || ' ' || ".join(rows.LINE_KEYS)}
+    found: list[tuple[str, str, str, str]] = []
+    for table, name in names.items():
+        for column, words in known.items():
+            listed = ", ".join(f"'{word}'" for word in words)
+            strange = database.execute(
+                f"SELECT {name}, {column} FROM {table} WHERE {column} NOT IN ({listed}) ORDER BY 1"
+            )
+            found += [(table, row, column, word) for row, word in strange]
+    return found
 
 
 def summed_lines(database: Database, seq_max: int | None = None) -> dict[Line, LineTotal]:
