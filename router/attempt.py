@@ -60,6 +60,7 @@ class Attempt:
     said: the texts of an answer that came without usage and waits to be counted (`recount.py`); counted: what came of it.
     earlier_nanousd: what other attempts at the same request have cost before it; None where that is not known.
     outlasts_client: its client has left, and it is read on for what it used: that is what a success is then worth.
+    is_sent: its replica may have heard of it. Until then nothing is run, whatever becomes of it.
     """
 
     __slots__ = (
@@ -78,6 +79,7 @@ class Attempt:
         "ended_ns",
         "facts",
         "first_token_ns",
+        "is_sent",
         "opened_ns",
         "outlasts_client",
         "said",
@@ -106,6 +108,7 @@ class Attempt:
         self.charge: Charge | None = None
         self.first_token_ns: int | None = None
         self.outlasts_client = False
+        self.is_sent = False
         self.earlier_nanousd: int | None = 0
         self.said: Said | None = None
         self.counted: Usage | None = None
@@ -190,6 +193,8 @@ class Attempt:
         self._ticket.leave()
 
     def usage_so_far(self) -> Usage:
+        if not self.is_sent:
+            return Usage(0, 0)
         if self.stream is not None:
             return self.stream.usage() or self._estimate(self.stream.events)
         answer = self.answer

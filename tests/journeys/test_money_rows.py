@@ -1,6 +1,8 @@
 """What a request cost, however it went: the rows of the ledger beside what was asked and answered."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -248,3 +250,19 @@ async def test_a_limit_told_in_a_200_costs_nothing_whatever_usage_is_told(
         assert (await jeton.http.post(PATH, json=BODY)).status_code in (429, 503)
         for charge in await jeton.charges():
             assert (charge["fault"], charge["cost_nanousd"]) == (fault, 0)
+
+
+async def test_what_was_never_sent_for_the_ledger_was_stuck_costs_nothing(jeton: WholeApp) -> None:
+    """Nothing is asked of a provider before its attempt is on disk; a client that leaves until then owes nothing."""
+    with closing(sqlite3.connect(jeton.ledger_path, isolation_level=None)) as blocker:
+        blocker.execute("BEGIN IMMEDIATE")
+        client = await jeton.raw(jeton.request(PATH, BODY))
+        await jeton.until(lambda: sum(jeton.in_flight.values()) == 1)
+        client.leave()
+        await jeton.until(lambda: not any(jeton.in_flight.values()))
+        blocker.execute("ROLLBACK")
+    await jeton.settled()
+    (charge,) = await jeton.charges()
+    assert not jeton.seen("cloud")
+    assert (charge["status"], charge["fault"]) == ("cancelled", "client_gone")
+    assert (charge["prompt_tokens"], charge["completion_tokens"], charge["cost_nanousd"]) == (0, 0, 0)
