@@ -209,7 +209,9 @@ class Attempt:
     def _estimate(self, completion_tokens: int) -> Usage:
         if self.counted is not None:
             return self.counted
-        return estimated_usage(self.facts.prompt_tokens_estimate, completion_tokens)
+        audio_seconds = None if self.answer is None else self.answer.audio_seconds
+        endpoint, prompt_tokens = self._request.endpoint, self.facts.prompt_tokens_estimate
+        return estimated_usage(endpoint, prompt_tokens, completion_tokens, audio_seconds)
 
     def _report(self, failure: AttemptFailed) -> None:
         replica = self.facts.replica

@@ -10,7 +10,7 @@ is a finding: the row, what stands there, and what should.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, cast
 
 from router.domain.attempt import AttemptEnd, AttemptStatus, Charge, CostStatus
@@ -243,7 +243,10 @@ class Derivation:
         """What the usage was expected to cost is journalled, so that a snapshot has a witness."""
         price = self._price(opening.price_id, seq, event.subject)
         if isinstance(price, MeteredPrice):
-            expected = list_cost(price, estimated_usage(opening.facts))
+            usage = estimated_usage(opening.facts)
+            expected = list_cost(price, usage)
+            if usage.audio_seconds and opening.estimate_nanousd == list_cost(price, replace(usage, audio_seconds=0.0)):
+                return  # an older jeton did not estimate how long a sound is
             if expected != opening.estimate_nanousd and opening.price_id not in self._prices_named:
                 self._prices_named.add(opening.price_id)
                 what = f"cost of what {event.subject} was expected to use, against its opening"

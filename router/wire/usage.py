@@ -10,7 +10,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from router.domain.money import nanousd_from_usd
-from router.domain.request import Endpoint
+from router.domain.request import AUDIO, AUDIO_TOKENS_PER_SECOND, Endpoint
 from router.domain.usage import Usage, UsageSource
 
 # Beyond it a cost is nonsense, and its decimals may be too many to reckon with.
@@ -26,7 +26,7 @@ def read_usage(
         return None
     if usage.get("type") == "duration":  # transcription billed by the second of audio
         seconds = usage.get("seconds")
-        if not isinstance(seconds, int | float) or seconds < 0:
+        if not isinstance(seconds, int | float) or type(seconds) is bool or seconds < 0:
             return None
         return Usage(0, 0, audio_seconds=float(seconds), source=source)
     read = _read_anthropic if endpoint is Endpoint.MESSAGES else _read_openai
@@ -122,6 +122,12 @@ def _is_possible(usage: Usage, context_tokens: int, choices: int) -> bool:
     )
 
 
-def estimated_usage(prompt_tokens: int, completion_tokens: int) -> Usage:
-    """What we reckon when the backend does not say; flagged as such for ever."""
-    return Usage(prompt_tokens, completion_tokens, source=UsageSource.ESTIMATED)
+def estimated_usage(
+    endpoint: Endpoint, prompt_tokens: int, completion_tokens: int, audio_seconds: float | None = None
+) -> Usage:
+    """What we reckon when the backend does not say; flagged as such for ever. audio_seconds: None where nobody told how long the
+    sound is; then it is as long as its prompt was estimated from."""
+    if endpoint not in AUDIO:
+        return Usage(prompt_tokens, completion_tokens, source=UsageSource.ESTIMATED)
+    seconds = prompt_tokens / AUDIO_TOKENS_PER_SECOND if audio_seconds is None else audio_seconds
+    return Usage(prompt_tokens, completion_tokens, audio_seconds=seconds, source=UsageSource.ESTIMATED)
