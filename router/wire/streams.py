@@ -301,10 +301,13 @@ class EventedStream:
         return b""
 
     def usage(self) -> Usage | None:
-        """Final where the API gave it; a stream cut short knows its input at most, and its output by count of events."""
+        """Final where the API gave it; of a stream cut short what its start told of the input, with its output by count of
+        events: an estimate. None where nothing was told."""
+        usage, source = self._usage, UsageSource.PROVIDER
         if not self._finished:
-            return None
-        return read_usage(self.endpoint, self._usage, context_tokens=self.context_tokens, choices=1)
+            told, source = usage.get("output_tokens"), UsageSource.ESTIMATED
+            usage = usage | {"output_tokens": max(told if type(told) is int else 0, self.events)} if usage else usage
+        return read_usage(self.endpoint, usage, context_tokens=self.context_tokens, choices=1, source=source)
 
     def said(self) -> Said | None:
         """Not told: both APIs say their usage at the end, whatever is asked."""

@@ -271,6 +271,18 @@ def test_a08_a_messages_stream_counts_cached_tokens_beside_the_input_as_anthropi
     assert stream.usage() == Usage(130, 7, cached_tokens=100, cache_write_tokens=20)
 
 
+def test_a_messages_stream_that_was_cut_knows_what_its_start_told_of_the_input() -> None:
+    """Most of it cached, perhaps; what came of the output is counted, so that it is an estimate."""
+    stream = EventedStream(endpoint=Endpoint.MESSAGES, model="m", context_tokens=4096)
+    told = {"input_tokens": 4, "cache_read_input_tokens": 900, "cache_creation_input_tokens": 0, "output_tokens": 1}
+    start = {"type": "message_start", "message": {"model": "tiny", "usage": told}}
+    delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "a"}}
+    assert stream.usage() is None
+    for payload in (start, delta, delta, delta):
+        stream.feed(f"event: {payload['type']}\ndata: {json.dumps(payload)}\n\n".encode())
+    assert stream.usage() == Usage(904, 4, cached_tokens=900, source=UsageSource.ESTIMATED)
+
+
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r\n")), min_size=1), st.data())
 def test_events_come_out_whole_however_the_bytes_are_cut(texts: list[str], data: st.DataObject) -> None:
     events = [b"data: " + text.encode() + b"\n\n" for text in texts]
