@@ -301,12 +301,12 @@ class EventedStream:
         return b""
 
     def usage(self) -> Usage | None:
-        """Final where the API gave it; of a stream cut short what its start told of the input, with its output by count of
-        events: an estimate. None where nothing was told."""
+        """Final where the API gave it, of a response that failed too; of a Messages stream cut short what its start told of the
+        input, with its output by count of events: an estimate. None where nothing was told."""
         usage, source = self._usage, UsageSource.PROVIDER
-        if not self._finished:
+        if usage and self.endpoint is Endpoint.MESSAGES and not self._finished:
             told, source = usage.get("output_tokens"), UsageSource.ESTIMATED
-            usage = usage | {"output_tokens": max(told if type(told) is int else 0, self.events)} if usage else usage
+            usage = usage | {"output_tokens": max(told if type(told) is int else 0, self.events)}
         return read_usage(self.endpoint, usage, context_tokens=self.context_tokens, choices=1, source=source)
 
     def said(self) -> Said | None:
@@ -318,15 +318,13 @@ class EventedStream:
         if kind in ("error", "response.failed") or (kind is None and payload.get("error") is not None):
             error = _error_of(payload)
             self.fault, self.wait_seconds = told_fault(error, "error_event"), told_wait_seconds(error)
+            if kind == "response.failed":
+                self._usage = _usage_in(payload.get("response"))
         elif kind in ("response.completed", "response.incomplete"):
-            response = payload.get("response")
-            usage = response.get("usage") if type(response) is dict else None
-            self._usage = usage if type(usage) is dict else {}
+            self._usage = _usage_in(payload.get("response"))
             self._finished = self.is_done = True
         elif kind == "message_start":
-            message = payload.get("message")
-            usage = message.get("usage") if type(message) is dict else None
-            self._usage = usage if type(usage) is dict else {}
+            self._usage = _usage_in(payload.get("message"))
         elif kind == "message_delta":
             usage = payload.get("usage")
             if type(usage) is dict:  # running totals; one that is null says nothing
@@ -338,6 +336,11 @@ class EventedStream:
 
 
 Stream = CompletionStream | EventedStream
+
+
+def _usage_in(holder: Any) -> dict[str, Any]:
+    usage = holder.get("usage") if type(holder) is dict else None
+    return usage if type(usage) is dict else {}
 
 
 def _error_of(payload: dict[str, Any]) -> Any:

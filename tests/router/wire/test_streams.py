@@ -271,6 +271,19 @@ def test_a08_a_messages_stream_counts_cached_tokens_beside_the_input_as_anthropi
     assert stream.usage() == Usage(130, 7, cached_tokens=100, cache_write_tokens=20)
 
 
+@pytest.mark.parametrize("usage", [{"input_tokens": 13, "output_tokens": 4}, None])
+def test_a_response_that_failed_is_charged_by_the_usage_that_it_tells(usage: dict[str, int] | None) -> None:
+    stream = EventedStream(endpoint=Endpoint.RESPONSES, model="m", context_tokens=4096)
+    failed = {
+        "type": "response.failed",
+        "response": {"error": {"code": "server_error", "message": "no"}, "usage": usage},
+    }
+    stream.feed(b"event: response.failed\ndata: " + json.dumps(failed).encode() + b"\n\n")
+    assert stream.fault
+    assert not stream.is_finished
+    assert stream.usage() == (None if usage is None else Usage(13, 4))
+
+
 def test_a_messages_stream_that_was_cut_knows_what_its_start_told_of_the_input() -> None:
     """Most of it cached, perhaps; what came of the output is counted, so that it is an estimate."""
     stream = EventedStream(endpoint=Endpoint.MESSAGES, model="m", context_tokens=4096)
