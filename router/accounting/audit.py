@@ -26,10 +26,17 @@ from typing import cast
 from prometheus_client import CollectorRegistry, generate_latest
 
 from router.accounting.audited_metrics import off_metrics, position_of, read_samples
-from router.accounting.derivation import Finding, derivation_of, replay
+from router.accounting.derivation import (
+    Finding,
+    derivation_of,
+    missing_events,
+    off_corrections,
+    off_totals,
+    replay,
+)
 from router.domain.attempt import AttemptStatus, Charge, CostStatus
 from router.domain.periods import NS_PER_HOUR
-from router.domain.totals import LeaseTotal, LineTotal, Totals
+from router.domain.totals import LeaseTotal, Totals
 from router.domain.usage import UsageSource
 from router.ledger import rollups
 from router.ledger.address import Address
@@ -48,7 +55,7 @@ from router.ledger.rows import CHARGE_COLUMNS, charge_row
 from router.ledger.schema import reading
 from router.ledger.spending import spending_differences
 from router.ledger.store import EventKind, Lease
-from router.ledger.workers import CORRECTION_COLUMNS, missing_reports, read_corrected, read_correction_rows
+from router.ledger.workers import missing_reports, read_corrected, read_correction_rows
 from router.pricing.meter import MeterState, ReplicaMeter
 from router.pricing.price import LeasedPrice
 from router.telemetry.labels import Vocabulary
@@ -157,7 +164,7 @@ class _Auditor:
             self._check_spending()
             self._check_hours()
             if is_summable:
-                self._check_totals()
+                audit.findings += off_totals(self._database)
                 self._check_own_rendering(position)
             for totals in scraped:
                 assert metrics_text is not None
@@ -179,8 +186,7 @@ class _Auditor:
         audit, expected_seq = self._audit, self._first_seq
         for line, charge in replay(self._database, self._derivation, checkpoints):
             if line.seq != expected_seq:
-                missing = f"{expected_seq}" if line.seq == expected_seq + 1 else f"{expected_seq} to {line.seq - 1}"
-                self._found("journal", f"event {missing}", "seq", "missing", "there: numbers have no gap")
+                audit.findings.append(missing_events(expected_seq, line.seq))
             expected_seq = line.seq + 1
             audit.events += 1
             if line.event.kind is EventKind.CLOSED:
@@ -223,21 +229,10 @@ class _Auditor:
 
     def _check_corrections(self) -> None:
         """What workers said of attempts after they had been closed as lost."""
-        audit, stored = self._audit, read_correction_rows(self._database, self._first_seq)
-        derived = {one.charge.facts.attempt_id: (seq, one) for seq, one in self._derivation.corrections}
-        audit.corrections = len(derived)
-        audit.corrected_nanousd = sum(one.corrected_nanousd for _, one in derived.values())
-        for attempt_id in stored.keys() - derived.keys():
-            self._found("corrections", attempt_id, "corrected event in the journal", "missing", "there")
-        for attempt_id, (seq, one) in derived.items():
-            row = stored.get(attempt_id)
-            if row is None:
-                self._found("corrections", attempt_id, "the row", "missing", "there: the journal corrects the attempt")
-                continue
-            expected = (seq, one.booked_ns, one.corrected_nanousd, *charge_row(one.charge))
-            for column, is_, should_be in zip(CORRECTION_COLUMNS, row, expected, strict=True):
-                if is_ != should_be:
-                    self._found("corrections", attempt_id, column, is_, should_be)
+        audit, corrections = self._audit, self._derivation.corrections
+        audit.corrections = len({one.charge.facts.attempt_id for _, one in corrections})
+        audit.corrected_nanousd = sum(one.corrected_nanousd for _, one in corrections)
+        audit.findings += off_corrections(corrections, read_correction_rows(self._database, self._first_seq))
 
     def _check_reports(self) -> None:
         """What workers have told and the accountant has not booked yet waits, whole."""
@@ -281,18 +276,6 @@ class _Auditor:
         for member in dict.fromkeys([*derived, *stored]):
             if member != "late_events" and stored.get(member) != derived.get(member):
                 self._found("leases", lease_id, f"state.{member}", stored.get(member), derived.get(member))
-
-    def _check_totals(self) -> None:
-        stored, summed = read_totals(self._database, {}, 0).lines, summed_lines(self._database)
-        for line in dict.fromkeys([*summed, *stored]):
-            is_, should_be = stored.get(line), summed.get(line)
-            name = " ".join((*line.account, line.status, line.usage_source))
-            if is_ is None or should_be is None:
-                self._found("totals", name, "the row", "missing" if is_ is None else "there", "as its charges are")
-                continue
-            for column, one, other in zip(LineTotal._fields, is_, should_be, strict=True):
-                if one != other:
-                    self._found("totals", name, f"{column}, against its charges", one, other)
 
     def _check_spending(self) -> None:
         """What budgets go by, against the charges."""

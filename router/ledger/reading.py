@@ -167,15 +167,16 @@ def summed_lines(database: Database, seq_max: int | None = None) -> dict[Line, L
     return lines
 
 
-def charges_without_end(database: Database) -> list[str]:
+def charges_without_end(database: Database, until_seq: int = SEQ_MAX) -> list[str]:
     """Attempts that have a charge and no event that closed them."""
     found = database.execute(
         """
-        SELECT attempt_id FROM charges WHERE seq > coalesce((SELECT seq FROM pruned), 0) AND NOT EXISTS (
+        SELECT attempt_id FROM charges WHERE seq > coalesce((SELECT seq FROM pruned), 0) AND seq <= :until AND NOT EXISTS (
             SELECT 1 FROM journal WHERE journal.seq = charges.seq AND journal.month = charges.month
             AND subject = attempt_id AND kind = 'closed'
         ) ORDER BY seq
-        """
+        """,
+        {"until": until_seq},
     )
     return [attempt_id for (attempt_id,) in found]
 
