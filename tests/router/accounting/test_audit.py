@@ -284,9 +284,11 @@ def test_a_meter_that_an_older_jeton_saved_is_as_good_as_one_of_today(tmp_path: 
     assert {table for table, _ in named(path)} == {"leases"}
 
 
-def test_a_lost_event_leaves_a_gap_that_is_named(path: Path) -> None:
+def test_a_lost_event_leaves_a_gap_that_is_named(path: Path, tmp_path: Path) -> None:
     tamper(path, "DELETE FROM journal WHERE seq = 30")
     assert ("journal", "event 30") in named(path)
+    rebuilt = rebuild(path, tmp_path / "fresh.sqlite")
+    assert ("journal", "event 30") in {(one.table, one.row) for one in rebuilt.findings}
 
 
 def test_totals_that_are_off_show_in_the_metrics(path: Path) -> None:
