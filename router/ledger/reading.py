@@ -137,16 +137,16 @@ def read_leases(database: Database) -> dict[str, Lease]:
 
 def strange_words(database: Database) -> list[tuple[str, str, str, str]]:
     """Where a charge or a total has a status or a usage source that is none: table, row, column, what stands there."""
-    known = {"status": AttemptStatus, "usage_source": UsageSource}
-    names = {"charges": "attempt_id", "totals": " || ' ' || ".join(rows.LINE_KEYS)}
+    statuses, sources = set(AttemptStatus), set(UsageSource)
+    listed = [", ".join(f"'{word}'" for word in words) for words in (AttemptStatus, UsageSource)]
     found: list[tuple[str, str, str, str]] = []
-    for table, name in names.items():
-        for column, words in known.items():
-            listed = ", ".join(f"'{word}'" for word in words)
-            strange = database.execute(
-                f"SELECT {name}, {column} FROM {table} WHERE {column} NOT IN ({listed}) ORDER BY 1"
-            )
-            found += [(table, row, column, word) for row, word in strange]
+    for table, name in (("charges", "attempt_id"), ("totals", " || ' ' || ".join(rows.LINE_KEYS))):
+        for row, status, source in database.execute(
+            f"SELECT {name}, status, usage_source FROM {table}"
+            f" WHERE status NOT IN ({listed[0]}) OR usage_source NOT IN ({listed[1]}) ORDER BY 1"
+        ):
+            found += [] if status in statuses else [(table, row, "status", status)]
+            found += [] if source in sources else [(table, row, "usage_source", source)]
     return found
 
 
