@@ -61,6 +61,7 @@ class Attempt:
     said: the texts of an answer that came without usage and waits to be counted (`recount.py`); counted: what came of it.
     earlier_nanousd: what other attempts at the same request have cost before it; None where that is not known.
     outlasts_client: its client has left, and it is read on for what it used: that is what a success is then worth.
+    is_sent: its replica may have heard of it. Until then nothing is run, whatever becomes of it.
     """
 
     __slots__ = (
@@ -79,6 +80,7 @@ class Attempt:
         "ended_ns",
         "facts",
         "first_token_ns",
+        "is_sent",
         "opened_ns",
         "outlasts_client",
         "said",
@@ -107,6 +109,7 @@ class Attempt:
         self.charge: Charge | None = None
         self.first_token_ns: int | None = None
         self.outlasts_client = False
+        self.is_sent = False
         self.earlier_nanousd: int | None = 0
         self.said: Said | None = None
         self.counted: Usage | None = None
@@ -191,6 +194,8 @@ class Attempt:
         self._ticket.leave()
 
     def usage_so_far(self) -> Usage:
+        if not self.is_sent:
+            return Usage(0, 0)
         if self.stream is not None:
             return self.stream.usage() or self._estimate(self.stream.events)
         answer = self.answer
@@ -216,7 +221,9 @@ class Attempt:
     def _estimate(self, completion_tokens: int) -> Usage:
         if self.counted is not None:
             return self.counted
-        return estimated_usage(self.facts.prompt_tokens_estimate, completion_tokens)
+        audio_seconds = None if self.answer is None else self.answer.audio_seconds
+        endpoint, prompt_tokens = self._request.endpoint, self.facts.prompt_tokens_estimate
+        return estimated_usage(endpoint, prompt_tokens, completion_tokens, audio_seconds)
 
     def _report(self, failure: AttemptFailed) -> None:
         replica = self.facts.replica

@@ -183,6 +183,7 @@ class Failover:
             parcel = parcel_for(work, attempt, probe)
             if attempt.candidate.backend.reads_on:
                 work.call.outlast = partial(self._read_on, work, attempt)
+            attempt.is_sent = True
             exchange = await self._relay.send(attempt.candidate.replica, parcel, work.deployment.patience)
             if is_event_stream(exchange):
                 await deliver_stream(work, attempt, exchange, parcel, probe)

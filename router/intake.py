@@ -11,7 +11,7 @@ from router.access.repeats import Repeats, request_fingerprint
 from router.conversation import Conversation, require_content_type
 from router.deployment import Deployment
 from router.dispatch.names import StrangersNames
-from router.domain.request import GENERATING, Endpoint, InferenceRequest, PrefixMark, Terms
+from router.domain.request import AUDIO, GENERATING, Endpoint, InferenceRequest, PrefixMark, Terms
 from router.errors import BadRequest, BodyTooLarge
 from router.upload import Upload, read_upload
 from router.wire.json_body import KEY_COUNT_BYTES_MIN, key_counts, parse_object
@@ -21,7 +21,6 @@ from router.wire.parse import ParsedBody, parse
 from router.wire.prefix import TOKENS_MIN as PREFIX_TOKENS_MIN
 from router.wire.prefix import prefix_marks
 
-UPLOADING = frozenset({Endpoint.TRANSCRIPTIONS, Endpoint.TRANSLATIONS})
 IDEMPOTENCY_KEY = b"idempotency-key"
 
 
@@ -51,7 +50,7 @@ class Body(NamedTuple):
 async def read_body(call: Conversation, endpoint: Endpoint, deployment: Deployment, repeats: Repeats) -> Body:
     """A form only as far as its `model`. Raises BadRequest, BodyTooLarge, UnsupportedBody, ClientTooSlow, ClientGone."""
     server = deployment.server
-    if endpoint in UPLOADING:
+    if endpoint in AUDIO:
         content_type = require_content_type(call, b"multipart/form-data")
         upload = await read_upload(call, endpoint, content_type, server.body_bytes_max, server.body_seconds)
         return Body(upload.parsed, call.content_length() or server.body_bytes_max, upload)

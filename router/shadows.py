@@ -62,7 +62,9 @@ class Shadows(Errands):
 
     async def _ask(self, work: Work, attempt: Attempt) -> Charge:
         patience = work.deployment.patience
-        exchange = await self._relay.send(attempt.candidate.replica, parcel_for(work, attempt, None), patience)
+        parcel = parcel_for(work, attempt, None)
+        attempt.is_sent = True
+        exchange = await self._relay.send(attempt.candidate.replica, parcel, patience)
         if is_event_stream(exchange):
             attempt.stream = stream = stream_reader(work, attempt, None)
             relayed = StreamRelay(exchange, stream, patience)

@@ -9,15 +9,14 @@ from secrets import token_hex
 
 from router.conversation import Conversation
 from router.domain.fleet import Backend, EngineKind
-from router.domain.request import Capability, Endpoint, Prompt
+from router.domain.request import AUDIO_TOKENS_PER_SECOND, Capability, Endpoint, Prompt
 from router.errors import BadRequest
 from router.wire.multipart import MultipartForm
 from router.wire.parse import ParsedBody
 
-# Whisper hears 50 frames a second (arXiv:2212.04356, 2.2). 16 kHz 16-bit mono, the least compressed of what is sent, is
-# 32,000 bytes a second; so the estimate is low for compressed audio, and replaced by the backend's own count.
+# 16 kHz 16-bit mono, the least compressed of what is sent; so the estimate is low for compressed audio, and replaced by the
+# backend's own count.
 AUDIO_BYTES_PER_SECOND = 32_000
-FRAMES_PER_SECOND = 50
 
 
 class Upload:
@@ -75,7 +74,7 @@ async def read_upload(
         members={},
         model=model,
         is_streaming=form.is_streaming,
-        prompt=Prompt(text="", tokens_estimate=round(seconds * FRAMES_PER_SECOND)),
+        prompt=Prompt(text="", tokens_estimate=round(seconds * AUDIO_TOKENS_PER_SECOND)),
         needs=frozenset({Capability(endpoint.value)}),
         completion_tokens_max=None,
         choices=1,

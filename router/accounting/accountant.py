@@ -42,6 +42,8 @@ CLOSED_REMEMBERED = 256
 # How long a metered attempt waits for its journal entry to be on disk before it is refused: two hundred commits, and more than it
 # takes to give a frozen PostgreSQL up and write to the spool (`ledger/postgres_patience.py`).
 DURABLE_SECONDS_MAX = 4.0
+# By how much a clock may have been ahead of this one before it is said: more than hosts differ by.
+AHEAD_NS_MAX = 60 * 10**9
 
 NO_BASIS = Basis()
 CANNOT_RECORD = "The router cannot record what this request would cost."
@@ -107,6 +109,7 @@ class Accountant:
         """
         backends = tuple(backends)
         self.know(backends, prices, profiles)
+        tell_if_ahead(self._advanced_ns, at_ns)
         leased = []
         for backend in backends:
             price = prices.get(backend.name)
@@ -358,6 +361,16 @@ class Accountant:
             ended_ns = lease.meter.last_ns
             cost = lease.meter.close(opening.facts.attempt_id, ended_ns)
         self._write(lost_charge(opening, opened.at_ns, cost, ended_ns), lease, opened.worker)
+
+
+def tell_if_ahead(booked_ns: int, now_ns: int) -> None:
+    """A process before this one had a clock that was wrong: what it has booked is not booked again, so leases cost nothing until
+    then."""
+    if booked_ns - now_ns > AHEAD_NS_MAX:
+        seconds = round((booked_ns - now_ns) / 1e9)
+        log.error(
+            "the ledger is booked up to a time that is yet to come: leases cost nothing until then", seconds=seconds
+        )
 
 
 def _is_snapshot_of(price: Price, text: str) -> bool:

@@ -10,20 +10,29 @@ is a finding: the row, what stands there, and what should.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple, cast
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, cast
 
 from router.domain.attempt import AttemptEnd, AttemptStatus, Charge, CostStatus
 from router.domain.fleet import Billing
-from router.domain.totals import Account
+from router.domain.totals import Account, LineTotal
 from router.ledger.database import Database
 from router.ledger.pruned import Pruned, read_pruned
-from router.ledger.reading import JournalLine, read_journal, read_leases, read_position, read_prices
+from router.ledger.reading import (
+    JournalLine,
+    read_journal,
+    read_leases,
+    read_position,
+    read_prices,
+    read_totals,
+    summed_lines,
+)
 from router.ledger.rows import (
     BEYOND_BASELINE,
     CHARGE_COLUMNS,
     Closing,
     charge_from_row,
+    charge_row,
     closing_from_json,
     event_from_row,
     opening_from_json,
@@ -32,6 +41,7 @@ from router.ledger.rows import (
     terms_from_json,
 )
 from router.ledger.store import Correction, Event, EventKind, Lease, Opening, Terms
+from router.ledger.workers import CORRECTION_COLUMNS
 from router.pricing.amounts import estimated_usage, metered_amount
 from router.pricing.cost import list_cost
 from router.pricing.meter import MeterState, ReplicaMeter
@@ -243,7 +253,10 @@ class Derivation:
         """What the usage was expected to cost is journalled, so that a snapshot has a witness."""
         price = self._price(opening.price_id, seq, event.subject)
         if isinstance(price, MeteredPrice):
-            expected = list_cost(price, estimated_usage(opening.facts))
+            usage = estimated_usage(opening.facts)
+            expected = list_cost(price, usage)
+            if usage.audio_seconds and opening.estimate_nanousd == list_cost(price, replace(usage, audio_seconds=0.0)):
+                return  # an older jeton did not estimate how long a sound is
             if expected != opening.estimate_nanousd and opening.price_id not in self._prices_named:
                 self._prices_named.add(opening.price_id)
                 what = f"cost of what {event.subject} was expected to use, against its opening"
@@ -340,6 +353,44 @@ class Derivation:
 
     def _found(self, table: str, row: str, what: str, stored: object, should_be: object) -> None:
         self.findings.append(Finding(table, row, what, str(stored), str(should_be)))
+
+
+def missing_events(expected_seq: int, seq: int) -> Finding:
+    """Numbers have no gap; there is one before seq."""
+    missing = f"{expected_seq}" if seq == expected_seq + 1 else f"{expected_seq} to {seq - 1}"
+    return Finding("journal", f"event {missing}", "seq", "missing", "there: numbers have no gap")
+
+
+def off_corrections(
+    corrections: Iterable[tuple[int, Correction]], stored: Mapping[str, tuple[Any, ...]]
+) -> Iterator[Finding]:
+    """What workers said of attempts after they had been closed as lost. stored: rows by attempt, in CORRECTION_COLUMNS."""
+    derived = {one.charge.facts.attempt_id: (seq, one) for seq, one in corrections}
+    for attempt_id in stored.keys() - derived.keys():
+        yield Finding("corrections", attempt_id, "corrected event in the journal", "missing", "there")
+    for attempt_id, (seq, one) in derived.items():
+        row = stored.get(attempt_id)
+        if row is None:
+            yield Finding("corrections", attempt_id, "the row", "missing", "there: the journal corrects the attempt")
+            continue
+        expected = (seq, one.booked_ns, one.corrected_nanousd, *charge_row(one.charge))
+        for column, is_, should_be in zip(CORRECTION_COLUMNS, row, expected, strict=True):
+            if is_ != should_be:
+                yield Finding("corrections", attempt_id, column, str(is_), str(should_be))
+
+
+def off_totals(database: Database) -> Iterator[Finding]:
+    """Where a total is not the sum of its charges, kept or here."""
+    stored, summed = read_totals(database, {}, 0).lines, summed_lines(database)
+    for line in dict.fromkeys([*summed, *stored]):
+        is_, should_be = stored.get(line), summed.get(line)
+        name = " ".join((*line.account, line.status, line.usage_source))
+        if is_ is None or should_be is None:
+            yield Finding("totals", name, "the row", "missing" if is_ is None else "there", "as its charges are")
+            continue
+        for column, one, other in zip(LineTotal._fields, is_, should_be, strict=True):
+            if one != other:
+                yield Finding("totals", name, f"{column}, against its charges", str(one), str(other))
 
 
 class Replayed(NamedTuple):

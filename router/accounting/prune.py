@@ -1,22 +1,36 @@
 """Old months go: the journal and the charges before a month are given up, and what they led to is kept.
 
-Before anything goes it is audited: the journal that is to go is run through, and each of its charges held against what it leads
-to. What comes out at the end, the balance of every lease and what was open then, is what later audits go on from. So nothing goes
-that is off, and it takes what an audit of it takes. Totals, hours, days of budgets, leases and prices stay.
+Before anything goes it is audited: the journal that is to go is run through, each of its charges held against what it leads to,
+and what stays is held against what goes, which it could not be any more: totals, hours and days of budgets before that month,
+corrections. What comes out at the end, the balance of every lease and what was open then, is what later audits go on from. So
+nothing goes that is off, and it takes what an audit of it takes. Totals, hours, days of budgets, leases and prices stay.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from router.accounting.derivation import Derivation, Finding, derivation_of, replay
-from router.domain.periods import month_text
+from router.accounting.derivation import (
+    Derivation,
+    Finding,
+    derivation_of,
+    missing_events,
+    off_corrections,
+    off_totals,
+    replay,
+)
+from router.domain.budget import DAY_NS
+from router.domain.periods import NS_PER_HOUR, month_start_ns, month_text
+from router.ledger import rollups
 from router.ledger.address import Address
 from router.ledger.database import Database
 from router.ledger.pruned import Pruned, read_pruned
-from router.ledger.reading import JournalLine, read_position, summed_lines
+from router.ledger.reading import JournalLine, charges_without_end, read_position, strange_words, summed_lines
 from router.ledger.retention import forget
 from router.ledger.rows import charge_row
 from router.ledger.schema import reading
+from router.ledger.spending import spending_differences
 from router.ledger.store import EventKind, Lease, LedgerError
+from router.ledger.workers import read_correction_rows
 
 
 @dataclass(slots=True)
@@ -72,8 +86,13 @@ def _replayed(database: Database, before: int, until_seq: int, pruning: Pruning)
     derivation = derivation_of(database)
     pruning.findings = derivation.findings
     details: dict[str, list[tuple[object, ...]]] = {}
+    before_that = read_pruned(database)
+    first_seq = expected_seq = 1 if before_that is None else before_that.seq + 1
     for line, charge in replay(database, derivation, (), until_seq):
         pruning.events += 1
+        if line.seq != expected_seq:
+            derivation.findings.append(missing_events(expected_seq, line.seq))
+        expected_seq = line.seq + 1
         event, subject, kind = line.event, line.event.subject, line.event.kind
         row = (line.seq, 0, subject, kind.value, event.at_ns, event.lease_id, event.amount, line.detail)
         if kind is EventKind.OPENED:
@@ -85,7 +104,10 @@ def _replayed(database: Database, before: int, until_seq: int, pruning: Pruning)
             pruning.charges += 1
             if charge is None or line.charge != charge_row(charge):
                 derivation.findings.append(_off(line))
-    before_that = read_pruned(database)
+    if pruning.events:
+        stored = {name: row for name, row in read_correction_rows(database, first_seq).items() if row[0] <= until_seq}
+        derivation.findings += off_corrections(derivation.corrections, stored)
+        derivation.findings += _off_beside(database, before, until_seq)
     carried = [] if before_that is None else [tuple(row) for row in before_that.open_events]
     still_open = [row for row in carried if row[2] in derivation.open]
     still_open += [row for rows in details.values() for row in rows]
@@ -99,6 +121,24 @@ def _replayed(database: Database, before: int, until_seq: int, pruning: Pruning)
         open_events=sorted(still_open, key=lambda row: row[0]),
         lines=summed_lines(database, until_seq),
     )
+
+
+def _off_beside(database: Database, before: int, until_seq: int) -> Iterator[Finding]:
+    """What is held against the charges that go, and could not be any more."""
+    for attempt_id in charges_without_end(database, until_seq):
+        yield Finding("charges", attempt_id, "closed event in the journal", "missing", "there")
+    strange = strange_words(database)
+    for table, row, column, word in strange:
+        yield Finding(table, row, column, word, "a word that there is")
+    if not strange:
+        yield from off_totals(database)
+    end_ns = month_start_ns(before)
+    for tenant, api_key_name, day, is_, should_be in spending_differences(database):
+        if day < end_ns // DAY_NS:
+            yield Finding("spending", f"{tenant} {api_key_name} day {day}", "cost_nanousd", str(is_), str(should_be))
+    for table, row, column, is_here, expected in (*rollups.differences(database), *rollups.arm_differences(database)):
+        if table not in ("charge_hours", "arm_hours") or int(row.split()[0]) < end_ns // NS_PER_HOUR:
+            yield Finding(table, row, column, str(is_here), str(expected))
 
 
 def _balances(derivation: Derivation) -> list[Lease]:

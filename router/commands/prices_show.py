@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from router.config import RouterConfig
@@ -64,7 +65,7 @@ def _in_force(book: PriceBook, now: datetime) -> Table:
         age = f"{int(one.age_seconds // 86_400)} d"
         feed = book.feed_of(name)
         state = one.state.value if feed is None else f"until {feed} tells"
-        table.add_row(name, figures(row), str(row.first_day), age, state, row.source)
+        table.add_row(name, figures(row), str(row.first_day), age, state, escape(row.source))
     return table
 
 
@@ -81,7 +82,7 @@ def _history(book: PriceBook, names: tuple[str, ...]) -> Table:
         for (day, row), (next_day, _) in pairwise([*turns, (None, None)]):
             if row is not None:
                 until = str(next_day or "–")
-                table.add_row(name, str(day), until, figures(row), str(row.confirmed or "–"), row.source)
+                table.add_row(name, str(day), until, figures(row), str(row.confirmed or "–"), escape(row.source))
     return table
 
 

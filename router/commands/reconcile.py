@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 from pydantic import BaseModel, Field
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from router.config_shape import read_shape
@@ -197,7 +198,7 @@ def _print(rows: list[dict[str, str]], lines: list[Line]) -> None:
     for number, heading in enumerate(HEADINGS):
         table.add_column(heading, justify="right" if number > 2 else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*row.values())
+        table.add_row(*map(escape, row.values()))
     console = Console() if sys.stdout.isatty() else Console(width=PIPE_COLUMNS)
     console.print(table)
     counts = Counter(line.verdict for line in lines)

@@ -25,6 +25,11 @@ GENERATING = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES,
 # Whose answer tells how likely its tokens were, whole or streamed: it can be put to a cascade's test.
 TESTABLE = frozenset({Endpoint.CHAT, Endpoint.COMPLETIONS})
 
+# What is sent to them is sound.
+AUDIO = frozenset({Endpoint.TRANSCRIPTIONS, Endpoint.TRANSLATIONS})
+# Whisper's frames (arXiv:2212.04356, 2.2), which a sound's prompt is estimated in; models that count it in tokens make fewer.
+AUDIO_TOKENS_PER_SECOND = 50
+
 
 def less_text(endpoint: Endpoint) -> str:
     """What a client can do so that its request may cost less, in the words of its API."""

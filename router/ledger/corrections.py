@@ -10,6 +10,7 @@ Both follow from the row of the correction alone, so they outlive the charge whe
 
 from router.domain.attempt import AttemptStatus, CostStatus
 from router.domain.fleet import Billing
+from router.domain.request import AUDIO, AUDIO_TOKENS_PER_SECOND
 from router.domain.usage import UsageSource
 from router.ledger.rows import CHARGE_COLUMNS
 
@@ -17,6 +18,10 @@ UNKNOWN = "CAST(NULL AS BIGINT)"
 # The lost charge's cost: unknown only where the cost is now, too.
 _WAS = f"""
 CASE WHEN cost_nanousd IS NULL AND corrected_nanousd = 0 THEN {UNKNOWN} ELSE coalesce(cost_nanousd, 0) - corrected_nanousd END
+"""
+_HEARD = f"""
+CAST(CASE WHEN endpoint IN ({", ".join(f"'{endpoint}'" for endpoint in sorted(AUDIO))})
+THEN prompt_tokens_estimate ELSE 0 END AS DOUBLE PRECISION) / {AUDIO_TOKENS_PER_SECOND}
 """
 # As `lost_charge` has it (`router/accounting/charging.py`).
 _TAKEN_BACK = {
@@ -30,7 +35,7 @@ _TAKEN_BACK = {
     "cache_write_tokens": "0",
     "completion_tokens": "completion_tokens_estimate",
     "reasoning_tokens": "0",
-    "audio_seconds": "0.0",
+    "audio_seconds": _HEARD,
     "provider_cost_nanousd": UNKNOWN,
     "usage_source": f"'{UsageSource.ESTIMATED}'",
     "cost_status": f"CASE WHEN ({_WAS}) IS NULL THEN '{CostStatus.UNPRICED}' ELSE '{CostStatus.PRICED}' END",

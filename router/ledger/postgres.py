@@ -7,7 +7,8 @@ written again to no effect. The spool outlives the process, too.
 
 Every accountant takes a *term*. Whoever comes back and finds another's has lost the lock to it for a while: that one has closed
 what was open, and has had the leases. What the spool holds of metered attempts is then booked behind that, for their money was
-spent; leased ones are left out, for their time is in the other's bill.
+spent, and where the other has closed one as lost, by its estimate, that is corrected; leased ones are left out, for their time
+is in the other's bill.
 
 A PostgreSQL that neither answers nor breaks the connection is away, too (`postgres_patience.py`).
 """
@@ -17,10 +18,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import structlog
 
+from router.domain.attempt import AttemptStatus
 from router.domain.periods import month_of, month_start_ns
 from router.domain.totals import Totals
 from router.ledger.address import PostgresAddress
@@ -31,9 +34,11 @@ from router.ledger.postgres_database import OURS, PostgresDatabase
 from router.ledger.postgres_schema import open_writer
 from router.ledger.reading import read_last_event, read_recovery, read_totals
 from router.ledger.returning import RECONNECT_SECONDS, Returning
+from router.ledger.rows import CHARGE_COLUMNS, charge_from_row, rebased_closing
 from router.ledger.spending import prepare_spending, read_spent
 from router.ledger.spool import DRAIN_BYTES, DRAIN_SECONDS, Spool
-from router.ledger.store import Checkpoint, LedgerError, SpentQuestion
+from router.ledger.store import Checkpoint, Correction, EventKind, LedgerError, SpentQuestion
+from router.ledger.workers import write_corrections
 from router.ledger.writer import EVENTS_WAITING_MAX, BatchedLedger
 
 start_of = lru_cache(month_start_ns)
@@ -219,12 +224,14 @@ class PostgresShelf:
 
     def _write_spooled(self, database: PostgresDatabase, *, is_foreign: bool) -> None:
         number, size_bytes, rows = self._spool.first(DRAIN_BYTES)
+        corrections: list[tuple[int, Correction]] = []
         if is_foreign:
-            rows = _booked_behind(database, rows)
+            rows, corrections = _booked_behind(database, rows)
         for month in rows.months - self._months_there:
             make_months(database, month, self._months_there)
         with transaction(database):
             write_rows(database, _without_known(database, rows))
+            write_corrections(database, corrections)
         self._spool.remove(number, size_bytes)
         self._stored(rows)
 
@@ -258,26 +265,51 @@ def _is_known(database: PostgresDatabase, subject: str, kind: str) -> bool:
     return found.fetchone() is not None
 
 
-def _booked_behind(database: PostgresDatabase, rows: BatchRows) -> BatchRows:
-    """What of it another accountant's ledger lacks, in new places at its end."""
+def _booked_behind(database: PostgresDatabase, rows: BatchRows) -> tuple[BatchRows, list[tuple[int, Correction]]]:
+    """What of it another accountant's ledger lacks, in new places at its end, and what of it that has otherwise."""
     seq, month = read_last_event(database)
     months = Months(month)
     kept = BatchRows([], [], [], rows.prices)
-    moved: dict[int, tuple[int, int]] = {}
+    charges = {charge[0]: charge for charge in rows.charges}
+    corrections: list[tuple[int, Correction]] = []
     left_out = 0
     for old_seq, _, *members in rows.events:
-        subject, kind, at_ns, lease_id, *_ = members
+        subject, kind, at_ns, lease_id, _, detail, worker = members
         if lease_id:
             left_out += 1
-            continue
-        if not _is_known(database, subject, kind):
+        elif not _is_known(database, subject, kind):
             seq += 1
-            moved[old_seq] = seq, months.of(at_ns)
-            kept.events.append((*moved[old_seq], *members))
-    kept.charges += [(*moved[charge[0]], *charge[2:]) for charge in rows.charges if charge[0] in moved]
+            kept.events.append((seq, months.of(at_ns), *members))
+            if old_seq in charges:
+                kept.charges.append((seq, months.month, *charges[old_seq][2:]))
+        elif old_seq in charges and (correction := _correction(database, charges[old_seq][2:])) is not None:
+            seq += 1
+            booked_ns, amount = correction.booked_ns, correction.corrected_nanousd
+            said = rebased_closing(detail, at_ns, booked_ns)
+            event = (subject, EventKind.CORRECTED.value, booked_ns, "", amount, said, worker)
+            kept.events.append((seq, months.of(booked_ns), *event))
+            corrections.append((seq, correction))
     log.warning(
         "the spool of a deposed accountant is booked behind its successor's events",
         events=len(kept.events),
         left_out_of_leases=left_out,
+        corrections=len(corrections),
     )
-    return kept
+    return kept, corrections
+
+
+def _correction(database: PostgresDatabase, row: Sequence[Any]) -> Correction | None:
+    """Of an attempt that the ledger has as lost, by the charge that it had after all; None where there is nothing to correct."""
+    charge = charge_from_row(dict(zip(CHARGE_COLUMNS, row, strict=True)))
+    lost = database.execute(
+        """
+        SELECT cost_nanousd, (SELECT at_ns FROM position) FROM charges WHERE attempt_id = :attempt_id AND status = 'lost'
+        AND NOT EXISTS (SELECT 1 FROM corrections WHERE corrections.attempt_id = charges.attempt_id)
+        """,
+        {"attempt_id": charge.facts.attempt_id},
+    ).fetchone()
+    if lost is None or charge.status is AttemptStatus.LOST:
+        return None
+    lost_nanousd, position_ns = lost
+    corrected_nanousd = (charge.cost_nanousd or 0) - (lost_nanousd or 0)
+    return Correction(charge, corrected_nanousd, max(position_ns, charge.ended_ns))

@@ -5,8 +5,10 @@ from collections.abc import Iterator, Mapping
 from operator import add
 from typing import Any, NamedTuple
 
+from router.domain.attempt import AttemptStatus
 from router.domain.periods import ArmSums
 from router.domain.totals import Account, Line, LineTotal, Totals
+from router.domain.usage import UsageSource
 from router.ledger import rollups, rows, workers
 from router.ledger.database import Database
 from router.ledger.pruned import read_pruned
@@ -123,10 +125,29 @@ def read_lease_prices(database: Database) -> frozenset[str]:
 
 
 def read_leases(database: Database) -> dict[str, Lease]:
-    """All of them, ended ones too, by id."""
-    return {
-        row[0]: rows.lease_from_row(row) for row in database.execute(f"SELECT {', '.join(Lease._fields)} FROM leases")
-    }
+    """All of them, ended ones too, by id. A meter's state that cannot be read is left as it is written."""
+    leases = {}
+    for row in database.execute(f"SELECT {', '.join(Lease._fields)} FROM leases"):
+        try:
+            leases[row[0]] = rows.lease_from_row(row)
+        except ValueError:
+            leases[row[0]] = Lease(*row)
+    return leases
+
+
+def strange_words(database: Database) -> list[tuple[str, str, str, str]]:
+    """Where a charge or a total has a status or a usage source that is none: table, row, column, what stands there."""
+    statuses, sources = set(AttemptStatus), set(UsageSource)
+    listed = [", ".join(f"'{word}'" for word in words) for words in (AttemptStatus, UsageSource)]
+    found: list[tuple[str, str, str, str]] = []
+    for table, name in (("charges", "attempt_id"), ("totals", " || ' ' || ".join(rows.LINE_KEYS))):
+        for row, status, source in database.execute(
+            f"SELECT {name}, status, usage_source FROM {table}"
+            f" WHERE status NOT IN ({listed[0]}) OR usage_source NOT IN ({listed[1]}) ORDER BY 1"
+        ):
+            found += [] if status in statuses else [(table, row, "status", status)]
+            found += [] if source in sources else [(table, row, "usage_source", source)]
+    return found
 
 
 def summed_lines(database: Database, seq_max: int | None = None) -> dict[Line, LineTotal]:
@@ -146,15 +167,16 @@ def summed_lines(database: Database, seq_max: int | None = None) -> dict[Line, L
     return lines
 
 
-def charges_without_end(database: Database) -> list[str]:
+def charges_without_end(database: Database, until_seq: int = SEQ_MAX) -> list[str]:
     """Attempts that have a charge and no event that closed them."""
     found = database.execute(
         """
-        SELECT attempt_id FROM charges WHERE seq > coalesce((SELECT seq FROM pruned), 0) AND NOT EXISTS (
+        SELECT attempt_id FROM charges WHERE seq > coalesce((SELECT seq FROM pruned), 0) AND seq <= :until AND NOT EXISTS (
             SELECT 1 FROM journal WHERE journal.seq = charges.seq AND journal.month = charges.month
             AND subject = attempt_id AND kind = 'closed'
         ) ORDER BY seq
-        """
+        """,
+        {"until": until_seq},
     )
     return [attempt_id for (attempt_id,) in found]
 

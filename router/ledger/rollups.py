@@ -15,9 +15,10 @@ A request for `auto` is also counted in its arm of the hold-out, at the attempt 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from router.domain.periods import HOLDOUT_MODEL, HOLDOUT_REASON, NS_PER_HOUR, Arm
+from router.domain.attempt import AttemptStatus
+from router.domain.periods import HOLDOUT_MODEL, HOLDOUT_REASON, HOURS_PER_DAY, NS_PER_HOUR, Arm
 from router.ledger.database import Database
 from router.ledger.pruned import pruned_ns
 from router.ledger.rows import OUTCOME
@@ -81,12 +82,13 @@ ON CONFLICT (hour, key) DO UPDATE SET {_added("charge_hours", SUMS)}
 
 
 def _earlier(amount: str) -> str:
-    """What the attempts before this one at the same request came to: (a + b)² − a² = b² + 2ab."""
+    """What the attempts at the same request came to that were charged before this one: (a + b)² − a² = b² + 2ab. They need not
+    have begun before it: one that was discarded may be read on. One that answered at once has none beside but its shadow."""
     return f"""
-    CASE WHEN number = 1 THEN 0 ELSE coalesce((
+    CASE WHEN number = 1 AND status = '{AttemptStatus.OK}' THEN 0 ELSE coalesce((
         SELECT sum({amount}) FROM charges AS earlier
         WHERE earlier.attempt_id > charges.request_id || '.' AND earlier.attempt_id < charges.request_id || '/'
-        AND earlier.number < charges.number
+        AND earlier.seq < charges.seq AND earlier.asked_model = '{HOLDOUT_MODEL}'
     ), 0) END
     """
 
@@ -131,8 +133,23 @@ SELECT ended_ns / {NS_PER_HOUR} AS hour, tenant, {ARM} AS arm,
     sum({OWN}) AS own_nanousd
 FROM charges WHERE {_SINCE} AND seq <= :until AND asked_model = '{HOLDOUT_MODEL}' GROUP BY 1, 2, 3
 """
+SQUARES = ("own_squares", "allocated_squares")
+HERE_SQUARES = f"SELECT hour, tenant, arm, {', '.join(SQUARES)} FROM arm_hours WHERE hour >= :first ORDER BY 1, 2, 3"
+CHARGED_SQUARES = f"""
+SELECT ended_ns / {NS_PER_HOUR} AS hour, tenant, {ARM} AS arm, {_squares(OWN)}, {_squares(COST)}
+FROM charges WHERE {_SINCE} AND seq <= :until AND asked_model = '{HOLDOUT_MODEL}' GROUP BY 1, 2, 3
+"""
+# What may be in the totals, whenever it was rolled.
+ARMS_HELD_OUT = f"""
+SELECT tenant, arm, {", ".join(f"sum({name})" for name in ARM_SUMS)} FROM arm_hours AS counted WHERE EXISTS (
+    SELECT 1 FROM arm_hours AS held WHERE held.arm = '{Arm.HOLDOUT}'
+    AND held.hour BETWEEN counted.hour - {ARMS_HOURS} AND counted.hour
+) GROUP BY 1, 2 ORDER BY 1, 2
+"""
 HERE_LEASES = "SELECT lease_id, bill_nanousd, idle_nanousd FROM lease_hours"
-LEASE_HOURS = "SELECT hour, lease_id, price_id, bill_nanousd, leased_ns FROM lease_hours ORDER BY 1, 2, 3"
+LEASE_HOURS = (
+    "SELECT hour, lease_id, price_id, replica, pool, backend, bill_nanousd, leased_ns FROM lease_hours ORDER BY 1, 2, 3"
+)
 ROLLED_LEASES = "SELECT lease_id, bill_nanousd, idle_nanousd FROM rolled_leases"
 MOVED_LEASES = """
 SELECT lease_id, replica, pool, backend, price_id, leases.at_ns, leases.bill_nanousd, leases.idle_nanousd,
@@ -198,9 +215,31 @@ def _add_leases(database: Database, moved: Iterable[Sequence[Any]]) -> None:
         database.execute_many(KEEP_LEASE, kept)
 
 
-def lease_hours(database: Database) -> Iterator[tuple[int, str, str, int, int]]:
-    """Each lease's hours: hour, lease, price, nano-dollars, and nanoseconds at that price."""
-    yield from database.execute(LEASE_HOURS)
+class LeaseHour(NamedTuple):
+    """place: replica, pool, backend. leased_ns: at that price."""
+
+    hour: int
+    lease_id: str
+    price_id: str
+    place: tuple[str, str, str]
+    bill_nanousd: int
+    leased_ns: int
+
+
+def lease_hours(database: Database) -> Iterator[LeaseHour]:
+    """Of all leases, in order."""
+    for hour, lease_id, price_id, *place, bill_nanousd, leased_ns in database.execute(LEASE_HOURS):
+        yield LeaseHour(hour, lease_id, price_id, (place[0], place[1], place[2]), bill_nanousd, leased_ns)
+
+
+def rolled_until(database: Database) -> dict[str, int]:
+    """By lease, up to when its money is in the hours."""
+    return dict(database.execute("SELECT lease_id, at_ns FROM rolled_leases").fetchall())
+
+
+def is_anything_rolled(database: Database) -> bool:
+    """Whether the ledger knows how far its hours go, as every one does."""
+    return database.execute(LAST_ROLLED).fetchone() is not None
 
 
 def differences(database: Database) -> Iterator[tuple[str, str, str, int, int]]:
@@ -229,6 +268,41 @@ def differences(database: Database) -> Iterator[tuple[str, str, str, int, int]]:
             for name, is_, should_be in zip(names, amounts[::2], amounts[1::2], strict=True):
                 if is_ != should_be:
                     yield table, " ".join(map(str, row[: len(keys)])), name, is_, should_be
+
+
+def arm_differences(database: Database) -> Iterator[tuple[str, str, str, float, str]]:
+    """For an audit: table, row, column, what the arms have and what they should. Whether what was routed in the hour in which a
+    hold-out began is in its totals goes by which came first, so these are at most what the hours have. Squares are sums of
+    floats, and equal where all but their last digits do; of the first day after what was pruned they are not known."""
+    summed = {tuple(row[:2]): row[2:] for row in database.execute(ARMS_HELD_OUT).fetchall()}
+    totals = {(tenant, arm): amounts for arm, tenant, *amounts in database.execute(READ_ARM_TOTALS).fetchall()}
+    for tenant, arm in dict.fromkeys([*summed, *totals]):
+        here, there = totals.get((tenant, arm)), summed.get((tenant, arm), (0,) * len(ARM_SUMS))
+        if here is None and arm == Arm.ROUTED:
+            continue
+        for name, is_, should_be in zip(ARM_SUMS, here or (0,) * len(ARM_SUMS), there, strict=True):
+            if is_ > should_be and not _is_close(is_, should_be):
+                yield "arm_totals", f"{tenant} {arm}", name, is_, f"at most {should_be}"
+            elif arm == Arm.HOLDOUT and not _is_close(is_, should_be):
+                yield "arm_totals", f"{tenant} {arm}", name, is_, str(should_be)
+    (until,) = database.execute(LAST_ROLLED).fetchone()
+    first = pruned_ns(database) // NS_PER_HOUR
+    first += HOURS_PER_DAY if first else 0
+    squares = {
+        tuple(row[:3]): row[3:]
+        for row in database.execute(CHARGED_SQUARES, {"until": until, "first": first}).fetchall()
+    }
+    for *row, own, allocated in database.execute(HERE_SQUARES, {"first": first}).fetchall():
+        for name, is_, should_be in zip(SQUARES, (own, allocated), squares.get(tuple(row), (0.0, 0.0)), strict=True):
+            if not _is_close(is_, should_be):
+                yield "arm_hours", " ".join(map(str, row)), name, is_, str(should_be)
+
+
+def _is_close(one: float, other: float) -> bool:
+    """Sums of whole numbers are exact; those of floats go by their order."""
+    if isinstance(one, int) and isinstance(other, int):
+        return one == other
+    return abs(one - other) <= 1e-9 * max(abs(one), abs(other))
 
 
 def by_hour(from_ns: int, to_ns: int, *amounts: int) -> Iterator[tuple[int, ...]]:

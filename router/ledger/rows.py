@@ -104,6 +104,9 @@ SUMS = {
 }
 LINES = ", ".join(LINE_KEYS)
 
+# Among a closed event's members.
+CLOSING_LATE = 3
+
 
 @immutable
 class Closing:
@@ -258,6 +261,13 @@ def closing_json(charge: Charge, at_ns: int) -> str:
 def closing_from_json(text: str, at_ns: int) -> Closing:
     """Raises ValueError or TypeError where it cannot be read."""
     return closing_from_members(orjson.loads(text), at_ns)
+
+
+def rebased_closing(text: str, at_ns: int, other_ns: int) -> str:
+    """The detail of a closed event as it is written down with one of another time: how late it came goes by that."""
+    members = orjson.loads(text)
+    members[CLOSING_LATE] += at_ns - other_ns
+    return orjson.dumps(members).decode()
 
 
 def closing_from_members(members: list[Any], at_ns: int) -> Closing:

@@ -225,7 +225,8 @@ class LedgerStore(Protocol):
         """Wait until the last checkpoint is on disk; the totals with it. Raises TimeoutError."""
 
     async def spent(self, questions: Sequence[SpentQuestion], timeout_seconds: float) -> tuple[list[int], int]:
-        """What was spent, an amount for each question, and the position through which charges are in them. TimeoutError."""
+        """What was spent, an amount for each question, and the position through which charges are in them: at least that of the
+        last event which this process had appended when it asked, where it keeps the books itself. TimeoutError."""
 
     def totals(self) -> Totals:
         """As of the last checkpoint that was committed."""

@@ -69,9 +69,10 @@ class _Waiter:
 
 @dataclass(slots=True, eq=False)
 class _Question:
-    """A coroutine that waits for an answer from the tables."""
+    """A coroutine that waits for an answer from the tables. seq: of the last event that was appended before."""
 
     questions: Sequence[SpentQuestion]
+    seq: int
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[tuple[list[int], int]]
 
@@ -180,8 +181,8 @@ class BatchedLedger:
 
     async def spent(self, questions: Sequence[SpentQuestion], timeout_seconds: float) -> tuple[list[int], int]:
         loop = asyncio.get_running_loop()
-        question = _Question(questions, loop, loop.create_future())
         with self._lock:
+            question = _Question(questions, self._seq, loop, loop.create_future())
             self._questions.append(question)
         self._hurry.set()
         self._work.set()
@@ -242,15 +243,22 @@ class BatchedLedger:
         return None if batch.is_empty else batch
 
     def _answer(self) -> None:
-        """Tell who asks what the tables say; all that was committed is in them, and nothing else."""
+        """Tell who asks what the tables say; all that was committed is in them, and nothing else. Who asked when there was more
+        waits for that: it was counted before, and would be forgotten."""
         with self._lock:
             questions, self._questions = self._questions, []
         for question in questions:
             tell: Callable[[], None]
             try:
-                tell = partial(question.answer, *self._shelf.answer(question.questions))
+                amounts, through_seq = self._shelf.answer(question.questions)
+                tell = partial(question.answer, amounts, through_seq)
             except Exception as error:
                 tell = partial(question.fail, error)
+            else:
+                if through_seq < question.seq:
+                    with self._lock:
+                        self._questions += [] if question.future.done() else [question]
+                    continue
             with contextlib.suppress(RuntimeError):  # its loop is closed: nobody waits any more
                 question.loop.call_soon_threadsafe(tell)
 

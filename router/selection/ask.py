@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from router.domain.decision import Candidate, Prediction
-from router.domain.request import Endpoint, InferenceRequest
+from router.domain.request import AUDIO, AUDIO_TOKENS_PER_SECOND, Endpoint, InferenceRequest
 from router.pricing.yields import answer_kind
-from router.selection.extent import AUDIO, AUDIO_TOKENS_PER_SECOND, GENERATING, extent
+from router.selection.extent import GENERATING, extent
 from router.selection.quality import tier_qualities
 
 # Tokens of an answer whose length nobody predicted: the mean of the 19,366 requests of Azure's conversation trace of 2023.

@@ -8,17 +8,14 @@ refused. (A bound by what a prompt is expected to have, four bytes a token, woul
 from typing import NamedTuple
 
 from router.domain.fleet import Backend
-from router.domain.request import Endpoint, InferenceRequest
+from router.domain.request import AUDIO, AUDIO_TOKENS_PER_SECOND, InferenceRequest
 from router.selection.eligibility import WINDOWED
 
 # What a template may add to a short conversation: a system prompt of its own, a date.
 TEMPLATE_TOKENS = 64
-AUDIO = frozenset({Endpoint.TRANSCRIPTIONS, Endpoint.TRANSLATIONS})
 GENERATING = AUDIO | WINDOWED
 # AMR-NB's lowest mode, 4.75 kbit/s: nothing that is called speech has fewer.
 AUDIO_BYTES_PER_SECOND_MIN = 594
-# Whisper's frames (arXiv:2212.04356, 2.2); models that count audio in tokens make fewer of a second.
-AUDIO_TOKENS_PER_SECOND = 50
 
 
 class Extent(NamedTuple):

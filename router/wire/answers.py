@@ -1,19 +1,18 @@
 """What a whole (not streamed) answer says: is it one at all, what did it use; and the body as the client gets it."""
 
 import re
+from math import inf
 from typing import Any, NamedTuple
 
 import orjson
 
-from router.domain.request import GENERATING, Endpoint
+from router.domain.request import AUDIO, GENERATING, Endpoint
 from router.domain.usage import Usage
 from router.wire.error_body import told_fault, told_wait_seconds
 from router.wire.prompts import tokens_estimate
 from router.wire.streams import UNREAL_FINISHES, model_rename
 from router.wire.usage import read_usage, told_service_tier
 
-# Endpoints whose answer may be plain text (`response_format` text, srt, vtt at some providers).
-TEXT_ANSWERS = frozenset({Endpoint.TRANSCRIPTIONS, Endpoint.TRANSLATIONS})
 # What a model wrote, in JSON that broke off; the last of them may lack its closing quote.
 WRITTEN = re.compile(rb'"(?:content|text|reasoning|arguments)"\s*:\s*"([^"\\]*+(?:\\.[^"\\]*+)*+)')
 # As much of it is looked at; more than that nobody is billed for.
@@ -23,7 +22,8 @@ BROKEN_BYTES_MAX = 4 * 2**20
 class Answer(NamedTuple):
     """fault: "" when usable. usage: None when the backend said none that can be true; completion_tokens_estimate then
     stands in, from the length of what came, and is 0 where an unusable one has no text. wait_seconds: for how long an error asks
-    to be left alone, where it says so. service_tier: as `told_service_tier` has it."""
+    to be left alone, where it says so. service_tier: as `told_service_tier` has it. audio_seconds: how long the sound was, where
+    the answer tells that beside its text."""
 
     body: bytes
     fault: str
@@ -31,6 +31,7 @@ class Answer(NamedTuple):
     completion_tokens_estimate: int
     wait_seconds: float | None = None
     service_tier: str | None = None
+    audio_seconds: float | None = None
 
 
 def read_answer(endpoint: Endpoint, body: bytes, *, model: str, context_tokens: int, choices: int) -> Answer:
@@ -38,11 +39,12 @@ def read_answer(endpoint: Endpoint, body: bytes, *, model: str, context_tokens: 
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError:
-        if endpoint in TEXT_ANSWERS and body and body.lstrip()[:1] != b"<":
+        answer = None
+    if type(answer) is not dict:
+        # Plain text (`response_format` text, srt, vtt at some providers), and were it a mere number.
+        if endpoint in AUDIO and body and body.lstrip()[:1] != b"<":
             return Answer(body, "", None, len(body) // 4)
         return broken_answer(endpoint, body, "not_json")
-    if type(answer) is not dict:
-        return Answer(body, "not_json", None, 0)
     usage = read_usage(endpoint, answer.get("usage"), context_tokens=context_tokens, choices=choices)
     service_tier = told_service_tier(endpoint, answer)
     error = answer.get("error")
@@ -57,7 +59,8 @@ def read_answer(endpoint: Endpoint, body: bytes, *, model: str, context_tokens: 
     if rename is not None:
         body = body.replace(*rename, 1)
     estimate = 0 if usage is not None else tokens_estimate(_text(answer))
-    return Answer(body, "", usage, estimate, None, service_tier)
+    heard_seconds = _heard_seconds(answer) if endpoint in AUDIO else None
+    return Answer(body, "", usage, estimate, None, service_tier, heard_seconds)
 
 
 def broken_answer(endpoint: Endpoint, body: bytes, fault: str) -> Answer:
@@ -88,6 +91,16 @@ def _is_aborted(answer: dict[str, Any]) -> bool:
         reasons = [choice.get("finish_reason") for choice in choices if type(choice) is dict]
         return any(type(reason) is str and reason in UNREAL_FINISHES for reason in reasons)
     return answer.get("status") == "failed"
+
+
+def _heard_seconds(answer: dict[str, Any]) -> float | None:
+    """`duration` of a `verbose_json`: seconds, which some write as a string."""
+    duration = answer.get("duration")
+    try:
+        seconds = float(duration) if isinstance(duration, int | float | str) and type(duration) is not bool else -1.0
+    except ValueError:
+        return None
+    return seconds if 0 < seconds < inf else None
 
 
 def _written_tokens(answer: dict[str, Any]) -> int:

@@ -3,7 +3,7 @@
 A status 200, a clean end and `[DONE]` do not mean success: a real finish reason for every choice does. Events pass through
 untouched, but for the model's name and the usage that we forced and the client did not ask for. Each is looked at with byte
 tests and decoded only if it may carry what we bill or decide on; inside JSON strings quotes are escaped, so an unescaped
-`"usage":` is always a member.
+`"usage":` is always a member. `"usage"` alone is not: a token may be that word, as a text or as a name among log-probabilities.
 """
 
 import re
@@ -21,6 +21,7 @@ from router.wire.usage import read_usage, told_service_tier
 
 FINISH_REASON = re.compile(rb'"finish_reason"\s*:\s*"')
 MODEL_MEMBER = re.compile(rb'"model"\s*:\s*"(?:[^"\\\\]|\\\\.)*"')
+USAGE_MEMBER = re.compile(rb'"usage"\s*:\s*(?:null|\{)')
 EMPTY_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 # Said by an engine that gave up; not a finish.
 UNREAL_FINISHES = frozenset({"abort", "error"})
@@ -141,7 +142,7 @@ class CompletionStream:
         if has_finish:
             self._tier_event = event
             self._note_finishes(event)
-        at = event.find(b'"usage"')
+        at = usage_at(event)
         if at >= 0:
             return self._pass_usage(event, at, has_finish)
         if self._kept is not None:
@@ -326,10 +327,13 @@ class EventedStream:
         return b""
 
     def usage(self) -> Usage | None:
-        """Final where the API gave it; a stream cut short knows its input at most, and its output by count of events."""
-        if not self._finished:
-            return None
-        return read_usage(self.endpoint, self._usage, context_tokens=self.context_tokens, choices=1)
+        """Final where the API gave it, of a response that failed too; of a Messages stream cut short what its start told of the
+        input, with its output by count of events: an estimate. None where nothing was told."""
+        usage, source = self._usage, UsageSource.PROVIDER
+        if usage and self.endpoint is Endpoint.MESSAGES and not self._finished:
+            told, source = usage.get("output_tokens"), UsageSource.ESTIMATED
+            usage = usage | {"output_tokens": max(told if type(told) is int else 0, self.events)}
+        return read_usage(self.endpoint, usage, context_tokens=self.context_tokens, choices=1, source=source)
 
     def service_tier(self) -> str | None:
         """As of a `CompletionStream`."""
@@ -345,15 +349,13 @@ class EventedStream:
         if kind in ("error", "response.failed") or (kind is None and payload.get("error") is not None):
             error = _error_of(payload)
             self.fault, self.wait_seconds = told_fault(error, "error_event"), told_wait_seconds(error)
+            if kind == "response.failed":
+                self._usage = _usage_in(payload.get("response"))
         elif kind in ("response.completed", "response.incomplete"):
-            response = payload.get("response")
-            usage = response.get("usage") if type(response) is dict else None
-            self._usage = usage if type(usage) is dict else {}
+            self._usage = _usage_in(payload.get("response"))
             self._finished = self.is_done = True
         elif kind == "message_start":
-            message = payload.get("message")
-            usage = message.get("usage") if type(message) is dict else None
-            self._usage = usage if type(usage) is dict else {}
+            self._usage = _usage_in(payload.get("message"))
         elif kind == "message_delta":
             usage = payload.get("usage")
             if type(usage) is dict:  # running totals; one that is null says nothing
@@ -376,6 +378,11 @@ class EventedStream:
 Stream = CompletionStream | EventedStream
 
 
+def _usage_in(holder: Any) -> dict[str, Any]:
+    usage = holder.get("usage") if type(holder) is dict else None
+    return usage if type(usage) is dict else {}
+
+
 def _error_of(payload: dict[str, Any]) -> Any:
     """Anthropic's is a member; of the Responses API's, that of a failed response is in it, and any other is the event itself."""
     response = payload.get("response")
@@ -394,6 +401,15 @@ def model_rename(text: bytes, model: str) -> tuple[bytes, bytes] | None:
     right = b'"model":' + orjson.dumps(model)
     written = found.group()
     return None if written.replace(b" ", b"") == right else (written, right)
+
+
+def usage_at(event: bytes) -> int:
+    """Where the name of the member `usage` begins; -1 where there is none."""
+    at = event.find(b'"usage"')
+    if at < 0 or event.startswith(b'"usage":{', at):  # as vLLM writes it, in every event
+        return at
+    found = USAGE_MEMBER.search(event, at)
+    return -1 if found is None else found.start()
 
 
 def without_member(event: bytes, at: int) -> bytes:

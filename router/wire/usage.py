@@ -3,14 +3,18 @@
 OpenAI counts cached tokens inside `prompt_tokens` and reasoning inside `completion_tokens`; Anthropic counts cache reads and
 writes beside `input_tokens`, and how long writes are kept in `cache_creation`. Ours (`domain/usage.py`) is OpenAI's. Those that
 we translate write the latter as `prompt_tokens_details.cache_write_tokens`, as OpenRouter does, and `cache_write_hour_tokens`.
+Some leave OpenAI's details out: DeepSeek says `prompt_cache_hit_tokens`, Kimi and GLM `cached_tokens`, in the usage itself.
 """
 
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from router.domain.money import nanousd_from_usd
-from router.domain.request import Endpoint
+from router.domain.request import AUDIO, AUDIO_TOKENS_PER_SECOND, Endpoint
 from router.domain.usage import Usage, UsageSource, service_tier_named
+
+# Beyond it a cost is nonsense, and its decimals may be too many to reckon with.
+USD_MAX = 10**9
 
 
 def read_usage(
@@ -22,7 +26,7 @@ def read_usage(
         return None
     if usage.get("type") == "duration":  # transcription billed by the second of audio
         seconds = usage.get("seconds")
-        if not isinstance(seconds, int | float) or seconds < 0:
+        if not isinstance(seconds, int | float) or type(seconds) is bool or seconds < 0:
             return None
         return Usage(0, 0, audio_seconds=float(seconds), source=source)
     read = _read_anthropic if endpoint is Endpoint.MESSAGES else _read_openai
@@ -52,13 +56,19 @@ def _read_openai(usage: dict[str, Any], source: UsageSource) -> Usage | None:
         return None
     prompt_details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
     completion_details = usage.get("completion_tokens_details") or usage.get("output_tokens_details") or {}
-    reasoning = _count(completion_details, "reasoning_tokens")
-    if reasoning > 0 and usage.get("total_tokens") == prompt + completion + reasoning:
-        completion += reasoning  # some (Gemini, Grok) count thought beside the completion; the total gives it away
+    reasoning = _count(completion_details, "reasoning_tokens") or _count(usage, "reasoning_tokens")
+    beside = _count(usage, "total_tokens") - prompt - completion
+    if beside > 0 and reasoning in (0, beside):
+        # Some (Gemini, Grok) count thought beside the completion, or in the total alone, which gives it away.
+        completion, reasoning = completion + beside, beside
     return Usage(
         prompt_tokens=prompt,
         completion_tokens=completion,
-        cached_tokens=_count(prompt_details, "cached_tokens"),
+        cached_tokens=(
+            _count(prompt_details, "cached_tokens")
+            or _count(usage, "cached_tokens")
+            or _count(usage, "prompt_cache_hit_tokens")
+        ),
         cache_write_tokens=_count(prompt_details, "cache_write_tokens"),
         cache_write_hour_tokens=_count(prompt_details, "cache_write_hour_tokens"),
         reasoning_tokens=reasoning,
@@ -91,15 +101,25 @@ def _count(details: Any, name: str) -> int:
 
 
 def _provider_cost(usage: dict[str, Any]) -> int | None:
-    """OpenRouter's `usage.cost`, in US dollars. Read through its shortest decimal text, which is what was sent."""
-    cost = usage.get("cost")
-    if type(cost) not in (int, float, str):
+    """OpenRouter's `usage.cost`, in US dollars. Where our own key at the provider behind it was used, that is its fee alone; what
+    that provider bills us stands beside, and where it does not, the bill is not known."""
+    usd = _dollars(usage, "cost")
+    if usd is not None and usage.get("is_byok") is True:
+        upstream = _dollars(usage.get("cost_details"), "upstream_inference_cost")
+        usd = usd + upstream if upstream else None
+    return None if usd is None else nanousd_from_usd(usd)
+
+
+def _dollars(members: Any, name: str) -> Decimal | None:
+    """Read through its shortest decimal text, which is what was sent."""
+    value = members.get(name) if type(members) is dict else None
+    if type(value) not in (int, float, str):
         return None
     try:
-        usd = Decimal(str(cost))
+        usd = Decimal(str(value))
     except InvalidOperation:
         return None
-    return nanousd_from_usd(usd) if usd.is_finite() and usd >= 0 else None
+    return usd if usd.is_finite() and 0 <= usd <= USD_MAX else None
 
 
 def _is_possible(usage: Usage, context_tokens: int, choices: int) -> bool:
@@ -112,6 +132,12 @@ def _is_possible(usage: Usage, context_tokens: int, choices: int) -> bool:
     )
 
 
-def estimated_usage(prompt_tokens: int, completion_tokens: int) -> Usage:
-    """What we reckon when the backend does not say; flagged as such for ever."""
-    return Usage(prompt_tokens, completion_tokens, source=UsageSource.ESTIMATED)
+def estimated_usage(
+    endpoint: Endpoint, prompt_tokens: int, completion_tokens: int, audio_seconds: float | None = None
+) -> Usage:
+    """What we reckon when the backend does not say; flagged as such for ever. audio_seconds: None where nobody told how long the
+    sound is; then it is as long as its prompt was estimated from."""
+    if endpoint not in AUDIO:
+        return Usage(prompt_tokens, completion_tokens, source=UsageSource.ESTIMATED)
+    seconds = prompt_tokens / AUDIO_TOKENS_PER_SECOND if audio_seconds is None else audio_seconds
+    return Usage(prompt_tokens, completion_tokens, audio_seconds=seconds, source=UsageSource.ESTIMATED)

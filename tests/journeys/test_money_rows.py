@@ -1,15 +1,17 @@
 """What a request cost, however it went: the rows of the ledger beside what was asked and answered."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import whole_app
 from every_endpoint import requests_to_every_endpoint
-from payloads import HELLO
+from payloads import HELLO, form, sound
 from scripted_backend import OK_JSON, json_answer, scripted_backend, stream_answer
-from whole_app import WholeApp, running
+from whole_app import PRICES, WholeApp, running
 
 PATH = "/v1/chat/completions"
 BODY: dict[str, Any] = {"model": "cloud-model", "messages": HELLO, "max_tokens": 40}
@@ -248,3 +250,54 @@ async def test_a_limit_told_in_a_200_costs_nothing_whatever_usage_is_told(
         assert (await jeton.http.post(PATH, json=BODY)).status_code in (429, 503)
         for charge in await jeton.charges():
             assert (charge["fault"], charge["cost_nanousd"]) == (fault, 0)
+
+
+async def test_what_was_never_sent_for_the_ledger_was_stuck_costs_nothing(jeton: WholeApp) -> None:
+    """Nothing is asked of a provider before its attempt is on disk; a client that leaves until then owes nothing."""
+    with closing(sqlite3.connect(jeton.ledger_path, isolation_level=None)) as blocker:
+        blocker.execute("BEGIN IMMEDIATE")
+        client = await jeton.raw(jeton.request(PATH, BODY))
+        await jeton.until(lambda: sum(jeton.in_flight.values()) == 1)
+        client.leave()
+        await jeton.until(lambda: not any(jeton.in_flight.values()))
+        blocker.execute("ROLLBACK")
+    await jeton.settled()
+    (charge,) = await jeton.charges()
+    assert not jeton.seen("cloud")
+    assert (charge["status"], charge["fault"]) == ("cancelled", "client_gone")
+    assert (charge["prompt_tokens"], charge["completion_tokens"], charge["cost_nanousd"]) == (0, 0, 0)
+
+
+BY_THE_HOUR = {
+    "kind": "tokens",
+    "from": "2026-01-01",
+    "prompt_usd_per_million": 0,
+    "completion_usd_per_million": 0,
+    "audio_usd_per_hour": 0.36,
+    "source": "a round figure for tests",
+}
+
+
+@pytest.mark.parametrize(
+    ("task", "response_format"),
+    [("transcriptions", "verbose_json"), ("translations", "verbose_json"), ("translations", "json")],
+)
+async def test_a21_sound_that_is_billed_by_the_hour_is_estimated_where_no_usage_is_told(
+    tmp_path: Path, task: str, response_format: str
+) -> None:
+    """By the length that the answer tells of it, else by its bytes."""
+
+    def change(config: dict[str, Any]) -> None:
+        audio = config["pools"][1]["backends"].pop()
+        del audio["profile"]
+        config["pools"][2]["backends"].append({**audio, "engine": "openai", "price": "sound"})
+
+    async with running(tmp_path, change, prices={**PRICES, "sound": [BY_THE_HOUR]}) as jeton:
+        body = form(("model", "audio-model"), ("response_format", response_format), ("file", sound(20)))
+        headers = {"content-type": "multipart/form-data; boundary=limit"}
+        answer = await jeton.http.post(f"/v1/audio/{task}", content=body, headers=headers)
+        assert answer.status_code == 200, answer.text
+        (charge,) = await jeton.charges()
+        assert (charge["status"], charge["usage_source"], charge["cost_status"]) == ("ok", "estimated", "priced")
+        assert 20 <= charge["audio_seconds"] < 20.1
+        assert charge["cost_nanousd"] == round(charge["audio_seconds"] * 100_000) >= 2_000_000

@@ -45,8 +45,16 @@ class AtWork:
         self.open: list[str] = []
         self.told: set[str] = set()  # attempts whose opening is in the ledger
 
-    def begin(self, request_id: str, of: Backend = SMALL, replica: int = 0, *, is_streaming: bool = True) -> str:
-        one = facts(request_id, of, replica=replica % len(of.replicas))
+    def begin(
+        self,
+        request_id: str,
+        of: Backend = SMALL,
+        replica: int = 0,
+        *,
+        is_streaming: bool = True,
+        endpoint: str = "chat",
+    ) -> str:
+        one = facts(request_id, of, replica=replica % len(of.replicas), endpoint=endpoint)
         price = EDGE_PRICE if of is SMALL else CLOUD_PRICE
         self.accountant.open(one, of, price, 100, 50, self.clock.now_ns, is_streaming=is_streaming)
         self.open.append(one.attempt_id)

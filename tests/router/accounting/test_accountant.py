@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+import structlog
 from audited import assert_audit_is_clean, assert_what_is_told_is_the_audits
 from bookkeeping import (
     CLOUD_PRICE,
@@ -522,6 +523,18 @@ def test_f28_with_the_clock_set_back_no_lease_is_billed_ahead(books: Books) -> N
     books.wait(60)
     after = books.posted().leases["edge", "edge-small"]
     assert after.bill_nanousd - before.leases["edge", "edge-small"].bill_nanousd == 2 * 10 * 1_000_000
+
+
+@pytest.mark.parametrize(("seconds", "is_told"), [(-50, False), (-3600, True)])
+def test_f28_with_the_clock_set_back_by_far_it_is_told_that_leases_cost_nothing_for_so_long(
+    books: Books, seconds: float, is_told: bool
+) -> None:
+    books.wait(100)
+    books.posted()
+    with structlog.testing.capture_logs() as events:
+        books.restart(down_seconds=seconds)
+    said = [(one["log_level"], one["seconds"]) for one in events if "yet to come" in one["event"]]
+    assert said == ([("error", 3600)] if is_told else [])
 
 
 def test_a_replica_without_a_profile_shares_its_bill_evenly(books: Books) -> None:

@@ -200,6 +200,37 @@ TAMPERINGS = {
     "a lost price": ("DELETE FROM prices WHERE price_id LIKE 'cloud%'", ("prices", CLOUD_PRICE.price_id)),
     "a price that is none": ("UPDATE prices SET snapshot = '{}' WHERE price_id LIKE 'cloud%'", ("prices", CLOUD_PRICE.price_id)),
     "the position": ("UPDATE position SET at_ns = at_ns + 1000000000000", ("leases", "?")),
+    "a charge's status that is none": (
+        "UPDATE charges SET status = 'settled' WHERE attempt_id = 'k0r6.1'", ("charges", "k0r6.1"),
+    ),
+    "a charge's usage source that is none": (
+        "UPDATE charges SET usage_source = 'guess' WHERE attempt_id = 'k0r6.1'", ("charges", "k0r6.1"),
+    ),
+    "a total's status that is none": (
+        "UPDATE totals SET status = 'settled' WHERE backend = 'cloud-large' AND status = 'ok' AND usage_source = 'provider'",
+        ("totals", "cloud cloud-large metered model-of-cloud-large large acme settled provider"),
+    ),
+    "a meter that cannot be read": (
+        "UPDATE leases SET state = state || '}' WHERE replica = 'edge-small/0'", ("leases", "?"),
+    ),
+    "how far the hours go": ("DELETE FROM rolled", ("rolled", "1")),
+    "whose an hour of a lease is": (
+        "UPDATE lease_hours SET pool = 'central' WHERE replica = 'edge-small/0' AND hour = (SELECT max(hour) FROM lease_hours)",
+        ("lease_hours", "*"),
+    ),
+    "at which replica an hour of a lease was": (
+        "UPDATE lease_hours SET replica = 'edge-small/7' WHERE replica = 'edge-small/0'", ("lease_hours", "*"),
+    ),
+    "when an hour of a lease was": (
+        "UPDATE lease_hours SET hour = hour - 24 WHERE replica = 'edge-small/0'", ("lease_hours", "*"),
+    ),
+    "at which price an hour of a lease was": (
+        "UPDATE lease_hours SET price_id = price_id || '?' WHERE replica = 'edge-small/0'", ("lease_hours", "*"),
+    ),
+    "hours of a lease that never was": (
+        "INSERT INTO lease_hours SELECT hour, 'x', price_id, replica, pool, backend, 0, 0, leased_ns FROM lease_hours LIMIT 1",
+        ("lease_hours", "*"),
+    ),
     "where open attempts begin": ("UPDATE position SET open_from_seq = 10000", ("position", "1")),
 }  # fmt: skip
 
@@ -253,9 +284,11 @@ def test_a_meter_that_an_older_jeton_saved_is_as_good_as_one_of_today(tmp_path: 
     assert {table for table, _ in named(path)} == {"leases"}
 
 
-def test_a_lost_event_leaves_a_gap_that_is_named(path: Path) -> None:
+def test_a_lost_event_leaves_a_gap_that_is_named(path: Path, tmp_path: Path) -> None:
     tamper(path, "DELETE FROM journal WHERE seq = 30")
     assert ("journal", "event 30") in named(path)
+    rebuilt = rebuild(path, tmp_path / "fresh.sqlite")
+    assert ("journal", "event 30") in {(one.table, one.row) for one in rebuilt.findings}
 
 
 def test_totals_that_are_off_show_in_the_metrics(path: Path) -> None:

@@ -40,6 +40,7 @@ from router.accounting.reporter import Reporter
 from router.commands.ledger import ledger
 from router.config.stores import LedgerConfig
 from router.domain.attempt import AttemptEnd, AttemptStatus
+from router.domain.request import AUDIO_TOKENS_PER_SECOND
 from router.domain.sleep import Wake
 from router.domain.usage import Usage
 from router.ledger import rollups
@@ -260,14 +261,16 @@ async def test_a_worker_that_comes_back_is_heard_and_its_word_corrects_what_was_
 async def test_what_a_correction_takes_back_is_what_the_lost_charge_said(firm: Firm) -> None:
     back = firm.workers[0]
     begun = [back.begin("leased"), back.begin("metered", LARGE), back.begin("free", LARGE)]
+    heard = back.begin("heard", LARGE, endpoint="transcriptions")
     await firm.book()
     await firm.silence(back)
+    back.end(heard, answered(100, 20, audio_seconds=3.0))
     back.end(begun[0], answered(100, 70))
     back.end(begun[1], answered(100, 20))
     back.end(begun[2], AttemptEnd(AttemptStatus.FAILED, Usage(0, 0), "reset"))
     await firm.book()
     ((_, entered), (_, taken_back)) = ENTRIES
-    names = ", ".join(f"{what} AS {name}" for name, what in rollups.SUMS.items())
+    names = ", ".join(f"{what} AS {name}" for name, what in {**rollups.SUMS, "heard": "sum(audio_seconds)"}.items())
     of = "attempt_id, outcome, status, fault, usage_source, billing, tenant, price_id"
 
     def sums(source: str) -> list[dict[str, Any]]:
@@ -276,7 +279,8 @@ async def test_what_a_correction_takes_back_is_what_the_lost_charge_said(firm: F
         )
 
     assert sums(taken_back) == sums("charges")
-    assert [row["outcome"] for row in sums(entered)] == ["failed", "served", "served"]
+    assert [row["outcome"] for row in sums(entered)] == ["failed", "served", "served", "served"]
+    assert sum(row["heard"] for row in sums("charges")) == 100 / AUDIO_TOKENS_PER_SECOND
 
 
 async def test_what_is_told_on_a_later_day_is_booked_there_and_takes_its_loss_back(firm: Firm) -> None:

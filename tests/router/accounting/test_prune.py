@@ -229,6 +229,44 @@ def test_nothing_goes_that_is_off(books: Place) -> None:
     assert books.rows("SELECT * FROM pruned") == []
 
 
+# What an audit names, and could not any more once its month is gone.
+OFF = {
+    "an attempt of which nothing is left": (
+        "DELETE FROM charges WHERE seq = (SELECT max(seq) FROM charges WHERE month = 202609 AND billing = 'metered')",
+        "DELETE FROM journal WHERE month = 202609 AND lease_id = '' AND subject NOT IN (SELECT attempt_id FROM charges)",
+    ),
+    "a charge that no event leads to": (
+        "DELETE FROM journal WHERE kind = 'closed' AND seq = (SELECT max(seq) FROM charges WHERE month = 202609)",
+    ),
+    "an hour": (
+        "UPDATE charge_hours SET cost_nanousd = cost_nanousd + 1 WHERE hour = (SELECT min(hour) FROM charge_hours)",
+    ),
+    "a day of a budget": (
+        "UPDATE spending SET cost_nanousd = cost_nanousd + 1 WHERE day = (SELECT min(day) FROM spending)",
+    ),
+    "a total": ("UPDATE totals SET cost_nanousd = cost_nanousd + 1 WHERE number = (SELECT min(number) FROM totals)",),
+}
+
+
+@pytest.mark.parametrize("what", OFF)
+def test_nothing_goes_of_which_something_else_is_off(books: Place, what: str) -> None:
+    books.change(*OFF[what])
+    before = books.rows("SELECT count(*) FROM journal")
+    assert prune(books.address, 202610).findings
+    assert books.rows("SELECT count(*) FROM journal") == before
+    assert books.rows("SELECT * FROM pruned") == []
+
+
+def test_what_is_off_in_a_month_that_stays_keeps_nothing_from_going(books: Place) -> None:
+    books.change(
+        "UPDATE charge_hours SET cost_nanousd = cost_nanousd + 1 WHERE hour = (SELECT max(hour) FROM charge_hours)",
+        "UPDATE spending SET cost_nanousd = cost_nanousd + 1 WHERE day = (SELECT max(day) FROM spending)",
+    )
+    off = [(one.table, one.row) for one in audit(books.address).findings]
+    assert not prune(books.address, 202610).findings
+    assert [(one.table, one.row) for one in audit(books.address).findings] == off
+
+
 def test_the_month_that_is_written_stays(books: Place) -> None:
     with pytest.raises(LedgerError, match="last month is 2026-11"):
         prune(books.address, 202612)

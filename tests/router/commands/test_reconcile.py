@@ -85,6 +85,12 @@ def test_a_model_that_nobody_mapped_is_missing_here_and_there(path: Path, tmp_pa
     assert sorted(verdicts(result)) == ["missing here"] * 2 + ["missing there"] * 2
 
 
+def test_a_model_is_shown_by_the_name_that_the_export_has(path: Path, tmp_path: Path, days: list[Invoiced]) -> None:
+    shown = run(path, tmp_path, export(days, model="gpt [batch] [/red]"))
+    assert shown.exit_code == 0, shown.exception
+    assert "gpt [batch] [/red]" in shown.output
+
+
 def test_a_day_that_the_provider_has_not_billed_is_missing_there(
     path: Path, tmp_path: Path, days: list[Invoiced]
 ) -> None:

@@ -275,6 +275,36 @@ def test_what_an_accountant_spooled_while_another_took_over_is_booked_behind(
     assert away == [("metered", 5)]
 
 
+def test_what_the_other_closed_as_lost_is_corrected_by_the_word_that_was_spooled(
+    own_server: PostgresServer, tmp_path: Path
+) -> None:
+    """It was under way when PostgreSQL went away, and whoever took over booked it at its estimate."""
+    first = Place(own_server.database(), tmp_path / "first")
+    second = Place(first.address, tmp_path / "second")
+    store = first.open()
+    accountant = kept(store)
+    metered, leased = facts("metered", LARGE), facts("leased", SMALL)
+    accountant.open(metered, LARGE, CLOUD_PRICE, 100, 50, time.time_ns())
+    accountant.open(leased, SMALL, EDGE_PRICE, 100, 50, time.time_ns())
+    written(store)
+    own_server.kill()
+    accountant.close(metered.attempt_id, answered(provider_cost_nanousd=777_777), time.time_ns())
+    accountant.close(leased.attempt_id, answered(), time.time_ns())
+    store.close()
+    own_server.start_again()
+    other = second.open()
+    keep(kept(other), "meanwhile", 4)
+    other.close()
+    ((estimate,),) = first.rows("SELECT cost_nanousd FROM charges WHERE request_id = 'metered' AND status = 'lost'")
+    back = first.open()
+    kept(back)
+    written(back)
+    back.close()
+    found = assert_what_is_told_is_the_audits(first.address)
+    assert (found.corrections, found.corrected_nanousd) == (1, 777_777 - estimate)
+    assert first.rows("SELECT request_id, status, cost_nanousd FROM corrections") == [("metered", "ok", 777_777)]
+
+
 def test_an_accountant_that_was_deposed_keeps_what_comes(own_server: PostgresServer, tmp_path: Path) -> None:
     first = Place(own_server.database(), tmp_path / "first")
     store = first.open()

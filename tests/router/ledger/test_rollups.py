@@ -335,6 +335,59 @@ def test_arms_count_requests_and_a_failover_is_one_of_them(place: Place) -> None
     }
 
 
+@pytest.mark.parametrize("rolls", [1, 2])
+def test_an_attempt_that_was_discarded_and_ends_last_is_of_one_request_with_the_other(place: Place, rolls: int) -> None:
+    """It is read on beside the next one. A shadow of the request is in no arm, and none of its cost."""
+    store, accountant = opened(place)
+    accountant.set_fleet(FLEET, PRICES, PROFILES, START)
+    answer(accountant, "req_held", START, of=LARGE, reason="holdout")
+    first = facts("req_two", LARGE, number=1)
+    accountant.open(first, LARGE, CLOUD_PRICE, 100, 50, START)
+    answer(accountant, "req_two", START + SECOND, of=LARGE, number=3, asked_model="", tenant="shadow")
+    answer(accountant, "req_two", START + 4 * SECOND, of=LARGE, number=2)
+    if rolls == 2:
+        post(store, accountant, START + 7 * SECOND)
+    accountant.close(
+        first.attempt_id, AttemptEnd(AttemptStatus.CANCELLED, Usage(100, 10), "not_accepted"), START + 8 * SECOND
+    )
+    post(store, accountant, START + 9 * SECOND)
+    store.close()
+    with read_periods(place.address) as periods:
+        _, routed = periods.arms(periods.whole())
+    twice = 280_000 + 600_000
+    assert routed[:6] == ("routed", "acme", 1, 0, twice, float(twice**2))
+
+
+@pytest.mark.parametrize(
+    ("statement", "row"),
+    [
+        ("UPDATE arm_totals SET own_nanousd = own_nanousd + 1 WHERE arm = 'holdout'", ("arm_totals", "acme holdout")),
+        ("UPDATE arm_totals SET requests = 9 WHERE arm = 'routed'", ("arm_totals", "acme routed")),
+        ("UPDATE arm_totals SET tenant = 'zeta' WHERE arm = 'holdout'", ("arm_totals", "zeta holdout")),
+        ("DELETE FROM arm_totals WHERE arm = 'holdout'", ("arm_totals", "acme holdout")),
+        (
+            "UPDATE arm_hours SET own_squares = own_squares / 2 WHERE arm = 'holdout'",
+            ("arm_hours", f"{FIRST_HOUR} acme holdout"),
+        ),
+        (
+            "UPDATE arm_totals SET allocated_squares = 2 * allocated_squares WHERE arm = 'routed'",
+            ("arm_totals", "acme routed"),
+        ),
+    ],
+)
+def test_an_audit_names_the_arm_that_is_off(place: Place, statement: str, row: tuple[str, str]) -> None:
+    store, accountant = opened(place)
+    accountant.set_fleet(FLEET, PRICES, PROFILES, START)
+    for number in range(3):
+        answer(accountant, f"req_held{number}", START, of=LARGE, reason="holdout")
+        answer(accountant, f"req_{number}", START + 10 * SECOND, of=LARGE)
+        post(store, accountant, START + (20 + number) * SECOND)
+    store.close()
+    assert_audit_is_clean(place.address)
+    place.change(statement)
+    assert row in {(one.table, one.row) for one in audit(place.address).findings}
+
+
 def test_without_a_hold_out_there_are_no_arms(day: Place) -> None:
     with read_periods(day.address) as periods:
         assert periods.arms(periods.whole()) == []

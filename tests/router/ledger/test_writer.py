@@ -1,16 +1,20 @@
 """The writer's rounds: how many events find company in a commit, on a real file. What is kept is in `test_store.py`."""
 
+import asyncio
+import threading
 import time
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from entries import checkpoint, lease, opened
+from entries import charge, checkpoint, closed, lease, opened
 
+from router.domain.budget import Period, span_at
 from router.ledger.batch import Batch
 from router.ledger.database import Database
 from router.ledger.schema import open_writer
 from router.ledger.sqlite import FileShelf
+from router.ledger.store import SpentQuestion
 from router.ledger.writer import BatchedLedger
 
 PATIENCE_SECONDS = 10.0
@@ -79,3 +83,32 @@ def test_all_that_has_come_is_written_at_the_end(shelf: WatchedShelf) -> None:
     store.append([opened("r2")])
     store.close()
     assert shelf.rounds[1:] == ["checkpoint", "commit"]
+
+
+class HeldShelf(FileShelf):
+    """Its commits wait for a word."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.is_committing, self.goes_on = threading.Event(), threading.Event()
+
+    def commit(self, batch: Batch) -> None:
+        self.is_committing.set()
+        assert self.goes_on.wait(PATIENCE_SECONDS)
+        super().commit(batch)
+
+
+async def test_a15_a_question_is_answered_when_all_that_was_written_before_it_is_in_the_tables(tmp_path: Path) -> None:
+    """Who asks has counted it, and would forget it: nobody else tells of what was settled before."""
+    shelf = HeldShelf(open_writer(tmp_path / "ledger.sqlite"))
+    store = BatchedLedger(shelf, commit_seconds=0.001)
+    first, second = charge("r1"), charge("r2")
+    store.append([closed(first)], first)
+    assert await asyncio.to_thread(shelf.is_committing.wait, PATIENCE_SECONDS)
+    store.append([closed(second)], second)
+    everything = SpentQuestion("acme", "", span_at(Period.TOTAL, 0))
+    answer = asyncio.create_task(store.spent([everything], PATIENCE_SECONDS))
+    await asyncio.sleep(0)  # it is asked
+    shelf.goes_on.set()
+    assert await answer == ([14], store.position)
+    store.close()

@@ -75,6 +75,28 @@ def test_text_that_spells_a_usage_member_is_left_alone() -> None:
     assert stream.usage() is None
 
 
+@pytest.mark.parametrize("is_counting", [False, True])
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"delta": {"content": "usage"}},
+        {
+            "delta": {"content": "usage"},
+            "logprobs": {"content": [{"token": "usage", "logprob": -0.5, "top_logprobs": []}]},
+        },
+        {"text": "usage", "logprobs": {"tokens": ["usage"], "top_logprobs": [{"usage": -0.5, " use": -2.0}]}},
+    ],
+)
+def test_a_token_that_is_the_word_usage_is_no_usage(said: dict[str, Any], is_counting: bool) -> None:
+    one = event(choices=[{"index": 0, "finish_reason": None, **said}])
+    stream = reader(keeps_text=not is_counting)
+    came = event(choices=[{"index": 0, "finish_reason": None, **said}], usage=USAGE) if is_counting else one
+    assert stream.feed(came) == one
+    assert stream.usage() == (Usage(15, 2, source=UsageSource.RECOVERED) if is_counting else None)
+    told = stream.said()
+    assert told is None if is_counting else told is not None and told.texts == ("usage",)
+
+
 def test_a_client_that_asked_for_usage_gets_it_as_vllm_sends_it_with_the_cost_inside() -> None:
     stream = reader(wants_usage=True)
     out = play(stream, event(choices=[choice("a", "stop")], usage=USAGE), event(choices=[], usage=USAGE), DONE)
@@ -247,6 +269,31 @@ def test_a08_a_messages_stream_counts_cached_tokens_beside_the_input_as_anthropi
     assert stream.is_finished
     assert stream.is_done
     assert stream.usage() == Usage(130, 7, cached_tokens=100, cache_write_tokens=20)
+
+
+@pytest.mark.parametrize("usage", [{"input_tokens": 13, "output_tokens": 4}, None])
+def test_a_response_that_failed_is_charged_by_the_usage_that_it_tells(usage: dict[str, int] | None) -> None:
+    stream = EventedStream(endpoint=Endpoint.RESPONSES, model="m", context_tokens=4096)
+    failed = {
+        "type": "response.failed",
+        "response": {"error": {"code": "server_error", "message": "no"}, "usage": usage},
+    }
+    stream.feed(b"event: response.failed\ndata: " + json.dumps(failed).encode() + b"\n\n")
+    assert stream.fault
+    assert not stream.is_finished
+    assert stream.usage() == (None if usage is None else Usage(13, 4))
+
+
+def test_a_messages_stream_that_was_cut_knows_what_its_start_told_of_the_input() -> None:
+    """Most of it cached, perhaps; what came of the output is counted, so that it is an estimate."""
+    stream = EventedStream(endpoint=Endpoint.MESSAGES, model="m", context_tokens=4096)
+    told = {"input_tokens": 4, "cache_read_input_tokens": 900, "cache_creation_input_tokens": 0, "output_tokens": 1}
+    start = {"type": "message_start", "message": {"model": "tiny", "usage": told}}
+    delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "a"}}
+    assert stream.usage() is None
+    for payload in (start, delta, delta, delta):
+        stream.feed(f"event: {payload['type']}\ndata: {json.dumps(payload)}\n\n".encode())
+    assert stream.usage() == Usage(904, 4, cached_tokens=900, source=UsageSource.ESTIMATED)
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r\n")), min_size=1), st.data())

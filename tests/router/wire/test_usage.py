@@ -41,6 +41,89 @@ VECTORS: dict[str, tuple[Endpoint, dict[str, Any], Usage]] = {
         },
         Usage(100, 40, reasoning_tokens=30),
     ),
+    "Gemini behind Vertex: reasoning beside the completion, outside of any details": (
+        Endpoint.CHAT,
+        {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 140, "reasoning_tokens": 30},
+        Usage(100, 40, reasoning_tokens=30),
+    ),
+    "Gemini's own API of OpenAI's shape: reasoning in the total alone": (
+        Endpoint.CHAT,
+        {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 140},
+        Usage(100, 40, reasoning_tokens=30),
+    ),
+    "DeepSeek: cached tokens by a name of its own": (
+        Endpoint.CHAT,
+        {
+            "prompt_tokens": 100,
+            "completion_tokens": 40,
+            "total_tokens": 140,
+            "prompt_cache_hit_tokens": 64,
+            "prompt_cache_miss_tokens": 36,
+        },
+        Usage(100, 40, cached_tokens=64),
+    ),
+    "Kimi, GLM: cached tokens outside of any details": (
+        Endpoint.CHAT,
+        {"prompt_tokens": 100, "completion_tokens": 40, "total_tokens": 140, "cached_tokens": 64},
+        Usage(100, 40, cached_tokens=64),
+    ),
+    "a provider that says them twice": (
+        Endpoint.CHAT,
+        {
+            "prompt_tokens": 100,
+            "completion_tokens": 40,
+            "total_tokens": 140,
+            "cached_tokens": 64,
+            "prompt_cache_hit_tokens": 64,
+            "prompt_tokens_details": {"cached_tokens": 64},
+        },
+        Usage(100, 40, cached_tokens=64),
+    ),
+    "OpenRouter with our own key at the provider behind it: its fee, and what that provider bills us": (
+        Endpoint.CHAT,
+        {
+            "prompt_tokens": 100,
+            "completion_tokens": 40,
+            "total_tokens": 140,
+            "cost": 0.00000725,
+            "is_byok": True,
+            "cost_details": {"upstream_inference_cost": 0.000138},
+        },
+        Usage(100, 40, provider_cost_nanousd=145_250),
+    ),
+    "the same within what is free of a fee": (
+        Endpoint.CHAT,
+        {
+            "prompt_tokens": 100,
+            "completion_tokens": 40,
+            "cost": 0,
+            "is_byok": True,
+            "cost_details": {"upstream_inference_cost": 0.0360795},
+        },
+        Usage(100, 40, provider_cost_nanousd=36_079_500),
+    ),
+    "the same where nobody says what that provider bills: the list price has to do": (
+        Endpoint.CHAT,
+        {
+            "prompt_tokens": 100,
+            "completion_tokens": 40,
+            "cost": 0.00000725,
+            "is_byok": True,
+            "cost_details": {"upstream_inference_cost": None},
+        },
+        Usage(100, 40),
+    ),
+    "OpenRouter with its own keys, which tells what it paid, too": (
+        Endpoint.CHAT,
+        {
+            "prompt_tokens": 100,
+            "completion_tokens": 40,
+            "cost": 0.000145,
+            "is_byok": False,
+            "cost_details": {"upstream_inference_cost": 0.000145},
+        },
+        Usage(100, 40, provider_cost_nanousd=145_000),
+    ),
     "OpenRouter: written to the cache inside the prompt, and what it billed": (
         Endpoint.CHAT,
         {
@@ -109,6 +192,8 @@ def test_a08_each_provider_is_read_in_its_own_convention(name: str) -> None:
         (-1, None),
         (float("inf"), None),
         ("many", None),
+        ("1e999999", None),
+        ("1e999999999", None),
         (True, None),
     ],
 )
