@@ -126,7 +126,7 @@ def _kind(kind: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
 def _default(kind: Mapping[str, Any]) -> str:
     """As YAML would have it; a shape's is what its own members say."""
     value = kind.get("default")
-    if value is None or "$ref" in kind:
+    if value is None or ("$ref" in kind and isinstance(value, dict)):
         return "–" if value is None else "its own"
     return f"`{json.dumps(value, ensure_ascii=False)}`".replace('"', "")
 
