@@ -46,7 +46,7 @@ def test_the_demo_is_what_make_starts() -> None:
     [command] = commands("demo")
     assert command == "make demo\n"
     makefile = (PROJECT / "Makefile").read_text(encoding="utf-8")
-    assert "demo: setup" in makefile
+    assert "demo: .venv/.ready" in makefile
     assert "@$(BIN)/jeton demo\n" in makefile  # as the fixture `watched` starts it
 
 
