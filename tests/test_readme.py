@@ -270,16 +270,40 @@ def test_every_policy_is_listed() -> None:
     assert set(re.findall(r"`(\w+)`", table)) == {path.stem for path in (PROJECT / "policies").glob("[a-z]*.py")}
 
 
+FOLDERS_WITH_PAGES = ("deploy", "docs", "load", "router", "tests")
+
+
+def prose(page: Path) -> str:
+    """Without its blocks, whose brackets and hashes are code."""
+    return re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """Where a link may lead to on it: its headings, by the names that GitHub gives them, and the marks it sets itself."""
+    text = prose(page)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", one).strip().lower().replace(" ", "-") for one in headings} | set(
+        re.findall(r'<a id="([^"]+)">', text)
+    )
+
+
 LINKS = [
-    (page, link)
-    for page in ("README.md", *(str(path.relative_to(PROJECT)) for path in sorted((PROJECT / "docs").glob("*.md"))))
-    for link in sorted(set(re.findall(r"\]\((?!http)([^)#]+)", (PROJECT / page).read_text(encoding="utf-8"))))
+    (str(page.relative_to(PROJECT)), link)
+    for page in (
+        *sorted(PROJECT.glob("*.md")),
+        *(page for folder in FOLDERS_WITH_PAGES for page in sorted((PROJECT / folder).rglob("*.md"))),
+    )
+    if "node_modules" not in page.parts
+    for link in sorted(set(re.findall(r"\]\((?!http)([^)\s]+)\)", prose(page))))
 ]
 
 
 @pytest.mark.parametrize(("page", "link"), LINKS)
 def test_every_link_leads_somewhere(page: str, link: str) -> None:
-    assert ((PROJECT / page).parent / link).exists()
+    path, _, anchor = link.partition("#")
+    target = (PROJECT / page).parent / path if path else PROJECT / page
+    assert target.exists()
+    assert not anchor or anchor in anchors(target)
 
 
 def test_every_page_can_be_found_from_the_readme() -> None:
@@ -289,5 +313,7 @@ def test_every_page_can_be_found_from_the_readme() -> None:
         if page not in found and page.endswith(".md"):
             found.add(page)
             base = (PROJECT / page).parent
-            left += [str((base / link).resolve().relative_to(PROJECT)) for at, link in LINKS if at == page]
+            left += [
+                str((base / link.partition("#")[0]).resolve().relative_to(PROJECT)) for at, link in LINKS if at == page
+            ]
     assert {str(path.relative_to(PROJECT)) for path in (PROJECT / "docs").glob("*.md")} <= found
