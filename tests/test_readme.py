@@ -25,9 +25,14 @@ import yaml
 from audited import assert_what_is_told_is_the_audits
 from client_journeys import NODE_JOURNEYS
 from ports import free_port
+from pydantic import TypeAdapter
 
 from load.demo.run import reading_command
+from load.simulate.scenario import Scenario
+from router.config import RouterConfig
+from router.config.fleet import BackendConfig
 from router.config_file import load
+from router.pricing.book import PriceBook
 
 PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
@@ -228,6 +233,29 @@ def test_every_backend_of_a_cloud_is_accepted(text: str, tmp_path: Path) -> None
     (tmp_path / "router.yaml").write_text(yaml.safe_dump(config))
     (tmp_path / "prices.yaml").write_text(yaml.safe_dump({"prices": {"cloud-large": [price]}}))
     assert load(tmp_path / "router.yaml", environ=environ).providers.keys() == {row["name"] for row in backends}
+
+
+EXCERPTS = [
+    pytest.param(found["text"], id=f"{page.stem}-{number}")
+    for page in (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")))
+    for number, found in enumerate(BLOCK.finditer(page.read_text(encoding="utf-8")))
+    if (found["language"], found["word"]) == ("yaml", None)
+]
+
+
+@pytest.mark.parametrize("text", EXCERPTS)
+def test_every_excerpt_of_a_file_has_members_that_such_a_file_may_have(text: str) -> None:
+    """Of router.yaml, of one of its backends, of prices.yaml or of a scenario; only a key's hash is left out in them."""
+    text = re.sub(r"hash: (?:…|\"hmac-sha256:…\")", f"hash: hmac-sha256:{'0' * 64}", text)
+    members = yaml.safe_load(text)
+    assert members
+    for name, value in members.items():
+        [field, *_] = [
+            shape.model_fields[name]
+            for shape in (RouterConfig, BackendConfig, PriceBook, Scenario)
+            if name in shape.model_fields
+        ]
+        TypeAdapter(field.annotation).validate_python(value)
 
 
 @pytest.mark.clients
