@@ -18,7 +18,11 @@ class ReplicaConfig(Shape):
     """One vLLM process or provider endpoint. url: scheme, host, port, and a path prefix if need be, without `/v1`."""
 
     url: str = Field(pattern=URL)
-    name: str | None = Field(default=None, pattern=NAME)
+    name: str | None = Field(
+        default=None,
+        pattern=NAME,
+        description="what it is called in logs, metrics and the ledger; `<backend>/<n>` where left out",
+    )
     api_key_env: str | None = Field(
         default=None, pattern=ENVIRONMENT_NAME, description="environment variable that holds the replica's own API key"
     )
