@@ -128,6 +128,8 @@ def _default(kind: Mapping[str, Any]) -> str:
     value = kind.get("default")
     if value is None or ("$ref" in kind and isinstance(value, dict)):
         return "–" if value is None else "its own"
+    if value == "":
+        return "empty"
     return f"`{json.dumps(value, ensure_ascii=False)}`".replace('"', "")
 
 
