@@ -56,7 +56,7 @@ class LoadedConfig:
 
     backends: the fleet, in the file's order, without replicas where `discoveries` tells how they are found. prices: the price in
     force today, by backend; `fleet_config.build_prices` tells another day's. profiles: by name. providers: by backend. paths: the
-    files read, router.yaml first, those of keys last. warnings: allowed, hardly meant.
+    files read: router.yaml, prices.yaml, and those of keys. warnings: allowed, hardly meant.
     """
 
     config: RouterConfig
@@ -71,6 +71,10 @@ class LoadedConfig:
     providers: Mapping[str, Provider]
     paths: tuple[Path, ...]
     warnings: tuple[Finding, ...]
+
+    @property
+    def prices_path(self) -> Path:
+        return self.paths[1]
 
 
 def load(path: Path, *, environ: Mapping[str, str] = os.environ, day: date | None = None) -> LoadedConfig:
