@@ -18,7 +18,6 @@ from router.accounting.bursar import Bursar
 from router.admin import AdminDoor, admin_keys, admin_port, build_admin
 from router.api import build_api
 from router.cache.responses import ResponseCache
-from router.classify.classifier import Classifier
 from router.clock import Clock
 from router.cohort import Cohort
 from router.config.stores import AccountantPlace, LedgerConfig
@@ -162,7 +161,7 @@ class App:
             deployment,
             self._fleet,
             self._bursar,
-            Classifier.load(),
+            loaded.classifier,
             self._metrics,
             self._clock,
             self._watchdog,
@@ -213,6 +212,7 @@ class App:
             self._scraper = self._new_scraper(loaded)
         self._scraper.follow(deployment.backends)
         self._pipeline.deployment = deployment
+        self._pipeline.classifier = loaded.classifier
         self._relay.vault.outdate()  # the files that credentials are made from may be what has changed
         if self.admin is not None and loaded.config.admin is not None:
             self.admin.keys = admin_keys(loaded.config.admin, _pepper(loaded))

@@ -123,7 +123,7 @@ JOINTS = {
     "router.config_shape": CONFIG,
     "router.config_checks": (DOMAIN, PRICING, *CONFIG),
     "router.fleet_config": (DOMAIN, PRICING, *CONFIG),
-    "router.config_file": (DOMAIN, PRICING, "router.selection", "router.dispatch", *CONFIG),
+    "router.config_file": (DOMAIN, PRICING, "router.classify", "router.selection", "router.dispatch", *CONFIG),
     "router.price_file": (PRICING,),
     "router.feeds": (PRICING,),
     "router.preemption_record": (DOMAIN, "router.ledger", "router.selection"),

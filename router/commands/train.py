@@ -39,8 +39,7 @@ def train(data: Path, out: Path, named_pairs: tuple[tuple[str, str], ...], exclu
 
     Rows of alpaca_eval1 and alpaca_eval2 are left out: their licence is non-commercial.
 
-    What is written routes once it stands in the place of the classifier that comes with jeton, `router/classify/model.npz` of
-    the installed package, and jeton is started again.
+    What is written routes once router.yaml names it: `classifier: FILE`.
     """
     try:
         from router.classify.training import fit

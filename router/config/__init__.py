@@ -59,6 +59,10 @@ class RouterConfig(Shape):
     carbon_grams_per_kwh: dict[str, CarbonGrams] = Field(default={}, description="of electricity, by a pool's region")
     tiers: tuple[str, ...] = Field(default=("small", "large"), min_length=1, description="weakest first")
     prices: Path = Field(default=Path("prices.yaml"), description="the price book, beside this file unless absolute")
+    classifier: Path | None = Field(
+        default=None,
+        description="what `jeton train` wrote, beside this file unless absolute; left out: the one that comes with jeton",
+    )
     aliases: dict[str, AliasConfig] = Field(
         default={"auto": AliasConfig()},
         description="names that clients may ask for, besides those of models and backends",

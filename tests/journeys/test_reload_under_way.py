@@ -1,12 +1,15 @@
 """A configuration that changes while requests are under way: they end on what they started with."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from bookkeeping import assert_books_balance
 from payloads import HELLO
 from whole_app import CLOUD_KEY, PEPPER, PRICES, WholeApp
+
+from router.classify.classifier import Classifier
 
 PATH = "/v1/chat/completions"
 LONG: dict[str, Any] = {
@@ -33,6 +36,21 @@ def write(jeton: WholeApp, config: dict[str, Any], usd_per_hour: float) -> None:
         beside = jeton.directory / f".{name}"
         beside.write_text(json.dumps(value))
         beside.replace(jeton.directory / name)
+
+
+async def test_a_reload_may_name_another_classifier(jeton: WholeApp) -> None:
+    async def explained() -> float:
+        answer = await jeton.http.post("/jeton/explain", json={"model": "auto", "messages": HELLO})
+        suffices: float = answer.json()["prediction"]["small_suffices"]
+        return suffices
+
+    before = await explained()
+    learned = Classifier.load().learned
+    sure = replace(learned.calibration, small_suffices=(50.0, 0.0))
+    replace(learned, calibration=sure).save(jeton.directory / "ours.npz")
+    write(jeton, jeton.config | {"classifier": "ours.npz"}, usd_per_hour=3.6)
+    await jeton.until(lambda: jeton.app._loaded.config.classifier is not None, seconds=15)
+    assert before < 0.999 < await explained()
 
 
 async def test_a_reload_leaves_streams_alone_and_the_books_balanced(jeton: WholeApp) -> None:
