@@ -141,6 +141,7 @@ class App:
         self._prefix_news = _prefix_news(loaded, deployment, self.lessons)
         self._metrics.registry.register(PrefixCollector(self.lessons.prefixes, self._prefix_news))
         cohort = Cohort()
+        self._retries = RetryBudget(deployment.retries.budget_ratio, deployment.retries.budget_per_second)
         self._recount = Recount(self._relay)
         self._shadows = Shadows(self._relay)
         self._leftovers = Leftovers()
@@ -152,7 +153,7 @@ class App:
             self._metrics,
             self._clock,
             cohort,
-            RetryBudget(deployment.retries.budget_ratio, deployment.retries.budget_per_second),
+            self._retries,
             self._recount,
             self._shadows,
             self._leftovers,
@@ -211,6 +212,7 @@ class App:
             self._closing.append(asyncio.create_task(self._scraper.close()))
             self._scraper = self._new_scraper(loaded)
         self._scraper.follow(deployment.backends)
+        self._retries.configure(deployment.retries.budget_ratio, deployment.retries.budget_per_second)
         self._pipeline.deployment = deployment
         self._pipeline.classifier = loaded.classifier
         self._relay.vault.outdate()  # the files that credentials are made from may be what has changed

@@ -53,6 +53,18 @@ async def test_a_reload_may_name_another_classifier(jeton: WholeApp) -> None:
     assert before < 0.999 < await explained()
 
 
+async def test_a_reload_may_take_second_attempts_away(jeton: WholeApp) -> None:
+    write(jeton, jeton.config | {"retries": {"budget_ratio": 0, "budget_per_second": 0}}, usd_per_hour=3.6)
+    await jeton.until(lambda: jeton.app._loaded.config.retries.budget_ratio == 0, seconds=15)
+    for replica in ("small", "large"):
+        jeton.replica(replica).faults(status=503)
+    body = {"model": "auto", "messages": HELLO, "max_tokens": 3}
+    answers = [await jeton.http.post(PATH, json=body) for _ in range(8)]
+    assert 503 in {answer.status_code for answer in answers}
+    second = [charge for charge in await jeton.charges() if charge["number"] > 1]
+    assert len(second) <= 1, "one is left of what there was"
+
+
 async def test_a_reload_leaves_streams_alone_and_the_books_balanced(jeton: WholeApp) -> None:
     streams = [await jeton.raw(jeton.request(PATH, LONG)) for _ in range(3)]
     for stream in streams:
