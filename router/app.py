@@ -22,6 +22,7 @@ from router.clock import Clock
 from router.cohort import Cohort
 from router.config.stores import AccountantPlace, LedgerConfig
 from router.config_file import LoadedConfig
+from router.config_source import ConfigRefused, read_source
 from router.departures import Departures
 from router.deployment import Deployment, deploy
 from router.discovery import Discovery
@@ -106,10 +107,12 @@ class App:
         self._preemption_record = PreemptionRecord(
             configured_address(ledger, password), self.lessons.preemptions, self._clock.now_ns, self._fleet.clock
         )
+        shared_budgets = _shared_budgets(loaded, self._books)
+        self._shares_budgets = shared_budgets is not None
         self._bursar = Bursar(
             self._books.store,
             self._clock,
-            _shared_budgets(loaded, self._books),
+            shared_budgets,
             is_behind=self._books.is_estimating,
         )
         self._bursar.configure(loaded.budgets)
@@ -194,7 +197,13 @@ class App:
         self._is_draining = True
 
     def apply(self, loaded: LoadedConfig) -> None:
-        """Put a checked configuration into effect. Requests in flight end on what they started with."""
+        """Put a checked configuration into effect. Requests in flight end on what they started with. Raises ConfigRefused where
+        a start would be refused."""
+        if self._member is not None and not self._shares_budgets and loaded.budgets:
+            what = "there are budgets, and each of several workers would have all of them for itself"
+            remedy = "they share them through Redis: set redis.url, and start jeton again"
+            source = read_source(loaded.paths[0])
+            raise ConfigRefused([source.finding(("tenants",), what, remedy, at_member=True)])
         day = _today()
         self._discovery.follow(loaded)
         loaded = self._discovery.filled(loaded)
