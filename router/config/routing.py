@@ -18,7 +18,7 @@ class AliasConfig(Shape):
 
 class PolicyConfig(Shape):
     """name: a file in `policies/`, or a class of your own as `package.module:Class`. parameters: its own, checked by the policy
-    itself."""
+    itself; `jeton policy list` tells them."""
 
     name: str = "quality_floor"
     parameters: dict[str, Any] = Field(default={})
