@@ -49,7 +49,7 @@ setup: .venv/.ready ## fill .venv from the pinned requirements (Python 3.11+), a
 	@touch $@
 
 .PHONY: demo
-demo: setup ## an emulated fleet, the router on port 8080, traffic, and what it costs; Ctrl-C ends it
+demo: .venv/.ready ## an emulated fleet, the router on port 8080, traffic, and what it costs; Ctrl-C ends it
 	@$(BIN)/jeton demo
 
 .PHONY: test

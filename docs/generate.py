@@ -19,6 +19,7 @@ from load.demo.fleet import CLOUD_API_KEY, PRICES, read_fleet, replica_specs, ro
 from router.app import App
 from router.config import RouterConfig
 from router.config_file import PEPPER, load
+from router.dispatch.provider_loader import provider_class, provider_names
 from router.pricing.book import PriceBook
 
 PROJECT = Path(__file__).parents[1]
@@ -63,6 +64,11 @@ def configuration() -> str:
     ]
     for file, model in (("router.yaml", RouterConfig), ("prices.yaml", PriceBook)):
         text += [f"# {file}", "", *_models(model)]
+    about = "What stands under `parameters` of a backend's `provider`; those that are not here take none. What each can do is in"
+    text += ["# Parameters of providers", "", f"{about} [its file](../../router/dispatch/providers).", ""]
+    for name in provider_names():
+        if (provider := provider_class(name)).model_fields:
+            text += _models(provider)
     return "\n".join(text).rstrip() + "\n"
 
 
@@ -126,8 +132,10 @@ def _kind(kind: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
 def _default(kind: Mapping[str, Any]) -> str:
     """As YAML would have it; a shape's is what its own members say."""
     value = kind.get("default")
-    if value is None or "$ref" in kind:
+    if value is None or ("$ref" in kind and isinstance(value, dict)):
         return "–" if value is None else "its own"
+    if value == "":
+        return "empty"
     return f"`{json.dumps(value, ensure_ascii=False)}`".replace('"', "")
 
 

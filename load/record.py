@@ -17,7 +17,10 @@ from router.ledger_options import MOMENT, AddressType, address_in_file, moment_n
 @click.command("record")
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--ledger", "address", type=AddressType(), help="The ledger's file, or the URL of its database.")
-@click.option("--config", type=click.Path(path_type=Path), default=Path("router.yaml"), show_default=True)
+@click.option(
+    "--config", type=click.Path(path_type=Path), default=Path("router.yaml"), show_default=True,
+    help="The configuration that names the ledger, unless --ledger does.",
+)  # fmt: skip
 @click.option("--from", "since", type=MOMENT, help="The beginning (UTC); the ledger's.")
 @click.option("--to", "until", type=MOMENT, help="The end, exclusive (UTC); now when left out.")
 @click.option(

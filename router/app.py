@@ -18,11 +18,11 @@ from router.accounting.bursar import Bursar
 from router.admin import AdminDoor, admin_keys, admin_port, build_admin
 from router.api import build_api
 from router.cache.responses import ResponseCache
-from router.classify.classifier import Classifier
 from router.clock import Clock
 from router.cohort import Cohort
 from router.config.stores import AccountantPlace, LedgerConfig
 from router.config_file import LoadedConfig
+from router.config_source import ConfigRefused, read_source
 from router.departures import Departures
 from router.deployment import Deployment, deploy
 from router.discovery import Discovery
@@ -107,10 +107,12 @@ class App:
         self._preemption_record = PreemptionRecord(
             configured_address(ledger, password), self.lessons.preemptions, self._clock.now_ns, self._fleet.clock
         )
+        shared_budgets = _shared_budgets(loaded, self._books)
+        self._shares_budgets = shared_budgets is not None
         self._bursar = Bursar(
             self._books.store,
             self._clock,
-            _shared_budgets(loaded, self._books),
+            shared_budgets,
             is_behind=self._books.is_estimating,
         )
         self._bursar.configure(loaded.budgets)
@@ -142,6 +144,7 @@ class App:
         self._prefix_news = _prefix_news(loaded, deployment, self.lessons)
         self._metrics.registry.register(PrefixCollector(self.lessons.prefixes, self._prefix_news))
         cohort = Cohort()
+        self._retries = RetryBudget(deployment.retries.budget_ratio, deployment.retries.budget_per_second)
         self._recount = Recount(self._relay)
         self._shadows = Shadows(self._relay)
         self._leftovers = Leftovers()
@@ -153,7 +156,7 @@ class App:
             self._metrics,
             self._clock,
             cohort,
-            RetryBudget(deployment.retries.budget_ratio, deployment.retries.budget_per_second),
+            self._retries,
             self._recount,
             self._shadows,
             self._leftovers,
@@ -162,7 +165,7 @@ class App:
             deployment,
             self._fleet,
             self._bursar,
-            Classifier.load(),
+            loaded.classifier,
             self._metrics,
             self._clock,
             self._watchdog,
@@ -194,7 +197,13 @@ class App:
         self._is_draining = True
 
     def apply(self, loaded: LoadedConfig) -> None:
-        """Put a checked configuration into effect. Requests in flight end on what they started with."""
+        """Put a checked configuration into effect. Requests in flight end on what they started with. Raises ConfigRefused where
+        a start would be refused."""
+        if self._member is not None and not self._shares_budgets and loaded.budgets:
+            what = "there are budgets, and each of several workers would have all of them for itself"
+            remedy = "they share them through Redis: set redis.url, and start jeton again"
+            source = read_source(loaded.paths[0])
+            raise ConfigRefused([source.finding(("tenants",), what, remedy, at_member=True)])
         day = _today()
         self._discovery.follow(loaded)
         loaded = self._discovery.filled(loaded)
@@ -212,7 +221,9 @@ class App:
             self._closing.append(asyncio.create_task(self._scraper.close()))
             self._scraper = self._new_scraper(loaded)
         self._scraper.follow(deployment.backends)
+        self._retries.configure(deployment.retries.budget_ratio, deployment.retries.budget_per_second)
         self._pipeline.deployment = deployment
+        self._pipeline.classifier = loaded.classifier
         self._relay.vault.outdate()  # the files that credentials are made from may be what has changed
         if self.admin is not None and loaded.config.admin is not None:
             self.admin.keys = admin_keys(loaded.config.admin, _pepper(loaded))

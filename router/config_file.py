@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import SecretStr, ValidationError
 
+from router.classify.classifier import Classifier
 from router.config import RouterConfig, Secrets
 from router.config.routing import PolicyConfig
 from router.config_checks import find_mistakes, find_warnings
@@ -56,7 +57,7 @@ class LoadedConfig:
 
     backends: the fleet, in the file's order, without replicas where `discoveries` tells how they are found. prices: the price in
     force today, by backend; `fleet_config.build_prices` tells another day's. profiles: by name. providers: by backend. paths: the
-    files read, router.yaml first, those of keys last. warnings: allowed, hardly meant.
+    files read: router.yaml, prices.yaml, and what else is named there. warnings: allowed, hardly meant.
     """
 
     config: RouterConfig
@@ -69,8 +70,13 @@ class LoadedConfig:
     budgets: tuple[Budget, ...]
     discoveries: Mapping[str, DiscoveryTerms]
     providers: Mapping[str, Provider]
+    classifier: Classifier
     paths: tuple[Path, ...]
     warnings: tuple[Finding, ...]
+
+    @property
+    def prices_path(self) -> Path:
+        return self.paths[1]
 
 
 def load(path: Path, *, environ: Mapping[str, str] = os.environ, day: date | None = None) -> LoadedConfig:
@@ -83,7 +89,8 @@ def load(path: Path, *, environ: Mapping[str, str] = os.environ, day: date | Non
     try:
         return _load(source, prices_path, environ, day or datetime.now(UTC).date())
     except ConfigRefused as refusal:
-        raise ConfigRefused(refusal.mistakes, (path, prices_path, *_secret_paths(source))) from None
+        watched = (path, prices_path, *_secret_paths(source), *_classifier_paths(source))
+        raise ConfigRefused(refusal.mistakes, watched) from None
 
 
 def _load(source: Source, prices_path: Path, environ: Mapping[str, str], day: date) -> LoadedConfig:
@@ -108,6 +115,7 @@ def _load(source: Source, prices_path: Path, environ: Mapping[str, str], day: da
     key_files = _key_files(config, source.path.parent)
     providers, wrong = _providers(source, config)
     mistakes += wrong
+    classifier = _classifier(source, mistakes)
     provided = {
         name: Provided(provider.capabilities, provider.needs_api_key, provider.needs_completion_tokens_max)
         for name, provider in providers.items()
@@ -141,7 +149,8 @@ def _load(source: Source, prices_path: Path, environ: Mapping[str, str], day: da
         budgets=build_budgets(config),
         discoveries=build_discoveries(config, environ, source.path.absolute().parent),
         providers=providers,
-        paths=(source.path, prices_path, *_secret_paths(source)),
+        classifier=classifier,
+        paths=(source.path, prices_path, *_secret_paths(source), *_classifier_paths(source)),
         warnings=tuple(sorted(find_warnings(reading))),
     )
 
@@ -161,6 +170,25 @@ def _prices_path(source: Source) -> Path:
     """Where the prices are: beside router.yaml unless it says otherwise. Its shape may not have been checked yet."""
     named = source.value.get("prices") if isinstance(source.value, dict) else None
     return source.path.parent / (named if isinstance(named, str) else RouterConfig.model_fields["prices"].default)
+
+
+def _classifier_paths(source: Source) -> list[Path]:
+    """The one that is named, if one is. Its shape may not have been checked yet."""
+    named = source.value.get("classifier") if isinstance(source.value, dict) else None
+    return [source.path.parent / named] if isinstance(named, str) else []
+
+
+def _classifier(source: Source, mistakes: list[Finding]) -> Classifier:
+    """The one that is named, else the shipped. Adds to the mistakes where it cannot be read."""
+    for path in _classifier_paths(source):
+        try:
+            return Classifier.load(path)
+        except OSError as error:
+            what = f"the classifier {path} cannot be read ({error.strerror})"
+        except ValueError as error:
+            what = str(error)
+        mistakes.append(source.finding(("classifier",), what, "name a file that `jeton train` has written"))
+    return Classifier.load()
 
 
 def _secret_paths(source: Source) -> list[Path]:

@@ -1,7 +1,7 @@
 """YAML text with the place of every value: what lets a mistake be named by file, line and column.
 
 Reads plain data only: no tags, no duplicate members, members named by strings. What the data should look like is not
-known here (`config.py`, `pricing/book.py`).
+known here (`config/`, `pricing/book.py`).
 """
 
 import re

@@ -48,7 +48,8 @@ from router.work import Work
 
 
 class Pipeline:
-    """deployment: what the configuration amounts to now; a reload sets another, requests keep theirs."""
+    """deployment: what the configuration amounts to now; a reload sets another, requests keep theirs. classifier: of what comes;
+    a reload sets another, too."""
 
     def __init__(
         self,
@@ -69,7 +70,7 @@ class Pipeline:
         self.metrics = metrics
         self._fleet = fleet
         self._bursar = bursar
-        self._classifier = classifier
+        self.classifier = classifier
         self._clock = clock
         self._watchdog = watchdog
         self._repeats = repeats
@@ -207,7 +208,7 @@ class Pipeline:
 
     def classify(self, request: InferenceRequest) -> Prediction | None:
         """None where no text is generated."""
-        return self._classifier.predict(request.prompt) if request.endpoint in GENERATING else None
+        return self.classifier.predict(request.prompt) if request.endpoint in GENERATING else None
 
     def decide(
         self,

@@ -41,7 +41,7 @@ class PriceWatch:
         """A configuration has been put into effect."""
         self._book = loaded.book
         self._price_names = {backend.name: backend.price for backend in loaded.backends}
-        self._feeds.follow(loaded.book, loaded.paths[-1].parent)
+        self._feeds.follow(loaded.book, loaded.prices_path.parent)
 
     def remember(self, price_ids: Iterable[str]) -> None:
         """The prices of leases that an earlier process left running: what its feeds had told last stays in force, too."""

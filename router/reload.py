@@ -25,6 +25,10 @@ log = structlog.get_logger("jeton.reload")
 SETTLE_MILLISECONDS = 200
 # Network file systems tell nothing, and a watch is blind while it is set up: look at the files anyway now and then.
 LOOK_MILLISECONDS = 5_000
+# Members of `server` with which the socket and its connections were made; the others are read anew for each request.
+OF_THE_SOCKET = (
+    "host", "port", "header_bytes_max", "header_count_max", "header_seconds", "drain_seconds", "streams_expected",
+)  # fmt: skip
 
 
 class ReloadResult(StrEnum):
@@ -160,8 +164,8 @@ class Reloader:
 def restart_needed(old: LoadedConfig, new: LoadedConfig) -> list[str]:
     """Changed members that only a start can put into effect: the socket and the ledger are open, the log is set up."""
     pairs = {
-        "server.host": (old.config.server.host, new.config.server.host),
-        "server.port": (old.config.server.port, new.config.server.port),
+        f"server.{name}": (getattr(old.config.server, name), getattr(new.config.server, name)) for name in OF_THE_SOCKET
+    } | {
         "ledger": (old.config.ledger, new.config.ledger),
         "redis": (old.config.redis, new.config.redis),
         "repeats": (old.config.repeats, new.config.repeats),

@@ -124,7 +124,10 @@ JOINTS = {
     "router.config_checks": (DOMAIN, PRICING, *CONFIG),
     "router.fleet_config": (DOMAIN, PRICING, *CONFIG),
     "router.config_policy": (DOMAIN, "router.selection.loader", *CONFIG),
-    "router.config_file": (DOMAIN, PRICING, "router.selection", "router.dispatch", "router.config_policy", *CONFIG),
+    "router.config_file": (
+        *(DOMAIN, PRICING, "router.classify", "router.selection", "router.dispatch", "router.config_policy"),
+        *CONFIG,
+    ),
     "router.price_file": (PRICING,),
     "router.feeds": (PRICING,),
     "router.preemption_record": (DOMAIN, "router.ledger", "router.selection"),

@@ -25,9 +25,14 @@ import yaml
 from audited import assert_what_is_told_is_the_audits
 from client_journeys import NODE_JOURNEYS
 from ports import free_port
+from pydantic import TypeAdapter
 
 from load.demo.run import reading_command
+from load.simulate.scenario import Scenario
+from router.config import RouterConfig
+from router.config.fleet import BackendConfig
 from router.config_file import load
+from router.pricing.book import PriceBook
 
 PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
@@ -230,6 +235,29 @@ def test_every_backend_of_a_cloud_is_accepted(text: str, tmp_path: Path) -> None
     assert load(tmp_path / "router.yaml", environ=environ).providers.keys() == {row["name"] for row in backends}
 
 
+EXCERPTS = [
+    pytest.param(found["text"], id=f"{page.stem}-{number}")
+    for page in (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")))
+    for number, found in enumerate(BLOCK.finditer(page.read_text(encoding="utf-8")))
+    if (found["language"], found["word"]) == ("yaml", None)
+]
+
+
+@pytest.mark.parametrize("text", EXCERPTS)
+def test_every_excerpt_of_a_file_has_members_that_such_a_file_may_have(text: str) -> None:
+    """Of router.yaml, of one of its backends, of prices.yaml or of a scenario; only a key's hash is left out in them."""
+    text = re.sub(r"hash: (?:…|\"hmac-sha256:…\")", f"hash: hmac-sha256:{'0' * 64}", text)
+    members = yaml.safe_load(text)
+    assert members
+    for name, value in members.items():
+        [field, *_] = [
+            shape.model_fields[name]
+            for shape in (RouterConfig, BackendConfig, PriceBook, Scenario)
+            if name in shape.model_fields
+        ]
+        TypeAdapter(field.annotation).validate_python(value)
+
+
 @pytest.mark.clients
 def test_the_node_snippet_runs_against_the_readmes_own_configuration(reader: Reader) -> None:
     [snippet] = blocks("js", "run")
@@ -270,16 +298,40 @@ def test_every_policy_is_listed() -> None:
     assert set(re.findall(r"`(\w+)`", table)) == {path.stem for path in (PROJECT / "policies").glob("[a-z]*.py")}
 
 
+FOLDERS_WITH_PAGES = ("deploy", "docs", "load", "router", "tests")
+
+
+def prose(page: Path) -> str:
+    """Without its blocks, whose brackets and hashes are code."""
+    return re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """Where a link may lead to on it: its headings, by the names that GitHub gives them, and the marks it sets itself."""
+    text = prose(page)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", one).strip().lower().replace(" ", "-") for one in headings} | set(
+        re.findall(r'<a id="([^"]+)">', text)
+    )
+
+
 LINKS = [
-    (page, link)
-    for page in ("README.md", *(str(path.relative_to(PROJECT)) for path in sorted((PROJECT / "docs").glob("*.md"))))
-    for link in sorted(set(re.findall(r"\]\((?!http)([^)#]+)", (PROJECT / page).read_text(encoding="utf-8"))))
+    (str(page.relative_to(PROJECT)), link)
+    for page in (
+        *sorted(PROJECT.glob("*.md")),
+        *(page for folder in FOLDERS_WITH_PAGES for page in sorted((PROJECT / folder).rglob("*.md"))),
+    )
+    if "node_modules" not in page.parts
+    for link in sorted(set(re.findall(r"\]\((?!http)([^)\s]+)\)", prose(page))))
 ]
 
 
 @pytest.mark.parametrize(("page", "link"), LINKS)
 def test_every_link_leads_somewhere(page: str, link: str) -> None:
-    assert ((PROJECT / page).parent / link).exists()
+    path, _, anchor = link.partition("#")
+    target = (PROJECT / page).parent / path if path else PROJECT / page
+    assert target.exists()
+    assert not anchor or anchor in anchors(target)
 
 
 def test_every_page_can_be_found_from_the_readme() -> None:
@@ -289,5 +341,7 @@ def test_every_page_can_be_found_from_the_readme() -> None:
         if page not in found and page.endswith(".md"):
             found.add(page)
             base = (PROJECT / page).parent
-            left += [str((base / link).resolve().relative_to(PROJECT)) for at, link in LINKS if at == page]
+            left += [
+                str((base / link.partition("#")[0]).resolve().relative_to(PROJECT)) for at, link in LINKS if at == page
+            ]
     assert {str(path.relative_to(PROJECT)) for path in (PROJECT / "docs").glob("*.md")} <= found

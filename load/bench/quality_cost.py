@@ -24,7 +24,6 @@ from router.classify.training import fit
 from router.commands.outcome_files import read_outcomes
 
 Doubles = npt.NDArray[np.float64]
-Savings = Callable[[Doubles, Doubles, Doubles, Doubles], float]
 
 # The three benchmarks that the shipped questions are from, a third each, and the pairs of models as in `load/data/README.md`.
 MIXTURE = ("gsm8k", "mmlu", "mmlu_pro")

@@ -1,6 +1,6 @@
 """What a closed-loop benchmark would measure of an engine: n clients, each with one request after the other.
 
-In formulas, so that a fit can run through thousands of rows; `load/engine.py` does the same in time. Pure. Only + − × ÷ and
+In formulas, so that a fit can run through thousands of rows; `load/engine/` does the same in time. Pure. Only + − × ÷ and
 absolute values, so that a column of many engines goes through the same lines as one does.
 """
 

@@ -39,8 +39,7 @@ def profile() -> None:
 @click.option(
     "--calibration",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    default=Path("../shared/data/calibration"),
-    show_default=True,
+    required=True,
     help="The measured runs: e2e_agg.csv, open_loop_vllm_h100.csv, models.csv.",
 )
 @click.option(
@@ -49,8 +48,16 @@ def profile() -> None:
     default=None,
     help="The GPUs' sheets and costs: gpu_specs.csv, gpu_tco.csv. Default: `prices` beside the runs.",
 )
-@click.option("--profiles", "profiles_path", type=click.Path(path_type=Path), default=SHIPPED, help="Written.")
-@click.option("--errors", "errors_path", type=click.Path(path_type=Path), default=ERRORS, help="Written.")
+@click.option(
+    "--profiles",
+    "profiles_path",
+    type=click.Path(path_type=Path),
+    default=SHIPPED,
+    help="Where the profiles go; those that come with jeton.",
+)
+@click.option(
+    "--errors", "errors_path", type=click.Path(path_type=Path), default=ERRORS, help="Where the error table goes."
+)
 def fit(calibration: Path, prices: Path | None, profiles_path: Path, errors_path: Path) -> None:
     """Fit profiles to measured runs, write them, and say how well they do.
 
@@ -83,7 +90,7 @@ def fit(calibration: Path, prices: Path | None, profiles_path: Path, errors_path
     about = {
         "date": datetime.now(UTC).date().isoformat(),
         "command": COMMAND,
-        "data": f"shared/data/calibration and prices, collected 2026-11-23, sha256 {version_of(*paths)}",
+        "data": f"measured runs and prices, collected 2026-11-23, sha256 {version_of(*paths)}",
     }
 
     open_runs = read_open_runs(paths[1], models, gpus)

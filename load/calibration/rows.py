@@ -1,4 +1,4 @@
-"""The measured runs of `../shared/data/calibration`, and the sheets that go with them, as values. Reads files, fits nothing.
+"""Measured runs of engines, and the sheets of the GPUs and models that go with them, as values. Reads files, fits nothing.
 
 What the columns mean, where they come from and which traps they hold is in the README beside the data.
 """

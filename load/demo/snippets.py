@@ -1,11 +1,12 @@
-"""What to paste while the demo runs: one call with curl, one with OpenAI's SDK. Complete, so that nothing need be exported."""
+"""What to paste while the demo runs: one call with curl, which shows the headers and so the cost, and one with OpenAI's SDK.
+Complete, so that nothing need be exported."""
 
 QUESTION = "What is a jeton?"
 
 
 def curl(url: str, api_key: str) -> str:
     return (
-        f"curl {url}/v1/chat/completions \\\n"
+        f"curl -i {url}/v1/chat/completions \\\n"
         f"  -H 'Authorization: Bearer {api_key}' \\\n"
         "  -H 'Content-Type: application/json' \\\n"
         '  -d \'{"model": "auto",\n'

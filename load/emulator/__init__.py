@@ -1,4 +1,4 @@
-"""An emulated vLLM: the engine of `load/engine.py` behind vLLM's HTTP, as recorded from a real vLLM 0.32.0."""
+"""An emulated vLLM: the engine of `load/engine/` behind vLLM's HTTP, as recorded from a real vLLM 0.32.0."""
 
 from load.emulator.faults import Fault
 from load.emulator.fleet import EmulatedFleet

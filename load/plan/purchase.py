@@ -54,11 +54,6 @@ class TokenOffer:
         ) / 1e6
 
 
-def yearly_usd(tokens_per_day: float, usd_per_thousand_tokens: float) -> float:
-    """The calculator in its plainest form: a thousand million tokens a day at $0.001 a thousand are $365,000 a year."""
-    return tokens_per_day * usd_per_thousand_tokens / 1000 * DAYS_PER_YEAR
-
-
 def busy_ratio(requests_per_second: float, seconds_each: float, linger_seconds: float) -> float:
     """Of the time, that in which a serverless replica is paid for: requests overlap freely (M/G/∞: it is empty with probability
     e^(−λ·S)), and it lingers so long after the last one."""
@@ -87,11 +82,6 @@ def break_even_months(capital_usd: float, running_usd_per_hour: float, lease_usd
     """After so many months hardware of one's own has cost less than leasing; None where its running alone costs more."""
     saved_per_hour = lease_usd_per_hour - running_usd_per_hour
     return capital_usd / saved_per_hour / HOURS_PER_MONTH if saved_per_hour > 0 else None
-
-
-def fallback_usd_per_hour(cheap_usd_per_hour: float, availability_ratio: float, sure_usd_per_hour: float) -> float:
-    """An hour of work that runs on the cheap capacity while there is some, and on the sure one else."""
-    return availability_ratio * cheap_usd_per_hour + (1 - availability_ratio) * sure_usd_per_hour
 
 
 @dataclass(frozen=True, slots=True)

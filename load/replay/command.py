@@ -32,7 +32,10 @@ MOVES_SHOWN = 8
 
 @click.command("replay")
 @click.option("--ledger", "address", type=AddressType(), help="The ledger's file, or the URL of its database.")
-@click.option("--config", type=click.Path(path_type=Path), default=Path("router.yaml"), show_default=True)
+@click.option(
+    "--config", type=click.Path(path_type=Path), default=Path("router.yaml"), show_default=True,
+    help="The fleet, the policy and the prices; and the ledger, unless --ledger names one.",
+)  # fmt: skip
 @click.option("--policy", "name", default=None, help="Another policy; the configuration's where left out.")
 @click.option("--parameters", default="{}", show_default=True, help="Its parameters, a JSON object.")
 @click.option("--prices", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Another price book.")

@@ -12,7 +12,6 @@ from load.simulate.attempt import Attempt
 from load.simulate.scenario import Laboratory, PolicyChoice, Scenario, Simulation
 from load.traces import Arrival
 from load.workload import read_prompts
-from router.classify.classifier import Classifier
 from router.config_file import load
 from router.config_shape import booleans_for_numbers, place_text
 from router.domain.fleet import Billing
@@ -69,7 +68,7 @@ class Player:
         self._other = self._laboratory
         if book is not None:
             self._other = Laboratory(self.scenario, config.parent, environ, day, book=book)
-        self._predictions = by_category(Classifier.load(), read_prompts())
+        self._predictions = by_category(self._laboratory.loaded.classifier, read_prompts())
 
     @property
     def configured(self) -> PolicyChoice:

@@ -31,7 +31,6 @@ from load.simulate.tally import Tally
 from load.simulate.world import Asker, Observer, World
 from load.traces import AZURE_CONVERSATION, Arrival, Trace, read_trace, shaping, synthetic
 from load.workload import read_prompts
-from router.classify.classifier import Classifier
 from router.config.section import Shape
 from router.config_file import LoadedConfig, load
 from router.config_policy import policy_at
@@ -172,7 +171,7 @@ class Laboratory:
         if book is not None:
             self.loaded = replace(self.loaded, book=book)
         self.day = day
-        self._classifier = Classifier.load()
+        self._classifier = self.loaded.classifier
         self._questions = read_prompts()
         self._base = read_trace(directory / scenario.trace if scenario.trace is not None else AZURE_CONVERSATION)
         self.policies: Sequence[PolicyChoice] = scenario.policies or (

@@ -56,13 +56,6 @@ class Distribution:
                 return min(self.maximum, exp((bucket + 0.5) * STEP))
         return None
 
-    def share_up_to(self, seconds: float) -> float:
-        """Of the values, those in buckets that end by then, 0–1."""
-        last = floor(log(max(seconds, SECONDS_MIN)) / STEP)
-        return (
-            sum(count for bucket, count in self._buckets.items() if bucket < last) / self.count if self.count else 0.0
-        )
-
     def steps(self) -> list[tuple[float, float]]:
         """The cumulative distribution: (seconds, the share of the values up to there), bucket by bucket."""
         found, seen = [], 0

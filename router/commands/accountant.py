@@ -26,8 +26,8 @@ log = structlog.get_logger("jeton.accountant")
     show_default=True,
     help="The configuration of the workers.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Serve /metrics and /health here.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8081, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Serve /metrics and /health here …")
+@click.option("--port", type=click.IntRange(0, 65535), default=8081, show_default=True, help="… on this port.")
 def accountant(path: Path, host: str, port: int) -> None:
     """Keep the books of workers that serve elsewhere."""
     try:

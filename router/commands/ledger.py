@@ -43,13 +43,13 @@ Row = Mapping[str, str]
     type=click.Path(path_type=Path),
     default=Path("router.yaml"),
     show_default=True,
-    help="Names the ledger.",
+    help="The configuration that names the ledger, unless --ledger does.",
 )
 @click.pass_context
 def ledger(context: click.Context, address: Address | None, config: Path) -> None:
     """Show what requests have cost.
 
-    Amounts are exact US dollars. Without --ledger it is the one that router.yaml names, or var/jeton.sqlite.
+    Amounts are exact US dollars. Without --ledger and without a router.yaml it is var/jeton.sqlite.
     """
     if address is None:
         with _told_plainly():

@@ -30,8 +30,9 @@ class MonthType(click.ParamType[int]):
 def prune_ledger(address: Address, /, before: int) -> None:
     """Give up the journal and the charges of old months, and keep what they add up to.
 
-    Totals, hours (`jeton report`), budgets, leases and prices stay; `list`, `sum` and `show` know the months that are left. What
-    goes is audited first, and stays when something is off (exit status 1). May run beside jeton.
+    Totals, hours (`jeton report`), budgets, leases and prices stay, and `sum` over all time is the same as before; `list`, `show`
+    and sums by day know the months that are left. What goes is audited first, and stays when something is off (exit status 1).
+    May run beside jeton.
     """
     try:
         pruning = prune(address, before)

@@ -26,7 +26,10 @@ DAY = click.DateTime(["%Y-%m-%d"])
 
 @click.command()
 @click.argument("names", nargs=-1)
-@click.option("--config", type=click.Path(path_type=Path), default=Path("router.yaml"), show_default=True)
+@click.option(
+    "--config", type=click.Path(path_type=Path), default=Path("router.yaml"), show_default=True,
+    help="The configuration that names the price book.",
+)  # fmt: skip
 @click.option("--prices", "path", type=click.Path(path_type=Path), help="The price book, instead of router.yaml's.")
 @click.option("--date", "moment", type=DAY, help="Another day than today (UTC).")
 @click.pass_context

@@ -50,7 +50,10 @@ class Background:
 
 @click.command()
 @click.option("--ledger", "address", type=AddressType(), help="The ledger's file, or the URL of its database.")
-@click.option("--config", type=click.Path(path_type=Path), default=Path("router.yaml"), show_default=True)
+@click.option(
+    "--config", type=click.Path(path_type=Path), default=Path("router.yaml"), show_default=True,
+    help="The configuration: its ledger, unless --ledger names one, and its prices and regions.",
+)  # fmt: skip
 @click.option("--from", "since", type=MOMENT, help="The first hour (UTC); the ledger's first.")
 @click.option("--to", "until", type=MOMENT, help="The end, exclusive (UTC); now when left out.")
 @click.option(

@@ -86,7 +86,9 @@ def run(loaded: LoadedConfig, host: str | None = None, port: int | None = None, 
     """Serve until a signal; the process ends with exit code 0 when it could drain."""
     config = loaded.config
     server_config = _prepared(loaded, host, port)
-    if share is None:
+    if share is not None:
+        _check_shared_budgets(loaded)  # the configuration may be another than the supervisor's by now
+    else:
         _check_open_files(config)
         for warning in loaded.warnings:
             log.warning("configuration", warning=str(warning))
@@ -117,9 +119,7 @@ def supervise(loaded: LoadedConfig, path: Path, host: str | None, port: int | No
     _check_open_files(loaded.config)  # of each of them: they inherit the limit
     for warning in loaded.warnings:
         log.warning("configuration", warning=str(warning))
-    if loaded.budgets and loaded.config.redis is None:
-        click.echo("there are budgets, and several workers share them through Redis: set redis.url", err=True)
-        sys.exit(1)
+    _check_shared_budgets(loaded)
     admin = loaded.config.admin
     arguments = ("serve", "--config", str(path), "--host", server_config.host)
     try:
@@ -149,6 +149,13 @@ def _prepared(loaded: LoadedConfig, host: str | None, port: int | None) -> Serve
         click.echo(f"{server_config.host} is not the loopback: set {PEPPER} before listening there", err=True)
         sys.exit(1)
     return server_config
+
+
+def _check_shared_budgets(loaded: LoadedConfig) -> None:
+    """Of several workers; without Redis each would have all of a budget for itself."""
+    if loaded.budgets and loaded.config.redis is None:
+        click.echo("there are budgets, and several workers share them through Redis: set redis.url", err=True)
+        sys.exit(1)
 
 
 def _check_open_files(config: RouterConfig) -> None:

@@ -38,6 +38,8 @@ def train(data: Path, out: Path, named_pairs: tuple[tuple[str, str], ...], exclu
     what it does not know.
 
     Rows of alpaca_eval1 and alpaca_eval2 are left out: their licence is non-commercial.
+
+    What is written routes once router.yaml names it: `classifier: FILE`.
     """
     try:
         from router.classify.training import fit

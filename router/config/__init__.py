@@ -39,7 +39,9 @@ class RouterConfig(Shape):
     read_on: ReadOnConfig = ReadOnConfig()
     health: HealthConfig = HealthConfig()
     policy: PolicyConfig = PolicyConfig()
-    policies: tuple[PolicyRuleConfig, ...] = ()
+    policies: tuple[PolicyRuleConfig, ...] = Field(
+        default=(), description="for some requests, in the place of `policy`"
+    )
     shedding: SheddingConfig = SheddingConfig()
     prefix_affinity: bool = Field(
         default=True, description="remember which replica's prefix cache holds what, where there is a choice"
@@ -49,17 +51,26 @@ class RouterConfig(Shape):
         ge=2,
         description="of one backend, for one request; where it has more, those that hold its prefix, and others by chance",
     )
-    baseline: str
+    baseline: str = Field(description="the backend that savings are measured against")
     holdout_ratio: float = Field(
         default=0.0, ge=0, le=0.5, description="share of `auto` sent to the baseline, to measure"
     )
     shadow: ShadowConfig = ShadowConfig()
     carbon_grams_per_kwh: dict[str, CarbonGrams] = Field(default={}, description="of electricity, by a pool's region")
     tiers: tuple[str, ...] = Field(default=("small", "large"), min_length=1, description="weakest first")
-    prices: Path = Path("prices.yaml")
-    aliases: dict[str, AliasConfig] = Field(default={"auto": AliasConfig()})
+    prices: Path = Field(default=Path("prices.yaml"), description="the price book, beside this file unless absolute")
+    classifier: Path | None = Field(
+        default=None,
+        description="what `jeton train` wrote, beside this file unless absolute; left out: the one that comes with jeton",
+    )
+    aliases: dict[str, AliasConfig] = Field(
+        default={"auto": AliasConfig()},
+        description="names that clients may ask for, besides those of models and backends",
+    )
     tenants: tuple[TenantConfig, ...] = ()
-    profiles: dict[str, AnyProfileConfig] = Field(default={})
+    profiles: dict[str, AnyProfileConfig] = Field(
+        default={}, description="what an engine can do, by a name of your own"
+    )
     pools: tuple[PoolConfig, ...] = Field(min_length=1)
     ledger: LedgerConfig = LedgerConfig()
     redis: RedisConfig | None = None

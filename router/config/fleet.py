@@ -18,7 +18,11 @@ class ReplicaConfig(Shape):
     """One vLLM process or provider endpoint. url: scheme, host, port, and a path prefix if need be, without `/v1`."""
 
     url: str = Field(pattern=URL)
-    name: str | None = Field(default=None, pattern=NAME)
+    name: str | None = Field(
+        default=None,
+        pattern=NAME,
+        description="what it is called in logs, metrics and the ledger; `<backend>/<n>` where left out",
+    )
     api_key_env: str | None = Field(
         default=None, pattern=ENVIRONMENT_NAME, description="environment variable that holds the replica's own API key"
     )
@@ -126,9 +130,13 @@ class BackendConfig(Shape):
     taken from the capabilities. Its replicas are listed, or found by `discovery`."""
 
     name: str = Field(pattern=NAME)
-    model: str = Field(pattern=NAME)
-    served_model: str | None = None
-    tier: str = Field(default="large", pattern=NAME)
+    model: str = Field(pattern=NAME, description="what clients may ask for")
+    served_model: str | None = Field(
+        default=None, description="what it is called at the replicas; `model` where left out"
+    )
+    tier: str = Field(
+        default="large", pattern=NAME, description="one of `tiers`: how good its answers are expected to be"
+    )
     quantization: str = "bf16"
     quality_ratio: float = Field(
         default=1.0,
@@ -137,8 +145,10 @@ class BackendConfig(Shape):
         description="how probably its answer is as good as one of its tier's model unquantized, as you measured it: on your own"
         " questions, right answers of the quantized model ÷ those of the full one; its quality is its tier's times it",
     )
-    engine: EngineKind = EngineKind.VLLM
-    context_tokens: int = Field(gt=0)
+    engine: EngineKind = Field(
+        default=EngineKind.VLLM, description="`openai`: speaks the API and is no vLLM, as where a `provider` is named"
+    )
+    context_tokens: int = Field(gt=0, description="the context window; vLLM's `--max-model-len`")
     completion_tokens_max: int | None = Field(
         default=None, gt=0, description="what a completion may have at most, where that is less than the context"
     )
@@ -152,7 +162,7 @@ class BackendConfig(Shape):
         Capability.JSON_SCHEMA,
         Capability.LOGPROBS,
     )
-    price: str
+    price: str = Field(description="a name in the price book: dollars an hour of one replica, or by the million tokens")
     profile: str | None = None
     dedicated_to: tuple[str, ...] = Field(default=(), description="the tenants that it serves, and nobody else")
     when_client_leaves: Literal["stop", "read_on"] | None = Field(
@@ -193,7 +203,7 @@ class PoolConfig(Shape):
 
     name: str = Field(pattern=NAME)
     kind: PoolKind
-    billing: Billing
+    billing: Billing = Field(description="`leased`: paid by the hour, used or not; `metered`: paid by the token")
     region: str = ""
     rtt_seconds: float = Field(default=0.0, ge=0, le=5)
     rtt_seconds_from: dict[str, Annotated[float, Field(ge=0, le=5)]] = Field(default={})

@@ -17,7 +17,8 @@ class SpeculationConfig(Shape):
 
 
 class ProfileConfig(Shape):
-    """An engine profile, from no more than the sheets' figures (see `pricing/profile.py` for the formulas)."""
+    """An engine profile, from no more than the sheets' figures, of all GPUs of a replica together (see `pricing/profile.py` for
+    the formulas)."""
 
     parameters_billion: float = Field(gt=0)
     active_parameters_billion: float | None = Field(default=None, gt=0)
@@ -44,9 +45,11 @@ class ModelProfileConfig(Shape):
     gpu: str = Field(min_length=1)
     quantization: str = Field(min_length=1)
     gpus: int = Field(default=1, gt=0, le=64)
-    chunk_tokens: int | None = Field(default=None, gt=0)
-    sequences_max: int | None = Field(default=None, gt=0)
-    sequences_target: int | None = Field(default=None, gt=0)
+    chunk_tokens: int | None = Field(default=None, gt=0, description="vLLM's `--max-num-batched-tokens`")
+    sequences_max: int | None = Field(default=None, gt=0, description="vLLM's `--max-num-seqs`")
+    sequences_target: int | None = Field(
+        default=None, gt=0, description="the batch at which a token's standard price is reckoned"
+    )
     kv_capacity_tokens: int | None = Field(default=None, gt=0)
     speculation: SpeculationConfig | None = None
 

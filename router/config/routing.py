@@ -17,7 +17,8 @@ class AliasConfig(Shape):
 
 
 class PolicyConfig(Shape):
-    """name: a file in `policies/`. parameters: its own, checked by the policy itself."""
+    """name: a file in `policies/`, or a class of your own as `package.module:Class`. parameters: its own, checked by the policy
+    itself; `jeton policy list` tells them."""
 
     name: str = "quality_floor"
     parameters: dict[str, Any] = Field(default={})

@@ -23,9 +23,9 @@ class ServerConfig(Shape):
     streams_expected: int = Field(
         default=10_000, gt=0, description="at once; the limit on open files is raised at start so that they fit"
     )
-    completion_tokens_max: int = Field(default=1_000_000, gt=0)
-    choices_max: int = Field(default=128, gt=0)
-    json_keys_max: int = Field(default=100_000, gt=0)
+    completion_tokens_max: int = Field(default=1_000_000, gt=0, description="that a request may ask for")
+    choices_max: int = Field(default=128, gt=0, description="that a request may ask for (`n`, `best_of`)")
+    json_keys_max: int = Field(default=100_000, gt=0, description="of one body")
     schema_bytes_max: int = Field(
         default=256 * 2**10, gt=0, description="of each member that shapes an answer: `response_format`, `tools`, …"
     )

@@ -34,11 +34,19 @@ class LedgerConfig(Shape):
 
     path: Path = Path("var/jeton.sqlite")
     url: str | None = Field(default=None, pattern=POSTGRES_URL)
-    password_env: str | None = Field(default=None, pattern=ENVIRONMENT_NAME)
+    password_env: str | None = Field(
+        default=None, pattern=ENVIRONMENT_NAME, description="environment variable that holds the password"
+    )
     spool: SpoolConfig = SpoolConfig()
     lock_seconds: float = Field(default=5.0, ge=0, le=3600)
-    commit_seconds: float = Field(default=0.02, gt=0, le=1)
-    accountant: AccountantPlace = AccountantPlace.ALONE
+    commit_seconds: float = Field(
+        default=0.02, gt=0, le=1, description="how long events wait for others to be committed with"
+    )
+    accountant: AccountantPlace = Field(
+        default=AccountantPlace.ALONE,
+        description="who keeps the books. `alone`: this process, which has the ledger to itself; `inside`: one of several that"
+        " share it; `apart`: a `jeton accountant`",
+    )
     silence_seconds: float = Field(default=10.0, ge=2, le=3600)
 
 
@@ -48,7 +56,9 @@ class RedisConfig(Shape):
 
     url: str = Field(pattern=REDIS_URL)
     username: str | None = None
-    password_env: str | None = Field(default=None, pattern=ENVIRONMENT_NAME)
+    password_env: str | None = Field(
+        default=None, pattern=ENVIRONMENT_NAME, description="environment variable that holds the password"
+    )
     timeout_seconds: float = Field(default=0.05, gt=0, le=5, description="of connecting, and of an answer")
     shares_prefixes: bool = Field(
         default=True, description="workers tell one another which replica's prefix cache holds what (`prefix_affinity`)"
@@ -75,13 +85,15 @@ class CacheStore(StrEnum):
 
 
 class CacheConfig(Shape):
-    """Answers to deterministic requests, kept for the tenant that asked.
+    """Answers to deterministic requests, kept for the tenant that asked. `cache: {}` switches it on.
 
     memory_bytes_max: of kept answers, and again of those that are being recorded; where Redis keeps them, whose `maxmemory`
     bounds the kept ones, of the latter alone. A larger answer than answer_bytes_max is not kept.
     """
 
-    store: CacheStore = CacheStore.MEMORY
+    store: CacheStore = Field(
+        default=CacheStore.MEMORY, description="`memory`: each worker its own; `redis`: that of `redis`, for all"
+    )
     ttl_seconds: float = Field(default=3600.0, gt=0, le=30 * 86_400)
     memory_bytes_max: int = Field(default=64 * 2**20, gt=0)
     answer_bytes_max: int = Field(default=2**20, gt=0)

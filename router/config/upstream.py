@@ -19,9 +19,9 @@ class TimeoutsConfig(Shape):
 class RetryConfig(Shape):
     """Failover before the first byte. Retries in all ≤ ratio × requests + per_second: an outage is not multiplied."""
 
-    attempts_max: int = Field(default=3, ge=1, le=10)
-    budget_ratio: float = Field(default=0.2, ge=0)
-    budget_per_second: float = Field(default=10.0, ge=0)
+    attempts_max: int = Field(default=3, ge=1, le=10, description="of one request, the first included")
+    budget_ratio: float = Field(default=0.2, ge=0, description="retries that each request allows")
+    budget_per_second: float = Field(default=10.0, ge=0, description="retries that each second allows besides")
 
 
 class ReadOnConfig(Shape):
@@ -40,11 +40,15 @@ class HealthConfig(Shape):
     share of its attempts than availability_min, as learned over the last minutes, is asked only when nobody else can.
     """
 
-    interval_seconds: float = Field(default=2.0, gt=0)
+    interval_seconds: float = Field(default=2.0, gt=0, description="between two checks of a replica")
     timeout_seconds: float = Field(default=1.0, gt=0)
     jitter_ratio: float = Field(default=0.2, ge=0, le=1)
     stale_seconds: float = Field(default=10.0, gt=0)
-    failures_to_eject: int = Field(default=5, ge=1)
-    ejection_seconds: float = Field(default=30.0, gt=0)
+    failures_to_eject: int = Field(default=5, ge=1, description="attempts that fail in a row")
+    ejection_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        description="how long it is left alone then; so much longer each time again, tenfold at most",
+    )
     availability_min: float = Field(default=0.8, ge=0, lt=1, description="of metered backends; 0 switches it off")
     cooldown_seconds_max: float = Field(default=60.0, gt=0, description="cap on a backend's Retry-After")

@@ -9,11 +9,16 @@ class RetryBudget:
     """Times are monotonic seconds, passed in."""
 
     def __init__(self, ratio: float, per_second: float) -> None:
+        self._at_seconds: float | None = None
+        self._tokens = max(1.0, per_second)
+        self.configure(ratio, per_second)
+
+    def configure(self, ratio: float, per_second: float) -> None:
+        """What was not taken stays, as far as the new bounds have room for it."""
         self._ratio = ratio
         self._per_second = per_second
         self._burst = max(1.0, per_second)
-        self._tokens = self._burst
-        self._at_seconds: float | None = None
+        self._tokens = min(self._tokens, self._burst + 100 * ratio)
 
     def request(self) -> None:
         self._tokens = min(self._tokens + self._ratio, self._burst + 100 * self._ratio)

@@ -82,11 +82,6 @@ class ScaleToZero:
     idle_seconds: float
     billed_seconds_min: float = 0.0
 
-    @property
-    def billed_seconds(self) -> float:
-        """Of a start for a request that takes no time, after which nobody comes."""
-        return max(self.cold_start_seconds + self.idle_seconds, self.billed_seconds_min)
-
 
 @immutable
 class Preemption:

@@ -2,7 +2,7 @@
 
 Four users share it: quotes and metering weights in the router, the emulated backend, the simulator, capacity planning.
 Where its numbers come from is `roofline.py`'s. What may not live here: queues, clocks, randomness; an engine *in time* is
-`load/engine.py`.
+`load/engine/`.
 """
 
 from collections.abc import Mapping

@@ -17,8 +17,6 @@ from typing import NamedTuple
 from router.domain.periods import NS_PER_HOUR, Leased
 from router.pricing.price import Purchase
 
-GRAMS_PER_KG = 1000
-
 
 class LeaseTerms(NamedTuple):
     """What the price book says of a lease's price beyond the dollars. None: not said."""

@@ -129,17 +129,19 @@ def test_the_image_has_what_the_package_is_made_of_and_no_more() -> None:
 def test_the_configuration_in_the_manifests_loads(tmp_path: Path) -> None:
     loaded = written(tmp_path, manifests()["ConfigMap/jeton"]["data"])
     found = {backend: terms.config.kubernetes for backend, terms in loaded.discoveries.items()}
+    assert found
     for backend, service in found.items():
         assert service is not None
         assert manifests()[f"Service/{service.service}"]["spec"]["clusterIP"] == "None", backend
 
 
 def test_servers_in_the_manifests_have_the_flags_that_jeton_wants() -> None:
-    for name, one in manifests().items():
-        if name.startswith("Deployment/"):
-            [server] = one["spec"]["template"]["spec"]["containers"]
-            assert set(WANTED) <= set(server["args"])
-            assert one["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > 30
+    servers = [one["spec"]["template"]["spec"] for name, one in manifests().items() if name.startswith("Deployment/")]
+    assert servers
+    for pod in servers:
+        [server] = pod["containers"]
+        assert set(WANTED) <= set(server["args"])
+        assert pod["terminationGracePeriodSeconds"] > 30
 
 
 def test_jeton_may_look_at_endpoints_and_do_nothing_else() -> None:

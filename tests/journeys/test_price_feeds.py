@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import Any
 
 import pytest
 from payloads import HELLO
-from price_feed import FeedServer, feed_server
+from price_feed import FeedServer, document, feed_server
 from prometheus_client.parser import text_string_to_metric_families
-from whole_app import PRICES, WholeApp, running
+from whole_app import CLOUD_KEY, PRICES, WholeApp, running
 
 PATH = "/v1/chat/completions"
 LONG: dict[str, Any] = {
@@ -126,3 +127,20 @@ async def test_what_was_told_last_stays_in_force_over_a_restart(tmp_path: Path, 
         assert hourly_usd(jeton) == 4.5
         await jeton.until(lambda: jeton.app._metrics._feed_polls_total.labels("market", "unreachable").value > 0, 15)
         assert hourly_usd(jeton) == 4.5
+
+
+async def test_a_feeds_file_is_beside_the_book_wherever_the_keys_are(tmp_path: Path) -> None:
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets/key").write_text(CLOUD_KEY)
+    (tmp_path / "spot.json").write_bytes(document(time.time_ns(), gpu=3.5))
+
+    def change(config: dict[str, Any]) -> None:
+        terms = {"file": "spot.json", "prices": ["gpu"], "poll_seconds": 0.1}
+        (tmp_path / "moving.yaml").write_text(json.dumps({"prices": PRICES, "feeds": {"market": terms}}))
+        config["prices"] = "moving.yaml"
+        backends = {backend["name"]: backend for pool in config["pools"] for backend in pool["backends"]}
+        (cloud,) = backends["cloud"]["replicas"]
+        backends["cloud"]["replicas"] = [{"url": cloud["url"], "api_key_file": "secrets/key"}]
+
+    async with running(tmp_path, change) as jeton:
+        await jeton.until(lambda: hourly_usd(jeton) == 3.5, seconds=15)

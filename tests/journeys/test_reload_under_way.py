@@ -1,12 +1,15 @@
 """A configuration that changes while requests are under way: they end on what they started with."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from bookkeeping import assert_books_balance
 from payloads import HELLO
 from whole_app import CLOUD_KEY, PEPPER, PRICES, WholeApp
+
+from router.classify.classifier import Classifier
 
 PATH = "/v1/chat/completions"
 LONG: dict[str, Any] = {
@@ -33,6 +36,33 @@ def write(jeton: WholeApp, config: dict[str, Any], usd_per_hour: float) -> None:
         beside = jeton.directory / f".{name}"
         beside.write_text(json.dumps(value))
         beside.replace(jeton.directory / name)
+
+
+async def test_a_reload_may_name_another_classifier(jeton: WholeApp) -> None:
+    async def explained() -> float:
+        answer = await jeton.http.post("/jeton/explain", json={"model": "auto", "messages": HELLO})
+        suffices: float = answer.json()["prediction"]["small_suffices"]
+        return suffices
+
+    before = await explained()
+    learned = Classifier.load().learned
+    sure = replace(learned.calibration, small_suffices=(50.0, 0.0))
+    replace(learned, calibration=sure).save(jeton.directory / "ours.npz")
+    write(jeton, jeton.config | {"classifier": "ours.npz"}, usd_per_hour=3.6)
+    await jeton.until(lambda: jeton.app._loaded.config.classifier is not None, seconds=15)
+    assert before < 0.999 < await explained()
+
+
+async def test_a_reload_may_take_second_attempts_away(jeton: WholeApp) -> None:
+    write(jeton, jeton.config | {"retries": {"budget_ratio": 0, "budget_per_second": 0}}, usd_per_hour=3.6)
+    await jeton.until(lambda: jeton.app._loaded.config.retries.budget_ratio == 0, seconds=15)
+    for replica in ("small", "large"):
+        jeton.replica(replica).faults(status=503)
+    body = {"model": "auto", "messages": HELLO, "max_tokens": 3}
+    answers = [await jeton.http.post(PATH, json=body) for _ in range(8)]
+    assert 503 in {answer.status_code for answer in answers}
+    second = [charge for charge in await jeton.charges() if charge["number"] > 1]
+    assert len(second) <= 1, "one is left of what there was"
 
 
 async def test_a_reload_leaves_streams_alone_and_the_books_balanced(jeton: WholeApp) -> None:

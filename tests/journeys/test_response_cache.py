@@ -522,7 +522,7 @@ async def test_it_is_off_unless_it_is_configured(tmp_path: Path) -> None:
         assert asked(jeton) == 2
 
 
-async def test_a_reload_switches_it_on_and_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_reload_switches_it_on_and_off(tmp_path: Path) -> None:
     async with running(tmp_path) as jeton:
         loaded = jeton.app._loaded
 

@@ -53,7 +53,9 @@ def test_the_printed_snippets_work_and_ctrl_c_ends_everything_cleanly(tmp_path: 
             timeout=STEP_SECONDS_MAX,
         )
         assert answer.returncode == 0, answer.stderr
-        assert json.loads(answer.stdout)["choices"][0]["message"]["content"]
+        head, body = answer.stdout.split("\n\n", 1)
+        assert re.search(r"^x-jeton-cost-usd: 0\.0*[1-9]", head, re.MULTILINE)
+        assert json.loads(body)["choices"][0]["message"]["content"]
 
         python = printed[printed.index("from openai") : printed.index("\n\nCtrl-C")]
         answer = subprocess.run(

@@ -87,7 +87,7 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
         assert answers.index(b'{"version":"0.32.0"}') < answers.index(b'{"server_load":0}')
 
 
-async def test_a_reader_that_does_not_read_does_not_slow_the_engine(client: httpx.AsyncClient) -> None:
+async def test_a_reader_that_does_not_read_does_not_slow_the_engine() -> None:
     async with EmulatedFleet.start([ReplicaSpec(time_factor=100)]) as fleet:
         replica = fleet.replicas[0]
         _, writer = await asyncio.open_connection("127.0.0.1", replica.port)

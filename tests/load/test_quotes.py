@@ -41,7 +41,9 @@ def test_the_standard_quote_errs_by_the_length_alone() -> None:
 
 
 def test_alone_on_a_replica_a_request_is_forecast_to_one_per_cent() -> None:
-    for one in of("h100-llama-3.1-8b-fp8", "short", 1):
+    alone = of("h100-llama-3.1-8b-fp8", "short", 1)
+    assert alone
+    for one in alone:
         assert one.ttft_forecast_seconds == pytest.approx(one.ttft_seconds, rel=0.01)
         assert one.tpot_forecast_seconds == pytest.approx(one.tpot_seconds, rel=0.01)
 

@@ -1,16 +1,17 @@
 """What `load` accepts and refuses. A refusal is a change to a good pair of files, the place it must name, and its words."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
 
 from router.access.keys import ApiKeys
+from router.classify.classifier import Classifier
 from router.config_file import LoadedConfig, load
 from router.config_source import ConfigRefused
 from router.domain.fleet import Billing, EngineKind
-from router.domain.request import Capability
+from router.domain.request import Capability, Prompt
 from router.fleet_config import build_prices
 from router.pricing.price import LeasedPrice
 from router.pricing.profile import Speculation
@@ -1062,6 +1063,34 @@ def test_the_fleet_is_what_the_file_says(tmp_path: Path) -> None:
     assert config.profiles["engine"].kv_capacity_tokens == (80 * 9 - 80) * 10**8 // 131072
     assert hourly_nanousd(config, "big") == 3_600_000_000
     assert config.paths == (tmp_path / "router.yaml", tmp_path / "prices.yaml")
+
+
+def test_a_classifier_of_your_own_is_read_and_watched(tmp_path: Path) -> None:
+    shipped_one = Classifier.load().learned
+    calibration = replace(shipped_one.calibration, small_suffices=(-50.0, 0.0))
+    replace(shipped_one, calibration=calibration).save(tmp_path / "ours.npz")
+    path = write(tmp_path, ROUTER + "classifier: ours.npz\n")
+    assert loaded(path).classifier.predict(Prompt("hello")).small_suffices == pytest.approx(0.0)
+    assert loaded(path).paths[2:] == (tmp_path / "ours.npz",)
+    assert loaded(write(tmp_path)).classifier == Classifier.load()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [(None, "cannot be read (No such file or directory)"), (b"no arrays", "is not a classifier")]
+)
+def test_a_classifier_that_cannot_be_used_is_named_with_its_line(
+    tmp_path: Path, content: bytes | None, says: str
+) -> None:
+    if content is not None:
+        (tmp_path / "ours.npz").write_bytes(content)
+    path = write(tmp_path, ROUTER + "classifier: ours.npz\n")
+    with pytest.raises(ConfigRefused) as refusal:
+        load(path, environ=ENVIRON, day=DAY)
+    (told,) = str(refusal.value).splitlines()
+    assert told.startswith(f"{path}:{ROUTER.count(chr(10)) + 1}:")
+    assert says in told
+    assert "`jeton train`" in told
+    assert tmp_path / "ours.npz" in refusal.value.paths, "so that it is seen when it is mended"
 
 
 def test_a_profile_may_name_a_model_and_a_gpu_instead_of_its_figures(tmp_path: Path) -> None:

@@ -359,6 +359,27 @@ def test_budgets_of_several_workers_need_redis(tmp_path: Path) -> None:
     assert "set redis.url" in done.stderr
 
 
+@pytest.mark.timeout(200)
+def test_nor_does_a_reload_give_them_budgets_without_redis(tmp_path: Path) -> None:
+    config = a_config()
+    write_config(tmp_path, config)
+    command = [*JETON, "serve", "--config", "router.yaml", "--port", "0", "--workers", "2"]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stdout=log, stderr=log)
+    try:
+        until(lambda: (tmp_path / "log").read_text().count("ready  ") == 2)
+        config["tenants"][0]["budgets"] = [{"usd": 5, "per": "day"}]
+        # Not even with one: whether workers share anything was decided when they began.
+        refused = "configuration refused, the old one stays"
+        for refusals, redis in ((2, {}), (4, {"redis": {"url": f"redis://127.0.0.1:{free_port()}"}})):
+            write_config(tmp_path, config | redis)
+            until(lambda wanted=refusals: (tmp_path / "log").read_text().count(refused) == wanted)
+        assert "set redis.url, and start jeton again" in (tmp_path / "log").read_text()
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_SECONDS) == 0
+
+
 class Reticent:
     """A worker that answers from the second time on it is asked."""
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import structlog
 
+from router.config.server import ServerConfig
 from router.config_file import LoadedConfig, load
 from router.pricing.price import LeasedPrice
-from router.reload import Reloader, ReloadResult, restart_needed
+from router.reload import OF_THE_SOCKET, Reloader, ReloadResult, restart_needed
 
 PATIENCE_SECONDS = 30  # a bound for a hung test, never a measure
 
@@ -241,6 +242,8 @@ async def test_it_ends_with_the_block_and_gives_the_signal_back(tmp_path: Path) 
     [
         ("server: {port: 9}\n", ["server.port"]),
         ("server: {host: localhost}\n", ["server.host"]),
+        ("server: {header_seconds: 9, drain_seconds: 1}\n", ["server.header_seconds", "server.drain_seconds"]),
+        ("server: {body_seconds: 9}\n", []),
         ("ledger: {path: other.sqlite}\n", ["ledger"]),
         ("log: {level: debug}\n", ["log"]),
         ("timeouts: {connect_seconds: 9}\n", []),
@@ -249,3 +252,12 @@ async def test_it_ends_with_the_block_and_gives_the_signal_back(tmp_path: Path) 
 def test_what_only_a_start_can_change_is_said(tmp_path: Path, change: str, members: list[str]) -> None:
     old, new = load(write(tmp_path / "old")), load(write(tmp_path / "new", change + ROUTER))
     assert restart_needed(old, new) == members
+
+
+def test_of_each_member_of_the_server_it_is_known_whether_a_reload_changes_it() -> None:
+    """The others are asked of `deployment.server` when a request comes. A new member belongs here, or to the socket's."""
+    of_a_request = {
+        "body_bytes_max", "body_seconds", "write_seconds", "completion_tokens_max", "choices_max", "json_keys_max",
+        "schema_bytes_max", "schema_depth_max", "pattern_bytes_max", "pattern_nesting_max", "pattern_states_max",
+    }  # fmt: skip
+    assert ServerConfig.model_fields.keys() == of_a_request | set(OF_THE_SOCKET)

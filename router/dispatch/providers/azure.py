@@ -34,6 +34,9 @@ from router.wire.outgoing import PATHS
 
 
 class Azure(Openai, frozen=True):
+    """api_version: `v1`, `preview`, or the older surface's date, such as 2024-10-21. auth: `entra` shows a token of Entra in the
+    place of an API key."""
+
     prefix: ClassVar[str] = "/openai/v1"
 
     api_version: str = Field(default="v1", pattern=r"^(v1|preview|\d{4}-\d{2}-\d{2}(-preview)?)$")

@@ -46,7 +46,8 @@ TOKEN_SECONDS_MAX = 30.0  # that getting one may take
 
 
 class Vertex(Openai, frozen=True):
-    """credentials_file: of a service account; beside router.yaml unless absolute."""
+    """project, location: as in Google's URLs. credentials_file: of a service account, beside router.yaml unless absolute; the
+    application default credentials unless told."""
 
     bills_to_the_end: ClassVar[bool] = True
     capabilities: ClassVar[frozenset[Capability]] = frozenset(

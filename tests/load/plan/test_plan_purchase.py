@@ -12,18 +12,8 @@ from load.plan.purchase import (
     break_even_tokens_per_day,
     busy_ratio,
     cheapest_available,
-    fallback_usd_per_hour,
     serverless_replicas,
-    yearly_usd,
 )
-
-
-def test_a_thousand_million_tokens_a_day_at_a_tenth_of_a_cent_a_thousand_are_365_thousand_dollars_a_year() -> None:
-    assert yearly_usd(1e9, 0.001) == pytest.approx(365_000)
-
-
-def test_at_a_tenth_of_a_cent_each_they_are_365_million() -> None:
-    assert yearly_usd(1e9, 1.0) == pytest.approx(365_000_000)
 
 
 def test_a_request_bought_by_the_token_costs_its_three_classes() -> None:
@@ -53,10 +43,6 @@ def test_a_serverless_replica_is_paid_for_while_requests_overlap_and_a_while_aft
 def test_serverless_replicas_are_as_many_as_the_rate_fills_and_below_one_the_time_that_one_is_busy() -> None:
     assert serverless_replicas(30.0, 10.0, 2.0, 5.0) == pytest.approx(3.0)
     assert serverless_replicas(0.01, 10.0, 5.0, 5.0) == pytest.approx(1 - exp(-0.1))
-
-
-def test_spot_at_40_per_cent_that_is_there_95_per_cent_of_the_time_saves_57_per_cent_and_not_60() -> None:
-    assert fallback_usd_per_hour(0.4, 0.95, 1.0) == pytest.approx(0.43)
 
 
 def test_of_several_sources_the_cheapest_that_is_there_is_paid() -> None:

@@ -6,7 +6,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Generator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -55,6 +55,25 @@ async def working(
 
 async def reserve(bursar: Bursar, nanousd: int, key: str = "key") -> Hold:
     return await bursar.reserve(bursar.of("acme", key), nanousd, TERM_NS, Endpoint.CHAT)
+
+
+class Watched:
+    """Awaits a coroutine. has_waited: whether it had to, so that others ran meanwhile."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Hold]) -> None:
+        self._coroutine = coroutine
+        self.has_waited = False
+
+    def __await__(self) -> Generator[Any, None, Hold]:
+        steps = self._coroutine.__await__()
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as done:
+                hold: Hold = done.value
+                return hold
+            self.has_waited = True
+            yield step
 
 
 async def test_a15_500_at_once_in_one_process(tmp_path: Path) -> None:
@@ -124,10 +143,9 @@ async def test_a_small_request_need_not_ask_anybody(tmp_path: Path) -> None:
             await asyncio.sleep(1)
             assert account.free_nanousd == (LIMIT - 1_000) // 8, "and more where they come"
             server.pause()
-            started = time.monotonic()
             for _ in range(100):
-                await reserve(bursar, 1_000)
-            assert time.monotonic() - started < 0.2
+                await (small := Watched(reserve(bursar, 1_000)))
+                assert not small.has_waited
             server.resume()
 
 
@@ -138,22 +156,19 @@ async def test_f22_f23_f24_without_redis_shares_serve_then_it_is_said_that_nobod
     with redis_server(tmp_path) as server:
         async with working(tmp_path, server) as bursar:
             getattr(server, how)()
-            waits: list[float] = []
-            admitted = unavailable = 0
+            admitted = unavailable = waited = 0
             for _ in range(300):
-                started = time.monotonic()
+                asking = Watched(reserve(bursar, 1_000))
                 try:
-                    hold = await reserve(bursar, 1_000)
+                    hold = await asking
                     bursar.settle(hold, charge(1_000, bursar))
                     admitted += 1
                 except BudgetUnavailable:
                     unavailable += 1
-                waits.append(time.monotonic() - started)
+                waited += asking.has_waited
             assert admitted == LIMIT // 32 // 1_000, "the share that was here"
             assert unavailable == 300 - admitted
-            # Redis' time-out is 50 ms; the rest is room for a machine that has other things to do.
-            assert max(waits) < 0.3
-            assert sum(sorted(waits)[:-2]) < 0.3, "the breaker is open: nobody else waits"
+            assert waited <= 2, "the breaker is open: nobody else waits"
             server.resume() if how == "pause" else server.start()
             deadline = time.monotonic() + 8
             while time.monotonic() < deadline:

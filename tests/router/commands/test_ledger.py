@@ -97,7 +97,9 @@ def test_a02_sums_are_the_sum_of_the_list_whatever_they_are_by(path: Path, by: s
 
 @pytest.mark.parametrize("by", ["pool", "backend"])
 def test_a_places_bill_is_its_cost_and_what_is_open_and_idle(path: Path, by: str) -> None:
-    for row in table(path, "sum", "--by", by):
+    rows = table(path, "sum", "--by", by)
+    assert {row[by] for row in rows} > {"edge" if by == "pool" else SMALL.name}
+    for row in rows:
         cost, open_, idle, bill = (Decimal(row[name]) for name in ("cost_usd", "open_usd", "idle_usd", "bill_usd"))
         assert cost + open_ + idle == bill
         if row[by] in ("edge", SMALL.name):

@@ -295,11 +295,13 @@ async def test_b59_answers_that_are_malformed_or_have_endless_headers_are_failur
 
 
 async def test_an_answer_that_lacks_only_its_framing_keeps_its_connection_for_a_moment() -> None:
+    released = asyncio.Event()
+
     async def script(at: Backend, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             await at.request(reader)
             writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n")
-            await asyncio.sleep(0.05)
+            await released.wait()
             writer.write(b"0\r\n\r\n")
 
     async with backend(script) as at:
@@ -307,7 +309,8 @@ async def test_an_answer_that_lacks_only_its_framing_keeps_its_connection_for_a_
         exchange = await send(upstream, post(at))
         assert await exchange.read(5.0) == b"hi"
         exchange.release(lingers=True)
-        await asyncio.sleep(0.3)
+        released.set()
+        await until(lambda: any(upstream._idle.values()))
         exchange = await send(upstream, post(at))
         assert await exchange.read(5.0) == b"hi"
         exchange.release()

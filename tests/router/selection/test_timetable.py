@@ -6,8 +6,6 @@ import pytest
 
 from router.selection.timetable import DAYS, Named, Rule, Span, Timetable, span_of
 
-WEEK = frozenset(range(7))
-
 
 class Nobody:
     def rank(self, request, candidates):
