@@ -18,6 +18,7 @@ from router.dispatch.outbox import Outbox
 from router.dispatch.plain import PlainExchange, PlainUpstream
 from router.dispatch.provider import Order
 from router.dispatch.tls import TlsUpstream
+from router.dispatch.translation import TranslatedStream
 from router.dispatch.upstream import Exchange, Headers, Origin, Upstream, UpstreamFailed, UpstreamRequest
 from router.dispatch.watchdog import Watchdog
 from router.domain.fleet import Replica
@@ -25,7 +26,7 @@ from router.domain.request import Endpoint
 from router.errors import BackendFailed, BackendTimedOut, Refusal
 from router.wire.rate_limits import wait_seconds
 from router.wire.sse import EventSplitter, EventTooLong
-from router.wire.streams import Stream
+from router.wire.streams import CompletionStream, Stream
 
 # Of a backend's error body, as much as is read to find its message.
 ERROR_BYTES_MAX = 64 * 2**10
@@ -171,6 +172,8 @@ class StreamRelay:
         self._patience = patience
         self._splitter = EventSplitter()
         self.stream = stream
+        if isinstance(exchange, TranslatedStream) and isinstance(stream, CompletionStream):
+            stream.usage_told = exchange.usage_told
 
     async def first(self) -> bytes:
         """Up to and with the first event that means something: until then nothing is owed to the client."""

@@ -213,6 +213,9 @@ class _Frames:
     def end(self) -> bytes:
         return b""
 
+    def usage_told(self) -> None:
+        """Told at the end alone."""
+
     def _translated(self, message: Any) -> bytes:
         headers = message.headers
         if headers.get(":message-type") == "event":

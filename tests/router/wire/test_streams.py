@@ -249,6 +249,19 @@ def test_a08_a_messages_stream_counts_cached_tokens_beside_the_input_as_anthropi
     assert stream.usage() == Usage(130, 7, cached_tokens=100, cache_write_tokens=20)
 
 
+def test_a08_a_messages_stream_that_was_cut_knows_its_prompt_and_what_of_it_was_cached() -> None:
+    stream = EventedStream(endpoint=Endpoint.MESSAGES, model="m", context_tokens=4096)
+    start = {"type": "message_start", "message": {"model": "m", "usage": {"input_tokens": 10, "output_tokens": 1,
+             "cache_read_input_tokens": 100, "cache_creation_input_tokens": 20}}}  # fmt: skip
+    piece = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "a"}}
+    for one in (start, piece, piece):
+        stream.feed(b"event: " + str(one["type"]).encode() + b"\ndata: " + json.dumps(one).encode() + b"\n\n")
+    assert not stream.is_finished
+    assert stream.usage() == Usage(
+        130, stream.events, cached_tokens=100, cache_write_tokens=20, source=UsageSource.ESTIMATED
+    )
+
+
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r\n")), min_size=1), st.data())
 def test_events_come_out_whole_however_the_bytes_are_cut(texts: list[str], data: st.DataObject) -> None:
     events = [b"data: " + text.encode() + b"\n\n" for text in texts]
