@@ -104,7 +104,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     limits, idle_connections, outbox: of all connections of a server; see `guarded_protocol`. deadline_seconds: until when the
     connection may be idle. _read_bytes: what came with the read that is being parsed. _head_bytes: what came of the head before
-    that.
+    that. _is_in_rest: the request was answered before its body had come, and what comes of it is thrown away.
     """
 
     limits: ClassVar[ServerConfig]
@@ -113,6 +113,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     _head_timer: asyncio.TimerHandle | None = None
     _is_in_head = False
+    _is_in_rest = False
     _head_bytes = 0
     _read_bytes = 0
     deadline_seconds = NEVER
@@ -156,7 +157,8 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def data_received(self, data: bytes) -> None:
-        self.deadline_seconds = NEVER
+        if not self._is_in_rest:  # a body that nobody reads, often of somebody without a key, earns no time
+            self.deadline_seconds = NEVER
         self._read_bytes = len(data)
         try:
             self.parser.feed_data(data)
@@ -175,6 +177,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self.deadline_seconds = NEVER
         self._is_in_head = True
         self._head_bytes = 0
 
@@ -211,6 +214,9 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if not self.parser.should_upgrade():
             super().on_message_complete()
+            if self._is_in_rest:
+                self._is_in_rest = False
+                self.deadline_seconds = time.monotonic() + KEEP_ALIVE_SECONDS
 
     def on_response_complete(self) -> None:
         """As uvicorn's, but for the timer of an idle connection."""
@@ -222,7 +228,10 @@ class GuardedProtocol(HttpToolsProtocol):
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
         else:
-            self.deadline_seconds = time.monotonic() + KEEP_ALIVE_SECONDS
+            self._is_in_rest = self.cycle.more_body
+            self.deadline_seconds = time.monotonic() + (
+                self.limits.body_seconds if self._is_in_rest else KEEP_ALIVE_SECONDS
+            )
 
     def _decline_upgrade(self, rest: bytes) -> None:
         """An upgrade may be ignored (RFC 9110, 7.8), and Java's client asks every plain server for HTTP/2. The parser
