@@ -292,6 +292,24 @@ async def test_f21_a_connection_between_two_requests_may_be_idle(strict: WholeAp
     assert (await client.answer())[0] == 200
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+async def test_a_client_of_http_1_0_gets_a_stream_without_chunks_that_ends_with_the_connection(
+    jeton: WholeApp, path: str
+) -> None:
+    """As nginx asks unless told otherwise, and load balancers' checks. RFC 9112, 6.1: no Transfer-Encoding for those."""
+    body = {**ENDLESS, "input": "Hello", "max_tokens": 5, "max_output_tokens": 5, "stream": True}
+    client = await jeton.raw(jeton.request(path, body).replace(b"HTTP/1.1", b"HTTP/1.0", 1))
+    status, headers = await client.head()
+    assert (status, headers["connection"]) == (200, "close")
+    assert "transfer-encoding" not in headers
+    events = (await client.rest()).split(b"\n\n")
+    assert events.pop() == b""
+    assert all(event.startswith((b"data: ", b"event: ")) for event in events)
+    assert b"[DONE]" in events[-1] or b"response.completed" in events[-1]
+    await jeton.settled()
+    assert [charge["status"] for charge in await jeton.charges()] == ["ok"]
+
+
 async def test_two_requests_at_once_on_one_connection_are_answered_in_order(jeton: WholeApp) -> None:
     first = jeton.request("/v1/chat/completions", {**ENDLESS, "max_tokens": 20})
     second = jeton.request("/tokenize", {"model": "small-model", "prompt": "one"})
