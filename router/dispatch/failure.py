@@ -77,7 +77,7 @@ class AttemptFailed(Exception):
 
 def says_why(status: int) -> bool:
     """Whether the body of an answer with this status is for the client: the request was found wrong."""
-    return 400 <= status < 500 and status not in (401, 403, 408, 429)
+    return 400 <= status < 500 and status not in (401, 402, 403, 408, 429)
 
 
 def status_failure(status: int, wait_seconds: float | None, body: bytes) -> AttemptFailed:
@@ -87,6 +87,10 @@ def status_failure(status: int, wait_seconds: float | None, body: bytes) -> Atte
     """
     if status == 429:
         return limited(status, wait_seconds)
+    if status == 402:
+        return no_credit(status)
+    if status == 529:  # Anthropic's and others', for too much work
+        return overloaded(status, wait_seconds)
     if status in (401, 403):
         return credentials_refused(status)
     if says_why(status):

@@ -276,6 +276,20 @@ async def test_f08_what_the_backend_finds_wrong_is_passed_on_and_never_retried(
     assert set(jeton.health.values()) == {"up"}
 
 
+@pytest.mark.parametrize(("status", "fault", "why"), [(402, "no_credit", "credit"), (529, "overloaded", "overloaded")])
+async def test_an_empty_account_and_too_much_work_are_not_the_clients_fault_where_no_provider_is_named_either(
+    jeton: WholeApp, status: int, fault: str, why: str
+) -> None:
+    jeton.replica("small", 0).faults(status=status)
+    answer = await jeton.http.post("/v1/chat/completions", json=BODY)
+    assert (answer.status_code, answer.headers["x-jeton-attempts"]) == (200, "2")
+    health = jeton.app._fleet.snapshot.health["small/1"]
+    assert health.state == "limited"
+    assert why in health.why
+    first = (await jeton.charges())[0]
+    assert (first["fault"], first["http_status"], first["completion_tokens"]) == (fault, status, 0)
+
+
 @pytest.mark.parametrize("status", [401, 403])
 async def test_f09_a_backend_that_refuses_our_key_is_out_and_its_words_stay_here(jeton: WholeApp, status: int) -> None:
     jeton.replica("large").faults(status=status)
