@@ -12,7 +12,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from router.dispatch.credentials import CredentialsMissing, Vault, reread
-from router.dispatch.failure import CUT, FAILED, AttemptFailed, says_why, status_failure
+from router.dispatch.failure import CUT, FAILED, AttemptFailed, is_read, status_failure
 from router.dispatch.names import BackendNames
 from router.dispatch.outbox import Outbox
 from router.dispatch.plain import PlainExchange, PlainUpstream
@@ -299,7 +299,7 @@ def _transport_failure(failure: UpstreamFailed, message: str = FAILED) -> Attemp
 
 async def _status_failure(exchange: Exchange, patience: Patience) -> AttemptFailed:
     status = exchange.status
-    body = await _error_text(exchange, patience) if says_why(status) else b""
+    body = await _error_text(exchange, patience) if is_read(status) else b""
     return status_failure(status, wait_seconds(exchange.headers, time()), body)
 
 
