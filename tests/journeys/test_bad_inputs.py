@@ -694,3 +694,11 @@ async def test_b60_an_error_of_our_own_tells_neither(jeton: WholeApp, monkeypatc
     for shown in (answer.text, text.getvalue()):
         assert CANARY not in shown
         assert jeton.api_key not in shown
+
+
+async def test_the_log_tells_whose_request_was_refused(jeton: WholeApp) -> None:
+    await jeton.http.post(PATH, json={**BODY, "model": "nothing"})
+    await jeton.http.post(PATH, json=BODY, headers={"authorization": "Bearer wrong"})
+    known, stranger = [event for event in jeton.events if event["event"] == "refused"]
+    assert (known["code"], known["tenant"], known["api_key"]) == ("model_not_found", "tests", "tests")
+    assert (stranger["code"], stranger["tenant"], stranger["api_key"]) == ("invalid_api_key", "", "")
