@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from load.draws import Mix
 from load.drive.result import Objectives
@@ -34,11 +34,13 @@ from load.workload import read_prompts
 from router.classify.classifier import Classifier
 from router.config.section import Shape
 from router.config_file import LoadedConfig, load
+from router.config_shape import shape_mistakes
+from router.config_source import Source
 from router.deployment import deploy
 from router.pricing.book import PriceBook
 from router.pricing.price import LeasedPrice, MeteredPrice
 from router.selection.eligibility import Fit, fit
-from router.selection.loader import load_policy
+from router.selection.loader import load_policy, policy_class
 from router.selection.quality import tier_qualities
 
 # The collector's thresholds while a run lasts; Python's own are 700, 10, 10.
@@ -164,10 +166,7 @@ class Laboratory:
             PolicyChoice(name=self.loaded.config.policy.name, parameters=dict(self.loaded.config.policy.parameters)),
         )
         for policy in self.policies:
-            try:
-                load_policy(policy.name, policy.parameters)
-            except LookupError as error:
-                raise ValueError(str(error)) from error
+            check_policy(policy)
         self._deployment = deployment = deploy(self.loaded, day)
         for backend in deployment.backends:
             if backend.name not in deployment.prices:
@@ -182,6 +181,9 @@ class Laboratory:
                 raise ValueError(f"{backend.name} has no engine profile; give it one in metered_profiles")
         for change in scenario.price_changes:
             change.after(deployment.prices[change.backend])
+        for preemption in scenario.preemptions:
+            if preemption.backend and not isinstance(deployment.prices[preemption.backend], LeasedPrice):
+                raise ValueError(f"preemptions: {preemption.backend} is paid by the token, and has no lease to end")
         for scaling in scenario.autoscaling:
             if not isinstance(deployment.prices[scaling.backend], LeasedPrice):
                 raise ValueError(f"autoscaling: {scaling.backend} is paid by the token, and has no replicas to add")
@@ -371,6 +373,22 @@ def _seldom_collecting() -> Iterator[None]:
 def _rate(price: Price) -> int:
     """For the least of several prices of one backend, which differ by a factor."""
     return price.nanousd_per_hour if isinstance(price, LeasedPrice) else price.rates.prompt + price.rates.completion
+
+
+def check_policy(choice: PolicyChoice) -> None:
+    """Raises ValueError, in the words of `jeton check`, for a policy that there is not, or that does not take the parameters."""
+    try:
+        load_policy(choice.name, choice.parameters)
+    except LookupError as error:
+        raise ValueError(str(error)) from error
+    except ValidationError as error:
+        under = ("parameters",)
+        places: list[tuple[str | int, ...]] = [(), under, *((*under, name) for name in choice.parameters)]
+        marks = dict.fromkeys(places, (1, 1))  # only what is there counts: the file is not known here
+        source = Source(Path(), {"parameters": choice.parameters}, marks, marks)
+        mistakes = shape_mistakes(source, policy_class(choice.name), error, under)
+        told = "\n".join(f"policy {choice.name}: {one.what}; {one.remedy}" for one in mistakes)
+        raise ValueError(told) from None
 
 
 def _check_names(scenario: Scenario, replicas: Mapping[str, Iterable[str]]) -> None:
