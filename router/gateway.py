@@ -85,7 +85,7 @@ class Gateway:
             status=refusal.status,
             code=refusal.code,
             tenant=refusal.tenant,
-            api_key=refusal.api_key_name,
+            api_key_name=refusal.api_key_name,
             detail=refusal.detail,
         )
         if call.has_started:
