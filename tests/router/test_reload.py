@@ -249,3 +249,15 @@ async def test_it_ends_with_the_block_and_gives_the_signal_back(tmp_path: Path) 
 def test_what_only_a_start_can_change_is_said(tmp_path: Path, change: str, members: list[str]) -> None:
     old, new = load(write(tmp_path / "old")), load(write(tmp_path / "new", change + ROUTER))
     assert restart_needed(old, new) == members
+
+
+async def test_what_waits_for_a_start_is_said_at_every_reload_until_it_is_taken_back(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    said = []
+    async with watching(path) as scene:
+        for change in ("server: {port: 9}\n", "server: {port: 9}\ntimeouts: {connect_seconds: 9}\n", ""):
+            with structlog.testing.capture_logs() as logs:
+                path.write_text(change + ROUTER)
+                assert await scene.result() is ReloadResult.APPLIED
+            said.append([entry["member"] for entry in logs if "next start" in entry["event"]])
+    assert said == [["server.port"], ["server.port"], []]
