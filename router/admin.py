@@ -157,5 +157,8 @@ async def _invalid(request: Request, error: Exception) -> Response:
     first = error.errors()[0]
     if first["loc"] == ("body",) and not request.headers.get("content-type", "").startswith("application/json"):
         return refusal_response(UnsupportedBody("The body must be JSON, with `Content-Type: application/json`."))
+    if first["type"] == "json_invalid":
+        why = f"{first['ctx']['error']} at character {first['loc'][-1]}"
+        return refusal_response(BadRequest(f"The body is not valid JSON: {why}."))
     where = ".".join(str(part) for part in first["loc"] if part != "body")
     return refusal_response(BadRequest(f"`{where or 'body'}`: {first['msg']}.", param=where or None))

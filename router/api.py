@@ -21,7 +21,10 @@ from router.pricing.standard import standard_prices
 from router.selection.explain import explain
 from router.wire.error_body import error_body
 from router.wire.json_body import parse_object
+from router.wire.outgoing import PATHS
 
+# What a client may have meant, the longest first.
+MEANT_PATHS = sorted((*PATHS.values(), "/v1/models"), key=len, reverse=True)
 # What a body without `endpoint` in the query is taken for, by the member that it has.
 ENDPOINT_BY_MEMBER = (
     ("messages", Endpoint.CHAT),
@@ -212,4 +215,13 @@ async def _http_refused(request: Request, error: Exception) -> Response:
     path = request.scope["path"][:200]
     if error.status_code == 405:
         return await _refused(request, WrongMethod(f"{request.method[:20]} is not allowed for {path}."))
-    return await _refused(request, UnknownPath(f"There is nothing at {path}."))
+    meant = _meant_path(path)
+    hint = f"; did you mean {meant}?" if meant is not None else "."
+    return await _refused(request, UnknownPath(f"There is nothing at {path}{hint}"))
+
+
+def _meant_path(path: str) -> str | None:
+    """The path that was meant where there is a slip in the client's base URL: a `/v1` too many or too few, a slash too many."""
+    slashed = "/" + "/".join(filter(None, path.split("/")))
+    found = next((known for known in MEANT_PATHS if slashed.endswith(known.removeprefix("/v1"))), None)
+    return found if found != path else None  # on the admin port there is none of them

@@ -15,7 +15,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from router.config.server import ServerConfig
-from router.dispatch.outbox import ChunkedBody, Outbox
+from router.dispatch.outbox import BareBody, ChunkedBody, Outbox
 from router.dispatch.watchdog import NEVER, Watchdog
 from router.errors import BadRequest, ClientTooSlow, HeadersTooLarge, Refusal
 from router.wire.error_body import error_body
@@ -50,36 +50,43 @@ class DirectCycle(RequestResponseCycle):
 
     connection: "Connection"
     outbox: Outbox
-    # Of a chunked answer that has begun: for many pieces in a row, while the client has not left.
-    body_pieces: ChunkedBody
+    # Of an answer that has begun and whose length was not told: for many pieces in a row, while the client has not left.
+    body_pieces: ChunkedBody | BareBody
 
     def begin(self, head: bytes, *, length_bytes: int | None, closes: bool, body: bytes = b"") -> None:
-        """The answer's head, and its first bytes. length_bytes: of the whole body; None: chunked."""
+        """The answer's head, and its first bytes. length_bytes: of the whole body; None: chunked, or as it comes where the client
+        speaks HTTP/1.0, whose connections uvicorn keeps for one answer alone."""
         self.response_started = True
         self.waiting_for_100_continue = False
         if self.disconnected:
             return
-        self.chunked_encoding = length_bytes is None
+        self.chunked_encoding = length_bytes is None and self.scope["http_version"] != "1.0"
         if closes:
             self.keep_alive = False
-        framing = b"transfer-encoding: chunked" if length_bytes is None else b"content-length: %d" % length_bytes
-        end = b"\r\n\r\n" if self.keep_alive else b"\r\nconnection: close\r\n\r\n"
-        self.outbox.write(self.transport, head + framing + end + body)
-        if length_bytes is None:
+        if length_bytes is not None:
+            head += b"content-length: %d\r\n" % length_bytes
+        elif self.chunked_encoding:
+            head += b"transfer-encoding: chunked\r\n"
             self.body_pieces = ChunkedBody(self.outbox, self.transport, self.flow)
+        else:
+            self.body_pieces = BareBody(self.outbox, self.transport, self.flow)
+        end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
+        self.outbox.write(self.transport, head + end + body)
 
     def put(self, data: bytes) -> None:
-        """The next piece of a chunked answer; not empty."""
+        """The next piece of an answer whose length was not told; not empty."""
         if not self.disconnected:
             self.body_pieces.put(data)
 
     def end(self, data: bytes = b"") -> None:
-        """The last piece of a chunked answer, or nothing further of one whose length was told."""
+        """The last piece of an answer whose length was not told, or nothing further of one whose was."""
         if self.disconnected:
             return
         if self.chunked_encoding:
             last = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n"
             self.outbox.write(self.transport, last)
+        elif data:
+            self.outbox.write(self.transport, data)
         self.response_complete = True
         self.message_event.set()
         if not self.keep_alive:
@@ -104,7 +111,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     limits, idle_connections, outbox: of all connections of a server; see `guarded_protocol`. deadline_seconds: until when the
     connection may be idle. _read_bytes: what came with the read that is being parsed. _head_bytes: what came of the head before
-    that.
+    that. _is_in_rest: the request was answered before its body had come, and what comes of it is thrown away.
     """
 
     limits: ClassVar[ServerConfig]
@@ -113,6 +120,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     _head_timer: asyncio.TimerHandle | None = None
     _is_in_head = False
+    _is_in_rest = False
     _head_bytes = 0
     _read_bytes = 0
     deadline_seconds = NEVER
@@ -156,7 +164,8 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def data_received(self, data: bytes) -> None:
-        self.deadline_seconds = NEVER
+        if not self._is_in_rest:  # a body that nobody reads, often of somebody without a key, earns no time
+            self.deadline_seconds = NEVER
         self._read_bytes = len(data)
         try:
             self.parser.feed_data(data)
@@ -175,6 +184,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self.deadline_seconds = NEVER
         self._is_in_head = True
         self._head_bytes = 0
 
@@ -211,6 +221,9 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if not self.parser.should_upgrade():
             super().on_message_complete()
+            if self._is_in_rest:
+                self._is_in_rest = False
+                self.deadline_seconds = time.monotonic() + KEEP_ALIVE_SECONDS
 
     def on_response_complete(self) -> None:
         """As uvicorn's, but for the timer of an idle connection."""
@@ -222,7 +235,10 @@ class GuardedProtocol(HttpToolsProtocol):
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
         else:
-            self.deadline_seconds = time.monotonic() + KEEP_ALIVE_SECONDS
+            self._is_in_rest = self.cycle.more_body
+            self.deadline_seconds = time.monotonic() + (
+                self.limits.body_seconds if self._is_in_rest else KEEP_ALIVE_SECONDS
+            )
 
     def _decline_upgrade(self, rest: bytes) -> None:
         """An upgrade may be ignored (RFC 9110, 7.8), and Java's client asks every plain server for HTTP/2. The parser

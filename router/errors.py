@@ -40,12 +40,15 @@ class Refusal(Exception):
 
     param: the body's member that is wrong, in OpenAI's notation ("messages.0.content"), or None.
     retry_after_seconds: sent as `Retry-After`, rounded up.
+    tenant, api_key_name: whose request it was, for the log; empty where that is not known.
     """
 
     status = 500
     type = "api_error"
     code: str | None = None
     is_retryable = False
+    tenant = ""
+    api_key_name = ""
 
     def __init__(
         self, message: str, *, param: str | None = None, retry_after_seconds: float | None = None, detail: str = ""

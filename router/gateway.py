@@ -85,6 +85,8 @@ class Gateway:
             endpoint=endpoint.value,
             status=refusal.status,
             code=refusal.code,
+            tenant=refusal.tenant,
+            api_key_name=refusal.api_key_name,
             detail=refusal.detail,
         )
         if call.has_started:

@@ -25,6 +25,14 @@ PROVIDERS: Mapping[str, str] = {
     "openrouter": "openrouter",
 }
 OPENAI_URL = "https://api.openai.com"
+# LiteLLM's `mode` of a model as capabilities here; a chat's are the default.
+CAPABILITIES: Mapping[str, list[str]] = {
+    "completion": ["completions"],
+    "embedding": ["embeddings"],
+    "rerank": ["rerank"],
+    "audio_transcription": ["transcriptions"],
+}
+CHAT_MODES = frozenset({"chat", "responses"})
 ENVIRONMENT = re.compile(r"os\.environ/([A-Z][A-Z0-9_]*)")
 UNFIT = re.compile(r"[^A-Za-z0-9._:@-]+")
 TOKENS_PER_MILLION = 1_000_000
@@ -88,11 +96,18 @@ def from_litellm(config: Mapping[str, Any], day: str) -> Migration:
     for position, entry in enumerate(models):
         place = f"model_list[{position}]"
         try:
+            if (why := _unserved(entry)) is not None:
+                migration.notes.append((place, why))
+                continue
             pool, backend = _backend(entry, place, day, migration)
         except (KeyError, TypeError, AttributeError):
             raise ValueError(f"{place} has no `model_name` and `litellm_params.model`") from None
         known = backends.get(backend["name"])
+        if known is not None and _whose(known) != _whose(backend):  # the same model at somebody else's
+            backend["name"] = backend["price"] = f"{backend['name']}-{_whose(backend)}"
+            known = backends.get(backend["name"])
         if known is None:
+            _price(backend["price"], entry.get("model_info") or {}, pool == "own", place, day, migration)
             backends[backend["name"]] = backend
             pools[pool]["backends"].append(backend)
         else:  # the same model at another address: another replica
@@ -105,6 +120,9 @@ def from_litellm(config: Mapping[str, Any], day: str) -> Migration:
             aliases[_fit(alias)] = dict(aliases[_fit(target)])
         else:
             migration.notes.append((f"router_settings.model_group_alias.{alias}", "leads to no model of the list"))
+    if not backends:
+        raise ValueError("there is no model that could be taken over in its `model_list`")
+    backends = _as_groups(backends, aliases)
     names = {name for backend in backends.values() for name in (backend["name"], backend["model"])}
     migration.router = {
         "baseline": next(iter(backends)),
@@ -116,6 +134,41 @@ def from_litellm(config: Mapping[str, Any], day: str) -> Migration:
     _limits(config, migration)
     migration.notes += _left_over(config)
     return migration
+
+
+def _unserved(entry: Mapping[str, Any]) -> str | None:
+    """Why an entry becomes no backend; None where it does."""
+    if "*" in entry["model_name"] or "*" in entry["litellm_params"]["model"]:
+        return "a wildcard has no counterpart: name every model that is to be served"
+    mode = (entry.get("model_info") or {}).get("mode", "chat")
+    return None if mode in CHAT_MODES or mode in CAPABILITIES else f"`mode: {mode}` has no counterpart"
+
+
+def _whose(backend: Mapping[str, Any]) -> str:
+    """By whom it is served."""
+    provider = backend.get("provider")
+    return str(provider["name"] if isinstance(provider, Mapping) else provider or backend.get("engine") or "own")
+
+
+def _as_groups(backends: Mapping[str, dict[str, Any]], aliases: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The backends by name, where a name by which a group is asked for leads to all of it: an alias may not be called as a
+    backend or a model is, so the group's name becomes its backends' model."""
+    renamed: dict[str, str] = {}
+    taken = {name for backend in backends.values() for name in (backend["name"], backend["model"])}
+    for group, alias in aliases.items():
+        members = alias.get("backends", [])
+        if group not in taken or len(members) < 2:
+            continue
+        for name in members:
+            backend = backends[name]
+            backend["served_model"] = backend.get("served_model", backend["model"])
+            backend["model"] = group
+            if name == group:
+                renamed[name] = backend["name"] = f"{group}-{_whose(backend)}"
+    for alias in aliases.values():
+        if "backends" in alias:
+            alias["backends"] = [renamed.get(name, name) for name in alias["backends"]]
+    return {backend["name"]: backend for backend in backends.values()}
 
 
 def _pool(name: str, kind: str, billing: str) -> dict[str, Any]:
@@ -139,6 +192,10 @@ def _backend(entry: Mapping[str, Any], place: str, day: str, migration: Migratio
         backend["served_model"] = model
     if not is_own:
         backend |= {"provider": PROVIDERS[provider]} if provider in PROVIDERS else {"engine": "openai"}
+    read = PARAMETERS_READ
+    if provider == "azure" and "api_version" in parameters:
+        backend["provider"] = {"name": "azure", "parameters": {"api_version": str(parameters["api_version"])}}
+        read = read | {"api_version"}
     if (context := info.get("max_input_tokens") or info.get("max_tokens")) is not None:
         backend["context_tokens"] = int(context)
     else:
@@ -147,6 +204,9 @@ def _backend(entry: Mapping[str, Any], place: str, day: str, migration: Migratio
         )
     if not is_own and (most := info.get("max_output_tokens")) is not None:
         backend["completion_tokens_max"] = int(most)
+    mode = info.get("mode") or ("embedding" if "embed" in name.lower() else "chat")
+    if mode in CAPABILITIES:
+        backend["capabilities"] = list(CAPABILITIES[mode])
     backend["price"] = name
     replica: dict[str, Any] = {}
     if base is not None:
@@ -157,11 +217,10 @@ def _backend(entry: Mapping[str, Any], place: str, day: str, migration: Migratio
         migration.notes.append((place, f"where `{name}` is asked is not said: add `url` to its replica"))
     replica |= _api_key(parameters.get("api_key"), f"{place}.litellm_params.api_key", migration)
     backend["replicas"] = [replica]
-    _price(name, info, is_own, place, day, migration)
     if is_own:
         what = f"what `{name}` runs on is not said: add an engine `profile`, and its row of price per hour"
         migration.notes.append((place, what))
-    for member in sorted(parameters.keys() - PARAMETERS_READ):
+    for member in sorted(parameters.keys() - read):
         migration.notes.append((f"{place}.litellm_params.{member}", INSTEAD.get(member, "has no counterpart")))
     for member in sorted(info.keys() - INFO_READ):
         migration.notes.append((f"{place}.model_info.{member}", INSTEAD.get(member, "has no counterpart")))

@@ -31,6 +31,7 @@ from router.errors import (
     DeadlinePassed,
     DeadlineUnreachable,
     PriceCeiling,
+    Refusal,
     Unauthenticated,
 )
 from router.failover import Failover
@@ -86,6 +87,21 @@ class Pipeline:
         received_ns = self._clock.now_ns()
         deployment = self.deployment
         identity = self.authenticate(call.headers, call.address, deployment)
+        try:
+            await self._run(call, endpoint, request_id, identity, deployment, received_ns)
+        except Refusal as refusal:
+            refusal.tenant, refusal.api_key_name = identity.tenant, identity.api_key_name
+            raise
+
+    async def _run(
+        self,
+        call: Conversation,
+        endpoint: Endpoint,
+        request_id: str,
+        identity: Identity,
+        deployment: Deployment,
+        received_ns: int,
+    ) -> None:
         self._limits.admit(identity, self._fleet.clock())
         body = await read_body(call, endpoint, deployment, self._repeats)
         if body.parsed.media_hosts:

@@ -54,6 +54,7 @@ class Reloader:
         read: Callable[[Path], LoadedConfig] = load,
     ) -> None:
         self.current = current
+        self._started = current  # the members that only a start puts into effect are still as here
         self._apply = apply
         self._count = count
         self._read = read
@@ -134,7 +135,7 @@ class Reloader:
         path = self.current.paths[0]
         try:
             loaded = await asyncio.to_thread(self._read, path)
-            for what in restart_needed(self.current, loaded):
+            for what in restart_needed(self._started, loaded):
                 log.warning("configuration change takes effect at the next start", member=what)
             self._apply(loaded)
         except ConfigRefused as refusal:

@@ -6,6 +6,7 @@ from collections import Counter
 from datetime import UTC, date, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -93,7 +94,7 @@ def replay(
         profiles = dict.fromkeys(Player.metered(config, os.environ, prices_of), METERED_PROFILE)
         profiles |= dict(_pair(one) for one in metered)
         player = Player(config, requests, os.environ, prices_of, metered_profiles=profiles, book=book)
-        choice = PolicyChoice(name=name, parameters=json.loads(parameters)) if name else player.configured
+        choice = PolicyChoice(name=name, parameters=_object(parameters)) if name else player.configured
         player.check(choice)
     except ConfigRefused as refused:
         raise click.ClickException(str(refused)) from refused
@@ -143,3 +144,14 @@ def _pair(text: str) -> tuple[str, str]:
     if not (backend and equals and profile):
         raise ValueError(f"--metered-profile is BACKEND=PROFILE, not {text!r}")
     return backend, profile
+
+
+def _object(text: str) -> dict[str, Any]:
+    """The policy's parameters. Raises ValueError."""
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"--parameters is no JSON ({error}); write it as in '{{\"quality_min\": 0.8}}'") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"--parameters is a JSON object, as in '{{\"quality_min\": 0.8}}', not {text!r}")
+    return found

@@ -9,15 +9,13 @@ from load.drive.schedule import Session, Turn
 from load.replay.asks import RecordedAsks, by_category
 from load.replay.recorded import Recorded
 from load.simulate.attempt import Attempt
-from load.simulate.scenario import Laboratory, PolicyChoice, Scenario, Simulation
+from load.simulate.scenario import Laboratory, PolicyChoice, Scenario, Simulation, check_policy
 from load.traces import Arrival
 from load.workload import read_prompts
 from router.config_file import load
-from router.config_shape import booleans_for_numbers, place_text
 from router.domain.fleet import Billing
 from router.domain.usage import Usage
 from router.pricing.book import PriceBook
-from router.selection.loader import load_policy, policy_class
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +81,7 @@ class Player:
 
     def check(self, choice: PolicyChoice) -> None:
         """Raises ValueError for a policy that there is not, or that does not take these parameters."""
-        try:
-            load_policy(choice.name, choice.parameters)
-        except LookupError as error:
-            raise ValueError(str(error)) from error
-        for place, given in booleans_for_numbers(policy_class(choice.name), choice.parameters):
-            raise ValueError(f"`{place_text(place)}` of {choice.name} is {str(given).lower()}; it must be a number")
+        check_policy(choice)
 
     def play(self, choice: PolicyChoice, seed: int, *, at_other_prices: bool = False) -> Replayed:
         routes = _Routes()

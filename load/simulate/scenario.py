@@ -35,7 +35,7 @@ from router.config.section import Shape
 from router.config_file import LoadedConfig, load
 from router.config_policy import policy_at
 from router.config_shape import check_shape
-from router.config_source import ConfigRefused, read_source
+from router.config_source import ConfigRefused, Finding, Source, read_source
 from router.deployment import deploy
 from router.pricing.book import PriceBook
 from router.pricing.price import LeasedPrice, MeteredPrice
@@ -178,10 +178,7 @@ class Laboratory:
             PolicyChoice(name=self.loaded.config.policy.name, parameters=dict(self.loaded.config.policy.parameters)),
         )
         for policy in self.policies:
-            try:
-                load_policy(policy.name, policy.parameters)
-            except LookupError as error:
-                raise ValueError(str(error)) from error
+            check_policy(policy)
         self._deployment = deployment = deploy(self.loaded, day)
         for backend in deployment.backends:
             if backend.name not in deployment.prices:
@@ -196,6 +193,9 @@ class Laboratory:
                 raise ValueError(f"{backend.name} has no engine profile; give it one in metered_profiles")
         for change in scenario.price_changes:
             change.after(deployment.prices[change.backend])
+        for preemption in scenario.preemptions:
+            if preemption.backend and not isinstance(deployment.prices[preemption.backend], LeasedPrice):
+                raise ValueError(f"preemptions: {preemption.backend} is paid by the token, and has no lease to end")
         for scaling in scenario.autoscaling:
             if not isinstance(deployment.prices[scaling.backend], LeasedPrice):
                 raise ValueError(f"autoscaling: {scaling.backend} is paid by the token, and has no replicas to add")
@@ -385,6 +385,18 @@ def _seldom_collecting() -> Iterator[None]:
 def _rate(price: Price) -> int:
     """For the least of several prices of one backend, which differ by a factor."""
     return price.nanousd_per_hour if isinstance(price, LeasedPrice) else price.rates.prompt + price.rates.completion
+
+
+def check_policy(choice: PolicyChoice) -> None:
+    """Raises ValueError, in the words of `jeton check`, for a policy that there is not, or that does not take the parameters."""
+    places: list[tuple[str | int, ...]] = [(), ("name",), ("parameters",)]
+    places += [("parameters", name) for name in choice.parameters]
+    marks = dict.fromkeys(places, (1, 1))  # only what is there counts: the file is not known here
+    source = Source(Path(), {"name": choice.name, "parameters": choice.parameters}, marks, marks)
+    mistakes: list[Finding] = []
+    policy_at(source, (), choice.name, choice.parameters, mistakes)
+    if mistakes:
+        raise ValueError("\n".join(f"policy {choice.name}: {one.what}; {one.remedy}" for one in mistakes))
 
 
 def _check_names(scenario: Scenario, replicas: Mapping[str, Iterable[str]]) -> None:

@@ -22,6 +22,8 @@ BUSY = "Every backend that could answer is busy or away."
 # How it is said that a prompt does not fit: OpenAI's code, which few others send, then vLLM's and OpenAI's words, Anthropic's,
 # Bedrock's, Vertex AI's.
 TOO_LONG_CODE = "context_length_exceeded"
+# OpenAI's for an account without credit: under 429, as if it were a limit.
+NO_CREDIT_CODE = "insufficient_quota"
 TOO_LONG = (
     "maximum context length",
     "prompt is too long",
@@ -77,16 +79,25 @@ class AttemptFailed(Exception):
 
 def says_why(status: int) -> bool:
     """Whether the body of an answer with this status is for the client: the request was found wrong."""
-    return 400 <= status < 500 and status not in (401, 403, 408, 429)
+    return 400 <= status < 500 and status not in (401, 402, 403, 408, 429)
+
+
+def is_read(status: int) -> bool:
+    """Whether the body of an answer with this status says more than the status does."""
+    return status == 429 or says_why(status)
 
 
 def status_failure(status: int, wait_seconds: float | None, body: bytes) -> AttemptFailed:
     """What a status other than 200 means. Nothing of a 5xx or of a refusal of our own credentials reaches the client.
 
-    body: read where `says_why`, else b"".
+    body: read where `is_read`, else b"".
     """
+    if status == 402 or (status == 429 and read_error(body)[2] == NO_CREDIT_CODE):
+        return no_credit(status)
     if status == 429:
         return limited(status, wait_seconds)
+    if status == 529:  # Anthropic's and others', for too much work
+        return overloaded(status, wait_seconds)
     if status in (401, 403):
         return credentials_refused(status)
     if says_why(status):

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 from pydantic import AfterValidator, BaseModel, ValidationInfo
 
 from router.dispatch.credentials import Vault, reread
-from router.dispatch.failure import AttemptFailed, no_credit, overloaded, says_why, status_failure
+from router.dispatch.failure import AttemptFailed, is_read, overloaded, status_failure
 from router.dispatch.upstream import Exchange, Headers, UpstreamRequest
 from router.domain.fleet import Backend, Replica
 from router.domain.request import Capability, Endpoint
@@ -85,11 +85,9 @@ class Provider(BaseModel, ABC, frozen=True, extra="forbid"):
     def failure(self, status: int, headers: Headers, body: bytes) -> AttemptFailed:
         """What an answer other than 200 means."""
         wait = wait_seconds(headers, time.time())
-        if status == 402:
-            return no_credit(status)
-        if status == 529 or (status == 503 and wait is not None):
+        if status == 503 and wait is not None:
             return overloaded(status, wait)
-        return status_failure(status, wait, body if says_why(status) else b"")
+        return status_failure(status, wait, body if is_read(status) else b"")
 
     def received(self, exchange: Exchange, order: Order) -> Exchange:
         """The answer as OpenAI would have sent it."""

@@ -12,12 +12,13 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from router.dispatch.credentials import CredentialsMissing, Vault, reread
-from router.dispatch.failure import CUT, FAILED, AttemptFailed, says_why, status_failure
+from router.dispatch.failure import CUT, FAILED, AttemptFailed, is_read, status_failure
 from router.dispatch.names import BackendNames
 from router.dispatch.outbox import Outbox
 from router.dispatch.plain import PlainExchange, PlainUpstream
 from router.dispatch.provider import Order
 from router.dispatch.tls import TlsUpstream
+from router.dispatch.translation import TranslatedStream
 from router.dispatch.upstream import Exchange, Headers, Origin, Upstream, UpstreamFailed, UpstreamRequest
 from router.dispatch.watchdog import Watchdog
 from router.domain.fleet import Replica
@@ -25,7 +26,7 @@ from router.domain.request import Endpoint
 from router.errors import BackendFailed, BackendTimedOut, Refusal
 from router.wire.rate_limits import wait_seconds
 from router.wire.sse import EventSplitter, EventTooLong
-from router.wire.streams import Stream
+from router.wire.streams import CompletionStream, Stream
 
 # Of a backend's error body, as much as is read to find its message.
 ERROR_BYTES_MAX = 64 * 2**10
@@ -171,6 +172,8 @@ class StreamRelay:
         self._patience = patience
         self._splitter = EventSplitter()
         self.stream = stream
+        if isinstance(exchange, TranslatedStream) and isinstance(stream, CompletionStream):
+            stream.usage_told = exchange.usage_told
 
     async def first(self) -> bytes:
         """Up to and with the first event that means something: until then nothing is owed to the client."""
@@ -296,7 +299,7 @@ def _transport_failure(failure: UpstreamFailed, message: str = FAILED) -> Attemp
 
 async def _status_failure(exchange: Exchange, patience: Patience) -> AttemptFailed:
     status = exchange.status
-    body = await _error_text(exchange, patience) if says_why(status) else b""
+    body = await _error_text(exchange, patience) if is_read(status) else b""
     return status_failure(status, wait_seconds(exchange.headers, time()), body)
 
 

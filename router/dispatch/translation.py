@@ -5,7 +5,7 @@ transport: a protocol that is not the one we were told.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 from router.dispatch.upstream import Exchange, Headers, UpstreamFailed
 from router.wire.sse import EventSplitter, EventTooLong
@@ -25,6 +25,9 @@ class StreamTranslator(Protocol):
 
     def end(self) -> bytes:
         """What is still due when their stream has ended."""
+
+    def usage_told(self) -> dict[str, Any] | None:
+        """What has been told of the usage so far, as a chat's `usage`, where that is not in the events; None: nothing."""
 
 
 class TranslatedStream:
@@ -53,6 +56,9 @@ class TranslatedStream:
             except EventTooLong:
                 self._fail("an event without end")
         return b"".join(out)
+
+    def usage_told(self) -> dict[str, Any] | None:
+        return self._translator.usage_told()
 
     def _fail(self, detail: str) -> None:
         """After what could be read has been handed on."""
@@ -106,3 +112,6 @@ class EventEditor:
     def end(self) -> bytes:
         rest = self._splitter.rest()
         return self._mend(rest.rstrip(b"\r\n") + b"\n\n") if rest.strip() else b""
+
+    def usage_told(self) -> None:
+        """It is in the events."""

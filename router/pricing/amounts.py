@@ -36,8 +36,8 @@ class Basis:
 
 
 def estimated_usage(facts: AttemptFacts) -> Usage:
-    """What was expected at dispatch, under the service tier that was asked for, flagged as such. Sound is estimated by its prompt,
-    and may be billed by its length."""
+    """What was expected at dispatch, under the service tier that was asked for, flagged as such. Sound is estimated by its
+    prompt, and may be billed by its length."""
     prompt_tokens = min(max(facts.prompt_tokens_estimate, 0), TOKENS_MAX)
     audio_seconds = prompt_tokens / AUDIO_TOKENS_PER_SECOND if facts.endpoint in AUDIO else 0.0
     return Usage(

@@ -158,6 +158,10 @@ class MessagesTranslator:
         """Event by event. Raises LookupError, TypeError, ValueError or EventTooLong at one that cannot be read."""
         return map(self._translated, self._splitter.feed(data))
 
+    def usage_told(self) -> dict[str, Any] | None:
+        """The prompt's tokens are told at the start."""
+        return chat_usage(self._usage)
+
     def end(self) -> bytes:
         return self._translated(rest + b"\n\n") if (rest := self._splitter.rest().strip()) else b""
 

@@ -56,12 +56,21 @@ def parse_object(body: bytes) -> dict[str, Any]:
         if LONG_INTEGER in body.translate(DIGITS_AS_ZERO):
             members = json.loads(body)
     except orjson.JSONDecodeError as error:
-        raise BadRequest(f"The body is not valid JSON: {error.msg} at character {error.pos}.") from None
+        raise BadRequest(_what_is_wrong(body, error)) from None
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"The body is not valid JSON: {error}.") from None
     if not isinstance(members, dict):
         raise BadRequest(f"The body must be a JSON object, not {_kind(members)}.")
     return members
+
+
+def _what_is_wrong(body: bytes, error: orjson.JSONDecodeError) -> str:
+    """Of a body in another encoding orjson says surrogates, and where it began to read."""
+    try:
+        body.decode()
+    except UnicodeDecodeError as fault:
+        return f"The body is not valid JSON: it is not UTF-8 at byte {fault.start}."
+    return f"The body is not valid JSON: {error.msg} at character {error.pos}."
 
 
 def encode_object(members: dict[str, Any]) -> bytes:

@@ -128,6 +128,13 @@ def _read_completions(members: dict[str, Any]) -> Content:
 
 def _read_responses(members: dict[str, Any]) -> Content:
     value = members.get("input")
+    background = members.get("background")
+    if background is not None and background is not False:  # it would be billed, and told to nobody here
+        raise wrong_member(
+            "background",
+            "false or left out, for what is made in the background can be neither fetched nor charged here",
+            background,
+        )
     instructions = members.get("instructions")
     system_text = instructions if type(instructions) is str else ""
     beside = _Beside()

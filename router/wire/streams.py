@@ -17,7 +17,7 @@ from router.domain.usage import Usage, UsageSource
 from router.wire.counting import Said, said_in_events
 from router.wire.error_body import told_fault, told_wait_seconds
 from router.wire.sse import event_data
-from router.wire.usage import read_usage, told_service_tier
+from router.wire.usage import begun_usage, read_usage, told_service_tier
 
 FINISH_REASON = re.compile(rb'"finish_reason"\s*:\s*"')
 MODEL_MEMBER = re.compile(rb'"model"\s*:\s*"(?:[^"\\\\]|\\\\.)*"')
@@ -30,6 +30,8 @@ KEPT_BYTES_MAX = 8 * 2**20
 DONE = b"data: [DONE]\n\n"
 
 CostMember = Callable[[Usage | None], bytes]
+# What a provider has told of the usage while its stream is under way, in OpenAI's shape; None where that is nothing.
+UsageTold = Callable[[], Any]
 
 
 class CompletionStream:
@@ -38,7 +40,8 @@ class CompletionStream:
     model: what the client is told was served. choices: how many must finish; prompts: how many they share evenly.
     wants_usage, wants_continuous_usage: what the client asked for. is_usage_continuous: we asked for running counts, which
     vLLM gives for each choice apart. cost_member: called once, when the last usage chunk is passed on, for the JSON put into
-    it as `jeton_cost`. keeps_text: events are kept, within bounds, as long as none has said a usage.
+    it as `jeton_cost`. keeps_text: events are kept, within bounds, as long as none has said a usage. usage_told: asked where the
+    stream is cut before an event has said one; set where it is translated.
     wait_seconds: for how long an error asks to be left alone, where it says so.
     """
 
@@ -64,6 +67,7 @@ class CompletionStream:
         "fault",
         "is_done",
         "prompts",
+        "usage_told",
         "wait_seconds",
     )
 
@@ -104,6 +108,7 @@ class CompletionStream:
         self._is_held_usage = False
         self._kept: list[bytes] | None = [] if keeps_text else None
         self._kept_bytes = 0
+        self.usage_told: UsageTold | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -155,7 +160,10 @@ class CompletionStream:
         return last + DONE if self.is_finished else last
 
     def usage(self) -> Usage | None:
-        """The last usage seen. From a stream cut short it is the running count: `recovered`."""
+        """The last usage seen. From a stream cut short it is the running count: `recovered`; or what was told of the prompt."""
+        if not self._usage_event and self.usage_told is not None and not self.is_finished:
+            told = self.usage_told()
+            return begun_usage(self.endpoint, told, context_tokens=self.context_tokens, completion_tokens=self.events)
         found = self._sum_of_choices() if self._running_usage else _loads(self._usage_event).get("usage")
         source = UsageSource.PROVIDER if self.is_finished else UsageSource.RECOVERED
         return read_usage(self.endpoint, found, context_tokens=self.context_tokens, choices=self.choices, source=source)
@@ -329,11 +337,11 @@ class EventedStream:
     def usage(self) -> Usage | None:
         """Final where the API gave it, of a response that failed too; of a Messages stream cut short what its start told of the
         input, with its output by count of events: an estimate. None where nothing was told."""
-        usage, source = self._usage, UsageSource.PROVIDER
-        if usage and self.endpoint is Endpoint.MESSAGES and not self._finished:
-            told, source = usage.get("output_tokens"), UsageSource.ESTIMATED
-            usage = usage | {"output_tokens": max(told if type(told) is int else 0, self.events)}
-        return read_usage(self.endpoint, usage, context_tokens=self.context_tokens, choices=1, source=source)
+        if self.endpoint is Endpoint.MESSAGES and not self._finished:
+            return begun_usage(
+                self.endpoint, self._usage, context_tokens=self.context_tokens, completion_tokens=self.events
+            )
+        return read_usage(self.endpoint, self._usage, context_tokens=self.context_tokens, choices=1)
 
     def service_tier(self) -> str | None:
         """As of a `CompletionStream`."""

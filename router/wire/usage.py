@@ -46,6 +46,16 @@ def told_service_tier(endpoint: Endpoint, answer: dict[str, Any]) -> str | None:
     return service_tier_named(told) if type(told) is str else None
 
 
+def begun_usage(endpoint: Endpoint, usage: Any, *, context_tokens: int, completion_tokens: int) -> Usage | None:
+    """Of a stream that was cut, where its beginning had told the prompt (Anthropic's `message_start`). How long the answer was
+    by then is counted, `completion_tokens` where that is more than was told; so it is an estimate, but what was cached is not."""
+    name = "output_tokens" if endpoint is Endpoint.MESSAGES else "completion_tokens"
+    if type(usage) is not dict or type(usage.get(name)) is not int:
+        return None
+    usage = {**usage, name: max(usage[name], completion_tokens)}
+    return read_usage(endpoint, usage, context_tokens=context_tokens, choices=1, source=UsageSource.ESTIMATED)
+
+
 def _read_openai(usage: dict[str, Any], source: UsageSource) -> Usage | None:
     prompt = usage.get("prompt_tokens", usage.get("input_tokens"))
     completion = usage.get("completion_tokens", usage.get("output_tokens"))

@@ -95,6 +95,11 @@ async def test_what_an_admin_asks_wrongly_is_said_in_openais_shape(tmp_path: Pat
         answer = await admin.post("/replicas/small/1/leave", content=b'{"seconds": 5}')
         assert answer.status_code == 415
         assert "`Content-Type: application/json`" in answer.json()["error"]["message"]
+        is_json = {"content-type": "application/json"}
+        answer = await admin.post("/replicas/small/1/leave", content=b'{"seconds": 5', headers=is_json)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["param"]) == (400, None)
+        assert error["message"].startswith("The body is not valid JSON: ")
 
 
 async def test_a_reload_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -276,6 +276,47 @@ async def test_f08_what_the_backend_finds_wrong_is_passed_on_and_never_retried(
     assert set(jeton.health.values()) == {"up"}
 
 
+@pytest.mark.parametrize("provider", [None, "openai"])
+async def test_an_account_that_openai_calls_over_its_quota_is_empty_and_not_limited(
+    tmp_path: Path, provider: str | None
+) -> None:
+    """Its 429 says so in its code alone, and not for how long to wait."""
+    error = {"message": "You exceeded your current quota.", "type": "insufficient_quota", "code": "insufficient_quota"}
+    async with scripted_backend() as backend:
+        backend.answer = json_answer(json.dumps({"error": error}).encode()).replace(
+            b"200 OK", b"429 Too Many Requests", 1
+        )
+
+        def change(config: dict[str, Any]) -> None:
+            cloud = config["pools"][2]["backends"][0]
+            cloud["capabilities"] = ["chat"]
+            cloud["replicas"] = [{"url": backend.url, "api_key_env": "CLOUD_API_KEY"}]
+            if provider is not None:
+                cloud["provider"] = provider
+
+        async with running(tmp_path, change) as jeton:
+            answer = await jeton.http.post("/v1/chat/completions", json={**BODY, "model": "cloud-model"})
+            assert (answer.status_code, answer.json()["error"]["code"]) == (502, "backend_failed")
+            health = jeton.app._fleet.snapshot.health["cloud/1"]
+            assert (health.state, health.why) == ("limited", "our account there is out of credit")
+            [charge] = await jeton.charges()
+            assert (charge["fault"], charge["http_status"], charge["cost_nanousd"]) == ("no_credit", 429, 0)
+
+
+@pytest.mark.parametrize(("status", "fault", "why"), [(402, "no_credit", "credit"), (529, "overloaded", "overloaded")])
+async def test_an_empty_account_and_too_much_work_are_not_the_clients_fault_where_no_provider_is_named_either(
+    jeton: WholeApp, status: int, fault: str, why: str
+) -> None:
+    jeton.replica("small", 0).faults(status=status)
+    answer = await jeton.http.post("/v1/chat/completions", json=BODY)
+    assert (answer.status_code, answer.headers["x-jeton-attempts"]) == (200, "2")
+    health = jeton.app._fleet.snapshot.health["small/1"]
+    assert health.state == "limited"
+    assert why in health.why
+    first = (await jeton.charges())[0]
+    assert (first["fault"], first["http_status"], first["completion_tokens"]) == (fault, status, 0)
+
+
 @pytest.mark.parametrize("status", [401, 403])
 async def test_f09_a_backend_that_refuses_our_key_is_out_and_its_words_stay_here(jeton: WholeApp, status: int) -> None:
     jeton.replica("large").faults(status=status)

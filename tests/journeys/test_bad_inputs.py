@@ -22,7 +22,7 @@ from whole_app import PEPPER, WholeApp, running
 from router.access.keys import api_key_hash
 from router.dispatch.names import StrangersNames
 from router.domain.request import Endpoint, Prompt
-from router.telemetry.logs import set_up_logs
+from router.telemetry.logs import keep_secrets, set_up_logs
 
 PATH = "/v1/chat/completions"
 TOO_DEEP = json.loads('{"a":' * 200 + "1" + "}" * 200)
@@ -694,3 +694,12 @@ async def test_b60_an_error_of_our_own_tells_neither(jeton: WholeApp, monkeypatc
     for shown in (answer.text, text.getvalue()):
         assert CANARY not in shown
         assert jeton.api_key not in shown
+
+
+async def test_the_log_tells_whose_request_was_refused(jeton: WholeApp) -> None:
+    await jeton.http.post(PATH, json={**BODY, "model": "nothing"})
+    await jeton.http.post(PATH, json=BODY, headers={"authorization": "Bearer wrong"})
+    refused = [dict(event) for event in jeton.events if event["event"] == "refused"]
+    known, stranger = [keep_secrets(None, "info", event) for event in refused]  # as it is written
+    assert (known["code"], known["tenant"], known["api_key_name"]) == ("model_not_found", "tests", "tests")
+    assert (stranger["code"], stranger["tenant"], stranger["api_key_name"]) == ("invalid_api_key", "", "")

@@ -257,6 +257,32 @@ async def test_f21_a_body_that_does_not_come_is_answered_408(strict: WholeApp) -
     assert strict.seen("small") == []
 
 
+async def test_f21_who_was_refused_cannot_keep_the_connection_with_a_body_that_trickles(strict: WholeApp) -> None:
+    """Without an API key, before any of the body was read."""
+    client = await strict.raw(b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n")
+    assert (await client.answer())[0] == 401
+    ending = asyncio.create_task(client.rest())
+    for _ in range(1000):
+        if ending.done():
+            break
+        client.send(b"a")
+        await asyncio.sleep(0.01)
+    assert ending.done()
+    assert await ending == b""
+
+
+async def test_the_rest_of_a_refused_body_may_come_and_the_connection_stays(strict: WholeApp) -> None:
+    body = b"a" * 1000
+    refused = b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % len(body)
+    client = await strict.raw(refused)
+    assert (await client.answer())[0] == 401
+    client.send(body + strict.request("/v1/chat/completions", {**ENDLESS, "max_tokens": 2}))
+    assert (await client.answer())[0] == 200
+    await asyncio.sleep(1.5)  # more than is left for the rest of a body
+    client.send(refused + body)
+    assert (await client.answer())[0] == 401
+
+
 async def test_f21_a_connection_between_two_requests_may_be_idle(strict: WholeApp) -> None:
     request = strict.request("/v1/chat/completions", {**ENDLESS, "max_tokens": 2})
     client = await strict.raw(request)
@@ -264,6 +290,24 @@ async def test_f21_a_connection_between_two_requests_may_be_idle(strict: WholeAp
     await asyncio.sleep(0.8)
     client.send(request)
     assert (await client.answer())[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+async def test_a_client_of_http_1_0_gets_a_stream_without_chunks_that_ends_with_the_connection(
+    jeton: WholeApp, path: str
+) -> None:
+    """As nginx asks unless told otherwise, and load balancers' checks. RFC 9112, 6.1: no Transfer-Encoding for those."""
+    body = {**ENDLESS, "input": "Hello", "max_tokens": 5, "max_output_tokens": 5, "stream": True}
+    client = await jeton.raw(jeton.request(path, body).replace(b"HTTP/1.1", b"HTTP/1.0", 1))
+    status, headers = await client.head()
+    assert (status, headers["connection"]) == (200, "close")
+    assert "transfer-encoding" not in headers
+    events = (await client.rest()).split(b"\n\n")
+    assert events.pop() == b""
+    assert all(event.startswith((b"data: ", b"event: ")) for event in events)
+    assert b"[DONE]" in events[-1] or b"response.completed" in events[-1]
+    await jeton.settled()
+    assert [charge["status"] for charge in await jeton.charges()] == ["ok"]
 
 
 async def test_two_requests_at_once_on_one_connection_are_answered_in_order(jeton: WholeApp) -> None:

@@ -159,3 +159,27 @@ async def test_our_own_refusals_raise_the_sdks_exceptions(tmp_path: Path) -> Non
         assert 1 <= int(limited.value.response.headers["retry-after"]) <= 30
         assert [model.id async for model in sdk.models.list()] == ["small-model"]
         assert await jeton.charges() == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        ("/chat/completions", "/v1/chat/completions"),
+        ("/v1/chat/completions/", "/v1/chat/completions"),
+        ("/v1/v1/chat/completions", "/v1/chat/completions"),
+        ("/v1//embeddings", "/v1/embeddings"),
+        ("/v1/v1/messages", "/v1/messages"),
+        ("/models", "/v1/models"),
+    ],
+)
+async def test_a_path_with_a_slip_in_the_base_url_is_told_the_right_one(
+    jeton: WholeApp, asked: str, meant: str
+) -> None:
+    answer = await jeton.http.post(asked, json={})
+    assert answer.status_code == 404
+    assert answer.json()["error"]["message"] == f"There is nothing at {asked}; did you mean {meant}?"
+
+
+async def test_a_path_that_is_like_no_other_is_told_none(jeton: WholeApp) -> None:
+    answer = await jeton.http.post("/v1/images/generations", json={})
+    assert answer.json()["error"]["message"] == "There is nothing at /v1/images/generations."

@@ -252,3 +252,23 @@ async def test_f18_a_client_that_leaves_is_told_to_anthropic_at_once(tmp_path: P
         await jeton.settled()
         [row] = await jeton.charges()
         assert row["status"] in ("cancelled", "ok")
+
+
+@pytest.mark.parametrize("path", [PATH, "/v1/messages"])
+async def test_a04_a08_who_leaves_pays_for_a_cached_prompt_what_a_cached_one_costs(tmp_path: Path, path: str) -> None:
+    body = {**BODY, "messages": [{"role": "user", "content": "The same long prompt. " * 60}]}
+    async with claude(tmp_path) as jeton:
+        assert (await jeton.http.post(path, json=body)).status_code == 200
+        jeton.replica("cloud").faults(stall_after_chunks=8, times=1)
+        client = await jeton.raw(jeton.request(path, {**body, "stream": True}))
+        await client.reader.readuntil(b'"content' if path == PATH else b"content_block_delta")
+        client.leave()
+        await jeton.settled()
+        whole, left = await jeton.charges()
+        assert (left["status"], left["usage_source"]) == ("cancelled", "estimated")  # for its completion is
+        assert left["prompt_tokens"] == whole["prompt_tokens"]
+        assert left["cached_tokens"] == whole["cache_write_tokens"] > 0
+        uncached = left["prompt_tokens"] - left["cached_tokens"]
+        assert left["cost_nanousd"] == (
+            uncached * PROMPT + left["cached_tokens"] * CACHED + left["completion_tokens"] * COMPLETION
+        )

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from router.__main__ import main
 from router.config_file import load
 from router.config_source import ConfigRefused
-from router.migration import from_litellm
+from router.migration import Migration, from_litellm
 
 SECRET = "sk-proj-0123456789abcdefghij0123"
 LITELLM = f"""
@@ -131,3 +131,82 @@ def test_what_is_written_holds_no_key_and_loads_once_what_is_missing_is_filled_i
     again = CliRunner().invoke(main, arguments)
     assert again.exit_code == 1
     assert "would be overwritten" in again.output
+
+
+def entry(group: str, model: str, **more: object) -> dict[str, object]:
+    return {"model_name": group, "litellm_params": {"model": model}, **more}
+
+
+def of(*models: dict[str, object]) -> Migration:
+    return from_litellm({"model_list": list(models)}, "2026-11-26")
+
+
+def test_a_group_is_asked_as_a_whole_also_by_the_name_of_one_of_its_models() -> None:
+    """LiteLLM spreads requests for `gpt-4o` over both; so must whoever asks for that name here."""
+    router = of(
+        entry("gpt-4o", "azure/my-deployment"), entry("gpt-4o", "openai/gpt-4o"), entry("o3", "openai/o3")
+    ).router
+    [cloud] = router["pools"]
+    first, second, other = cloud["backends"]
+    assert (first["name"], first["model"], first["served_model"]) == ("my-deployment", "gpt-4o", "my-deployment")
+    assert (second["name"], second["model"], second["served_model"]) == ("gpt-4o-openai", "gpt-4o", "gpt-4o")
+    assert (other["name"], other["model"]) == ("o3", "o3")
+    assert router["aliases"] == {"auto": {}}
+    assert router["baseline"] == "my-deployment"
+
+
+def test_a_model_at_two_providers_is_two_backends() -> None:
+    dear, cheap = ({"input_cost_per_token": usd, "output_cost_per_token": usd} for usd in (0.00002, 0.00001))
+    migration = of(
+        entry("gpt-4o", "azure/gpt-4o", model_info=dear),
+        entry("gpt-4o", "openai/gpt-4o", model_info=cheap),
+        entry("both", "openai/gpt-4o", model_info=cheap),
+    )
+    router, rows = migration.router, migration.prices["prices"]
+    first, second = router["pools"][0]["backends"]
+    assert (first["provider"], second["engine"]) == ("azure", "openai")
+    assert first["model"] == second["model"] == "gpt-4o"
+    assert {first["name"], second["name"]} == {"gpt-4o-azure", "gpt-4o-openai"}
+    assert [len(one["replicas"]) for one in (first, second)] == [1, 2]
+    assert router["aliases"]["both"] == {"backends": [second["name"]]}
+    assert [rows[one["price"]][0]["prompt_usd_per_million"] for one in (first, second)] == [20, 10]
+
+
+@pytest.mark.parametrize(
+    ("model", "info", "capabilities"),
+    [
+        ("openai/text-embedding-3-small", {"mode": "embedding"}, ["embeddings"]),
+        ("openai/text-embedding-3-small", {}, ["embeddings"]),
+        ("cohere/reranker", {"mode": "rerank"}, ["rerank"]),
+        ("openai/whisper-1", {"mode": "audio_transcription"}, ["transcriptions"]),
+        ("openai/gpt-4o", {"mode": "chat"}, None),
+    ],
+)
+def test_what_is_no_chat_model_is_not_asked_to_chat(
+    model: str, info: dict[str, object], capabilities: list[str] | None
+) -> None:
+    [backend] = of(entry("m", model, model_info=info)).router["pools"][0]["backends"]
+    assert backend.get("capabilities") == capabilities
+
+
+def test_wildcards_and_what_is_not_served_here_become_no_backend_and_are_told() -> None:
+    migration = of(
+        entry("*", "openai/*"),
+        entry("dall-e", "openai/dall-e-3", model_info={"mode": "image_generation"}),
+        entry("a", "openai/a"),
+    )
+    assert [backend["name"] for backend in migration.router["pools"][0]["backends"]] == ["a"]
+    assert migration.router["aliases"] == {"auto": {}}
+    notes = dict(migration.notes)
+    assert "name every model" in notes["model_list[0]"]
+    assert "image_generation" in notes["model_list[1]"]
+    with pytest.raises(ValueError, match="no model that could be taken over"):
+        of(entry("*", "openai/*"))
+
+
+def test_azures_version_of_the_api_is_taken_over() -> None:
+    azure = {"model": "azure/mine", "api_base": "https://a.openai.azure.com", "api_version": "2024-10-21"}
+    migration = of({"model_name": "mine", "litellm_params": azure})
+    [backend] = migration.router["pools"][0]["backends"]
+    assert backend["provider"] == {"name": "azure", "parameters": {"api_version": "2024-10-21"}}
+    assert not [place for place, _ in migration.notes if "api_version" in place]

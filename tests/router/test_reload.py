@@ -261,3 +261,15 @@ def test_of_each_member_of_the_server_it_is_known_whether_a_reload_changes_it() 
         "schema_bytes_max", "schema_depth_max", "pattern_bytes_max", "pattern_nesting_max", "pattern_states_max",
     }  # fmt: skip
     assert ServerConfig.model_fields.keys() == of_a_request | set(OF_THE_SOCKET)
+
+
+async def test_what_waits_for_a_start_is_said_at_every_reload_until_it_is_taken_back(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    said = []
+    async with watching(path) as scene:
+        for change in ("server: {port: 9}\n", "server: {port: 9}\ntimeouts: {connect_seconds: 9}\n", ""):
+            with structlog.testing.capture_logs() as logs:
+                path.write_text(change + ROUTER)
+                assert await scene.result() is ReloadResult.APPLIED
+            said.append([entry["member"] for entry in logs if "next start" in entry["event"]])
+    assert said == [["server.port"], ["server.port"], []]

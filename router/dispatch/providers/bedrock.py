@@ -123,7 +123,7 @@ class Bedrock(Provider, frozen=True):
             return overloaded(status, wait_seconds(headers, time.time()))
         if kind in ("ModelErrorException", "ModelTimeoutException", "ModelStreamErrorException"):
             return AttemptFailed("http_other", BackendFailed(FAILED, detail=kind), http_status=status)
-        if says_why(status) and status != 402:
+        if says_why(status):
             return refused(status, message, code=kind or None)
         return super().failure(status, headers, b"")
 
@@ -212,6 +212,9 @@ class _Frames:
 
     def end(self) -> bytes:
         return b""
+
+    def usage_told(self) -> None:
+        """Told at the end alone."""
 
     def _translated(self, message: Any) -> bytes:
         headers = message.headers

@@ -9,7 +9,7 @@ import yaml
 from click.testing import CliRunner
 from laboratories import DAY, PRICES, write_fleet
 
-from load.replay.command import replay
+from load.replay.command import _object, replay
 from load.replay.recorded import Recorded, recorded
 from load.replay.run import Player
 from load.replay.table import differences, moves, recorded_figures, replayed_figures
@@ -132,3 +132,12 @@ def test_a_ledger_that_is_not_there_is_no_ledger(tmp_path: Path) -> None:
     result = CliRunner().invoke(replay, ["--ledger", str(tmp_path / "none.sqlite")])
     assert result.exit_code != 0
     assert "none.sqlite" in result.output
+
+
+@pytest.mark.parametrize(
+    ("parameters", "why"),
+    [("{quality_min: 1}", "--parameters is no JSON"), ("[1]", "--parameters is a JSON object")],
+)
+def test_parameters_that_are_no_object_are_told_so(parameters: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        _object(parameters)

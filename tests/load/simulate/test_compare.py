@@ -118,6 +118,21 @@ def test_the_command_prints_the_cheapest_first_and_writes_every_figure(tmp_path:
     ("changes", "arguments", "why"),
     [
         ({"policies": [{"name": "cheapest"}]}, [], "there is no policy 'cheapest'"),
+        (
+            {"policies": [{"name": "slo", "parameters": {"ttft_second_max": 2}}]},
+            [],
+            "policy slo: `ttft_second_max` is not a member of `parameters`; did you mean `ttft_seconds_max`?",
+        ),
+        (
+            {"policies": [{"name": "slo", "parameters": {"ttft_seconds_max": "soon"}}]},
+            [],
+            "policy slo: `parameters.ttft_seconds_max` is `soon`; it must be",
+        ),
+        (
+            {"preemptions": [{"backend": "cloud", "every_seconds": 10, "notice_seconds": 1, "back_after_seconds": 2}]},
+            [],
+            "preemptions: cloud is paid by the token, and has no lease to end",
+        ),
         ({"policies": [{"name": "slo"}, {"name": "slo"}]}, [], "two policies are called slo"),
         ({"metered_profiles": {}}, [], "cloud has no engine profile"),
         ({"metered_profiles": {"clod": "x"}}, [], "there is no backend clod"),

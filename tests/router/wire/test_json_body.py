@@ -48,6 +48,14 @@ def test_b48_a_body_that_is_no_object_is_refused_by_name(body: bytes, got: str) 
         parse_object(body)
 
 
+@pytest.mark.parametrize(
+    ("body", "at"), [(b'{"a":"\xff\xfe"}', 6), ('{"a":1}'.encode("utf-16"), 0), ("{'é': 'é'}".encode("latin-1"), 2)]
+)
+def test_b46_a_body_in_another_encoding_is_told_where_it_is_not_utf8(body: bytes, at: int) -> None:
+    with pytest.raises(BadRequest, match=rf"^The body is not valid JSON: it is not UTF-8 at byte {at}\.$"):
+        parse_object(body)
+
+
 def test_b48_an_empty_body_is_refused() -> None:
     with pytest.raises(BadRequest, match="no body"):
         parse_object(b"")

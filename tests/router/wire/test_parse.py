@@ -37,6 +37,8 @@ def chat(**members: Any) -> Any:
         (Endpoint.COMPLETIONS, {"model": "m", "prompt": []}, "prompt"),
         (Endpoint.COMPLETIONS, {"model": "m", "prompt": [{}]}, "prompt.0"),
         (Endpoint.RESPONSES, {"model": "m"}, "input"),
+        (Endpoint.RESPONSES, {"model": "m", "input": "x", "background": True}, "background"),
+        (Endpoint.RESPONSES, {"model": "m", "input": "x", "background": "no"}, "background"),
         (Endpoint.RESPONSES, {"model": "m", "input": [1]}, "input.0"),
         (Endpoint.MESSAGES, {"model": "m", "max_tokens": 5}, "messages"),
         (Endpoint.EMBEDDINGS, {"model": "m"}, "input"),

@@ -284,16 +284,18 @@ def test_a_response_that_failed_is_charged_by_the_usage_that_it_tells(usage: dic
     assert stream.usage() == (None if usage is None else Usage(13, 4))
 
 
-def test_a_messages_stream_that_was_cut_knows_what_its_start_told_of_the_input() -> None:
-    """Most of it cached, perhaps; what came of the output is counted, so that it is an estimate."""
+def test_a08_a_messages_stream_that_was_cut_knows_its_prompt_and_what_of_it_was_cached() -> None:
     stream = EventedStream(endpoint=Endpoint.MESSAGES, model="m", context_tokens=4096)
-    told = {"input_tokens": 4, "cache_read_input_tokens": 900, "cache_creation_input_tokens": 0, "output_tokens": 1}
-    start = {"type": "message_start", "message": {"model": "tiny", "usage": told}}
-    delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "a"}}
+    start = {"type": "message_start", "message": {"model": "m", "usage": {"input_tokens": 10, "output_tokens": 1,
+             "cache_read_input_tokens": 100, "cache_creation_input_tokens": 20}}}  # fmt: skip
+    piece = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "a"}}
     assert stream.usage() is None
-    for payload in (start, delta, delta, delta):
-        stream.feed(f"event: {payload['type']}\ndata: {json.dumps(payload)}\n\n".encode())
-    assert stream.usage() == Usage(904, 4, cached_tokens=900, source=UsageSource.ESTIMATED)
+    for one in (start, piece, piece):
+        stream.feed(b"event: " + str(one["type"]).encode() + b"\ndata: " + json.dumps(one).encode() + b"\n\n")
+    assert not stream.is_finished
+    assert stream.usage() == Usage(
+        130, stream.events, cached_tokens=100, cache_write_tokens=20, source=UsageSource.ESTIMATED
+    )
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r\n")), min_size=1), st.data())
