@@ -115,7 +115,7 @@ def test_difficulty_is_drawn_anew_for_each_seed(player: Callable[..., Player]) -
     [
         (
             PolicyChoice(name="quality_floor", parameters={"quality_min": True}),
-            "`quality_min` of quality_floor is true; it must",
+            "`parameters.quality_min` is `true`; it must be a number",
         ),
         (PolicyChoice(name="quality_floor", parameters={"quality_min": "much"}), "quality_min"),
         (PolicyChoice(name="quality"), "there is no policy 'quality'"),

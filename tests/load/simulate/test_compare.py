@@ -121,12 +121,12 @@ def test_the_command_prints_the_cheapest_first_and_writes_every_figure(tmp_path:
         (
             {"policies": [{"name": "slo", "parameters": {"ttft_second_max": 2}}]},
             [],
-            "policy slo: `ttft_second_max` is not a member of `parameters`; did you mean `ttft_seconds_max`?",
+            "`ttft_second_max` is not a member of `policies[0].parameters`; did you mean `ttft_seconds_max`?",
         ),
         (
             {"policies": [{"name": "slo", "parameters": {"ttft_seconds_max": "soon"}}]},
             [],
-            "policy slo: `parameters.ttft_seconds_max` is `soon`; it must be",
+            "`policies[0].parameters.ttft_seconds_max` is `soon`; it must be",
         ),
         (
             {"preemptions": [{"backend": "cloud", "every_seconds": 10, "notice_seconds": 1, "back_after_seconds": 2}]},
