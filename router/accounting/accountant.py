@@ -109,7 +109,7 @@ class Accountant:
         """
         backends = tuple(backends)
         self.know(backends, prices, profiles)
-        tell_if_ahead(self._advanced_ns, at_ns)
+        self.tell_if_ahead(at_ns)
         leased = []
         for backend in backends:
             price = prices.get(backend.name)
@@ -128,6 +128,14 @@ class Accountant:
         for one in prices.values():
             self._keep_price(one)
         self._bases = {one.name: Basis(prices.get(one.name), profiles.get(one.name)) for one in backends}
+
+    def tell_if_ahead(self, now_ns: int) -> None:
+        """A process before this one had a clock that was wrong: what it has booked is not booked again, so leases cost nothing
+        until then."""
+        ahead_ns = self._advanced_ns - now_ns
+        if ahead_ns > AHEAD_NS_MAX:
+            what = "the ledger is booked up to a time that is yet to come: leases cost nothing until then"
+            log.error(what, seconds=round(ahead_ns / 1e9))
 
     def advance(self, at_ns: int) -> None:
         """Book the time until now and post what open attempts owe. About once a second, and before a scrape.
@@ -361,16 +369,6 @@ class Accountant:
             ended_ns = lease.meter.last_ns
             cost = lease.meter.close(opening.facts.attempt_id, ended_ns)
         self._write(lost_charge(opening, opened.at_ns, cost, ended_ns), lease, opened.worker)
-
-
-def tell_if_ahead(booked_ns: int, now_ns: int) -> None:
-    """A process before this one had a clock that was wrong: what it has booked is not booked again, so leases cost nothing until
-    then."""
-    if booked_ns - now_ns > AHEAD_NS_MAX:
-        seconds = round((booked_ns - now_ns) / 1e9)
-        log.error(
-            "the ledger is booked up to a time that is yet to come: leases cost nothing until then", seconds=seconds
-        )
 
 
 def _is_snapshot_of(price: Price, text: str) -> bool:

@@ -18,7 +18,6 @@ from typing import Protocol
 
 import structlog
 
-from router.accounting.accountant import tell_if_ahead
 from router.accounting.head_accountant import HeadAccountant
 from router.domain.attempt import AttemptStatus, Charge
 from router.domain.fleet import Backend
@@ -214,7 +213,7 @@ class Bookkeeper:
         self._heard.clear()
         self._booked.clear()
         self._folded_ns = accountant.advanced_ns
-        tell_if_ahead(self._folded_ns, self._now_ns())
+        accountant.tell_if_ahead(self._now_ns())
         self._accountant = accountant
         log.info("keeps the books now", open_attempts=accountant.open_attempts)
         return True
