@@ -17,7 +17,7 @@ from router.attempt import Accounts, Attempt
 from router.clock import Clock
 from router.cohort import Cohort
 from router.conversation import ClientGone
-from router.delivery import NotAccepted, deliver_answer, deliver_stream
+from router.delivery import NotAccepted, deliver_answer, deliver_stream, patience_for
 from router.dispatch.failure import LIMITED, AttemptFailed
 from router.dispatch.relay import Relay, StreamRelay, is_event_stream
 from router.dispatch.retries import RetryBudget
@@ -183,8 +183,9 @@ class Failover:
             parcel = parcel_for(work, attempt, probe)
             if attempt.candidate.backend.reads_on:
                 work.call.outlast = partial(self._read_on, work, attempt)
+            patience = patience_for(work, attempt)
             attempt.is_sent = True
-            exchange = await self._relay.send(attempt.candidate.replica, parcel, work.deployment.patience)
+            exchange = await self._relay.send(attempt.candidate.replica, parcel, patience)
             if is_event_stream(exchange):
                 await deliver_stream(work, attempt, exchange, parcel, probe)
             else:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import structlog
 
 from router.attempt import Attempt
-from router.delivery import stream_reader, whole_answer
+from router.delivery import patience_for, stream_reader, whole_answer
 from router.dispatch.failure import AttemptFailed
 from router.dispatch.relay import Relay, StreamRelay, is_event_stream
 from router.domain.attempt import Charge
@@ -61,7 +61,7 @@ class Shadows(Errands):
         record(attempt, charge)
 
     async def _ask(self, work: Work, attempt: Attempt) -> Charge:
-        patience = work.deployment.patience
+        patience = patience_for(work, attempt)
         parcel = parcel_for(work, attempt, None)
         attempt.is_sent = True
         exchange = await self._relay.send(attempt.candidate.replica, parcel, patience)

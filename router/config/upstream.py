@@ -10,7 +10,10 @@ class TimeoutsConfig(Shape):
 
     connect_seconds: float = Field(default=2.0, gt=0)
     first_byte_seconds: float = Field(
-        default=60.0, gt=0, description="until the answer's status line (streams: its first event)"
+        default=60.0,
+        gt=0,
+        description="until a stream's first event, or the answer's status line; one that is not streamed has, besides, four times"
+        " what all that it may have is forecast to take",
     )
     chunk_seconds: float = Field(default=30.0, gt=0, description="silence allowed inside a stream")
     total_seconds: float = Field(default=3600.0, gt=0)

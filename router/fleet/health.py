@@ -196,7 +196,9 @@ class HealthBook:
             return Health(False, LEAVING + record.leaving_why, 0.0, HealthState.LEAVING)
         is_limited = record.limited_until > now
         if record.ejected_until is not None and not (is_limited and record.limited_until > record.ejected_until):
-            why = f"failed {record.failures} times in a row, last: {record.fault}"
+            is_row = record.failures >= self._rules.failures_to_eject  # an answer in flight then starts the count again
+            often = f"{record.failures} times in a row" if is_row else "too often"
+            why = f"failed {often}, last: {record.fault}"
             if record.on_trial:
                 why = f"on trial after an ejection ({record.fault})"
             return Health(False, why, record.ejected_until, HealthState.EJECTED)

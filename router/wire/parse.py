@@ -6,7 +6,7 @@ Only what we route, bound and bill on is looked at; everything else is the backe
 from typing import Any, NamedTuple
 
 from router.domain.immutable import immutable
-from router.domain.request import Capability, Endpoint, Prompt
+from router.domain.request import GENERATING, Capability, Endpoint, Prompt
 from router.domain.usage import SERVICE_TIER_CHARACTERS_MAX, service_tier_named
 from router.wire.constraints import CONSTRAINING, Constraints
 from router.wire.json_body import wrong_member
@@ -70,6 +70,8 @@ def parse(endpoint: Endpoint, members: dict[str, Any], bounds: Bounds) -> Parsed
     is_streaming = members.get("stream")
     if is_streaming is not None and type(is_streaming) is not bool:
         raise wrong_member("stream", "true or false", is_streaming)
+    if is_streaming and endpoint not in GENERATING:  # the whole answer would be taken for a backend's failure
+        raise wrong_member("stream", "false or left out, for this is not streamed", is_streaming)
     if not CONSTRAINING.isdisjoint(members):
         bounds.constraints.check(members)
     content = READERS[endpoint](members)

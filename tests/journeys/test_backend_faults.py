@@ -276,6 +276,24 @@ async def test_f08_what_the_backend_finds_wrong_is_passed_on_and_never_retried(
     assert set(jeton.health.values()) == {"up"}
 
 
+async def test_a_whole_answer_may_take_longer_than_the_first_event_of_a_stream(tmp_path: Path) -> None:
+    """A backend sends the status line of an answer that is not streamed with its last token."""
+
+    def change(config: dict[str, Any]) -> None:
+        unchecked(config)
+        config["timeouts"] = {"first_byte_seconds": 0.4}
+
+    async with running(tmp_path, change) as jeton:
+        answer = await jeton.http.post(PATH, json={**BODY, "max_tokens": 400, "ignore_eos": True})
+        assert (answer.status_code, answer.headers.get("x-jeton-attempts")) == (200, "1")
+        [charge] = await jeton.charges()
+        assert charge["completion_tokens"] == 400
+        assert (charge["ended_ns"] - charge["opened_ns"]) / 1e9 > 0.8, "the answer was too short to tell"
+        jeton.replica("small", 0).faults(hang=True, times=1)
+        answer = await jeton.http.post(PATH, json=BODY)  # of a few tokens it is soon known that they do not come
+        assert (answer.status_code, answer.headers["x-jeton-attempts"]) == (200, "2")
+
+
 @pytest.mark.parametrize("provider", [None, "openai"])
 async def test_an_account_that_openai_calls_over_its_quota_is_empty_and_not_limited(
     tmp_path: Path, provider: str | None

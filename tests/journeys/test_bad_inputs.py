@@ -703,3 +703,12 @@ async def test_the_log_tells_whose_request_was_refused(jeton: WholeApp) -> None:
     known, stranger = [keep_secrets(None, "info", event) for event in refused]  # as it is written
     assert (known["code"], known["tenant"], known["api_key_name"]) == ("model_not_found", "tests", "tests")
     assert (stranger["code"], stranger["tenant"], stranger["api_key_name"]) == ("invalid_api_key", "", "")
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/tokenize"])
+async def test_a_stream_of_what_is_not_streamed_is_refused_and_takes_no_backend_out(jeton: WholeApp, path: str) -> None:
+    model = "embed-model" if path == "/v1/embeddings" else "small-model"
+    for _ in range(6):
+        answer = await jeton.http.post(path, json={"model": model, "input": "x", "prompt": "x", "stream": True})
+        assert (answer.status_code, error_of(answer.content)["param"]) == (400, "stream")
+    assert set(jeton.health.values()) == {"up"}

@@ -63,6 +63,13 @@ def test_f07_five_failures_in_a_row_eject_for_thirty_seconds(book: HealthBook) -
     assert "http_500" in health.why
 
 
+def test_f07_an_answer_that_comes_after_all_does_not_make_the_reason_no_failures(book: HealthBook) -> None:
+    fail(book, 5, 100.0)
+    assert book.health(A.id, 101.0).why == "failed 5 times in a row, last: http_500"
+    book.succeeded(A.id, 101.0)  # too early to end the ejection
+    assert book.health(A.id, 101.0).why == "failed too often, last: http_500"
+
+
 def test_f07_a_success_between_them_starts_the_count_again(book: HealthBook) -> None:
     fail(book, 4, 100.0)
     book.succeeded(A.id, 100.0)
