@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import orjson
 
 from router.domain.request import GENERATING, Endpoint
-from router.domain.usage import Usage
+from router.domain.usage import ToolCalls, Usage
 from router.wire.error_body import told_fault, told_wait_seconds
+from router.wire.hosted_tools import told_calls
 from router.wire.prompts import tokens_estimate
 from router.wire.streams import UNREAL_FINISHES, model_rename
 from router.wire.usage import read_usage, told_service_tier
@@ -23,7 +24,7 @@ BROKEN_BYTES_MAX = 4 * 2**20
 class Answer(NamedTuple):
     """fault: "" when usable. usage: None when the backend said none that can be true; completion_tokens_estimate then
     stands in, from the length of what came, and is 0 where an unusable one has no text. wait_seconds: for how long an error asks
-    to be left alone, where it says so. service_tier: as `told_service_tier` has it."""
+    to be left alone, where it says so. service_tier: as `told_service_tier` has it; tool_calls: as `told_calls`."""
 
     body: bytes
     fault: str
@@ -31,6 +32,7 @@ class Answer(NamedTuple):
     completion_tokens_estimate: int
     wait_seconds: float | None = None
     service_tier: str | None = None
+    tool_calls: ToolCalls | None = None
 
 
 def read_answer(endpoint: Endpoint, body: bytes, *, model: str, context_tokens: int, choices: int) -> Answer:
@@ -44,20 +46,20 @@ def read_answer(endpoint: Endpoint, body: bytes, *, model: str, context_tokens: 
     if type(answer) is not dict:
         return Answer(body, "not_json", None, 0)
     usage = read_usage(endpoint, answer.get("usage"), context_tokens=context_tokens, choices=choices)
-    service_tier = told_service_tier(endpoint, answer)
+    service_tier, tool_calls = told_service_tier(endpoint, answer), told_calls(endpoint, answer)
     error = answer.get("error")
     if error is not None:
         fault, wait_seconds = told_fault(error, "error_body"), told_wait_seconds(error)
-        return Answer(body, fault, usage, _written_tokens(answer), wait_seconds, service_tier)
+        return Answer(body, fault, usage, _written_tokens(answer), wait_seconds, service_tier, tool_calls)
     if _is_aborted(answer):
-        return Answer(body, "aborted", usage, _written_tokens(answer), None, service_tier)
+        return Answer(body, "aborted", usage, _written_tokens(answer), None, service_tier, tool_calls)
     if endpoint is Endpoint.TOKENIZE:
         usage = Usage(0, 0)  # nothing is generated and no prompt is run: the tokenizer's count is not usage
     rename = model_rename(body, model)
     if rename is not None:
         body = body.replace(*rename, 1)
     estimate = 0 if usage is not None else tokens_estimate(_text(answer))
-    return Answer(body, "", usage, estimate, None, service_tier)
+    return Answer(body, "", usage, estimate, None, service_tier, tool_calls)
 
 
 def broken_answer(endpoint: Endpoint, body: bytes, fault: str) -> Answer:

@@ -13,9 +13,10 @@ from typing import Any
 import orjson
 
 from router.domain.request import Endpoint
-from router.domain.usage import Usage, UsageSource
+from router.domain.usage import ToolCalls, Usage, UsageSource
 from router.wire.counting import Said, said_in_events
 from router.wire.error_body import told_fault, told_wait_seconds
+from router.wire.hosted_tools import calls_in_message, calls_in_output, told_calls
 from router.wire.sse import event_data
 from router.wire.usage import read_usage, told_service_tier
 
@@ -164,6 +165,12 @@ class CompletionStream:
                     return told
         return None
 
+    def tool_calls(self) -> ToolCalls | None:
+        """As `told_calls` has it, by the last usage."""
+        return (
+            told_calls(self.endpoint, _loads(self._usage_event)) if b'"server_tool_use"' in self._usage_event else None
+        )
+
     def said(self) -> Said | None:
         """The texts of a stream without usage; None where they were not kept, or were too long for that."""
         return None if self._kept is None else said_in_events(self._kept)
@@ -253,12 +260,19 @@ class CompletionStream:
 
 
 class EventedStream:
-    """The Responses and Messages APIs: named events, usage at the end, no `[DONE]`."""
+    """The Responses and Messages APIs: named events, usage at the end, no `[DONE]`.
+
+    has_hosted_tools: the request asks for some, so that their calls are looked for before the end says how many there were.
+    """
 
     __slots__ = (
+        "_calls",
         "_finished",
+        "_has_container",
+        "_has_hosted_tools",
         "_model",
         "_names",
+        "_output",
         "_service_tier",
         "_usage",
         "choices",
@@ -270,7 +284,7 @@ class EventedStream:
         "wait_seconds",
     )
 
-    def __init__(self, *, endpoint: Endpoint, model: str, context_tokens: int) -> None:
+    def __init__(self, *, endpoint: Endpoint, model: str, context_tokens: int, has_hosted_tools: bool = False) -> None:
         self.endpoint = endpoint
         self.choices = 1
         self.context_tokens = context_tokens
@@ -283,6 +297,10 @@ class EventedStream:
         self._finished = False
         self._service_tier: str | None = None
         self._usage: dict[str, Any] = {}
+        self._has_hosted_tools = has_hosted_tools
+        self._has_container = False
+        self._output: list[Any] = []
+        self._calls: dict[object, Any] = {}  # items or blocks, as far as they have come, by their place
 
     @property
     def is_finished(self) -> bool:
@@ -303,6 +321,8 @@ class EventedStream:
             self._note(_loads(data))
             if self.fault:  # not counted: an error is nothing of an answer
                 return b""
+        elif self._has_hosted_tools and (b"_call" in data or b"server_tool_use" in data):
+            self._note_call(_loads(data))
         if self.events == 0:
             self._names = model_rename(event, self._model)
         if b"delta" in data[:120]:
@@ -326,6 +346,13 @@ class EventedStream:
         """As of a `CompletionStream`."""
         return self._service_tier
 
+    def tool_calls(self) -> ToolCalls | None:
+        """As of a `CompletionStream`; of one that was cut short, those that it had told by then."""
+        if self.endpoint is Endpoint.RESPONSES:
+            return calls_in_output(self._output or self._calls.values())
+        usage = self._usage if self._finished else None
+        return calls_in_message(usage, self._calls.values(), has_container=self._has_container)
+
     def said(self) -> Said | None:
         """Not told: both APIs say their usage at the end, whatever is asked."""
         return None
@@ -339,7 +366,9 @@ class EventedStream:
         elif kind in ("response.completed", "response.incomplete"):
             response = payload.get("response")
             usage = response.get("usage") if type(response) is dict else None
+            output = response.get("output") if type(response) is dict else None
             self._usage = usage if type(usage) is dict else {}
+            self._output = output if type(output) is list else []
             self._finished = self.is_done = True
         elif kind == "message_start":
             message = payload.get("message")
@@ -351,8 +380,18 @@ class EventedStream:
                 self._usage = self._usage | {name: value for name, value in usage.items() if value is not None}
             delta = payload.get("delta")
             self._finished = type(delta) is dict and delta.get("stop_reason") is not None
+            if type(delta) is dict and type(delta.get("container")) is dict:
+                self._has_container = True
         elif kind == "message_stop":
             self.is_done = True
+
+    def _note_call(self, payload: dict[str, Any]) -> None:
+        """An item or a block is told when it begins, an item again, whole, when it ends."""
+        kind = payload.get("type")
+        if kind in ("response.output_item.added", "response.output_item.done"):
+            self._calls[payload.get("output_index")] = payload.get("item")
+        elif kind == "content_block_start":
+            self._calls[payload.get("index")] = payload.get("content_block")
 
     def _note_service_tier(self, payload: dict[str, Any]) -> None:
         """An event has a response or the beginning of a message in it, or is the rest of a message."""
