@@ -37,6 +37,8 @@ _UNBILLED_REQUESTS = frozenset({"web_fetch", "tool_search"})
 # How many calls there are at most of a tool that a request does not bound: an assumption, for no provider says.
 CALLS_UNBOUNDED = 10
 CALLS_MAX = 10**6
+# Of an item or a block, what its calls are counted by.
+COUNTED_MEMBERS = ("type", "name", "action", "container_id")
 
 
 def asked_tools(endpoint: Endpoint, members: dict[str, Any]) -> HostedTools | None:

@@ -16,7 +16,7 @@ from router.domain.request import Endpoint
 from router.domain.usage import ToolCalls, Usage, UsageSource
 from router.wire.counting import Said, said_in_events
 from router.wire.error_body import told_fault, told_wait_seconds
-from router.wire.hosted_tools import calls_in_message, calls_in_output, told_calls
+from router.wire.hosted_tools import COUNTED_MEMBERS, calls_in_message, calls_in_output, told_calls
 from router.wire.sse import event_data
 from router.wire.usage import read_usage, told_service_tier
 
@@ -272,7 +272,7 @@ class EventedStream:
         "_has_hosted_tools",
         "_model",
         "_names",
-        "_output",
+        "_output_calls",
         "_service_tier",
         "_usage",
         "choices",
@@ -299,8 +299,8 @@ class EventedStream:
         self._usage: dict[str, Any] = {}
         self._has_hosted_tools = has_hosted_tools
         self._has_container = False
-        self._output: list[Any] = []
-        self._calls: dict[object, Any] = {}  # items or blocks, as far as they have come, by their place
+        self._output_calls: ToolCalls = ()
+        self._calls: dict[int, dict[str, Any]] = {}  # items or blocks, as far as they have come, by their place
 
     @property
     def is_finished(self) -> bool:
@@ -321,7 +321,7 @@ class EventedStream:
             self._note(_loads(data))
             if self.fault:  # not counted: an error is nothing of an answer
                 return b""
-        elif self._has_hosted_tools and (b"_call" in data or b"server_tool_use" in data):
+        if self._has_hosted_tools and (b"_call" in data or b"server_tool_use" in data):
             self._note_call(_loads(data))
         if self.events == 0:
             self._names = model_rename(event, self._model)
@@ -348,8 +348,10 @@ class EventedStream:
 
     def tool_calls(self) -> ToolCalls | None:
         """As of a `CompletionStream`; of one that was cut short, those that it had told by then."""
+        if self.events == 0:
+            return None
         if self.endpoint is Endpoint.RESPONSES:
-            return calls_in_output(self._output or self._calls.values())
+            return self._output_calls or calls_in_output(self._calls.values())
         usage = self._usage if self._finished else None
         return calls_in_message(usage, self._calls.values(), has_container=self._has_container)
 
@@ -368,7 +370,7 @@ class EventedStream:
             usage = response.get("usage") if type(response) is dict else None
             output = response.get("output") if type(response) is dict else None
             self._usage = usage if type(usage) is dict else {}
-            self._output = output if type(output) is list else []
+            self._output_calls = calls_in_output(output) if type(output) is list else ()
             self._finished = self.is_done = True
         elif kind == "message_start":
             message = payload.get("message")
@@ -389,9 +391,14 @@ class EventedStream:
         """An item or a block is told when it begins, an item again, whole, when it ends."""
         kind = payload.get("type")
         if kind in ("response.output_item.added", "response.output_item.done"):
-            self._calls[payload.get("output_index")] = payload.get("item")
+            place, told = payload.get("output_index"), payload.get("item")
         elif kind == "content_block_start":
-            self._calls[payload.get("index")] = payload.get("content_block")
+            place, told = payload.get("index"), payload.get("content_block")
+        else:
+            return
+        if type(told) is dict:  # of which an image may be a part
+            where = place if type(place) is int else -1 - len(self._calls)
+            self._calls[where] = {name: told.get(name) for name in COUNTED_MEMBERS}
 
     def _note_service_tier(self, payload: dict[str, Any]) -> None:
         """An event has a response or the beginning of a message in it, or is the rest of a message."""

@@ -175,7 +175,7 @@ def test_a_streamed_response_tells_them_at_its_end(how: str, kind: str, has_host
 @pytest.mark.parametrize("how", OUTPUTS)
 def test_a_response_that_is_cut_short_has_told_those_that_had_begun(how: str) -> None:
     output, calls = OUTPUTS[how]
-    events = []
+    events = [named("response.created", response={"output": [], "usage": None})]
     for place, one in enumerate(output if type(output) is list else ()):
         begun = one and {**one, "action": None} if type(one) is dict else one
         events += [
@@ -189,6 +189,23 @@ def test_a_response_that_is_cut_short_has_told_those_that_had_begun(how: str) ->
     assert stream(Endpoint.RESPONSES, first, has_hosted_tools=False).tool_calls() == ()
     ended = named("response.completed", response={"usage": RESPONSES_USAGE})
     assert stream(Endpoint.RESPONSES, first, ended).tool_calls() == (("web_search", 1),)
+
+
+def test_a_stream_of_which_nothing_came_does_not_say() -> None:
+    for endpoint in (Endpoint.RESPONSES, Endpoint.MESSAGES):
+        assert stream(endpoint).tool_calls() is None
+        assert stream(endpoint, b": comment\n\n").tool_calls() is None
+
+
+def test_items_without_a_place_are_counted_each() -> None:
+    done = named("response.output_item.done", output_index=[0], item=searched())
+    assert stream(Endpoint.RESPONSES, done, done).tool_calls() == (("web_search", 2),)
+
+
+def test_an_item_that_tells_a_usage_of_its_own_is_counted_and_is_not_the_end() -> None:
+    image = item("image_generation_call", usage={"input_tokens": 1, "output_tokens": 9}, result="aGVsbG8=")
+    made = stream(Endpoint.RESPONSES, named("response.output_item.done", output_index=0, item=image))
+    assert (made.tool_calls(), made.is_finished, made.usage()) == ((("image_generation", 1),), False, None)
 
 
 def test_what_was_called_before_a_response_failed_is_told() -> None:
@@ -316,14 +333,14 @@ json_values = st.recursive(
 )
 
 
-@given(json_values, json_values, st.sampled_from([Endpoint.RESPONSES, Endpoint.MESSAGES, Endpoint.CHAT]))
+@given(json_values, json_values, json_values, st.sampled_from([Endpoint.RESPONSES, Endpoint.MESSAGES, Endpoint.CHAT]))
 def test_whatever_an_answer_says_its_calls_are_counts_of_tools_that_can_be_shown(
-    first: Any, second: Any, endpoint: Endpoint
+    first: Any, second: Any, place: Any, endpoint: Endpoint
 ) -> None:
     for calls in (
         told(endpoint, {"output": first, "content": first, "usage": second, "container": first}),
-        stream(Endpoint.RESPONSES, named("response.output_item.done", output_index=0, item=first)).tool_calls(),
-        stream(Endpoint.MESSAGES, named("content_block_start", index=0, content_block=first)).tool_calls(),
+        stream(Endpoint.RESPONSES, named("response.output_item.done", output_index=place, item=first)).tool_calls(),
+        stream(Endpoint.MESSAGES, named("content_block_start", index=place, content_block=first)).tool_calls(),
     ):
         for tool, count in calls or ():
             assert count > 0
