@@ -387,9 +387,10 @@ def _unsaid(row: Mapping[str, Any], prices: TokenPrices) -> list[str]:
     """What a row states of its price, by the members read so far, and a service tier of it does not: neither the row's own figure
     nor none would be right in silence."""
     said = prices.model_fields_set
-    unsaid = [member for member in (*RATE_KINDS, "tiers", "request_usd") if row.get(member) and member not in said]
-    audio = [member for member in AUDIO_HOURS if row.get(member)]
-    return unsaid + (audio if said.isdisjoint(AUDIO_HOURS) else [])
+    stated = [member for member in RATE_KINDS if row.get(member) is not None]
+    stated += [member for member in ("tiers", "request_usd") if row.get(member)]
+    audio = [member for member in AUDIO_HOURS if row.get(member) is not None]
+    return [member for member in stated if member not in said] + (audio if said.isdisjoint(AUDIO_HOURS) else [])
 
 
 def _mistake_at(place: tuple[str | int, ...], message: str) -> ValidationError:

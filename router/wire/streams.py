@@ -97,9 +97,8 @@ class CompletionStream:
         self._cost_member = cost_member
         self._finished: set[int] = set()
         self._usage_event = b""
-        self._tier_event = (
-            b""  # the first, or the last with a finish reason: if any says a service tier, one of these two does
-        )
+        # The first, or the last with a finish reason: if any beside the usage's says a service tier, it does.
+        self._tier_event = b""
         self._running_usage: dict[int, bytes] = {}  # by choice, where there are several
         self._held = b""
         self._is_held_usage = False

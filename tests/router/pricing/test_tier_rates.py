@@ -86,6 +86,14 @@ def test_a_tier_has_its_own_lengths_of_context_fee_and_audio() -> None:
             ["flex"],
             "says nothing of `cached_usd_per_million`, which the row itself does; write it there, too",
         ),
+        (
+            {
+                **tiered(flex={"prompt_usd_per_million": 1, "completion_usd_per_million": 4}),
+                "cached_usd_per_million": 0,
+            },
+            ["flex"],
+            "says nothing of `cached_usd_per_million`",
+        ),
         ({**tiered(flex=FLEX), "tiers": [LONG]}, ["flex"], "says nothing of `tiers`"),
         ({**tiered(flex=FLEX), "request_usd": "0.01"}, ["flex"], "says nothing of `request_usd`"),
         ({**tiered(flex=FLEX), "audio_usd_per_hour": "0.3"}, ["flex"], "says nothing of `audio_usd_per_hour`"),
