@@ -7,7 +7,7 @@ before are shorter. Version 2 wrote openings as objects.
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from operator import attrgetter
 from typing import Any
 
@@ -282,8 +282,11 @@ def closing_from_members(members: list[Any], at_ns: int) -> Closing:
     )
 
 
-def _tool_calls(told: list[list[Any]]) -> ToolCalls:
-    return tuple((tool, calls) for tool, calls in told)
+def _tool_calls(told: Iterable[Any]) -> ToolCalls:
+    found = tuple((tool, calls) for tool, calls in told)
+    if not all(type(tool) is str and type(calls) is int for tool, calls in found):
+        raise ValueError("calls of tools are told otherwise")
+    return found
 
 
 def terms_from_json(text: str) -> Terms:

@@ -166,6 +166,20 @@ def test_the_journal_knows_the_calls_and_one_of_an_older_jeton_had_none(path: Pa
     assert_audit_is_clean(path)
 
 
+@pytest.mark.parametrize("told", ['"web_search"', "[3]", '[["web_search","3"]]', "[[3,3]]", '[["web_search",3,3]]'])
+def test_calls_that_cannot_be_read_are_named_by_the_audit(path: Path, told: str) -> None:
+    books = Books(path)
+    books.charge("r", SEARCHED)
+    books.end()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(
+            "UPDATE journal SET detail = json_set(detail, '$[8][#-1]', json(?)) WHERE kind = 'closed'", (told,)
+        )
+        connection.commit()
+    with pytest.raises(AssertionError, match=r"r\.1"):
+        assert_audit_is_clean(path)
+
+
 def test_a_charge_that_is_off_by_a_call_is_found(path: Path) -> None:
     books = Books(path)
     books.charge("r", SEARCHED)
