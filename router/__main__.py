@@ -15,7 +15,10 @@ import click
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "serve": ("router.commands.serve:serve", "Run the router."),
     "accountant": ("router.commands.accountant:accountant", "Keep the books of workers that serve elsewhere."),
-    "check": ("router.commands.check:check", "Print the fleet and its prices, or all that is wrong with router.yaml."),
+    "check": (
+        "router.commands.check:check",
+        "Print the fleet, its prices and who is served where, or all that is wrong with router.yaml.",
+    ),
     "key": ("router.commands.key:key", "Make an API key, or hash one that exists."),
     "policy": ("router.commands.policy:policy", "Show the routing policies, or begin a new one."),
     "prices": ("router.commands.prices:prices", "Show the price book, or import public price tables."),

@@ -12,7 +12,7 @@ from router.domain.attempt import AttemptEnd, AttemptFacts, AttemptStatus, Charg
 from router.domain.decision import Candidate
 from router.domain.fleet import Backend, Billing
 from router.domain.request import InferenceRequest
-from router.domain.usage import Usage
+from router.domain.usage import ToolCalls, Usage
 from router.fleet.health import RATE_LIMITED
 from router.fleet.state import Fleet
 from router.pricing.price import Price
@@ -218,6 +218,17 @@ class Attempt:
                 told = self.answer.service_tier
         return self.facts.service_tier if told is None else told
 
+    def _tool_calls(self, usage: Usage) -> ToolCalls:
+        """Of hosted tools: what the answer says, what was expected where it does not say and something was run."""
+        told = None
+        if self.stream is not None:
+            told = self.stream.tool_calls()
+        elif self.answer is not None:
+            told = self.answer.tool_calls
+        if told is not None:
+            return told
+        return self.facts.tool_calls_estimate if usage.prompt_tokens or usage.completion_tokens else ()
+
     def _estimate(self, completion_tokens: int) -> Usage:
         if self.counted is not None:
             return self.counted
@@ -245,6 +256,8 @@ class Attempt:
             self._ticket.leave()
             if service_tier := self._service_tier():
                 usage = replace(usage, service_tier=service_tier)
+            if tool_calls := self._tool_calls(usage):
+                usage = replace(usage, tool_calls=tool_calls)
             end = AttemptEnd(AttemptStatus.SHADOW if self._is_shadow else status, usage, fault, http_status)
             self.charge = charge = self._accountant.close(self.facts.attempt_id, end, self.ended_ns or self._now_ns())
             self._fleet.metered(self.facts.replica, charge.usage.prompt_tokens + charge.usage.completion_tokens)

@@ -243,7 +243,12 @@ def stream_reader(work: Work, attempt: Attempt, probe: Probe | None) -> Stream:
     """What reads the attempt's stream, and closes it once it has told all that it used."""
     request, backend, upload = work.request, attempt.candidate.backend, work.body.upload
     if request.endpoint in (Endpoint.RESPONSES, Endpoint.MESSAGES):
-        return EventedStream(endpoint=request.endpoint, model=backend.model, context_tokens=backend.context_tokens)
+        return EventedStream(
+            endpoint=request.endpoint,
+            model=backend.model,
+            context_tokens=backend.context_tokens,
+            has_hosted_tools=request.hosted_tools is not None,
+        )
 
     def priced(usage: Usage | None) -> bytes:
         return cost_member(attempt.succeed(usage, made.events), attempt.request_nanousd)

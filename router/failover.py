@@ -288,6 +288,7 @@ class Failover:
             prompt_tokens_estimate=request.prompt.tokens_estimate,
             completion_tokens_estimate=round(candidate.completion_tokens),
             service_tier=request.service_tier,
+            tool_calls_estimate=() if request.hosted_tools is None else request.hosted_tools.expected_calls,
         )
         price = work.deployment.prices.get(candidate.backend.name)
         try:
@@ -314,7 +315,7 @@ class Failover:
         quality = None if work.decision.prediction is None else attempt.candidate.quality
         self._metrics.attempt(charge, (attempt.opened_ns - work.received_ns) / 1e9, quality)
         if charge.cost_nanousd is None:
-            self._missing_rates.heed(charge)
+            self._missing_rates.heed(charge, work.deployment.prices.get(charge.facts.backend))
         lessons = work.deployment.finder.lessons
         if attempt.candidate.backend.pool.billing is Billing.METERED:
             lessons.experiences.observe(charge)

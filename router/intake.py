@@ -111,4 +111,5 @@ def inference_request(
         terms=terms,
         prefix=prefix,
         service_tier=parsed.service_tier,
+        hosted_tools=parsed.hosted_tools,
     )

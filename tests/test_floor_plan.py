@@ -277,7 +277,7 @@ JOINTS = {
         "router.shadows",
         "router.work",
     ),
-    "router.missing_rates": (DOMAIN,),
+    "router.missing_rates": (DOMAIN, "router.pricing"),
     "router.pipeline": (
         DOMAIN,
         WIRE,

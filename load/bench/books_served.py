@@ -142,7 +142,7 @@ def main(rates: tuple[int, ...], url: str | None, is_alone: bool, config: Path |
         router(engine, key, url, place) as with_books,
         router(engine, key, url, place, WITHOUT) as without,
     ):
-        found = uvloop.run(measure(engine, with_books, without, key, rates or RATES, PAIRS))
+        found = uvloop.run(measure(engine, with_books, without, key, rates or RATES, PAIRS, WARM_SECONDS))
     for rate, pairs in found.items():
         low, middle, high = quantiles([pair.books_us for pair in pairs], n=4)
         with_us, without_us = median(pair.with_us for pair in pairs), median(pair.without_us for pair in pairs)
@@ -201,14 +201,20 @@ def serve_from(config: Path, *, is_without: bool) -> None:
 
 
 async def measure(
-    engine: socket.socket, with_books: Router, without: Router, key: str, rates: tuple[int, ...], pairs: int
+    engine: socket.socket,
+    with_books: Router,
+    without: Router,
+    key: str,
+    rates: tuple[int, ...],
+    pairs: int,
+    warm_seconds: int,
 ) -> dict[int, list[Spent]]:
     loop = asyncio.get_running_loop()
     await loop.create_server(Engine, sock=engine)
     clients = Client(with_books, key), Client(without, key)
     for client in clients:
         await client.until_it_listens()
-        for _ in range(WARM_SECONDS):
+        for _ in range(warm_seconds):
             await client.send(max(rates))
     found: dict[int, list[Spent]] = {}
     for rate in rates:

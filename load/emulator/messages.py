@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from load.emulator.bodies import ChatBody, check_messages, check_sampling, parse_json, validate
 from load.emulator.chat import prompt_of, reply_options, text_of, tool_call_id
 from load.emulator.generation import Choice, Generation, Rendering, Usage, WholeAnswer, add_choices, new_generation
+from load.emulator.hosted_tools import is_servers, message_searches, search_blocks
 from load.emulator.http import Answer, HttpRequest
 from load.emulator.reply import Channel, Reply
 from load.emulator.spec import Dialect
@@ -53,7 +54,9 @@ def messages(replica: "Replica", request: HttpRequest, answer: Answer) -> None:
     prompt = prompt_of(replica, chat, chat.messages)
     options = reply_options(replica, chat, chat.messages, len(prompt))
     add_choices(generation, prompt, options, count=1, seed=0, salt=chat.cache_salt or "")
-    rendering: Rendering = MessagesStream(generation) if body.stream else MessagesAnswer(generation)
+    is_anthropic = replica.spec.dialect is Dialect.ANTHROPIC
+    searches = message_searches(body.tools) if is_anthropic else None
+    rendering: Rendering = (MessagesStream if body.stream else MessagesAnswer)(generation, searches)
     generation.start(rendering, is_stream=bool(body.stream))
 
 
@@ -83,7 +86,9 @@ def as_chat(body: CountBody, **members: Any) -> ChatBody:
         if rest or not results:
             turns.append({"role": message["role"], "content": rest})
     tools = [
-        {"type": "function", "function": {**tool, "parameters": tool.get("input_schema")}} for tool in body.tools or ()
+        {"type": "function", "function": {**tool, "parameters": tool.get("input_schema")}}
+        for tool in body.tools or ()
+        if not is_servers(tool)
     ]
     return ChatBody(messages=turns, tools=tools or None, **members)
 
@@ -113,16 +118,24 @@ def _usage(generation: Generation) -> dict[str, int]:
     }
 
 
-def _whole_usage(generation: Generation) -> dict[str, Any]:
-    """Of a message: Anthropic tells its service tier as well, which nobody here has a better one of."""
+def _whole_usage(generation: Generation, searches: int | None = None) -> dict[str, Any]:
+    """Of a message: Anthropic tells its service tier as well, which nobody here has a better one of, and its searches, None where
+    it was asked for none."""
     is_anthropic = generation.replica.spec.dialect is Dialect.ANTHROPIC
-    return {**_usage(generation), **({"service_tier": "standard"} if is_anthropic else {})}
+    tier = {"service_tier": "standard"} if is_anthropic else {}
+    return {**_usage(generation), **_server_tool_use(searches), **tier}
 
 
-def _first_usage(generation: Generation) -> dict[str, Any]:
+def _server_tool_use(searches: int | None) -> dict[str, Any]:
+    if searches is None:
+        return {}
+    return {"server_tool_use": {"web_search_requests": searches, "web_fetch_requests": 0}}
+
+
+def _first_usage(generation: Generation, searches: int | None) -> dict[str, Any]:
     """vLLM counts the whole prompt before it knows what was cached; Anthropic knows."""
     if generation.replica.spec.dialect is Dialect.ANTHROPIC:
-        return _whole_usage(generation)
+        return _whole_usage(generation, None if searches is None else 0)
     return {"input_tokens": len(generation.choices[0].prompt), "output_tokens": 0}
 
 
@@ -135,8 +148,9 @@ def _stop_reason(reply: Reply) -> str:
 class MessagesStream:
     """Content blocks, one after another, each opened, filled and closed by events of its own."""
 
-    def __init__(self, generation: Generation) -> None:
+    def __init__(self, generation: Generation, searches: int | None) -> None:
         self._generation = generation
+        self._searches = searches
         self._block = -1
         self._kind: tuple[Channel, int] | None = None
 
@@ -150,9 +164,13 @@ class MessagesStream:
             "model": generation.replica.spec.model,
             "stop_reason": None,
             "stop_sequence": None,
-            "usage": _first_usage(generation),
+            "usage": _first_usage(generation, self._searches),
         }
         self._send({"type": "message_start", "message": message})
+        for block in search_blocks(self._searches or 0, generation.id):
+            self._block += 1
+            self._send({"type": "content_block_start", "content_block": block, "index": self._block})
+            self._send({"type": "content_block_stop", "index": self._block})
 
     def tokens(self, choice: Choice, start: int, end: int) -> None:
         for delta in choice.reply.deltas[start:end]:
@@ -170,7 +188,8 @@ class MessagesStream:
         self._close()
         reply = self._generation.choices[0].reply
         stop = {"stop_reason": _stop_reason(reply), "stop_sequence": reply.stop_reason}
-        self._send({"type": "message_delta", "delta": stop, "usage": _usage(self._generation)})
+        usage = {**_usage(self._generation), **_server_tool_use(self._searches)}
+        self._send({"type": "message_delta", "delta": stop, "usage": usage})
         self._send({"type": "message_stop"})
         self._generation.answer.finish()
 
@@ -202,14 +221,15 @@ def _filled(channel: Channel, text: str) -> dict[str, str]:
 
 
 class MessagesAnswer(WholeAnswer):
-    def __init__(self, generation: Generation) -> None:
+    def __init__(self, generation: Generation, searches: int | None) -> None:
         self._generation = generation
+        self._searches = searches
 
     def end(self) -> None:
         generation = self._generation
         choice = generation.choices[0]
         reply = choice.reply
-        content: list[dict[str, Any]] = []
+        content = search_blocks(self._searches or 0, generation.id)
         if thought := reply.text(Channel.REASONING):
             content.append({"type": "thinking", "thinking": thought, "signature": ""})
         calls = reply.tool_calls
@@ -234,7 +254,7 @@ class MessagesAnswer(WholeAnswer):
         }
         if reply.stop_reason is not None:
             value["stop_sequence"] = reply.stop_reason
-        value["usage"] = _whole_usage(generation)
+        value["usage"] = _whole_usage(generation, self._searches)
         generation.answer.respond(200, orjson.dumps(value))
 
 

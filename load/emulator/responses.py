@@ -11,9 +11,11 @@ from load.emulator.bodies import ChatBody, check_messages, check_sampling, parse
 from load.emulator.chat import prompt_of, reply_options
 from load.emulator.errors import bad_request
 from load.emulator.generation import Choice, Generation, Rendering, WholeAnswer, add_choices, new_generation
+from load.emulator.hosted_tools import response_items
 from load.emulator.http import Answer, HttpRequest
 from load.emulator.language import digest
 from load.emulator.reply import Channel
+from load.emulator.spec import Dialect
 from load.emulator.wire import named_event
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ class ResponsesBody(BaseModel):
     parallel_tool_calls: bool | None = True
     text: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
+    max_tool_calls: int | None = None
     previous_response_id: str | None = None
     user: str | None = None
     request_id: str | None = None
@@ -117,7 +120,7 @@ def _envelope(generation: Generation, body: ResponsesBody, output: list[dict[str
         "top_p": 1.0 if body.top_p is None else body.top_p,
         "background": False,
         "max_output_tokens": generation.params_max_tokens if tokens_max is None else tokens_max,
-        "max_tool_calls": None,
+        "max_tool_calls": body.max_tool_calls,
         "previous_response_id": None,
         "prompt": None,
         "reasoning": None,
@@ -198,10 +201,17 @@ def _call(generation: Generation, position: int, name: str, arguments: str, stat
     }
 
 
-def _output(generation: Generation) -> list[dict[str, Any]]:
+def _hosted(generation: Generation, body: ResponsesBody) -> list[dict[str, Any]]:
+    """Calls of tools that OpenAI runs; nobody else does here."""
+    if generation.replica.spec.dialect is not Dialect.OPENAI or body.tool_choice == "none":
+        return []
+    return response_items(body.tools, body.max_tool_calls, generation.id)
+
+
+def _output(generation: Generation, body: ResponsesBody) -> list[dict[str, Any]]:
     """Every item of a finished response."""
     reply = generation.choices[0].reply
-    items: list[dict[str, Any]] = []
+    items = _hosted(generation, body)
     if thought := reply.text(Channel.REASONING):
         items.append(_reasoning(_id(generation, "rs", 0), thought))
     calls = reply.tool_calls
@@ -220,7 +230,7 @@ class ResponsesAnswer(WholeAnswer):
         self._body = body
 
     def end(self) -> None:
-        value = _envelope(self._generation, self._body, _output(self._generation))
+        value = _envelope(self._generation, self._body, _output(self._generation, self._body))
         self._generation.answer.respond(200, orjson.dumps(value))
 
 
@@ -239,6 +249,10 @@ class ResponsesStream:
     def begin(self) -> None:
         for name in ("response.created", "response.in_progress"):
             self._send(name, {"response": _envelope(self._generation, self._body, None)})
+        for item in _hosted(self._generation, self._body):
+            self._item += 1
+            self._added({**item, "status": "in_progress"})
+            self._send("response.output_item.done", {"item": item, "output_index": self._item})
 
     def tokens(self, choice: Choice, start: int, end: int) -> None:
         for delta in choice.reply.deltas[start:end]:
@@ -255,9 +269,8 @@ class ResponsesStream:
 
     def end(self) -> None:
         self._close()
-        self._send(
-            "response.completed", {"response": _envelope(self._generation, self._body, _output(self._generation))}
-        )
+        output = _output(self._generation, self._body)
+        self._send("response.completed", {"response": _envelope(self._generation, self._body, output)})
         self._generation.answer.finish()
 
     def _open(self, text: str) -> None:

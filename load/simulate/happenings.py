@@ -92,7 +92,8 @@ class PriceChangeConfig(Shape):
         if self.usd_per_hour is not None:
             raise ValueError(f"{self.backend} is paid by the token; its price can change by a `factor`")
         service_tiers = tuple(self._scaled(one) for one in price.service_tiers)
-        return replace(self._scaled(price), price_id=price_id, service_tiers=service_tiers)
+        fees = tuple((tool, round(nanousd * self._factor)) for tool, nanousd in price.tool_call_nanousd)
+        return replace(self._scaled(price), price_id=price_id, service_tiers=service_tiers, tool_call_nanousd=fees)
 
     def _scaled(self, tariff: AnyTariff) -> AnyTariff:
         return replace(

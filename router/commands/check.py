@@ -42,8 +42,9 @@ COLUMNS_PIPE = 160
 )
 @click.pass_context
 def check(ctx: click.Context, path: Path, moment: datetime | None) -> None:
-    """Print the fleet, its prices, which policy decides on whose requests and where these may go; or all that is wrong with
-    router.yaml.
+    """Print the fleet, its prices and who is served where, or all that is wrong with router.yaml.
+
+    Below the table each line tells by its first word what it is of: rules and policies, tenants, where data may go, budgets.
 
     Exits with 0 when `jeton serve` would start with this configuration, with 1 when it would not.
     """

@@ -158,6 +158,8 @@ def show_request(address: Address, /, request_id: str) -> None:
         members = [{"charge": name, "": text} for name, text in _csv_row(charge).items() if text]
         if (service_tier := story.service_tiers.get(charge["attempt_id"])) is not None:
             members.append({"charge": "service_tier", "": service_tier})
+        for tool, calls in story.tool_calls.get(charge["attempt_id"], ()):
+            members.append({"charge": f"calls of {tool}", "": str(calls)})
         _print_table(("charge", ""), members, right_from=2)
         if (snapshot := story.prices.get(charge["price_id"])) is not None:
             rates = [{"price": name, "": text} for name, text in _flattened(orjson.loads(snapshot)["price"])]

@@ -116,6 +116,8 @@ def _figures(row: AnyRow) -> Iterator[str]:
         yield f"{_usd(price.request_nanousd)} a request"
     if price.audio_nanousd_per_hour:
         yield f"{_usd(price.audio_nanousd_per_hour)} an hour of audio"
+    for tool, nanousd in price.tool_call_nanousd:
+        yield f"{_usd(nanousd)} a call of {tool}"
     for tier in price.service_tiers:
         rates = (f"{_usd(getattr(tier.rates, name))} {name}" for name in ("prompt", "cached", "completion"))
         yield f"under {tier.name} {' + '.join(rates)}"

@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from router.domain.immutable import immutable
-from router.domain.usage import Usage, UsageSource
+from router.domain.usage import ToolCalls, Usage, UsageSource
 
 
 class AttemptStatus(StrEnum):
@@ -56,7 +56,7 @@ def outcome_of(status: AttemptStatus, fault: str) -> Outcome:
 
 
 class CostStatus(StrEnum):
-    """unpriced: no price in force, or none of the service tier; the amount is unknown. It is never zero."""
+    """unpriced: no price in force, or none of the service tier or of a hosted tool; the amount is unknown. It is never zero."""
 
     PRICED = "priced"
     UNPRICED = "unpriced"
@@ -65,7 +65,7 @@ class CostStatus(StrEnum):
 @immutable
 class AttemptFacts:
     """What is known at dispatch. `attempt_id` is `<request_id>.<number>`, number from 1. service_tier: asked for, "" where none
-    is that a provider bills otherwise than its plain one."""
+    is that a provider bills otherwise than its plain one. tool_calls_estimate: of the hosted tools that are asked for."""
 
     attempt_id: str
     request_id: str
@@ -86,6 +86,7 @@ class AttemptFacts:
     prompt_tokens_estimate: int
     completion_tokens_estimate: int
     service_tier: str = ""
+    tool_calls_estimate: ToolCalls = ()
 
 
 @immutable

@@ -3,6 +3,7 @@
 from enum import StrEnum
 
 from router.domain.immutable import immutable
+from router.domain.usage import ToolCalls
 
 
 class Endpoint(StrEnum):
@@ -161,6 +162,20 @@ class PrefixMark:
 
 
 @immutable
+class HostedTools:
+    """Tools that a provider is asked to run itself (`domain/usage.py`). calls: the most calls that there can be of each, by its
+    name; calls_max: of all together."""
+
+    calls: ToolCalls
+    calls_max: int
+
+    @property
+    def expected_calls(self) -> ToolCalls:
+        """One of each: nobody says how often a model will call."""
+        return tuple((tool, 1) for tool, most in self.calls if most)[: self.calls_max]
+
+
+@immutable
 class InferenceRequest:
     """One request after parsing. `model` is what the client asked for: an alias, a backend, or a model's name.
 
@@ -170,6 +185,7 @@ class InferenceRequest:
     body_bytes: the body's size; of one that is still arriving, the most that it may have.
     prefix: marks along the prompt, the shortest first; empty where nobody asks for prefix caches.
     service_tier: asked of whoever bills by the token, by its own name there; "" where that is the plain one.
+    hosted_tools: that it asks for; None where it asks for none.
     """
 
     request_id: str
@@ -189,3 +205,4 @@ class InferenceRequest:
     terms: Terms = NO_TERMS
     prefix: tuple[PrefixMark, ...] = ()
     service_tier: str = ""
+    hosted_tools: HostedTools | None = None

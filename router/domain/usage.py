@@ -29,6 +29,12 @@ def service_tier_named(told: str) -> str:
     return (told if told.isprintable() else ascii(told))[:SERVICE_TIER_CHARACTERS_MAX]
 
 
+# Calls of hosted tools, those that a provider runs itself and bills beside the tokens: how many of each, by its name. Of what is
+# billed by the time that a container stands (code execution), a container is a call.
+ToolCalls = tuple[tuple[str, int], ...]
+TOOL_CHARACTERS_MAX = 64
+
+
 @immutable
 class Usage:
     """Language tokens. Subsets are not added: cached is inside prompt, reasoning inside completion (OpenAI's convention;
@@ -40,6 +46,7 @@ class Usage:
     provider_cost_nanousd: what the provider says it charged, None where it does not say.
     service_tier: under which the provider says it has served, or was asked to where it does not say; "" for its plain one, that
         it serves under when nobody asks for another.
+    tool_calls: of hosted tools, as the provider tells them, or as was expected where it does not tell; sorted by name.
     """
 
     prompt_tokens: int
@@ -53,3 +60,4 @@ class Usage:
     # In the order of their coming, for the journal tells members by their place.
     cache_write_hour_tokens: int = 0
     service_tier: str = ""
+    tool_calls: ToolCalls = ()

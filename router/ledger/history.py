@@ -11,6 +11,7 @@ from typing import Any
 
 from router.domain.budget import DAY_NS, NS_PER_SECOND
 from router.domain.totals import LineTotal
+from router.domain.usage import ToolCalls, Usage
 from router.ledger.address import Address
 from router.ledger.corrections import ENTRIES
 from router.ledger.database import Database, dicts
@@ -87,7 +88,8 @@ class SumRow:
 class Story:
     """What the journal and the charges say of one request, each attempt after the other. prices: snapshots by id, as JSON.
     corrections: what a worker said of an attempt after it had been closed as lost. waiting: what workers have told and nobody has
-    booked yet. service_tiers: by attempt, where it was billed under another than its provider's plain one."""
+    booked yet. service_tiers: by attempt, where it was billed under another than its provider's plain one; tool_calls: of hosted
+    tools, where there were any."""
 
     request_id: str
     events: Sequence[dict[str, Any]]
@@ -96,6 +98,7 @@ class Story:
     corrections: Sequence[dict[str, Any]] = ()
     waiting: Sequence[dict[str, Any]] = ()
     service_tiers: Mapping[str, str] = field(default_factory=dict)
+    tool_calls: Mapping[str, ToolCalls] = field(default_factory=dict)
 
 
 # By key, and what of the cost is shares of leases.
@@ -206,20 +209,21 @@ class History:
             " ORDER BY number",
             attempts,
         )
-        return Story(request_id, events, charges, prices, corrections, waiting, dict(_service_tiers(events)))
+        usages = dict(_usages(events))
+        service_tiers = {subject: usage.service_tier for subject, usage in usages.items() if usage.service_tier}
+        tool_calls = {subject: usage.tool_calls for subject, usage in usages.items() if usage.tool_calls}
+        return Story(request_id, events, charges, prices, corrections, waiting, service_tiers, tool_calls)
 
     def _dicts(self, sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         return dicts(self._database.execute(sql, parameters))
 
 
-def _service_tiers(events: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    """Of the attempts that have ended; charges have no column for it."""
+def _usages(events: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Usage]]:
+    """Of the attempts that have ended; charges have no column for all of it."""
     for event in events:
         if event["kind"] in (EventKind.CLOSED, EventKind.CORRECTED) and event["detail"] is not None:
             with suppress(LookupError, TypeError, ValueError):  # what cannot be read the audit names
-                usage = closing_from_json(event["detail"], event["at_ns"]).end.usage
-                if usage.service_tier:
-                    yield event["subject"], usage.service_tier
+                yield event["subject"], closing_from_json(event["detail"], event["at_ns"]).end.usage
 
 
 def _key(by: SumBy, value: Any) -> str:

@@ -7,7 +7,7 @@ before are shorter. Version 2 wrote openings as objects.
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from operator import attrgetter
 from typing import Any
 
@@ -16,12 +16,12 @@ import orjson
 from router.domain.attempt import CLIENT_GONE, AttemptEnd, AttemptFacts, AttemptStatus, Charge, CostStatus, Outcome
 from router.domain.immutable import immutable
 from router.domain.totals import Account, LeaseTotal, Line, LineTotal
-from router.domain.usage import Usage, UsageSource
+from router.domain.usage import ToolCalls, Usage, UsageSource
 from router.ledger.store import Event, EventKind, Lease, Opening, Terms
 
 FACTS = tuple(field.name for field in dataclasses.fields(AttemptFacts))
-# Of a charge: without what an opening alone says, for the usage has the service tier that counted.
-CHARGED_FACTS = tuple(name for name in FACTS if name != "service_tier")
+# Of a charge: without what an opening alone says, for the usage has the service tier and the calls of tools that counted.
+CHARGED_FACTS = tuple(name for name in FACTS if name not in ("service_tier", "tool_calls_estimate"))
 
 # Column of `charges` → attribute of Charge. `_value_`: drivers bind a plain str several
 # times faster than an enum, and `.value` is a descriptor of two calls.
@@ -64,8 +64,8 @@ DETAILED_FACTS = tuple(name for name in FACTS if name not in NAMED_BY_THE_SUBJEC
 _detailed_facts = attrgetter(*DETAILED_FACTS)
 
 # A closed event's detail ends with the usage, a list of its own, and with whatever a charge has beyond its baseline. What of the
-# usage has no column (cache_write_hour_tokens, service_tier) is there alone: it decides the cost, and nobody has asked for sums
-# by it.
+# usage has no column (cache_write_hour_tokens, service_tier, tool_calls) is there alone: it decides the cost, and nobody has
+# asked for sums by it.
 USAGE = tuple(field.name for field in dataclasses.fields(Usage))
 BEYOND_BASELINE = CHARGE_FIELDS[CHARGE_FIELDS.index("baseline_nanousd") + 1 :]
 _beyond = attrgetter(*BEYOND_BASELINE)
@@ -224,6 +224,8 @@ def opening_from_members(subject: str, members: list[Any], *, is_streaming: bool
     billing, price_id, estimate_nanousd, *facts = members
     request_id, _, number = subject.rpartition(".")
     named = dict(zip(DETAILED_FACTS, facts, strict=False))
+    expected = named.get("tool_calls_estimate")
+    named["tool_calls_estimate"] = _tool_calls(expected) if expected else ()
     return Opening(
         AttemptFacts(attempt_id=subject, request_id=request_id, number=int(number), **named),
         billing,
@@ -275,6 +277,8 @@ def closing_from_members(members: list[Any], at_ns: int) -> Closing:
     status, fault, http_status, late_ns, lasted_ns, first_ns, standard, baseline, usage, *beyond = members
     counts = dict(zip(USAGE, usage, strict=False))
     counts["source"] = UsageSource(counts["source"])
+    told = counts.get("tool_calls")
+    counts["tool_calls"] = _tool_calls(told) if told else ()
     ended_ns = at_ns + late_ns
     opened_ns = ended_ns - lasted_ns
     return Closing(
@@ -286,6 +290,13 @@ def closing_from_members(members: list[Any], at_ns: int) -> Closing:
         baseline_nanousd=baseline,
         beyond=dict(zip(BEYOND_BASELINE, beyond, strict=False)),
     )
+
+
+def _tool_calls(told: Iterable[Any]) -> ToolCalls:
+    found = tuple((tool, calls) for tool, calls in told)
+    if not all(type(tool) is str and type(calls) is int for tool, calls in found):
+        raise ValueError("calls of tools are told otherwise")
+    return found
 
 
 def terms_from_json(text: str) -> Terms:

@@ -17,6 +17,7 @@ from router.pricing.standard import standard_rates
 TOKENS_MAX = 2**31
 AUDIO_SECONDS_MAX = 10**7  # 115 days
 PROVIDER_COST_NANOUSD_MAX = 10**15  # a million dollars for one request
+TOOL_CALLS_MAX = 10**6
 
 
 class Basis:
@@ -36,8 +37,8 @@ class Basis:
 
 
 def estimated_usage(facts: AttemptFacts) -> Usage:
-    """What was expected at dispatch, under the service tier that was asked for, flagged as such. Sound is estimated by its
-    prompt, and may be billed by its length."""
+    """What was expected at dispatch, under the service tier and with the hosted tools that were asked for, flagged as such. Sound
+    is estimated by its prompt, and may be billed by its length."""
     prompt_tokens = min(max(facts.prompt_tokens_estimate, 0), TOKENS_MAX)
     audio_seconds = prompt_tokens / AUDIO_TOKENS_PER_SECOND if facts.endpoint in AUDIO else 0.0
     return Usage(
@@ -46,6 +47,7 @@ def estimated_usage(facts: AttemptFacts) -> Usage:
         audio_seconds=min(audio_seconds, AUDIO_SECONDS_MAX),
         source=UsageSource.ESTIMATED,
         service_tier=facts.service_tier,
+        tool_calls=facts.tool_calls_estimate,
     )
 
 
@@ -60,8 +62,10 @@ def believable_usage(end: AttemptEnd, facts: AttemptFacts) -> Usage:
         and usage.cached_tokens + usage.cache_write_tokens <= usage.prompt_tokens
         and 0 <= usage.audio_seconds <= AUDIO_SECONDS_MAX  # neither infinity nor what is not a number
     )
+    if usage.tool_calls and not all(0 < calls <= TOOL_CALLS_MAX for _, calls in usage.tool_calls):
+        can_be_true, usage = False, replace(usage, tool_calls=facts.tool_calls_estimate)
     if not can_be_true or (usage.source is UsageSource.MISSING and end.status is AttemptStatus.OK):
-        return replace(estimated_usage(facts), service_tier=usage.service_tier)
+        return replace(estimated_usage(facts), service_tier=usage.service_tier, tool_calls=usage.tool_calls)
     if usage.provider_cost_nanousd is not None and not 0 <= usage.provider_cost_nanousd <= PROVIDER_COST_NANOUSD_MAX:
         return replace(usage, provider_cost_nanousd=None)
     return usage
@@ -70,7 +74,8 @@ def believable_usage(end: AttemptEnd, facts: AttemptFacts) -> Usage:
 def metered_amount(price: MeteredPrice, usage: Usage, status: AttemptStatus) -> int | None:
     """What a metered attempt cost, nano-dollars; None: not known. A failure that made nothing is free: fees per request are for
     answers."""
-    if status is AttemptStatus.FAILED and not (usage.prompt_tokens or usage.completion_tokens or usage.audio_seconds):
+    is_something_run = usage.prompt_tokens or usage.completion_tokens or usage.audio_seconds or usage.tool_calls
+    if status is AttemptStatus.FAILED and not is_something_run:
         return usage.provider_cost_nanousd or 0
     return metered_cost(price, usage)
 

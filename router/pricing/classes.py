@@ -10,7 +10,7 @@ to the prompt. Where the first token was not seen (an answer that was not stream
 the meter's weights stand for: a prefill's for the uncached prompt, k for a cached token of it (one read of its KV), and a decode
 step's for every completion token, or for as many as one step yields (`weights.py`).
 
-*Anything else* (a metered cost, a standard one) is cut by tokens × rate. A provider's own figure, a fee and audio are thereby
+*Anything else* (a metered cost, a standard one) is cut by tokens × rate. A provider's own figure, fees and audio are thereby
 spread over the classes; what came without any tokens is the prompt's.
 """
 

@@ -2,7 +2,8 @@
 
 Usage comes in jeton's convention: cached tokens inside the prompt's, reasoning inside the completion's (`domain/usage.py`).
 An attempt without usage is estimated before it gets here; one without a price is unpriced, which is not zero. So is one under
-a service tier for which its price has no rates: the plain ones would be wrong, by the factor of two or so that tiers differ by.
+a service tier for which its price has no rates: the plain ones would be wrong, by the factor of two or so that tiers differ by;
+and one with calls of a hosted tool for which it has no fee: a search can cost more than all tokens.
 """
 
 from decimal import Decimal
@@ -26,14 +27,21 @@ def metered_cost(price: MeteredPrice, usage: Usage) -> int | None:
 
 
 def list_cost(price: MeteredPrice, usage: Usage) -> int | None:
-    """Price × usage in nano-dollars, by the service tier of the usage; None where the price has no rates for that. Raises
-    ValueError as `tariff_cost` does."""
+    """Price × usage in nano-dollars, by the service tier of the usage, with the calls of hosted tools; None where the price has
+    no rates for the one or no fee for the others. Raises ValueError as `tariff_cost` does."""
     tariff = price.tariff(usage.service_tier)
-    return None if tariff is None else tariff_cost(tariff, usage)
+    if tariff is None:
+        return None
+    cost = tariff_cost(tariff, usage)
+    if not usage.tool_calls:
+        return cost
+    tools = price.tools_nanousd(usage.tool_calls)
+    return None if tools is None else cost + tools
 
 
 def tariff_cost(tariff: Tariff, usage: Usage) -> int:
-    """Tariff × usage in nano-dollars, halves to even. Raises ValueError on counts that contradict themselves."""
+    """Tariff × usage in nano-dollars, halves to even, without calls of hosted tools. Raises ValueError on counts that contradict
+    themselves."""
     millionths = tokens_millionths(rates_for(tariff, usage.prompt_tokens), usage)
     if not usage.audio_seconds:
         return tariff.request_nanousd + rounded(millionths, TOKENS_PER_RATE)

@@ -94,6 +94,12 @@ def _entry(
         if lost and not is_accepted:
             names = ", ".join(sorted(lost))
             reasons = [f"would lose the service tiers that the row in force has ({names}); write its successor by hand"]
+        lost = _tools(in_force) - _tools(made)
+        if lost and not is_accepted:
+            names = ", ".join(sorted(lost))
+            reasons += [
+                f"would lose the fees of tools that the row in force has ({names}); write its successor by hand"
+            ]
         if same_day is not None:
             reasons += [f"there is another row from {made.first_day} on in the price book; correct that one by hand"]
     outcome = Outcome.QUARANTINED if reasons else Outcome.IMPORTED if in_force is None else Outcome.CHANGED
@@ -113,13 +119,20 @@ def _service_tiers(row: AnyRow | None) -> frozenset[str]:
     return frozenset(row.service_tiers) if isinstance(row, TokensRow) else frozenset()
 
 
+def _tools(row: AnyRow | None) -> frozenset[str]:
+    return frozenset(row.tool_call_usd) if isinstance(row, TokensRow) else frozenset()
+
+
 def _price(row: AnyRow, beside: AnyRow | None = None) -> dict[str, Any]:
     """What two rows have in common that cost the same, however they are written. A lease's GPU is a name, and no price.
 
-    beside: with no other service tiers than that one's; most tables tell none, and that is no change.
+    beside: with no other service tiers and fees of tools than that one's; most tables tell none, and that is no change.
     """
     price = row.model_dump(exclude=_ABOUT | ({"gpu"} if isinstance(row, LeaseRow) else set()), exclude_none=True)
     if beside is not None and "service_tiers" in price:
         kept = _service_tiers(beside)
         price["service_tiers"] = {name: one for name, one in price["service_tiers"].items() if name in kept}
+    if beside is not None and "tool_call_usd" in price:
+        kept = _tools(beside)
+        price["tool_call_usd"] = {tool: usd for tool, usd in price["tool_call_usd"].items() if tool in kept}
     return price

@@ -7,6 +7,8 @@ prices come from is `book.py`'s business.
 from dataclasses import dataclass
 from enum import StrEnum
 
+from router.domain.usage import ToolCalls
+
 
 class Purchase(StrEnum):
     """How capacity was bought. reserved: a commitment, paid whether used or not, which is what every lease here is."""
@@ -69,7 +71,8 @@ class ServiceTier:
 @dataclass(frozen=True, slots=True)
 class MeteredPrice:
     """Paid by what is used. tiers: by context length, shortest first; none applies below the first. service_tiers: those that
-    have rates of their own; under one that is not there, what is used has no price."""
+    have rates of their own; under one that is not there, what is used has no price. tool_call_nanousd: of a call of a hosted
+    tool, by its name, under any service tier; one that is not there has no price."""
 
     price_id: str
     rates: TokenRates
@@ -77,6 +80,17 @@ class MeteredPrice:
     request_nanousd: int = 0
     audio_nanousd_per_hour: int = 0
     service_tiers: tuple[ServiceTier, ...] = ()
+    tool_call_nanousd: tuple[tuple[str, int], ...] = ()
+
+    def tool_nanousd(self, tool: str) -> int | None:
+        """Of one call; None: it has no fee for that tool."""
+        return next((nanousd for name, nanousd in self.tool_call_nanousd if name == tool), None)
+
+    def tools_nanousd(self, tool_calls: ToolCalls) -> int | None:
+        """Of all these calls; None: it has no fee for one of them."""
+        fees = [(self.tool_nanousd(tool), calls) for tool, calls in tool_calls]
+        known = [nanousd * calls for nanousd, calls in fees if nanousd is not None]
+        return sum(known) if len(known) == len(fees) else None
 
     def tariff(self, service_tier: str) -> "Tariff | None":
         """What counts under that service tier, "" being the provider's plain one; None: it has no rates."""

@@ -25,7 +25,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails
 
 from router.domain.money import nanousd_from_usd
-from router.domain.usage import PLAIN_SERVICE_TIERS, SERVICE_TIER_CHARACTERS_MAX
+from router.domain.usage import PLAIN_SERVICE_TIERS, SERVICE_TIER_CHARACTERS_MAX, TOOL_CHARACTERS_MAX
 from router.pricing.price import ContextTier, LeasedPrice, MeteredPrice, Purchase, ServiceTier, TokenRates
 
 HOURS_PER_YEAR = 8766  # of 365.25 days
@@ -37,6 +37,7 @@ USD_MAX = 10**9
 # Tokens: 2,443 rows, LiteLLM's table of 2026-08-01 and genai-prices of 2026-08-21, the 13 suspect ones aside.
 # Request fees: Cohere's rerank query to OpenAI's search with a large context (LiteLLM's table).
 # Audio: Groq's distil-whisper to OpenAI's whisper-1, 0.006 a minute.
+# Calls of hosted tools: OpenAI's file search to its web search with a large context (LiteLLM's table).
 USUAL_USD: Mapping[str, tuple[str, str]] = {
     "a GPU-hour": ("0.25", "15.40"),
     "a million prompt tokens": ("0.01", "150"),
@@ -44,6 +45,7 @@ USUAL_USD: Mapping[str, tuple[str, str]] = {
     "a million tokens written to the cache": ("0.25", "18.75"),
     "a million completion tokens": ("0.014", "600"),
     "a request": ("0.002", "0.05"),
+    "a call of a tool": ("0.0025", "0.05"),
     "an hour of audio": ("0.02", "0.36"),
 }
 UNUSUAL_FACTOR = 10
@@ -263,15 +265,20 @@ ServiceTierName = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=SERVICE_TIER_CHARACTERS_MAX)
 ]
 
+ToolName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=TOOL_CHARACTERS_MAX)]
+
 
 class TokensRow(TokenPrices, Row):  # the bases in this order, so that Row's members are read first
     """A provider's price list for one model.
 
     service_tiers: what it takes instead for requests under a service tier of that name (`flex`, `priority`). Each states all that
     the row itself states. What a request costs under a tier that is not there nobody knows.
+    tool_call_usd: what a call costs of a tool that the provider runs itself (`web_search`), under any service tier. 0 is a fee;
+    what a call costs of a tool that is not there nobody knows.
     """
 
     kind: Literal["tokens"]
+    tool_call_usd: dict[ToolName, Amount] = {}
     service_tiers: dict[ServiceTierName, TokenPrices] = {}  # last, so that its validator can see all others
 
     @field_validator(*RATE_KINDS)
@@ -302,6 +309,14 @@ class TokensRow(TokenPrices, Row):  # the bases in this order, so that Row's mem
         if usd:
             _check_usual("a request", usd, info)
         return usd
+
+    @field_validator("tool_call_usd")
+    @classmethod
+    def _tool_calls_are_usual(cls, fees: dict[str, Decimal], info: ValidationInfo) -> dict[str, Decimal]:
+        for tool, usd in fees.items():
+            if usd and not info.data.get("unusual_price_confirmed") and (what := _unusual("a call of a tool", usd)):
+                raise _mistake_at((tool,), f"{what}; check the unit, or add `unusual_price_confirmed: true` to the row")
+        return fees
 
     @field_validator(*AUDIO_HOURS)
     @classmethod
@@ -364,6 +379,7 @@ class TokensRow(TokenPrices, Row):  # the bases in this order, so that Row's mem
                 )
                 for name, prices in sorted(self.service_tiers.items())
             ),
+            tool_call_nanousd=tuple(sorted((tool, nanousd_from_usd(usd)) for tool, usd in self.tool_call_usd.items())),
         )
 
 

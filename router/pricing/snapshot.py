@@ -7,6 +7,9 @@ from pydantic import TypeAdapter
 
 from router.pricing.price import LeasedPrice, MeteredPrice, Price
 
+# Said only where there are any, so that the snapshot of any other price is what it was before there were fees.
+_NO_TOOL_FEES = b',"tool_call_nanousd":[]'
+
 _READERS: dict[str, TypeAdapter[Any]] = {
     "leased": TypeAdapter(LeasedPrice),
     "metered": TypeAdapter(MeteredPrice),
@@ -16,7 +19,7 @@ _READERS: dict[str, TypeAdapter[Any]] = {
 def snapshot_text(price: Price) -> str:
     """JSON with every member of the price, and its kind."""
     kind = "leased" if isinstance(price, LeasedPrice) else "metered"
-    return orjson.dumps({"kind": kind, "price": price}).decode()
+    return orjson.dumps({"kind": kind, "price": price}).replace(_NO_TOOL_FEES, b"").decode()
 
 
 def price_from_snapshot(text: str) -> Price:

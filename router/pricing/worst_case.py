@@ -1,7 +1,8 @@
 """The most that one attempt can cost: what a budget holds for it until the real cost is known.
 
 On a metered backend this is a bound: price × the largest usage that the request and the backend allow. A provider that charges
-above its own list, one that serves under a dearer service tier than it was asked for, and `best_of`, are all that can exceed it.
+above its own list, one that serves under a dearer service tier than it was asked for, `best_of`, and hosted tools (the calls that
+a request does not bound are assumed, `wire/hosted_tools.py`; each may have the prompt read again) are all that can exceed it.
 
 On a leased one nothing bounds an attempt but its deadline, and a budget that held an hour of a GPU for every request would be
 of no use. It holds ALONE_FACTOR × what the attempt costs alone on the replica for its largest completion, where it pays for
@@ -12,8 +13,9 @@ overshoot.
 
 from math import ceil
 
+from router.domain.request import HostedTools
 from router.pricing.cost import TOKENS_PER_RATE
-from router.pricing.price import Tariff, TokenRates
+from router.pricing.price import MeteredPrice, Tariff, TokenRates
 from router.pricing.quote import Lease
 from router.pricing.standard import SECONDS_PER_HOUR
 
@@ -31,6 +33,18 @@ def metered_worst_case(tariff: Tariff, prompt_tokens: int, completion_tokens: in
     )
     audio = audio_seconds * tariff.audio_nanousd_per_hour / SECONDS_PER_HOUR
     return -(-tokens // TOKENS_PER_RATE) + int(audio) + bool(audio) + tariff.request_nanousd
+
+
+def tools_worst_case(price: MeteredPrice, tools: HostedTools) -> int:
+    """Nano-dollars of the calls of hosted tools beside the tokens: the dearest first, as long as there can be any. Those that the
+    price has no fee for are left out."""
+    fees = [(price.tool_nanousd(tool), calls) for tool, calls in tools.calls]
+    left, nanousd = tools.calls_max, 0
+    for fee, calls in sorted(((fee, calls) for fee, calls in fees if fee is not None), reverse=True):
+        made = min(calls, left)
+        nanousd += made * fee
+        left -= made
+    return nanousd
 
 
 def leased_worst_case(

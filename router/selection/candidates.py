@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from router.domain.decision import Candidate, Exclusion, Prediction
 from router.domain.fleet import UP, Backend, HealthState, Load, Scrape, Snapshot
-from router.domain.request import Capability, InferenceRequest
+from router.domain.request import Capability, HostedTools, InferenceRequest
 from router.errors import Refusal
 from router.pricing.price import MeteredPrice, Price
 from router.pricing.profile import EngineProfile
@@ -20,7 +20,14 @@ from router.selection.appraisal import Sight, appraise
 from router.selection.ask import NOTHING_CACHED, Ask
 from router.selection.eligibility import Fit, fit, why_too_long, why_unable
 from router.selection.lessons import Lessons
-from router.selection.refusal import refuse_for_now, refuse_service_tier, refuse_tenant, refuse_too_long, refuse_unable
+from router.selection.refusal import (
+    refuse_for_now,
+    refuse_hosted_tools,
+    refuse_service_tier,
+    refuse_tenant,
+    refuse_too_long,
+    refuse_unable,
+)
 from router.selection.sample import by_chance, in_order_of_chance
 from router.selection.scope import Scope
 from router.selection.site import Seat, Site
@@ -91,8 +98,9 @@ class Finder:
         none, replicas that were ejected for their answers, and backends that answer too seldom, are candidates all the same: both
         are guesses, and with everybody out poor ones (panic). One that is down, cooling or refuses our key never is.
 
-        Raises BadRequest when nothing in scope can do what is needed or has a price for the service tier, ContextTooLong when
-        nothing is long enough, RateLimited or Unavailable, with the smallest wait, when nothing is fit for now.
+        Raises BadRequest when nothing in scope can do what is needed or has a price for the service tier (where holds are wanted,
+        for hosted tools, too), ContextTooLong when nothing is long enough, RateLimited or Unavailable, with the smallest wait,
+        when nothing is fit for now.
 
         tenancy: the tenant's rules, where it has any. are_holds_wanted: give each candidate the most that it can cost, for
         `affordable.py` and `terms.py` to judge. takes_doubtful: where these refuse all the others, backends that may be too short
@@ -105,6 +113,9 @@ class Finder:
         sites, exclusions = able.sites, able.exclusions.copy()
         if request.service_tier:
             sites = _with_rates(sites, request.service_tier, exclusions)
+        rated, tools = sites, request.hosted_tools
+        if tools is not None and are_holds_wanted:
+            sites = _with_fees(sites, tools, exclusions)
         # What surely fits needs no closer look.
         completion_tokens = request.completion_tokens_max or 1
         tokens = request.prompt.tokens_estimate + completion_tokens
@@ -149,8 +160,10 @@ class Finder:
             panicking = {seat.replica.id for _, seat in ejected}
             exclusions = [exclusion for exclusion in exclusions if exclusion.replica not in panicking]
         if not candidates:
-            if able.sites and not sites:
+            if able.sites and not rated:
                 raise refuse_service_tier(request, able.sites)
+            if rated and not sites:
+                raise refuse_hosted_tools(request, rated)
             raise _refusal(request, scope, sites, fitting + doubtful, exclusions, sight, tenancy)
         return candidates, exclusions
 
@@ -193,6 +206,18 @@ def _with_rates(sites: Iterable[Site], service_tier: str, exclusions: list[Exclu
         else:
             why = f"its price has no rates for the service tier `{service_tier}`"
             exclusions.append(Exclusion(site.backend.name, "", why))
+    return found
+
+
+def _with_fees(sites: Iterable[Site], tools: HostedTools, exclusions: list[Exclusion]) -> list[Site]:
+    """Those of which it is known what calls of these tools cost, so that it can be held; the others go to the exclusions."""
+    found: list[Site] = []
+    for site in sites:
+        if unpriced := site.unpriced_tools(tools):
+            names = ", ".join(f"`{tool}`" for tool in unpriced)
+            exclusions.append(Exclusion(site.backend.name, "", f"its price has no fee for calls of {names}"))
+        else:
+            found.append(site)
     return found
 
 

@@ -42,6 +42,7 @@ def explain(
             "turns": request.prompt.turns,
             "is_streaming": request.is_streaming,
             "service_tier": request.service_tier or None,
+            "hosted_tools": request.hosted_tools and dict(request.hosted_tools.calls),
             "terms": _terms(request.terms),
         },
         "policy": decision.policy,

@@ -39,7 +39,7 @@ def extent(request: InferenceRequest, backend: Backend) -> Extent:
     if endpoint not in WINDOWED:
         return Extent(request.body_bytes + TEMPLATE_TOKENS, completion_tokens, 0.0)
     window_tokens = backend.context_tokens * request.prompts
-    # A link to an image is shorter than the image, and the name of an earlier answer than that.
-    if request.prompt.is_partly_elsewhere:
+    # A link to an image is shorter than the image, the name of an earlier answer than that, and a search brings more.
+    if request.prompt.is_partly_elsewhere or request.hosted_tools is not None:
         return Extent(window_tokens, completion_tokens, 0.0)
     return Extent(min(request.body_bytes + TEMPLATE_TOKENS, window_tokens), completion_tokens, 0.0)

@@ -132,4 +132,5 @@ def metered_nanousd(site: Site, ask: Ask, cached_tokens: int) -> int:
     """Without what the network asks for."""
     tariff = site.tariff(ask.request.service_tier)
     quote = metered_quote(tariff, ask.prompt_tokens, ask.completion_tokens, cached_tokens, ask.audio_seconds)
-    return quote.marginal_nanousd
+    tools = ask.request.hosted_tools
+    return quote.marginal_nanousd if tools is None else quote.marginal_nanousd + site.tools_nanousd(tools)

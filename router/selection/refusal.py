@@ -52,6 +52,21 @@ def refuse_service_tier(request: InferenceRequest, sites: Iterable[Site]) -> Ref
     )
 
 
+def refuse_hosted_tools(request: InferenceRequest, sites: Iterable[Site]) -> Refusal:
+    """400: nobody knows what calls of the hosted tools would cost that a request asks for, and it has a budget or a ceiling.
+
+    sites: metered, all of them.
+    """
+    tools = request.hosted_tools
+    assert tools is not None
+    unpriced = sorted({tool for site in sites for tool in site.unpriced_tools(tools)})
+    return BadRequest(
+        f"What serves {request.model[:100]!r} has no price for calls of {' and '.join(unpriced)}, which neither a budget nor a"
+        " ceiling can do without. Leave them out, or have `tool_call_usd` of the price say what they cost.",
+        param="web_search_options" if request.endpoint is Endpoint.CHAT else "tools",
+    )
+
+
 def refuse_too_long(request: InferenceRequest, backends: Sequence[Backend]) -> Refusal:
     """400: the request fits none of the context windows."""
     longest = max(backend.context_tokens for backend in backends)

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from math import gcd
 
 from router.domain.fleet import UP, Backend, Health, Load, Replica, Scrape
-from router.domain.request import InferenceRequest
+from router.domain.request import HostedTools, InferenceRequest
 from router.pricing.drift import Drift, Drifts
 from router.pricing.price import MeteredPrice, Purchase, Tariff
 from router.pricing.quote import Lease, Outlook
-from router.pricing.worst_case import leased_worst_case, metered_worst_case
+from router.pricing.worst_case import leased_worst_case, metered_worst_case, tools_worst_case
 from router.pricing.yields import Yield
 from router.selection.experience import Experience
 from router.selection.extent import extent
@@ -146,11 +146,26 @@ class Site:
                 self.price, most.prompt_tokens, most.completion_tokens, rtt_seconds, starting_seconds=starting
             )
         tariff = self.tariff(request.service_tier)
-        return metered_worst_case(tariff, most.prompt_tokens, most.completion_tokens, most.audio_seconds)
+        tools = request.hosted_tools
+        tools_nanousd = 0 if tools is None else tools_worst_case(self.price, tools)
+        return tools_nanousd + metered_worst_case(
+            tariff, most.prompt_tokens, most.completion_tokens, most.audio_seconds
+        )
 
     def has_rates(self, service_tier: str) -> bool:
         """Whether it is known what a request costs here that asks for that service tier; on a lease it asks for nothing."""
         return isinstance(self.price, Lease) or self.price.tariff(service_tier) is not None
+
+    def unpriced_tools(self, tools: HostedTools) -> list[str]:
+        """Those of which it is not known what a call costs here; on a lease nothing beside its time."""
+        price = self.price
+        return [] if isinstance(price, Lease) else [tool for tool, _ in tools.calls if price.tool_nanousd(tool) is None]
+
+    def tools_nanousd(self, tools: HostedTools) -> int:
+        """Of the calls that are expected, as far as there are fees."""
+        price = self.price
+        assert not isinstance(price, Lease)
+        return sum((price.tool_nanousd(tool) or 0) * calls for tool, calls in tools.expected_calls)
 
     def tariff(self, service_tier: str) -> Tariff:
         """Of one that is metered, and has rates."""

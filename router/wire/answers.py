@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import orjson
 
 from router.domain.request import AUDIO, GENERATING, Endpoint
-from router.domain.usage import Usage
+from router.domain.usage import ToolCalls, Usage
 from router.wire.error_body import told_fault, told_wait_seconds
+from router.wire.hosted_tools import told_calls
 from router.wire.prompts import tokens_estimate
 from router.wire.streams import UNREAL_FINISHES, model_rename
 from router.wire.usage import read_usage, told_service_tier
@@ -22,8 +23,8 @@ BROKEN_BYTES_MAX = 4 * 2**20
 class Answer(NamedTuple):
     """fault: "" when usable. usage: None when the backend said none that can be true; completion_tokens_estimate then
     stands in, from the length of what came, and is 0 where an unusable one has no text. wait_seconds: for how long an error asks
-    to be left alone, where it says so. service_tier: as `told_service_tier` has it. audio_seconds: how long the sound was, where
-    the answer tells that beside its text."""
+    to be left alone, where it says so. service_tier: as `told_service_tier` has it; tool_calls: as `told_calls`. audio_seconds:
+    how long the sound was, where the answer tells that beside its text."""
 
     body: bytes
     fault: str
@@ -31,6 +32,7 @@ class Answer(NamedTuple):
     completion_tokens_estimate: int
     wait_seconds: float | None = None
     service_tier: str | None = None
+    tool_calls: ToolCalls | None = None
     audio_seconds: float | None = None
 
 
@@ -46,13 +48,13 @@ def read_answer(endpoint: Endpoint, body: bytes, *, model: str, context_tokens: 
             return Answer(body, "", None, len(body) // 4)
         return broken_answer(endpoint, body, "not_json")
     usage = read_usage(endpoint, answer.get("usage"), context_tokens=context_tokens, choices=choices)
-    service_tier = told_service_tier(endpoint, answer)
+    service_tier, tool_calls = told_service_tier(endpoint, answer), told_calls(endpoint, answer)
     error = answer.get("error")
     if error is not None:
         fault, wait_seconds = told_fault(error, "error_body"), told_wait_seconds(error)
-        return Answer(body, fault, usage, _written_tokens(answer), wait_seconds, service_tier)
+        return Answer(body, fault, usage, _written_tokens(answer), wait_seconds, service_tier, tool_calls)
     if _is_aborted(answer):
-        return Answer(body, "aborted", usage, _written_tokens(answer), None, service_tier)
+        return Answer(body, "aborted", usage, _written_tokens(answer), None, service_tier, tool_calls)
     if endpoint is Endpoint.TOKENIZE:
         usage = Usage(0, 0)  # nothing is generated and no prompt is run: the tokenizer's count is not usage
     rename = model_rename(body, model)
@@ -60,7 +62,7 @@ def read_answer(endpoint: Endpoint, body: bytes, *, model: str, context_tokens: 
         body = body.replace(*rename, 1)
     estimate = 0 if usage is not None else tokens_estimate(_text(answer))
     heard_seconds = _heard_seconds(answer) if endpoint in AUDIO else None
-    return Answer(body, "", usage, estimate, None, service_tier, heard_seconds)
+    return Answer(body, "", usage, estimate, None, service_tier, tool_calls, heard_seconds)
 
 
 def broken_answer(endpoint: Endpoint, body: bytes, fault: str) -> Answer:

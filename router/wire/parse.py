@@ -6,9 +6,10 @@ Only what we route, bound and bill on is looked at; everything else is the backe
 from typing import Any, NamedTuple
 
 from router.domain.immutable import immutable
-from router.domain.request import GENERATING, Capability, Endpoint, Prompt
+from router.domain.request import GENERATING, Capability, Endpoint, HostedTools, Prompt
 from router.domain.usage import SERVICE_TIER_CHARACTERS_MAX, service_tier_named
 from router.wire.constraints import CONSTRAINING, Constraints
+from router.wire.hosted_tools import asked_tools
 from router.wire.json_body import wrong_member
 from router.wire.media import MediaRules, media_hosts
 from router.wire.needs import needs_of
@@ -58,6 +59,7 @@ class ParsedBody(NamedTuple):
     wants_continuous_usage: bool
     media_hosts: frozenset[str] = frozenset()
     service_tier: str = ""
+    hosted_tools: HostedTools | None = None
 
 
 def parse(endpoint: Endpoint, members: dict[str, Any], bounds: Bounds) -> ParsedBody:
@@ -80,6 +82,9 @@ def parse(endpoint: Endpoint, members: dict[str, Any], bounds: Bounds) -> Parsed
     if options is not None and type(options) is not dict:
         raise wrong_member("stream_options", "an object", options)
     wants_usage = bool(options and options.get("include_usage"))
+    hosted_tools = None
+    if content.prompt.has_tools or "web_search_options" in members:
+        hosted_tools = asked_tools(endpoint, members)
     return ParsedBody(
         members=members,
         model=model,
@@ -93,6 +98,7 @@ def parse(endpoint: Endpoint, members: dict[str, Any], bounds: Bounds) -> Parsed
         wants_continuous_usage=wants_usage and bool(options and options.get("continuous_usage_stats")),
         media_hosts=media_hosts(members, bounds.media) if content.has_parts else frozenset(),
         service_tier=_service_tier(members) if "service_tier" in members else "",
+        hosted_tools=hosted_tools,
     )
 
 

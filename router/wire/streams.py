@@ -13,9 +13,10 @@ from typing import Any
 import orjson
 
 from router.domain.request import Endpoint
-from router.domain.usage import Usage, UsageSource
+from router.domain.usage import ToolCalls, Usage, UsageSource
 from router.wire.counting import Said, said_in_events
 from router.wire.error_body import told_fault, told_wait_seconds
+from router.wire.hosted_tools import COUNTED_MEMBERS, calls_in_message, calls_in_output, told_calls
 from router.wire.sse import event_data
 from router.wire.usage import begun_usage, read_usage, told_service_tier
 
@@ -177,6 +178,12 @@ class CompletionStream:
                     return told
         return None
 
+    def tool_calls(self) -> ToolCalls | None:
+        """As `told_calls` has it, by the last usage."""
+        return (
+            told_calls(self.endpoint, _loads(self._usage_event)) if b'"server_tool_use"' in self._usage_event else None
+        )
+
     def said(self) -> Said | None:
         """The texts of a stream without usage; None where they were not kept, or were too long for that."""
         return None if self._kept is None else said_in_events(self._kept)
@@ -266,12 +273,19 @@ class CompletionStream:
 
 
 class EventedStream:
-    """The Responses and Messages APIs: named events, usage at the end, no `[DONE]`."""
+    """The Responses and Messages APIs: named events, usage at the end, no `[DONE]`.
+
+    has_hosted_tools: the request asks for some, so that their calls are looked for before the end says how many there were.
+    """
 
     __slots__ = (
+        "_calls",
         "_finished",
+        "_has_container",
+        "_has_hosted_tools",
         "_model",
         "_names",
+        "_output_calls",
         "_service_tier",
         "_usage",
         "choices",
@@ -283,7 +297,7 @@ class EventedStream:
         "wait_seconds",
     )
 
-    def __init__(self, *, endpoint: Endpoint, model: str, context_tokens: int) -> None:
+    def __init__(self, *, endpoint: Endpoint, model: str, context_tokens: int, has_hosted_tools: bool = False) -> None:
         self.endpoint = endpoint
         self.choices = 1
         self.context_tokens = context_tokens
@@ -296,6 +310,10 @@ class EventedStream:
         self._finished = False
         self._service_tier: str | None = None
         self._usage: dict[str, Any] = {}
+        self._has_hosted_tools = has_hosted_tools
+        self._has_container = False
+        self._output_calls: ToolCalls = ()
+        self._calls: dict[int, dict[str, Any]] = {}  # items or blocks, as far as they have come, by their place
 
     @property
     def is_finished(self) -> bool:
@@ -321,6 +339,8 @@ class EventedStream:
             self._note(_loads(data))
             if self.fault:  # not counted: an error is nothing of an answer
                 return b""
+        if self._has_hosted_tools and (b"_call" in data or b"server_tool_use" in data):
+            self._note_call(_loads(data))
         if self.events == 0:
             self._names = model_rename(event, self._model)
         if b"delta" in data[:120]:
@@ -347,6 +367,15 @@ class EventedStream:
         """As of a `CompletionStream`."""
         return self._service_tier
 
+    def tool_calls(self) -> ToolCalls | None:
+        """As of a `CompletionStream`; of one that was cut short, those that it had told by then."""
+        if self.events == 0:
+            return None
+        if self.endpoint is Endpoint.RESPONSES:
+            return self._output_calls or calls_in_output(self._calls.values())
+        usage = self._usage if self._finished else None
+        return calls_in_message(usage, self._calls.values(), has_container=self._has_container)
+
     def said(self) -> Said | None:
         """Not told: both APIs say their usage at the end, whatever is asked."""
         return None
@@ -360,7 +389,10 @@ class EventedStream:
             if kind == "response.failed":
                 self._usage = _usage_in(payload.get("response"))
         elif kind in ("response.completed", "response.incomplete"):
-            self._usage = _usage_in(payload.get("response"))
+            response = payload.get("response")
+            self._usage = _usage_in(response)
+            output = response.get("output") if type(response) is dict else None
+            self._output_calls = calls_in_output(output) if type(output) is list else ()
             self._finished = self.is_done = True
         elif kind == "message_start":
             self._usage = _usage_in(payload.get("message"))
@@ -370,8 +402,23 @@ class EventedStream:
                 self._usage = self._usage | {name: value for name, value in usage.items() if value is not None}
             delta = payload.get("delta")
             self._finished = type(delta) is dict and delta.get("stop_reason") is not None
+            if type(delta) is dict and type(delta.get("container")) is dict:
+                self._has_container = True
         elif kind == "message_stop":
             self.is_done = True
+
+    def _note_call(self, payload: dict[str, Any]) -> None:
+        """An item or a block is told when it begins, an item again, whole, when it ends."""
+        kind = payload.get("type")
+        if kind in ("response.output_item.added", "response.output_item.done"):
+            place, told = payload.get("output_index"), payload.get("item")
+        elif kind == "content_block_start":
+            place, told = payload.get("index"), payload.get("content_block")
+        else:
+            return
+        if type(told) is dict:  # of which an image may be a part
+            where = place if type(place) is int else -1 - len(self._calls)
+            self._calls[where] = {name: told.get(name) for name in COUNTED_MEMBERS}
 
     def _note_service_tier(self, payload: dict[str, Any]) -> None:
         """An event has a response or the beginning of a message in it, or is the rest of a message."""

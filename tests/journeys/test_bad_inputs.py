@@ -686,7 +686,7 @@ async def test_b60_an_error_of_our_own_tells_neither(jeton: WholeApp, monkeypatc
             raise ValueError(f"{prompt.text} {jeton.api_key}")
 
     with logs_as_text() as text, monkeypatch.context() as patch:
-        patch.setattr(jeton.app._pipeline, "_classifier", Failing())
+        patch.setattr(jeton.app._pipeline, "classifier", Failing())
         answer = await jeton.http.post(PATH, json={**BODY, "messages": [{"role": "user", "content": CANARY}]})
     assert answer.status_code == 500
     assert error_of(answer.content)["type"] == "api_error"

@@ -24,7 +24,7 @@ def test_both_routers_answer_all_and_one_of_them_writes_down_what_it_saw(place: 
         router(engine, key, None, place) as with_books,
         router(engine, key, None, place, WITHOUT) as without,
     ):
-        found = uvloop.run(measure(engine, with_books, without, key, (RATE,), 1))
+        found = uvloop.run(measure(engine, with_books, without, key, (RATE,), 1, 1))
         told = [events_of_attempts(one, place) for one in (with_books, without)]
     assert told == [2 * RATE * EVENTS, 0]  # it was warmed up by as many
     assert [min(pair) > 0 for pair in found[RATE]] == [True]

@@ -181,8 +181,11 @@ def make_version_2(path: Path) -> None:
     )
     open_ones = "SELECT subject, detail FROM journal WHERE kind = 'opened' AND detail IS NOT NULL"
     for subject, text in connection.execute(open_ones).fetchall():
-        opening = orjson.dumps(opening_from_json(subject, text)).decode()
-        connection.execute("UPDATE journal SET detail = ? WHERE subject = ? AND kind = 'opened'", (opening, subject))
+        opening = orjson.loads(orjson.dumps(opening_from_json(subject, text)))
+        for name in ("service_tier", "tool_calls_estimate"):  # which nobody knew of then
+            del opening["facts"][name]
+        text = orjson.dumps(opening).decode()
+        connection.execute("UPDATE journal SET detail = ? WHERE subject = ? AND kind = 'opened'", (text, subject))
     connection.execute("ALTER TABLE journal RENAME COLUMN detail TO opening")
     connection.execute("ALTER TABLE position DROP COLUMN seq")
     connection.execute("ALTER TABLE position DROP COLUMN whole_from_seq")

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from whole_app import CLOUD_KEY, WholeApp, running
+from whole_app import CLOUD_KEY, PRICES, WholeApp, running
 
 from load.emulator.spec import Dialect, ReplicaSpec
 
@@ -22,6 +22,7 @@ async def provided(
     change: Callable[[dict[str, Any]], object] = lambda backend: None,
     is_fallback: bool = False,
     media: Sequence[str] = (),
+    prices: Mapping[str, Any] = PRICES,
 ) -> AsyncIterator[WholeApp]:
     """provider: what stands in router.yaml, the dialect's name unless told. spec: of the emulated endpoint. change: edits the
     backend's row. media: hosts from which it may be told to fetch. is_fallback: `anything` asks the cloud first and `large`
@@ -40,5 +41,5 @@ async def provided(
         change(backend)
 
     members = {"dialect": Dialect(dialect), "api_key": CLOUD_KEY} | dict(spec or {})
-    async with running(directory, configure, {"cloud": (ReplicaSpec("gpt-x", **members),)}) as whole:
+    async with running(directory, configure, {"cloud": (ReplicaSpec("gpt-x", **members),)}, prices=prices) as whole:
         yield whole

@@ -115,6 +115,21 @@ async def test_what_a_worker_tells_of_service_tiers_is_booked_so_by_the_accounta
     assert await desk.charges() == told
 
 
+async def test_what_a_worker_tells_of_calls_of_tools_is_booked_so_by_the_accountant(desk: Desk) -> None:
+    assert isinstance(CLOUD_PRICE, MeteredPrice)
+    price = replace(CLOUD_PRICE, price_id="tools@2026-01-01#4", tool_call_nanousd=(("web_search", 10_000_000),))
+    desk.reporter.set_fleet(FLEET, PRICES | {LARGE.name: price}, PROFILES, desk.clock.now_ns)
+    searched = (("web_search", 2),)
+    told = {}
+    for name, asked, calls in (("a", (), ()), ("b", (), searched), ("c", searched, ()), ("d", (), (("x_search", 1),))):
+        one = facts(name, LARGE, tool_calls_estimate=asked)
+        desk.reporter.open(one, LARGE, price, 100, 50, desk.clock.now_ns)
+        charge = desk.reporter.close(one.attempt_id, answered(tool_calls=calls), desk.clock.now_ns)
+        told[one.attempt_id] = charge.cost_nanousd
+    assert list(told.values()) == [600_000, 20_600_000, 600_000, None]
+    assert await desk.charges() == told
+
+
 @pytest.mark.parametrize(("asked", "lost"), [("", 600_000), ("flex", 300_000), ("priority", None)])
 async def test_what_a_worker_taken_for_dead_tells_later_is_corrected_from_the_tier_it_asked_for(
     desk: Desk, asked: str, lost: int | None

@@ -6,7 +6,6 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-import orjson
 import pytest
 import structlog
 from audited import assert_audit_is_clean
@@ -140,13 +139,13 @@ def test_the_journal_knows_the_tiers_and_one_of_an_older_jeton_had_none(path: Pa
     books.charge("s", "")
     books.end()
     with closing(sqlite3.connect(path)) as connection:  # as the jeton before tiers wrote the second one
-        for kind, place in (
-            ("opened", f"$[{len(orjson.loads(books.details('opened')[1])) - 1}]"),
-            ("closed", f"$[8][{len(USAGE) - 1}]"),
-        ):
-            connection.execute(
-                "UPDATE journal SET detail = json_remove(detail, ?) WHERE kind = ? AND subject = 's.1'", (place, kind)
-            )
+        since = len(USAGE) - USAGE.index("service_tier")
+        for kind, place in (("opened", "$[#-1]"), ("closed", "$[8][#-1]")):
+            for _ in range(since):
+                connection.execute(
+                    "UPDATE journal SET detail = json_remove(detail, ?) WHERE kind = ? AND subject = 's.1'",
+                    (place, kind),
+                )
         connection.commit()
     flex, plain = (
         opening_from_json(f"{name}.1", text) for name, text in zip("rs", books.details("opened"), strict=True)
@@ -188,11 +187,11 @@ def test_what_has_no_rates_is_told_once_for_each_tier_with_what_to_do(path: Path
     books, missing = Books(path), MissingRates()
     with structlog.testing.capture_logs() as events:
         for number in range(3):
-            missing.heed(books.charge(f"p{number}", "priority"))
-            missing.heed(books.charge(f"s{number}", "scale"))
+            missing.heed(books.charge(f"p{number}", "priority"), TIERED)
+            missing.heed(books.charge(f"s{number}", "scale"), TIERED)
         one = facts("n", LARGE)
         books.accountant.open(one, LARGE, None, 100, 50, START)
-        missing.heed(books.accountant.close(one.attempt_id, answered(), START))
+        missing.heed(books.accountant.close(one.attempt_id, answered(), START), None)
     books.end()
     told = [event for event in events if event["log_level"] == "warning"]
     assert [(event["backend"], event["service_tier"]) for event in told] == [

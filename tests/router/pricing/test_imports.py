@@ -64,6 +64,20 @@ def test_service_tiers_that_no_table_tells_are_not_lost_with_a_change_that_it_te
     assert (entry.outcome, "service_tiers" in entry.row) == (Outcome.CHANGED, False)
 
 
+def test_fees_of_tools_that_no_table_tells_are_not_lost_with_a_change_that_it_tells() -> None:
+    fees = {"web_search": "0.01"}
+    (entry,) = planned(TEXT, book=book(row("2026-01-01", "1", tool_call_usd=fees)))
+    assert (entry.outcome, entry.in_force) == (Outcome.UNCHANGED, date(2026, 1, 1))
+    dearer = book(row("2026-01-01", "0.9", tool_call_usd=fees))
+    (entry,) = planned(TEXT, book=dearer)
+    assert entry.outcome is Outcome.QUARANTINED
+    assert entry.reasons == (
+        "would lose the fees of tools that the row in force has (web_search); write its successor by hand",
+    )
+    (entry,) = planned(TEXT, book=dearer, accept="s/m")
+    assert (entry.outcome, "tool_call_usd" in entry.row) == (Outcome.CHANGED, False)
+
+
 def test_service_tiers_that_a_table_tells_are_imported_and_changed_with_it() -> None:
     flex = OfferedTier({"prompt_usd_per_million": Decimal("0.5"), "completion_usd_per_million": Decimal(2)})
     told = replace(TEXT, service_tiers={"flex": flex})

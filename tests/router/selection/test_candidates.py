@@ -6,7 +6,7 @@ import pytest
 
 from router.domain.decision import Prediction
 from router.domain.fleet import UP, Health, HealthState, Load, Scrape
-from router.domain.request import Capability, Endpoint, PrefixMark
+from router.domain.request import Capability, Endpoint, HostedTools, PrefixMark
 from router.errors import BadRequest, ContextTooLong, RateLimited, Unavailable
 from router.pricing.price import ServiceTier, TokenRates
 from router.pricing.quote import IDLE_SCARCITY, Lease
@@ -254,6 +254,60 @@ def test_a_finder_that_was_asked_for_a_service_tier_knows_the_plain_price_still(
     finder = fleet.finder()
     for tier, found in (("", ALL), ("priority", ALL - CLOUD), ("", ALL)):
         assert ids(fleet.find(ask(service_tier=tier), finder=finder)[0]) == found
+
+
+SEARCH = HostedTools((("web_search", 4),), 4)
+FEES = (("file_search", 2_500_000), ("web_search", 10_000_000))
+
+
+def test_where_it_must_be_held_a_price_without_a_fee_for_a_tool_is_no_price_and_a_lease_needs_none(fleet, ask) -> None:
+    candidates, exclusions = fleet.find(ask(hosted_tools=SEARCH), are_holds_wanted=True)
+    assert ids(candidates) == ALL - CLOUD
+    assert said(exclusions) == {"cloud-large": "its price has no fee for calls of `web_search`"}
+    assert ids(fleet.find(ask(hosted_tools=SEARCH))[0]) == ALL, "without a budget it is booked as unpriced"
+    fleet.prices["cloud-large"] = replace(fleet.prices["cloud-large"], tool_call_nanousd=FEES)
+    assert ids(fleet.find(ask(hosted_tools=SEARCH), are_holds_wanted=True)[0]) == ALL
+    both = HostedTools((("code_interpreter", 1), ("web_search", 4), ("x_search", 1)), 6)
+    _, exclusions = fleet.find(ask(hosted_tools=both), are_holds_wanted=True)
+    assert said(exclusions) == {"cloud-large": "its price has no fee for calls of `code_interpreter`, `x_search`"}
+
+
+def test_where_nobody_has_a_fee_for_a_tool_it_is_a_bad_request_that_says_so(fleet, ask) -> None:
+    fleet.scope = ("cloud-large",)
+    with pytest.raises(BadRequest) as refused:
+        fleet.find(ask(hosted_tools=SEARCH), are_holds_wanted=True)
+    assert refused.value.param == "web_search_options"
+    assert "'auto' has no price for calls of web_search," in refused.value.message
+    with pytest.raises(BadRequest) as refused:  # the tier is the first thing that is missing
+        fleet.find(ask(hosted_tools=SEARCH, service_tier="flex"), are_holds_wanted=True)
+    assert refused.value.param == "service_tier"
+
+
+def test_the_quote_has_one_call_of_each_tool_and_the_hold_all_that_there_can_be(fleet, ask) -> None:
+    fleet.prices["cloud-large"] = replace(fleet.prices["cloud-large"], tool_call_nanousd=FEES)
+    fleet.scope = ("cloud-large",)
+
+    def seen(tools: HostedTools | None) -> list[int]:
+        (one, *_) = fleet.find(
+            ask(completion_tokens_max=100, body_bytes=10**7, hosted_tools=tools), are_holds_wanted=True
+        )[0]
+        return [one.marginal_nanousd, one.allocated_nanousd, one.standard_nanousd, one.hold_nanousd]
+
+    plain = seen(None)
+    both = HostedTools((("file_search", 7), ("web_search", 7)), 7)
+    for tools, expected, held in ((SEARCH, 10_000_000, 40_000_000), (both, 12_500_000, 70_000_000)):
+        assert seen(tools) == [figure + expected for figure in plain[:3]] + [plain[3] + held]
+
+
+def test_what_a_search_finds_may_fill_the_window(fleet, ask) -> None:
+    fleet.prices["cloud-large"] = replace(fleet.prices["cloud-large"], tool_call_nanousd=FEES)
+    fleet.scope = ("cloud-large",)
+
+    def held(tools: HostedTools | None, body_bytes: int) -> int:
+        asked = ask(completion_tokens_max=100, body_bytes=body_bytes, hosted_tools=tools)
+        return fleet.find(asked, are_holds_wanted=True)[0][0].hold_nanousd
+
+    assert held(SEARCH, 900) == held(None, 10**7) + 40_000_000 > held(None, 900) + 40_000_000
 
 
 def test_a10_a_price_of_zero_is_quoted_as_zero(fleet, ask) -> None:
