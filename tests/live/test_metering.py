@@ -30,6 +30,7 @@ Tokens = Counter[str]
 
 @pytest.fixture
 def client(jeton: JetonServer) -> Iterator[OpenAI]:
+    assert settled(lambda: is_at_rest(jeton))
     environment = jeton.client_environment
     with OpenAI(base_url=environment["OPENAI_BASE_URL"], api_key=environment["OPENAI_API_KEY"]) as client:
         yield client
@@ -56,6 +57,13 @@ def booked(jeton: JetonServer) -> Tokens:
 def since(now: Tokens, before: Tokens) -> Tokens:
     """Equal to a dictionary of what has changed, and 0 for what has not."""
     return Counter({name: now[name] - before[name] for name in now | before if now[name] != before[name]})
+
+
+def is_at_rest(jeton: JetonServer) -> bool:
+    """Nothing is in flight, and what has ended is on disk, for which a scrape waits: else what another test has asked would be
+    booked after the first look at the ledger."""
+    in_flight = [float(line.rpartition(" ")[2]) for line in jeton.metrics() if line.startswith("jeton_in_flight{")]
+    return bool(in_flight) and not any(in_flight)
 
 
 def settled(holds: Callable[[], bool], pause_seconds: float = 0.1) -> bool:
