@@ -53,16 +53,6 @@ Stored = Callable[[], Charge | None]
 UNREADABLE = (ValueError, TypeError, KeyError, IndexError)
 
 
-def state_of_today(state: object) -> object:
-    """A meter that an older jeton saved, as this one would have; anything else as it is."""
-    if not isinstance(state, Mapping) or "grain_bits" in state:
-        return state
-    try:
-        return ReplicaMeter.restore(cast(MeterState, state)).state()
-    except UNREADABLE:
-        return state
-
-
 class Finding(NamedTuple):
     """A row that is not as it should be. row: what names it within its table, or a metric's series."""
 
