@@ -51,7 +51,7 @@ class DirectCycle(RequestResponseCycle):
     connection: "Connection"
     outbox: Outbox
     # Of an answer that has begun and whose length was not told: for many pieces in a row, while the client has not left.
-    body_pieces: ChunkedBody | BareBody
+    body_pieces: ChunkedBody
 
     def begin(self, head: bytes, *, length_bytes: int | None, closes: bool, body: bytes = b"") -> None:
         """The answer's head, and its first bytes. length_bytes: of the whole body; None: chunked, or as it comes where the client

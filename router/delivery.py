@@ -46,10 +46,17 @@ class NotAccepted(Exception):
 
 
 async def deliver_answer(
-    work: Work, attempt: Attempt, exchange: Exchange, parcel: Parcel, probe: Probe | None, cohort: Cohort
+    work: Work,
+    attempt: Attempt,
+    exchange: Exchange,
+    parcel: Parcel,
+    patience: Patience,
+    probe: Probe | None,
+    cohort: Cohort,
 ) -> None:
-    """A whole answer: read, judged and priced before its first byte goes out. Raises NotAccepted."""
-    answer = await whole_answer(work, attempt, exchange)
+    """A whole answer: read, judged and priced before its first byte goes out. patience: as of `patience_for`. Raises
+    NotAccepted."""
+    answer = await whole_answer(work, attempt, exchange, patience)
     text = answer.body
     if probe is not None:
         is_accepted, text = probe.accepts(text)
@@ -90,11 +97,11 @@ def patience_for(work: Work, attempt: Attempt) -> Patience:
     return replace(patience, first_byte_seconds=patience.first_byte_seconds + answer_seconds)
 
 
-async def whole_answer(work: Work, attempt: Attempt, exchange: Exchange) -> Answer:
+async def whole_answer(work: Work, attempt: Attempt, exchange: Exchange, patience: Patience) -> Answer:
     """An answer that is not streamed, read to its end. Raises AttemptFailed where it is none; the attempt knows what it said."""
     backend = attempt.candidate.backend
     try:
-        body = await read_whole(exchange, patience_for(work, attempt).first_byte_seconds, ANSWER_BYTES_MAX)
+        body = await read_whole(exchange, patience.first_byte_seconds, ANSWER_BYTES_MAX)
     except AttemptFailed as failure:
         attempt.answer = broken_answer(work.request.endpoint, failure.body, failure.fault)
         raise

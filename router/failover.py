@@ -189,7 +189,7 @@ class Failover:
             if is_event_stream(exchange):
                 await deliver_stream(work, attempt, exchange, parcel, probe)
             else:
-                await deliver_answer(work, attempt, exchange, parcel, probe, self._cohort)
+                await deliver_answer(work, attempt, exchange, parcel, patience, probe, self._cohort)
         except asyncio.CancelledError:
             if attempt not in self._given_up or work.call.is_deserted or work.deadline.has_passed:
                 raise

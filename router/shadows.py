@@ -77,5 +77,5 @@ class Shadows(Errands):
             finally:
                 relayed.release()
             return attempt.succeed(stream.usage(), stream.events)
-        answer = await whole_answer(work, attempt, exchange)
+        answer = await whole_answer(work, attempt, exchange, patience)
         return attempt.succeed(answer.usage, answer.completion_tokens_estimate)

@@ -29,7 +29,6 @@ from router.accounting.audited_metrics import off_metrics, position_of, read_sam
 from router.accounting.derivation import (
     Finding,
     derivation_of,
-    missing_events,
     off_corrections,
     off_totals,
     replay,
@@ -130,7 +129,6 @@ class _Auditor:
         self._derivation = derivation_of(database)
         self._audit = Audit(self._derivation.findings)
         pruned = read_pruned(database)
-        self._first_seq = 1 if pruned is None else pruned.seq + 1
         if pruned is not None:
             self._audit.pruned_before = pruned.month
             self._audit.pruned_attempts = sum(total.attempts for total in pruned.lines.values())
@@ -183,11 +181,8 @@ class _Auditor:
         return not strange
 
     def _replay(self, checkpoints: Iterable[tuple[int, int, Callable[[], object]]]) -> None:
-        audit, expected_seq = self._audit, self._first_seq
+        audit = self._audit
         for line, charge in replay(self._database, self._derivation, checkpoints):
-            if line.seq != expected_seq:
-                audit.findings.append(missing_events(expected_seq, line.seq))
-            expected_seq = line.seq + 1
             audit.events += 1
             if line.event.kind is EventKind.CLOSED:
                 audit.attempts += 1
@@ -232,7 +227,7 @@ class _Auditor:
         audit, corrections = self._audit, self._derivation.corrections
         audit.corrections = len({one.charge.facts.attempt_id for _, one in corrections})
         audit.corrected_nanousd = sum(one.corrected_nanousd for _, one in corrections)
-        audit.findings += off_corrections(corrections, read_correction_rows(self._database, self._first_seq))
+        audit.findings += off_corrections(corrections, read_correction_rows(self._database, self._derivation.first_seq))
 
     def _check_reports(self) -> None:
         """What workers have told and the accountant has not booked yet waits, whole."""
@@ -355,7 +350,9 @@ class _Auditor:
             place, row = (lease.terms.pool, lease.terms.backend), lease.row
             before = leases[place]
             leases[place] = LeaseTotal(before.bill_nanousd + row.bill_nanousd, before.idle_nanousd + row.idle_nanousd)
-        corrected: Counter[tuple[str, str]] = Counter(read_corrected(self._database, until_seq=self._first_seq - 1))
+        corrected: Counter[tuple[str, str]] = Counter(
+            read_corrected(self._database, until_seq=self._derivation.first_seq - 1)
+        )
         for corrected_seq, one in self._derivation.corrections:
             if seq is None or corrected_seq <= seq:
                 corrected[one.charge.facts.pool, one.charge.facts.backend] += one.corrected_nanousd

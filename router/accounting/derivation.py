@@ -88,7 +88,7 @@ class _Opened:
 @dataclass(slots=True)
 class Derivation:
     """prices: every snapshot that could be read. whole_from_seq: up to there the journal may lack details. stored_leases: the
-    rows of the ledger, for what the journal lacks.
+    rows of the ledger, for what the journal lacks. first_seq: of the events that are still there.
 
     open: attempts that are, by id. corrections: each with the event it goes with, in order. lost: charges of lost
     attempts that were not corrected. taken_on_trust: attempts of which
@@ -105,6 +105,7 @@ class Derivation:
     lost: dict[str, Charge] = field(default_factory=dict)
     metered_nanousd: int = 0
     taken_on_trust: int = 0
+    first_seq: int = 1
     _prices_named: set[str] = field(default_factory=set)
 
     def event(self, seq: int, event: Event, detail: str | None, stored: Stored) -> Charge | None:
@@ -129,6 +130,7 @@ class Derivation:
 
     def go_on_from(self, pruned: Pruned) -> None:
         """What was before is gone, and taken as it was kept."""
+        self.first_seq = pruned.seq + 1
         for lease in pruned.leases:
             assert lease.state is not None
             meter = ReplicaMeter.restore(cast(MeterState, lease.state))
@@ -345,7 +347,7 @@ class Derivation:
         self.findings.append(Finding(table, row, what, str(stored), str(should_be)))
 
 
-def missing_events(expected_seq: int, seq: int) -> Finding:
+def _missing_events(expected_seq: int, seq: int) -> Finding:
     """Numbers have no gap; there is one before seq."""
     missing = f"{expected_seq}" if seq == expected_seq + 1 else f"{expected_seq} to {seq - 1}"
     return Finding("journal", f"event {missing}", "seq", "missing", "there: numbers have no gap")
@@ -414,10 +416,13 @@ def replay(
     checkpoints: Iterable[tuple[int, int, Callable[[], object]]],
     until_seq: int | None = None,
 ) -> Iterator[Replayed]:
-    """Run the whole journal through, or up to an event. checkpoints: (seq, at_ns, what to do then), in order; the ledger's
-    position is the last."""
-    waiting = list(checkpoints)
+    """Run the whole journal through, or up to an event; where events are missing in it, that is a finding. checkpoints: (seq,
+    at_ns, what to do then), in order; the ledger's position is the last."""
+    waiting, expected_seq = list(checkpoints), derivation.first_seq
     for line in read_journal(database, until_seq):
+        if line.seq != expected_seq:
+            derivation.findings.append(_missing_events(expected_seq, line.seq))
+        expected_seq = line.seq + 1
         while waiting and line.seq > waiting[0][0]:
             seq, at_ns, then = waiting.pop(0)
             derivation.checkpoint(seq, at_ns)

@@ -13,7 +13,6 @@ from router.accounting.derivation import (
     Derivation,
     Finding,
     derivation_of,
-    missing_events,
     off_corrections,
     off_totals,
     replay,
@@ -86,13 +85,8 @@ def _replayed(database: Database, before: int, until_seq: int, pruning: Pruning)
     derivation = derivation_of(database)
     pruning.findings = derivation.findings
     details: dict[str, list[tuple[object, ...]]] = {}
-    before_that = read_pruned(database)
-    first_seq = expected_seq = 1 if before_that is None else before_that.seq + 1
     for line, charge in replay(database, derivation, (), until_seq):
         pruning.events += 1
-        if line.seq != expected_seq:
-            derivation.findings.append(missing_events(expected_seq, line.seq))
-        expected_seq = line.seq + 1
         event, subject, kind = line.event, line.event.subject, line.event.kind
         row = (line.seq, 0, subject, kind.value, event.at_ns, event.lease_id, event.amount, line.detail)
         if kind is EventKind.OPENED:
@@ -105,9 +99,14 @@ def _replayed(database: Database, before: int, until_seq: int, pruning: Pruning)
             if charge is None or line.charge != charge_row(charge):
                 derivation.findings.append(_off(line))
     if pruning.events:
-        stored = {name: row for name, row in read_correction_rows(database, first_seq).items() if row[0] <= until_seq}
+        stored = {
+            name: row
+            for name, row in read_correction_rows(database, derivation.first_seq).items()
+            if row[0] <= until_seq
+        }
         derivation.findings += off_corrections(derivation.corrections, stored)
         derivation.findings += _off_beside(database, before, until_seq)
+    before_that = read_pruned(database)
     carried = [] if before_that is None else [tuple(row) for row in before_that.open_events]
     still_open = [row for row in carried if row[2] in derivation.open]
     still_open += [row for rows in details.values() for row in rows]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from router.accounting.derivation import Derivation, Finding, Replayed, derivation_of, missing_events, replay
+from router.accounting.derivation import Derivation, Finding, Replayed, derivation_of, replay
 from router.domain.budget import DAY_NS
 from router.domain.periods import NS_PER_HOUR
 from router.ledger import preemptions, rollups
@@ -124,11 +124,7 @@ def _rebuild(source: Database, target: Database) -> Rebuilt:
             rollups.roll(target)
 
         checkpoints = [(seq, at_ns, look) for seq, at_ns in _looks(source, position)]
-        expected_seq = 1 if pruned is None else pruned.seq + 1
         for replayed in replay(source, derivation, [*checkpoints, (position.seq, position.at_ns, look)]):
-            if replayed.line.seq != expected_seq:
-                derivation.findings.append(missing_events(expected_seq, replayed.line.seq))
-            expected_seq = replayed.line.seq + 1
             writer.put(replayed)
             events += 1
             charges += replayed.charge is not None

@@ -101,17 +101,11 @@ class ChunkedBody:
         return not self._flow.write_paused and not self._sink.is_closing()
 
 
-class BareBody:
+class BareBody(ChunkedBody):
     """The same for a client of HTTP/1.0, which knows no chunks (RFC 9112, 6.1): as it is, and the connection's end ends it."""
 
-    __slots__ = ("_flow", "_outbox", "_sink")
-
-    def __init__(self, outbox: Outbox, sink: Sink, flow: Flow) -> None:
-        self._outbox = outbox
-        self._sink = sink
-        self._flow = flow
+    __slots__ = ()
 
     def put(self, data: bytes) -> bool:
-        """As `ChunkedBody.put`."""
         self._outbox.write_further(self._sink, data)
         return not self._flow.write_paused and not self._sink.is_closing()

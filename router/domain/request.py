@@ -32,6 +32,11 @@ AUDIO = frozenset({Endpoint.TRANSCRIPTIONS, Endpoint.TRANSLATIONS})
 AUDIO_TOKENS_PER_SECOND = 50
 
 
+def heard_seconds(endpoint: str, prompt_tokens: float) -> float:
+    """How long a sound is whose prompt is estimated to have so many tokens; 0 where none is sent."""
+    return prompt_tokens / AUDIO_TOKENS_PER_SECOND if endpoint in AUDIO else 0.0
+
+
 def less_text(endpoint: Endpoint) -> str:
     """What a client can do so that its request may cost less, in the words of its API."""
     if endpoint not in GENERATING:

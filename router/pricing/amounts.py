@@ -6,7 +6,7 @@ What a leased attempt cost is not decided here: that is its share of the lease (
 from dataclasses import replace
 
 from router.domain.attempt import AttemptEnd, AttemptFacts, AttemptStatus, Outcome
-from router.domain.request import AUDIO, AUDIO_TOKENS_PER_SECOND
+from router.domain.request import heard_seconds
 from router.domain.usage import Usage, UsageSource
 from router.pricing.cost import list_cost, metered_cost, tokens_cost
 from router.pricing.price import LeasedPrice, MeteredPrice, Price, TokenRates
@@ -40,11 +40,10 @@ def estimated_usage(facts: AttemptFacts) -> Usage:
     """What was expected at dispatch, under the service tier and with the hosted tools that were asked for, flagged as such. Sound
     is estimated by its prompt, and may be billed by its length."""
     prompt_tokens = min(max(facts.prompt_tokens_estimate, 0), TOKENS_MAX)
-    audio_seconds = prompt_tokens / AUDIO_TOKENS_PER_SECOND if facts.endpoint in AUDIO else 0.0
     return Usage(
         prompt_tokens=prompt_tokens,
         completion_tokens=min(max(facts.completion_tokens_estimate, 0), TOKENS_MAX),
-        audio_seconds=min(audio_seconds, AUDIO_SECONDS_MAX),
+        audio_seconds=min(heard_seconds(facts.endpoint, prompt_tokens), AUDIO_SECONDS_MAX),
         source=UsageSource.ESTIMATED,
         service_tier=facts.service_tier,
         tool_calls=facts.tool_calls_estimate,

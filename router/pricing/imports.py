@@ -90,16 +90,10 @@ def _entry(
         for known in (same_day, in_force if made.first_day <= day else None):
             if known is not None and _price(known, beside=made) == _price(made):
                 return Entry(offer.name, Outcome.UNCHANGED, row, in_force=known.first_day)
-        lost = _service_tiers(in_force) - _service_tiers(made)
-        if lost and not is_accepted:
-            names = ", ".join(sorted(lost))
-            reasons = [f"would lose the service tiers that the row in force has ({names}); write its successor by hand"]
-        lost = _tools(in_force) - _tools(made)
-        if lost and not is_accepted:
-            names = ", ".join(sorted(lost))
-            reasons += [
-                f"would lose the fees of tools that the row in force has ({names}); write its successor by hand"
-            ]
+        for what, names_of in (("service tiers", _service_tiers), ("fees of tools", _tools)):
+            lost = ", ".join(sorted(names_of(in_force) - names_of(made)))
+            if lost and not is_accepted:
+                reasons += [f"would lose the {what} that the row in force has ({lost}); write its successor by hand"]
         if same_day is not None:
             reasons += [f"there is another row from {made.first_day} on in the price book; correct that one by hand"]
     outcome = Outcome.QUARANTINED if reasons else Outcome.IMPORTED if in_force is None else Outcome.CHANGED
@@ -129,10 +123,8 @@ def _price(row: AnyRow, beside: AnyRow | None = None) -> dict[str, Any]:
     beside: with no other service tiers and fees of tools than that one's; most tables tell none, and that is no change.
     """
     price = row.model_dump(exclude=_ABOUT | ({"gpu"} if isinstance(row, LeaseRow) else set()), exclude_none=True)
-    if beside is not None and "service_tiers" in price:
-        kept = _service_tiers(beside)
-        price["service_tiers"] = {name: one for name, one in price["service_tiers"].items() if name in kept}
-    if beside is not None and "tool_call_usd" in price:
-        kept = _tools(beside)
-        price["tool_call_usd"] = {tool: usd for tool, usd in price["tool_call_usd"].items() if tool in kept}
+    for member, names_of in (("service_tiers", _service_tiers), ("tool_call_usd", _tools)):
+        if beside is not None and member in price:
+            kept = names_of(beside)
+            price[member] = {name: one for name, one in price[member].items() if name in kept}
     return price

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from router.domain.decision import Candidate, Prediction
-from router.domain.request import AUDIO, AUDIO_TOKENS_PER_SECOND, Endpoint, InferenceRequest
+from router.domain.request import AUDIO, AUDIO_TOKENS_PER_SECOND, Endpoint, InferenceRequest, heard_seconds
 from router.pricing.yields import answer_kind
 from router.selection.extent import GENERATING, extent
 from router.selection.quality import tier_qualities
@@ -59,7 +59,7 @@ class Ask:
         # Tokenizing is not inference: the engine computes none of it.
         self.prompt_tokens = 0 if request.endpoint is Endpoint.TOKENIZE else request.prompt.tokens_estimate
         self.completion_tokens = expected_completion_tokens(request, prediction, length_ratio)
-        self.audio_seconds = self.prompt_tokens / AUDIO_TOKENS_PER_SECOND if request.endpoint in AUDIO else 0.0
+        self.audio_seconds = heard_seconds(request.endpoint, self.prompt_tokens)
         self.qualities = tier_qualities(prediction, tiers)
         bytes_per_token = STREAMED_BYTES_PER_TOKEN if request.is_streaming else WHOLE_BYTES_PER_TOKEN
         self.egress_bytes = ANSWER_BYTES + self.completion_tokens * bytes_per_token

@@ -28,6 +28,8 @@ EMPTY_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 UNREAL_FINISHES = frozenset({"abort", "error"})
 # Of a stream without usage: some thousands of tokens more than most contexts hold, at 250 bytes an event.
 KEPT_BYTES_MAX = 8 * 2**20
+# Items or blocks of one stream, to count those that are calls of hosted tools where its end does not tell.
+CALLS_NOTED_MAX = 10_000
 DONE = b"data: [DONE]\n\n"
 
 CostMember = Callable[[Usage | None], bytes]
@@ -336,10 +338,13 @@ class EventedStream:
             self.fault = "bad_event"
             return b""
         if b'"usage"' in data or b'"error"' in data or b"response.failed" in data or b"message_stop" in data:
-            self._note(_loads(data))
+            payload = _loads(data)
+            self._note(payload)
             if self.fault:  # not counted: an error is nothing of an answer
                 return b""
-        if self._has_hosted_tools and (b"_call" in data or b"server_tool_use" in data):
+            if self._has_hosted_tools:
+                self._note_call(payload)
+        elif self._has_hosted_tools and (b"_call" in data or b"server_tool_use" in data):
             self._note_call(_loads(data))
         if self.events == 0:
             self._names = model_rename(event, self._model)
@@ -416,7 +421,7 @@ class EventedStream:
             place, told = payload.get("index"), payload.get("content_block")
         else:
             return
-        if type(told) is dict:  # of which an image may be a part
+        if type(told) is dict and len(self._calls) < CALLS_NOTED_MAX:  # of which an image may be a part
             where = place if type(place) is int else -1 - len(self._calls)
             self._calls[where] = {name: told.get(name) for name in COUNTED_MEMBERS}
 

@@ -10,7 +10,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from router.domain.money import nanousd_from_usd
-from router.domain.request import AUDIO, AUDIO_TOKENS_PER_SECOND, Endpoint
+from router.domain.request import AUDIO, Endpoint, heard_seconds
 from router.domain.usage import Usage, UsageSource, service_tier_named
 
 # Beyond it a cost is nonsense, and its decimals may be too many to reckon with.
@@ -147,7 +147,7 @@ def estimated_usage(
 ) -> Usage:
     """What we reckon when the backend does not say; flagged as such for ever. audio_seconds: None where nobody told how long the
     sound is; then it is as long as its prompt was estimated from."""
-    if endpoint not in AUDIO:
-        return Usage(prompt_tokens, completion_tokens, source=UsageSource.ESTIMATED)
-    seconds = prompt_tokens / AUDIO_TOKENS_PER_SECOND if audio_seconds is None else audio_seconds
+    seconds = (
+        heard_seconds(endpoint, prompt_tokens) if audio_seconds is None or endpoint not in AUDIO else audio_seconds
+    )
     return Usage(prompt_tokens, completion_tokens, audio_seconds=seconds, source=UsageSource.ESTIMATED)
