@@ -1,6 +1,5 @@
 """What a service tier costs, as it is booked, lost, corrected, and reckoned again from the journal."""
 
-import asyncio
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -9,55 +8,34 @@ from pathlib import Path
 import pytest
 import structlog
 from audited import assert_audit_is_clean
-from bookkeeping import CLOUD_PRICE, FLEET, LARGE, PRICES, PROFILES, SECOND, SMALL, answered, facts
+from bookkeeping import CLOUD_PRICE, LARGE, SMALL, answered, facts
 from click.testing import CliRunner
+from own_books import START, OwnBooks
 
-from router.accounting.accountant import Accountant
 from router.accounting.rebuild import rebuild
 from router.commands.ledger import ledger
 from router.domain.attempt import AttemptStatus, Charge, CostStatus
+from router.domain.fleet import Backend
 from router.domain.usage import Usage, UsageSource
 from router.ledger.rows import USAGE, closing_from_json, opening_from_json
-from router.ledger.sqlite import SqliteLedger
 from router.missing_rates import MissingRates
 from router.pricing.cost import list_cost
 from router.pricing.price import MeteredPrice, ServiceTier, TokenRates
 
-START = 1_795_000_000 * SECOND
 FLEX = ServiceTier("flex", TokenRates(1_000_000_000, 250_000_000, 1_000_000_000, 4_000_000_000))
 assert isinstance(CLOUD_PRICE, MeteredPrice)
 TIERED = replace(CLOUD_PRICE, price_id="cloud-large@2026-01-01#0000000f", service_tiers=(FLEX,))
-TIERED_PRICES = PRICES | {LARGE.name: TIERED}
 
 
-class Books:
-    """An accountant of one process over a real ledger."""
-
+class Books(OwnBooks):
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.store = SqliteLedger(path, commit_seconds=0.0005)
-        self.accountant = Accountant(self.store)
-        self.accountant.set_fleet(FLEET, TIERED_PRICES, PROFILES, START)
+        super().__init__(path, TIERED)
 
-    def open(self, request_id: str, asked: str = "", of=LARGE) -> str:
-        one = facts(request_id, of, service_tier=asked)
-        self.accountant.open(one, of, TIERED_PRICES[of.name], 100, 50, START)
-        return one.attempt_id
+    def open(self, request_id: str, asked: str = "", of: Backend = LARGE) -> str:
+        return self.opened(request_id, of, service_tier=asked)
 
-    def charge(self, request_id: str, served: str, *, asked: str = "", of=LARGE, **usage: object) -> Charge:
-        attempt_id = self.open(request_id, asked, of)
-        return self.accountant.close(attempt_id, answered(service_tier=served, **usage), START + SECOND)
-
-    def end(self) -> None:
-        self.accountant.advance(START + 2 * SECOND)
-        asyncio.run(self.store.published(10.0))
-        self.store.close()
-
-    def details(self, kind: str) -> list[str]:
-        with closing(sqlite3.connect(self.path)) as connection:
-            return [
-                row[0] for row in connection.execute("SELECT detail FROM journal WHERE kind = ? ORDER BY seq", (kind,))
-            ]
+    def charge(self, request_id: str, served: str, *, asked: str = "", of: Backend = LARGE, **usage: object) -> Charge:
+        return self.closed(self.open(request_id, asked, of), service_tier=served, **usage)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """What calls of hosted tools cost, as it is booked, lost, told, and reckoned again from the journal."""
 
-import asyncio
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -9,22 +8,21 @@ from pathlib import Path
 import pytest
 import structlog
 from audited import assert_audit_is_clean
-from bookkeeping import CLOUD_PRICE, FLEET, LARGE, PRICES, PROFILES, SECOND, SMALL, answered, facts
+from bookkeeping import CLOUD_PRICE, LARGE, SMALL, facts
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from own_books import OwnBooks
 
-from router.accounting.accountant import Accountant
 from router.accounting.rebuild import rebuild
 from router.commands.ledger import ledger
 from router.domain.attempt import AttemptEnd, AttemptStatus, Charge, CostStatus
+from router.domain.fleet import Backend
 from router.domain.usage import ToolCalls, Usage, UsageSource
 from router.ledger.rows import USAGE, closing_from_json, closing_json, opening_from_json
-from router.ledger.sqlite import SqliteLedger
 from router.missing_rates import MissingRates
 from router.pricing.price import MeteredPrice
 
-START = 1_795_000_000 * SECOND
 assert isinstance(CLOUD_PRICE, MeteredPrice)
 WITH_FEES = replace(
     CLOUD_PRICE,
@@ -35,35 +33,17 @@ TOKENS = 100 * 2000 + 50 * 8000
 SEARCHED: ToolCalls = (("file_search", 1), ("web_search", 3))
 
 
-class Books:
-    """An accountant of one process over a real ledger."""
-
+class Books(OwnBooks):
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.store = SqliteLedger(path, commit_seconds=0.0005)
-        self.accountant = Accountant(self.store)
-        self.prices = PRICES | {LARGE.name: WITH_FEES}
-        self.accountant.set_fleet(FLEET, self.prices, PROFILES, START)
+        super().__init__(path, WITH_FEES)
 
-    def open(self, request_id: str, asked: ToolCalls = (), of=LARGE) -> str:
-        one = facts(request_id, of, tool_calls_estimate=asked)
-        self.accountant.open(one, of, self.prices[of.name], 100, 50, START)
-        return one.attempt_id
+    def open(self, request_id: str, asked: ToolCalls = (), of: Backend = LARGE) -> str:
+        return self.opened(request_id, of, tool_calls_estimate=asked)
 
-    def charge(self, request_id: str, tool_calls: ToolCalls, *, asked: ToolCalls = (), of=LARGE, **usage) -> Charge:
-        attempt_id = self.open(request_id, asked, of)
-        return self.accountant.close(attempt_id, answered(tool_calls=tool_calls, **usage), START + SECOND)
-
-    def end(self) -> None:
-        self.accountant.advance(START + 2 * SECOND)
-        asyncio.run(self.store.published(10.0))
-        self.store.close()
-
-    def details(self, kind: str) -> list[str]:
-        with closing(sqlite3.connect(self.path)) as connection:
-            return [
-                row[0] for row in connection.execute("SELECT detail FROM journal WHERE kind = ? ORDER BY seq", (kind,))
-            ]
+    def charge(
+        self, request_id: str, tool_calls: ToolCalls, *, asked: ToolCalls = (), of: Backend = LARGE, **usage: object
+    ) -> Charge:
+        return self.closed(self.open(request_id, asked, of), tool_calls=tool_calls, **usage)
 
 
 @pytest.fixture
